@@ -1,0 +1,23 @@
+//! The mesh's vocabulary: names, places, endpoints, versions, refusals and resources.
+//!
+//! Every other crate speaks these types. There is no I/O here, no clock and no runtime: what needs the time is
+//! handed a [`Timestamp`].
+
+pub mod endpoint;
+pub mod locality;
+pub mod name;
+pub mod reason;
+pub mod resource;
+pub mod spiffe;
+pub mod time;
+pub mod trace;
+pub mod version;
+pub mod view;
+
+pub use endpoint::{EndpointId, Health, LoadReport};
+pub use locality::{Coordinates, Locality, ZoneId};
+pub use name::{Authority, AuthorityError, ServiceName};
+pub use reason::{Attribution, Blame, Reason};
+pub use spiffe::{SpiffeError, SpiffeId};
+pub use time::Timestamp;
+pub use version::Version;

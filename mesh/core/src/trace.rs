@@ -1,0 +1,92 @@
+//! W3C Trace Context: the identity of a request across all of its hops.
+//!
+//! Parsing is by hand because it happens for every request, also for those that nobody samples.
+
+use std::fmt;
+
+/// The `traceparent` of a request: version 00 of <https://www.w3.org/TR/trace-context/>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// 16 bytes, never all zero.
+    pub trace_id: u128,
+    /// The span that caused this hop; never zero.
+    pub span_id: u64,
+    /// Whether the trace is recorded.
+    pub sampled: bool,
+}
+
+impl TraceParent {
+    /// Reads the header. Later versions are read as far as version 00 goes, as the standard asks.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() < 55 || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
+            return None;
+        }
+        let version = hex(&bytes[..2])?;
+        let exact = bytes.len() == 55;
+        if version == 0xff || (version == 0 && !exact) || (!exact && bytes[55] != b'-') {
+            return None;
+        }
+        let trace_id = hex(&bytes[3..35])?;
+        let span_id = hex(&bytes[36..52])? as u64;
+        let flags = hex(&bytes[53..55])?;
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
+    }
+
+    /// The context that a hop sends on: the same trace, with that hop's own span as the parent.
+    pub const fn child(self, span_id: u64) -> Self {
+        Self { span_id, ..self }
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// Lower-case hexadecimal digits only, as the standard asks.
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0_u128, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn the_standards_example_round_trips() {
+        let parent = TraceParent::parse(EXAMPLE).expect("valid");
+        assert!(parent.sampled);
+        assert_eq!(parent.span_id, 0x00f0_67aa_0ba9_02b7);
+        assert_eq!(parent.to_string(), EXAMPLE);
+        assert!(parent.child(7).to_string().contains("-0000000000000007-01"));
+    }
+
+    #[test]
+    fn later_versions_are_read_and_broken_ones_are_not() {
+        assert!(TraceParent::parse(&EXAMPLE.replacen("00", "01", 1)).is_some());
+        assert!(TraceParent::parse(&format!("{}-extra", EXAMPLE.replacen("00", "01", 1))).is_some());
+        for text in [
+            String::new(),
+            format!("{EXAMPLE}-extra"),
+            EXAMPLE.replacen("00", "ff", 1),
+            EXAMPLE.to_uppercase(),
+            EXAMPLE.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            EXAMPLE.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            EXAMPLE.replace('-', "_"),
+            "é".repeat(30),
+        ] {
+            assert!(TraceParent::parse(&text).is_none(), "{text}");
+        }
+    }
+}

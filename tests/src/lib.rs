@@ -1,0 +1,3 @@
+//! The test harness: what the end-to-end scenarios and the rule checks share.
+
+pub mod protogen;
