@@ -1,1 +1,57 @@
-fn main() {}
+//! `eastway`: the roles and the operator's commands, a file a verb.
+//!
+//! Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 3 a configuration that cannot be used.
+
+mod app;
+mod ca;
+mod demo;
+mod role;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The data path allocates per request: a faster allocator is felt there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A multi-cluster gateway mesh with locality-aware failover.
+#[derive(Debug, Parser)]
+#[command(name = "eastway", version, propagate_version = true)]
+struct Eastway {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a gateway: discovery for the cluster's sidecars, tunnels to other clusters.
+    Gateway(role::RoleCommand),
+    /// Run the sidecar of a workload.
+    Sidecar(role::RoleCommand),
+    /// Make a cluster's CA and issue certificates.
+    Ca(ca::CaCommand),
+    /// Show two regions losing a zone and a region, with live traffic, on this machine.
+    Demo(demo::DemoCommand),
+    /// Run the sample application of the demo.
+    App(app::AppCommand),
+}
+
+fn main() -> ExitCode {
+    role::die_with_parent();
+    let outcome = match Eastway::parse().verb {
+        Verb::Gateway(command) => return command.gateway(),
+        Verb::Sidecar(command) => return command.sidecar(),
+        Verb::Ca(command) => command.run().map(|()| true),
+        Verb::Demo(command) => command.run(),
+        Verb::App(command) => command.run().map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("eastway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,29 @@
-//! Skeleton.
+//! The catalogue: which service has which endpoints, here and in the peer clusters, and how sure that is.
+//!
+//! For: one place that merges registrations, the slices of sibling gateways and the statements of peers into the views
+//! that discovery delivers. Called by the gateway's discovery and peering (`federation/server`) and, for the parts
+//! about deltas and ages, by `federation/client`. Never: I/O, tasks or clocks; who calls says what time it is.
+//!
+//! Read in this order: [`Catalogue`] (the whole), [`registration`] (one endpoint's life), [`peers`] (mirrors of other
+//! clusters), [`Mirror`] and [`Reader`] (versions), [`facts`] (views, their age and differences).
+
+pub mod catalogue;
+pub mod registration;
+pub mod resources;
+
+pub mod facts;
+pub mod hold;
+pub mod mirror;
+pub mod options;
+pub mod peers;
+pub mod reader;
+pub mod zones;
+
+pub use catalogue::{Catalogue, Changes, Probe, ProbeOutcome, RegisterError, Slice};
+pub use facts::{Delta, ServiceFacts};
+pub use mirror::Mirror;
+pub use options::Options;
+pub use peers::{Exported, PathFacts, StoredMirror, staleness_at};
+pub use reader::{Fact, Reader, Statement, SyncError};
+pub use registration::{Registration, StreamId};
+pub use resources::{PeerPolicy, Resources};

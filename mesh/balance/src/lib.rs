@@ -1,1 +1,35 @@
-//! Skeleton.
+//! Where a request goes: tiers, lanes, shares, and the pick of an endpoint.
+//!
+//! [`Service`] is the decision object of one service in one node. Sidecars, gateways, `explain`, `what-if` and the
+//! simulator all call it (or the pure functions beneath it), so that what is predicted is what happens. Nothing here does
+//! I/O, reads a clock or owns a random source that was not seeded by the caller.
+//!
+//! Suggested reading order: [`shares`] (the formulas), [`tiers`] and [`distance`] (what is near), [`ramp`] (what
+//! returns), [`endpoint`] and [`lane`] (what the workers share), [`plan`] (what a pick reads), then [`service`].
+//! [`compat`] is Envoy's integer algorithm, for those who must match it.
+
+pub mod alias;
+pub mod compat;
+pub mod distance;
+pub mod endpoint;
+pub mod explain;
+pub mod lane;
+pub mod pick;
+pub mod plan;
+pub mod policy;
+pub mod ramp;
+pub mod service;
+pub mod shares;
+pub mod table;
+pub mod tiers;
+pub mod tried;
+pub mod utilisation;
+
+pub use eastway_resilience::{Class, Failure, Outcome};
+pub use endpoint::Endpoint;
+pub use explain::Explanation;
+pub use lane::Lane;
+pub use pick::{NoPick, Pick, Target};
+pub use policy::{Algorithm, Policy};
+pub use service::Service;
+pub use tried::Tried;

@@ -79,6 +79,10 @@ pub struct ServiceView {
     pub endpoints: Vec<Arc<EndpointView>>,
     /// The zones of other clusters, in sum, ordered by zone.
     pub remote: Vec<RemoteZone>,
+    /// The zones of this cluster that returned from failure within the last minute, and how long ago that was when this
+    /// view was made. (For other clusters, see [`ZoneSummary::returned_ago`].)
+    #[serde(default)]
+    pub returned: BTreeMap<Arc<str>, Duration>,
 }
 
 /// How a service is reached.

@@ -1,1 +1,32 @@
-//! Skeleton.
+//! HTTP between workloads: serving, calling, judging and refusing it.
+//!
+//! This crate is hyper's home. It serves HTTP/1.1 and HTTP/2 over any byte stream, calls upstreams over connections that
+//! it pools, judges every message's framing in one strict module, and turns a [`Reason`](eastway_core::Reason) into a
+//! response in one place. The sidecar and the gateway compose these parts.
+//!
+//! It never decides where a request goes, never opens a socket and never logs a request. Everything here lives on a
+//! data worker: a current-thread runtime with a `LocalSet`, so nothing needs to be `Send`.
+//!
+//! Suggested reading order: [`head`], [`framing`], [`body`], [`server`], [`client`], [`refuse`], [`sweeper`].
+
+pub mod body;
+pub mod client;
+pub mod exec;
+pub mod framing;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod head;
+pub mod refuse;
+pub mod server;
+pub mod sweeper;
+pub mod upgrade;
+
+#[cfg(test)]
+mod testing;
+
+pub use body::{Body, BodyError, Kept};
+pub use client::{ClientOptions, H1, H2, Pool, SendError};
+pub use head::{Edits, Head};
+pub use server::{ServerOptions, serve};
+pub use sweeper::{Deadline, Sweeper};
+pub use upgrade::Upgrading;

@@ -1,1 +1,24 @@
-//! Skeleton.
+//! Whether to send, and whether to send again: breakers, retry rules and budgets, limits, deadlines, path liveness.
+//!
+//! Everything here is a plain state machine: it is told the time ([`eastway_core::Timestamp`]) and handed a random
+//! source, it never sleeps, spawns or reads a clock. `mesh/balance` drives the breakers; the roles drive the rest.
+//!
+//! Suggested reading order: [`attribution`] (what an attempt's end means), [`breaker`], [`attempts`] with [`backoff`]
+//! and [`budget`], then [`limits`], [`deadline`] and [`liveness`].
+
+pub mod attempts;
+pub mod attribution;
+pub mod backoff;
+pub mod breaker;
+pub mod budget;
+pub mod deadline;
+pub mod limits;
+pub mod liveness;
+pub mod window;
+
+pub use attempts::{AttemptEnd, Decision, GiveUp, RetryPolicy, Retries};
+pub use attribution::{Class, Failure, Outcome};
+pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
+pub use budget::RetryBudget;
+pub use limits::{Limit, Permit};
+pub use liveness::{PathMonitor, PathMonitorConfig};

@@ -54,6 +54,12 @@ pub struct Registration {
     /// Requests that the workload can serve at once; 0 if unknown.
     #[prost(uint32, tag = "9")]
     pub capacity: u32,
+    /// Counts the registrations within one incarnation, over all gateways: of an incarnation, the highest wins.
+    #[prost(uint64, tag = "10")]
+    pub session: u64,
+    /// The application's health at this moment, so that registering again never makes a ready endpoint look cold.
+    #[prost(enumeration = "Health", tag = "11")]
+    pub health: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HealthReport {
@@ -101,13 +107,73 @@ pub struct RegisterAccepted {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
-/// The registration cannot be taken; repeating it unchanged is of no use.
+/// The registration is not taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRejected {
-    #[prost(uint32, tag = "1")]
-    pub reason: u32,
+    #[prost(enumeration = "register_rejected::Cause", tag = "1")]
+    pub cause: i32,
+    /// For the log.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
+    /// With CAUSE_STALE_INCARNATION: the highest incarnation known.
+    #[prost(uint64, tag = "3")]
+    pub highest_incarnation: u64,
+}
+/// Nested message and enum types in `RegisterRejected`.
+pub mod register_rejected {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Cause {
+        Unspecified = 0,
+        /// The identity shown may not serve the service.
+        Identity = 1,
+        /// A later incarnation is known: a sidecar that was never accepted goes on from it, one that was is a leftover.
+        StaleIncarnation = 2,
+        /// The zone is none of the cluster's.
+        UnknownZone = 3,
+        /// The registration is malformed.
+        Invalid = 4,
+        /// The gateway has no room.
+        Limit = 5,
+    }
+    impl Cause {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "CAUSE_UNSPECIFIED",
+                Self::Identity => "CAUSE_IDENTITY",
+                Self::StaleIncarnation => "CAUSE_STALE_INCARNATION",
+                Self::UnknownZone => "CAUSE_UNKNOWN_ZONE",
+                Self::Invalid => "CAUSE_INVALID",
+                Self::Limit => "CAUSE_LIMIT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+                "CAUSE_IDENTITY" => Some(Self::Identity),
+                "CAUSE_STALE_INCARNATION" => Some(Self::StaleIncarnation),
+                "CAUSE_UNKNOWN_ZONE" => Some(Self::UnknownZone),
+                "CAUSE_INVALID" => Some(Self::Invalid),
+                "CAUSE_LIMIT" => Some(Self::Limit),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeRequest {
@@ -160,6 +226,9 @@ pub struct Cluster {
     pub trust_domain: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub zones: ::prost::alloc::vec::Vec<Zone>,
+    /// Tells the cluster from a successor of the same name.
+    #[prost(string, tag = "5")]
+    pub uid: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Zone {
@@ -199,6 +268,12 @@ pub struct ServiceView {
     /// Counts the updates of this service on this stream, from 0.
     #[prost(uint64, tag = "5")]
     pub seq: u64,
+    /// Zones of this cluster that returned from failure, and how many milliseconds ago.
+    #[prost(map = "string, uint64", tag = "6")]
+    pub returned_ago_ms: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServiceDelta {
@@ -216,8 +291,17 @@ pub struct ServiceDelta {
     pub remote_changed: bool,
     #[prost(message, repeated, tag = "6")]
     pub remote: ::prost::alloc::vec::Vec<RemoteZone>,
+    /// The next number: a receiver that misses one asks for the service anew.
     #[prost(uint64, tag = "7")]
     pub seq: u64,
+    /// All returns of this cluster's zones, if any changed.
+    #[prost(bool, tag = "8")]
+    pub returned_changed: bool,
+    #[prost(map = "string, uint64", tag = "9")]
+    pub returned_ago_ms: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceUnknown {
@@ -266,8 +350,6 @@ pub struct Endpoint {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    #[prost(message, optional, tag = "9")]
-    pub load: ::core::option::Option<LoadReport>,
 }
 /// A zone of another cluster, in sum.
 #[derive(Clone, PartialEq, ::prost::Message)]

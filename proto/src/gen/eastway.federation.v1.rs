@@ -14,22 +14,18 @@ pub mod sync_request {
         Heartbeat(super::super::super::discovery::v1::Heartbeat),
     }
 }
+/// Who connects. The tunnel's certificate must agree.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
     #[prost(string, tag = "1")]
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
-    pub cluster_uid: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
     pub gateway: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "4")]
-    pub epoch: u64,
-    #[prost(string, tag = "5")]
-    pub region: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncResponse {
-    /// The statement's version; the gateway and its cluster are those of the welcome.
+    /// The statement's version; the gateway and its cluster are those of the welcome. The welcome and the whole snapshot
+    /// bear one version; later statements never have a lower one.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
     #[prost(uint64, tag = "2")]
@@ -62,11 +58,10 @@ pub mod sync_response {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
+    /// With its uid.
     #[prost(message, optional, tag = "1")]
     pub cluster: ::core::option::Option<super::super::discovery::v1::Cluster>,
     #[prost(string, tag = "2")]
-    pub cluster_uid: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
     pub gateway: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

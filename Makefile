@@ -1,0 +1,40 @@
+# Everything that people and CI run. Each target does the same on a laptop as in CI; the steps are scripts in tools/.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help build demo test check proto protoc fmt clean
+
+help:
+	@echo "make build   build $(TARGET)/release/eastway"
+	@echo "make demo    build it and run two regions on this machine: zone loss, region loss, return"
+	@echo "make test    everything: unit tests, end-to-end scenarios with real processes and a real etcd, rules"
+	@echo "make check   formatting, lints, documentation, licences"
+	@echo "make proto   write the committed code of the wire contracts anew"
+	@echo "make fmt     format the code"
+
+build: protoc
+	$(CARGO) build --release --locked -p eastway-cli
+
+demo: build
+	$(TARGET)/release/eastway demo --report $(TARGET)/demo-report.json
+
+test:
+	tools/install-test-packages
+	tools/run-tests
+
+check: protoc
+	tools/run-checks
+
+proto:
+	$(CARGO) run --locked -p eastway-tests --example protogen
+
+# A protobuf compiler for etcd-client's build: the one that is there, else one of our own in target/tools.
+protoc:
+	@tools/install-protoc
+
+fmt:
+	$(CARGO) fmt --all
+
+clean:
+	$(CARGO) clean

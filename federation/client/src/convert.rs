@@ -1,0 +1,336 @@
+//! Between the wire's protobuf types and the mesh's own: the only place where both are named.
+//!
+//! Everything that comes in is checked here — names, numbers, counts — so that nothing behind it meets a negative
+//! weight or a label of a megabyte. Called by this crate and by `federation/server`; never decides anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::name::is_label;
+use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
+use eastway_core::view::{EndpointView, MeshView, PathState, PeerView, ServiceSpec, Staleness};
+use eastway_core::{Coordinates, EndpointId, Health, LoadReport, ServiceName};
+use eastway_proto::discovery::v1 as wire;
+use eastway_registry::Registration;
+
+pub mod services;
+pub mod statements;
+
+#[cfg(test)]
+mod tests;
+
+pub use services::{delta_from_wire, delta_to_wire, facts_from_wire, facts_to_wire, loads_from_wire, loads_to_wire};
+pub use statements::{statement_from_wire, statement_to_wire};
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ConvertError {
+    /// Which field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl ConvertError {
+    pub(crate) fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}
+
+/// The longest name of an endpoint, in bytes.
+const MAX_ENDPOINT: usize = 253;
+/// The most labels of a registration.
+const MAX_LABELS: usize = 64;
+/// The longest key or value of a label, in bytes.
+const MAX_LABEL: usize = 256;
+/// The largest weight.
+const MAX_WEIGHT: f64 = 1e6;
+
+/// A registration from the wire, of a workload that proved to run under `account`.
+///
+/// # Errors
+/// Which field is wrong.
+pub fn registration_from_wire(
+    message: wire::Registration,
+    account: &str,
+) -> Result<(Registration, Health), ConvertError> {
+    let service = ServiceName::new(label("namespace", &message.namespace)?, label("service", &message.service)?);
+    let registration = Registration {
+        service,
+        endpoint: endpoint_id(&message.endpoint)?,
+        account: account.to_owned(),
+        zone: label("zone", &message.zone)?.into(),
+        address: message.address.parse().map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
+        weight: weight(message.weight)?,
+        capacity: message.capacity,
+        labels: labels(message.labels)?,
+        incarnation: message.incarnation,
+        session: message.session,
+    };
+    Ok((registration, health_from_wire(message.health)?))
+}
+
+/// A registration for the wire.
+pub fn registration_to_wire(registration: &Registration, health: Health) -> wire::Registration {
+    wire::Registration {
+        endpoint: registration.endpoint.to_string(),
+        namespace: registration.service.namespace.to_string(),
+        service: registration.service.service.to_string(),
+        zone: registration.zone.to_string(),
+        address: registration.address.to_string(),
+        weight: registration.weight,
+        labels: registration.labels.clone().into_iter().collect(),
+        incarnation: registration.incarnation,
+        capacity: registration.capacity,
+        session: registration.session,
+        health: health_to_wire(health).into(),
+    }
+}
+
+/// A health from the wire. Numbers of newer versions are refused rather than guessed.
+///
+/// # Errors
+/// If the number is unknown.
+pub fn health_from_wire(number: i32) -> Result<Health, ConvertError> {
+    let index = usize::try_from(number).ok();
+    let health = index.and_then(|index| Health::ALL.get(index).copied());
+    health.ok_or_else(|| ConvertError::new("health", format!("{number} is unknown")))
+}
+
+/// A health for the wire.
+pub const fn health_to_wire(health: Health) -> wire::Health {
+    match health {
+        Health::Warming => wire::Health::Warming,
+        Health::Ready => wire::Health::Ready,
+        Health::Degraded => wire::Health::Degraded,
+        Health::Draining => wire::Health::Draining,
+        Health::Unready => wire::Health::Unready,
+        Health::Down => wire::Health::Down,
+    }
+}
+
+/// A load report from the wire.
+///
+/// # Errors
+/// If a ratio is negative or not finite.
+pub fn load_from_wire(message: wire::LoadReport) -> Result<LoadReport, ConvertError> {
+    let utilisation = message.utilisation.map(|value| ratio("utilisation", value)).transpose()?;
+    Ok(LoadReport { rif: message.rif, utilisation, error_rate: ratio("error_rate", message.error_rate)?.min(1.0) })
+}
+
+/// A load report for the wire.
+pub const fn load_to_wire(load: LoadReport) -> wire::LoadReport {
+    wire::LoadReport { rif: load.rif, utilisation: load.utilisation, error_rate: load.error_rate }
+}
+
+/// The mesh from the wire.
+///
+/// # Errors
+/// Which field is wrong.
+pub fn mesh_from_wire(message: wire::MeshView) -> Result<MeshView, ConvertError> {
+    let cluster = message.cluster.ok_or_else(|| ConvertError::new("cluster", "missing"))?;
+    let mut peers = message.peers.into_iter().map(peer_from_wire).collect::<Result<Vec<_>, _>>()?;
+    peers.sort_by(|a, b| a.cluster.name.cmp(&b.cluster.name));
+    Ok(MeshView { cluster: cluster_from_wire(cluster)?, peers })
+}
+
+/// The mesh for the wire.
+pub fn mesh_to_wire(mesh: &MeshView) -> wire::MeshView {
+    wire::MeshView {
+        cluster: Some(cluster_to_wire(&mesh.cluster)),
+        peers: mesh.peers.iter().map(peer_to_wire).collect(),
+    }
+}
+
+/// A cluster from the wire.
+///
+/// # Errors
+/// Which field is wrong.
+pub fn cluster_from_wire(message: wire::Cluster) -> Result<ClusterMeta, ConvertError> {
+    let zone = |zone: wire::Zone| {
+        let coordinates = match (zone.latitude, zone.longitude) {
+            (Some(latitude), Some(longitude)) if latitude.abs() <= 90.0 && longitude.abs() <= 180.0 => {
+                Some(Coordinates { latitude, longitude })
+            }
+            (None, None) => None,
+            _ => return Err(ConvertError::new("zones", "coordinates out of range")),
+        };
+        Ok((label("zones", &zone.name)?.to_owned(), coordinates))
+    };
+    if message.uid.is_empty() || message.uid.len() > MAX_LABEL || message.region.len() > MAX_LABEL {
+        return Err(ConvertError::new("cluster", "uid missing, or a field too long"));
+    }
+    Ok(ClusterMeta {
+        name: label("cluster", &message.name)?.to_owned(),
+        uid: message.uid,
+        region: message.region,
+        trust_domain: message.trust_domain,
+        zones: message.zones.into_iter().map(zone).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A cluster for the wire.
+pub fn cluster_to_wire(cluster: &ClusterMeta) -> wire::Cluster {
+    let zone = |(name, coordinates): (&String, &Option<Coordinates>)| wire::Zone {
+        name: name.clone(),
+        latitude: coordinates.map(|c| c.latitude),
+        longitude: coordinates.map(|c| c.longitude),
+    };
+    wire::Cluster {
+        name: cluster.name.clone(),
+        region: cluster.region.clone(),
+        trust_domain: cluster.trust_domain.clone(),
+        zones: cluster.zones.iter().map(zone).collect(),
+        uid: cluster.uid.clone(),
+    }
+}
+
+fn peer_from_wire(message: wire::PeerCluster) -> Result<PeerView, ConvertError> {
+    let path = match message.path() {
+        wire::PathState::Unknown => PathState::Unknown,
+        wire::PathState::Up => PathState::Up,
+        wire::PathState::Suspect => PathState::Suspect,
+        wire::PathState::Down => PathState::Down,
+    };
+    let staleness = match message.staleness() {
+        wire::Staleness::Fresh => Staleness::Fresh,
+        wire::Staleness::Stale1 => Staleness::Stale1,
+        wire::Staleness::Stale2 => Staleness::Stale2,
+        wire::Staleness::Stale3 => Staleness::Stale3,
+    };
+    let cluster = message.cluster.ok_or_else(|| ConvertError::new("peers.cluster", "missing"))?;
+    Ok(PeerView {
+        cluster: cluster_from_wire(cluster)?,
+        trust_bundle: message.trust_bundle,
+        path,
+        min_rtt: (message.min_rtt_us > 0).then(|| Duration::from_micros(message.min_rtt_us)),
+        staleness,
+    })
+}
+
+fn peer_to_wire(peer: &PeerView) -> wire::PeerCluster {
+    let path = match peer.path {
+        PathState::Unknown => wire::PathState::Unknown,
+        PathState::Up => wire::PathState::Up,
+        PathState::Suspect => wire::PathState::Suspect,
+        PathState::Down => wire::PathState::Down,
+    };
+    let staleness = match peer.staleness {
+        Staleness::Fresh => wire::Staleness::Fresh,
+        Staleness::Stale1 => wire::Staleness::Stale1,
+        Staleness::Stale2 => wire::Staleness::Stale2,
+        Staleness::Stale3 => wire::Staleness::Stale3,
+    };
+    wire::PeerCluster {
+        cluster: Some(cluster_to_wire(&peer.cluster)),
+        trust_bundle: peer.trust_bundle.clone(),
+        path: path.into(),
+        min_rtt_us: peer.min_rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1)),
+        staleness: staleness.into(),
+    }
+}
+
+pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, ConvertError> {
+    let port = |port: wire::Port| {
+        let protocol = match port.protocol() {
+            wire::Protocol::Http => Protocol::Http,
+            wire::Protocol::Grpc => Protocol::Grpc,
+            wire::Protocol::Tcp => Protocol::Tcp,
+        };
+        let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
+        let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
+        Ok(ServicePort { port, protocol })
+    };
+    let weights: BTreeMap<String, f64> = message.locality_weights.into_iter().collect();
+    if weights.values().any(|weight| !weight.is_finite() || *weight < 0.0) {
+        return Err(ConvertError::new("locality_weights", "negative or not finite"));
+    }
+    Ok(ServiceSpec {
+        ports: message.ports.into_iter().map(port).collect::<Result<_, _>>()?,
+        accounts: message.accounts,
+        locality_weights: weights,
+        failover: message.failover,
+    })
+}
+
+pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
+    let port = |port: &ServicePort| {
+        let protocol = match port.protocol {
+            Protocol::Http => wire::Protocol::Http,
+            Protocol::Grpc => wire::Protocol::Grpc,
+            Protocol::Tcp => wire::Protocol::Tcp,
+        };
+        wire::Port { port: port.port.into(), protocol: protocol.into() }
+    };
+    wire::ServiceSpec {
+        ports: spec.ports.iter().map(port).collect(),
+        accounts: spec.accounts.clone(),
+        locality_weights: spec.locality_weights.clone().into_iter().collect(),
+        failover: spec.failover.clone(),
+    }
+}
+
+fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, ConvertError> {
+    Ok(Arc::new(EndpointView {
+        id: endpoint_id(&message.id)?,
+        zone: label("zone", &message.zone)?.into(),
+        address: message.address.parse().map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
+        weight: weight(message.weight)?,
+        health: health_from_wire(message.health)?,
+        incarnation: message.incarnation,
+        capacity: message.capacity,
+        labels: labels(message.labels)?,
+        load: None,
+    }))
+}
+
+fn endpoint_to_wire(endpoint: &EndpointView) -> wire::Endpoint {
+    wire::Endpoint {
+        id: endpoint.id.to_string(),
+        zone: endpoint.zone.to_string(),
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        health: health_to_wire(endpoint.health).into(),
+        incarnation: endpoint.incarnation,
+        capacity: endpoint.capacity,
+        labels: endpoint.labels.clone().into_iter().collect(),
+    }
+}
+
+/// A service's name from the wire.
+///
+/// # Errors
+/// If it is not NAMESPACE/SERVICE.
+pub fn service_name(text: &str) -> Result<ServiceName, ConvertError> {
+    text.parse().map_err(|_| ConvertError::new("name", format!("`{text:.80}` is not NAMESPACE/SERVICE")))
+}
+
+fn endpoint_id(text: &str) -> Result<EndpointId, ConvertError> {
+    let valid = (1..=MAX_ENDPOINT).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    if valid { Ok(EndpointId::new(text)) } else { Err(ConvertError::new("endpoint", "not 1 to 253 visible characters")) }
+}
+
+fn label<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ConvertError> {
+    if is_label(text) { Ok(text) } else { Err(ConvertError::new(field, format!("`{text:.80}` is no DNS label"))) }
+}
+
+fn labels(labels: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, ConvertError> {
+    let labels: BTreeMap<String, String> = labels.into_iter().collect();
+    let short = labels.iter().all(|(key, value)| key.len() <= MAX_LABEL && value.len() <= MAX_LABEL);
+    if labels.len() > MAX_LABELS || !short {
+        return Err(ConvertError::new("labels", "more than 64, or one longer than 256 bytes"));
+    }
+    Ok(labels)
+}
+
+fn weight(weight: f64) -> Result<f64, ConvertError> {
+    let valid = weight.is_finite() && (0.0..=MAX_WEIGHT).contains(&weight);
+    if valid { Ok(weight) } else { Err(ConvertError::new("weight", "not between 0 and 1,000,000")) }
+}
+
+fn ratio(field: &'static str, value: f32) -> Result<f32, ConvertError> {
+    let valid = value.is_finite() && value >= 0.0;
+    if valid { Ok(value) } else { Err(ConvertError::new(field, "negative or not finite")) }
+}

@@ -1,0 +1,236 @@
+//! The one connection between a sidecar and a gateway, shared by everything that speaks gRPC over it.
+//!
+//! The gateways of the configuration are equals: the link stays with one until it fails, then tries the next. Never:
+//! spreading over several, or deciding that a stream failed; who reads the stream says so ([`Link::failed`]).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_transport::Io;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
+
+use crate::connect::Connector;
+
+/// Times of the link.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// Until a gateway has accepted a connection, TLS included. Default 1 s.
+    pub connect_timeout: Duration,
+    /// A stream on which nothing came for this long is lost; gateways speak every second. Default 3 s.
+    pub silence: Duration,
+    /// Between signs of life of our own. Default 1 s.
+    pub heartbeat: Duration,
+    /// The first pause after all gateways failed; it doubles. Default 100 ms.
+    pub backoff_base: Duration,
+    /// The longest pause. Default 5 s.
+    pub backoff_max: Duration,
+    /// The largest message that is read. Default 16 MiB.
+    pub max_message: usize,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            silence: Duration::from_secs(3),
+            heartbeat: Duration::from_secs(1),
+            backoff_base: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+            max_message: 16 << 20,
+        }
+    }
+}
+
+/// The link to the cluster's gateways. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    gateways: Vec<String>,
+    connector: Arc<dyn Connector>,
+    options: LinkOptions,
+    /// One connects at a time; the others wait for its result.
+    connecting: AsyncMutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Connection>,
+    /// The next gateway to try.
+    next: usize,
+    made: u64,
+}
+
+/// A connection that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) channel: Channel,
+    pub(crate) gateway: Arc<str>,
+    id: u64,
+}
+
+impl Link {
+    /// A link to whichever of `gateways` answers (`HOST:PORT` of discovery listeners). Nothing is connected yet.
+    pub fn new(gateways: Vec<String>, connector: Arc<dyn Connector>, options: LinkOptions) -> Self {
+        let shared = Shared { gateways, connector, options, connecting: AsyncMutex::default(), state: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The gateway that the link is connected to.
+    pub fn gateway(&self) -> Option<String> {
+        self.shared.state.lock().current.as_ref().map(|connection| connection.gateway.to_string())
+    }
+
+    /// The times.
+    pub fn options(&self) -> &LinkOptions {
+        &self.shared.options
+    }
+
+    /// The current connection, or a new one to the first gateway that answers, each tried once.
+    pub(crate) async fn connection(&self) -> io::Result<Connection> {
+        let _turn = self.shared.connecting.lock().await;
+        if let Some(connection) = self.shared.state.lock().current.clone() {
+            return Ok(connection);
+        }
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "no gateway is configured");
+        for _ in 0..self.shared.gateways.len() {
+            let gateway = self.next_gateway();
+            match self.connect(&gateway).await {
+                Ok(channel) => return Ok(self.keep(channel, &gateway)),
+                Err(error) => {
+                    tracing::debug!(gateway, error = %error, "the gateway does not answer");
+                    failure = error;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// The connection does not work any more; the next one goes to another gateway.
+    pub(crate) fn failed(&self, connection: &Connection) {
+        let mut state = self.shared.state.lock();
+        if state.current.as_ref().is_some_and(|current| current.id == connection.id) {
+            state.current = None;
+        }
+    }
+
+    fn next_gateway(&self) -> String {
+        let mut state = self.shared.state.lock();
+        let index = state.next % self.shared.gateways.len();
+        state.next = index + 1;
+        self.shared.gateways[index].clone()
+    }
+
+    fn keep(&self, channel: Channel, gateway: &str) -> Connection {
+        let mut state = self.shared.state.lock();
+        state.made += 1;
+        let connection = Connection { channel, gateway: gateway.into(), id: state.made };
+        state.current = Some(connection.clone());
+        connection
+    }
+
+    async fn connect(&self, gateway: &str) -> io::Result<Channel> {
+        let options = &self.shared.options;
+        // The connection is made here and handed to tonic, which would otherwise reconnect on its own, to this gateway
+        // only, and without telling anybody.
+        let io = timeout(options.connect_timeout, self.shared.connector.connect(gateway))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        channel_over(io, options).await
+    }
+}
+
+/// A gRPC channel over one connection that exists already. When that ends, so does the channel.
+///
+/// # Errors
+/// If the other side does not answer HTTP/2's preface in time.
+pub async fn channel_over(io: Io, options: &LinkOptions) -> io::Result<Channel> {
+    let endpoint = Endpoint::from_static("http://gateway.eastway.internal")
+        .http2_keep_alive_interval(options.heartbeat)
+        .keep_alive_timeout(options.silence)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    let connecting = endpoint.connect_with_connector(Once(Some(io)));
+    match timeout(options.connect_timeout, connecting).await {
+        Ok(channel) => channel.map_err(io::Error::other),
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}
+
+/// Hands out one connection, once.
+struct Once(Option<Io>);
+
+impl Service<tonic::codegen::http::Uri> for Once {
+    type Response = TokioIo<Io>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: tonic::codegen::http::Uri) -> Self::Future {
+        let used = || io::Error::new(io::ErrorKind::NotConnected, "the connection ended");
+        std::future::ready(self.0.take().map(TokioIo::new).ok_or_else(used))
+    }
+}
+
+/// Pauses between rounds over all gateways: full jitter, doubling.
+#[derive(Debug)]
+pub struct Backoff {
+    round: u32,
+    rng: fastrand::Rng,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backoff {
+    /// The first pause comes next.
+    pub fn new() -> Self {
+        Self { round: 0, rng: fastrand::Rng::new() }
+    }
+
+    /// Something worked: the first pause comes next.
+    pub const fn reset(&mut self) {
+        self.round = 0;
+    }
+
+    /// How long to wait now.
+    pub fn pause(&mut self, options: &LinkOptions) -> Duration {
+        let ceiling = options.backoff_base.saturating_mul(1 << self.round.min(16)).min(options.backoff_max);
+        self.round = self.round.saturating_add(1);
+        ceiling.mul_f64(self.rng.f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_limit_and_start_again() {
+        let options = LinkOptions::default();
+        let mut backoff = Backoff { round: 0, rng: fastrand::Rng::with_seed(1) };
+        assert!(backoff.pause(&options) <= Duration::from_millis(100));
+        for _ in 0..40 {
+            assert!(backoff.pause(&options) <= options.backoff_max);
+        }
+        backoff.reset();
+        assert!(backoff.pause(&options) <= Duration::from_millis(100));
+    }
+}

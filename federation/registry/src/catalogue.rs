@@ -1,0 +1,314 @@
+//! The whole: own registrations, siblings' slices, peers' mirrors and the operator's resources, as views.
+//!
+//! One writer for each fact, and versions instead of merging: the view is a function of the facts, not of the order in
+//! which they came. Every method takes effect at once; [`Catalogue::take_changes`] says what to publish afterwards.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::ServiceFacts;
+use crate::options::Options;
+use crate::peers::Peers;
+use crate::registration::{Entry, Registration, StreamId};
+use crate::resources::Resources;
+use crate::zones::Zones;
+
+mod exports;
+mod life;
+mod remote;
+mod slices;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use exports::Export;
+
+/// Everything that a gateway knows of services.
+#[derive(Debug)]
+pub struct Catalogue {
+    meta: ClusterMeta,
+    gateway: Arc<str>,
+    options: Options,
+    resources: Resources,
+    services: BTreeMap<ServiceName, Known>,
+    streams: HashMap<StreamId, Key>,
+    /// Endpoints that said goodbye: their incarnation never comes back.
+    buried: BTreeMap<Key, Buried>,
+    /// Services of which endpoints vanished without explanation.
+    leaving: BTreeSet<ServiceName>,
+    peers: Peers,
+    exports: exports::Exports,
+    endpoints: usize,
+    load_seq: u64,
+    /// What was touched since the last publication, before its views are formed.
+    touched: BTreeSet<ServiceName>,
+    changes: Changes,
+}
+
+pub(crate) type Key = (ServiceName, EndpointId);
+
+#[derive(Debug)]
+struct Buried {
+    incarnation: u64,
+    since: Timestamp,
+}
+
+/// One service, as far as this cluster has endpoints of it or callers asked for it.
+#[derive(Debug, Default)]
+struct Known {
+    endpoints: BTreeMap<EndpointId, Candidates>,
+    zones: Zones,
+    /// The count of load reports when one last came.
+    load_seq: u64,
+    facts: Option<Arc<ServiceFacts>>,
+}
+
+/// What the gateways say of one endpoint.
+#[derive(Debug, Default)]
+struct Candidates {
+    own: Option<Entry>,
+    siblings: BTreeMap<Arc<str>, Entry>,
+    /// It vanished from its sibling's slices without explanation: the last that was known.
+    leaving: Option<(Entry, Timestamp)>,
+}
+
+/// What to publish.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The mesh's view changed.
+    pub mesh: bool,
+    /// Services whose views changed, appeared or vanished.
+    pub services: BTreeSet<ServiceName>,
+    /// Services with new load reports.
+    pub loads: BTreeSet<ServiceName>,
+    /// Something that is exported changed.
+    pub exports: bool,
+    /// Stored slices that are to be written.
+    pub slices: BTreeSet<(ServiceName, u32)>,
+    /// Peers whose stored mirror is out of date.
+    pub mirrors: BTreeSet<String>,
+}
+
+impl Changes {
+    /// Whether there is nothing to publish.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One stored slice: endpoints of one service that one gateway has from the source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    /// The endpoints, by name.
+    pub endpoints: Vec<Registration>,
+}
+
+/// Why a registration was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// Its account may not serve the service.
+    #[error("the account `{account}` may not serve {service}: its Service lists {listed}")]
+    Account {
+        /// The account that was proved.
+        account: String,
+        /// The service.
+        service: ServiceName,
+        /// The accounts that may.
+        listed: String,
+    },
+    /// A later life of the endpoint is known, or this one said goodbye.
+    #[error("a later incarnation than {incarnation} of `{endpoint}` is known: {highest}")]
+    Stale {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// The incarnation that was to be registered.
+        incarnation: u64,
+        /// The highest known.
+        highest: u64,
+    },
+    /// The zone is none of this cluster's.
+    #[error("`{zone}` is not a zone of this cluster: it has {zones}")]
+    Zone {
+        /// The zone named.
+        zone: String,
+        /// Those there are.
+        zones: String,
+    },
+    /// The catalogue is full.
+    #[error("{0} endpoints are registered, which is the limit")]
+    Full(usize),
+}
+
+/// A probe to make: connect to the address, and report back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// The service.
+    pub service: ServiceName,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The life of it that is probed: a result about an earlier one is void.
+    pub incarnation: u64,
+    /// Where its inbound listener is.
+    pub address: SocketAddr,
+}
+
+/// What became of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The connection was accepted.
+    Answered,
+    /// The host refused the connection.
+    Refused,
+    /// Nothing came back in time, or there is no route.
+    Silent,
+}
+
+impl Catalogue {
+    /// An empty catalogue of the gateway `gateway`, in its life `epoch`.
+    pub fn new(meta: ClusterMeta, gateway: impl Into<Arc<str>>, epoch: u64, options: Options) -> Self {
+        Self {
+            meta,
+            gateway: gateway.into(),
+            options,
+            resources: Resources::default(),
+            services: BTreeMap::new(),
+            streams: HashMap::new(),
+            buried: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            peers: Peers::default(),
+            exports: exports::Exports::new(epoch),
+            endpoints: 0,
+            load_seq: 0,
+            touched: BTreeSet::new(),
+            changes: Changes { mesh: true, ..Changes::default() },
+        }
+    }
+
+    /// The operator's resources changed: accounts, exports, imports and peers apply at once. Returns the streams whose
+    /// registrations are no longer allowed; their endpoints are removed.
+    pub fn set_resources(&mut self, resources: Resources, now: Timestamp) -> Vec<StreamId> {
+        let declared = |r: &Resources| r.services.keys().cloned().collect::<BTreeSet<_>>();
+        self.touched.extend(declared(&self.resources).into_iter().chain(declared(&resources)));
+        self.touched.extend(self.peers.services());
+        self.touched.extend(self.services.keys().cloned());
+        self.resources = resources;
+        self.touched.extend(self.peers.retain(&self.resources));
+        self.changes.mesh = true;
+        let revoked = self.revoke(now);
+        self.settle(now);
+        revoked
+    }
+
+    /// The operator's resources.
+    pub const fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// This cluster.
+    pub const fn meta(&self) -> &ClusterMeta {
+        &self.meta
+    }
+
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Time passes: silent streams are noticed, mirrors age, holds end, the long dead are removed. Call it every 100 ms.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.notice_silence(now);
+        self.let_leave(now);
+        self.forget_dead(now);
+        let touched = self.peers.tick(now);
+        self.take_touched(touched);
+        self.expire_returns(now);
+        self.settle(now);
+    }
+
+    /// Forms the views of what was touched, and notes the changes.
+    fn settle(&mut self, now: Timestamp) {
+        for name in std::mem::take(&mut self.touched) {
+            self.reform(&name, now);
+        }
+    }
+
+    /// The service's view; `None` if no cluster known here offers it.
+    pub fn view(&self, name: &ServiceName, now: Timestamp) -> Option<Arc<ServiceView>> {
+        self.facts(name).map(|facts| Arc::new(facts.at(now, self.options.returned_for)))
+    }
+
+    /// The service's view without ages.
+    pub fn facts(&self, name: &ServiceName) -> Option<Arc<ServiceFacts>> {
+        self.services.get(name).and_then(|known| known.facts.clone())
+    }
+
+    /// Every service that has a view.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.iter().filter(|(_, known)| known.facts.is_some()).map(|(name, _)| name)
+    }
+
+    /// The mesh around the services.
+    pub fn mesh(&self) -> MeshView {
+        MeshView { cluster: self.meta.clone(), peers: self.peers.views(&self.resources.peers) }
+    }
+
+    /// Grows with each load report.
+    pub const fn load_seq(&self) -> u64 {
+        self.load_seq
+    }
+
+    /// The loads of the service's endpoints that came after the count `since` (0: all), by endpoint.
+    pub fn loads_since(&self, name: &ServiceName, since: u64) -> Vec<(EndpointId, LoadReport)> {
+        let Some(known) = self.services.get(name).filter(|known| known.load_seq > since) else { return Vec::new() };
+        let load = |(id, candidates): (&EndpointId, &Candidates)| {
+            let entry = candidates.best().filter(|entry| entry.load_seq > since)?;
+            Some((id.clone(), entry.load?))
+        };
+        known.endpoints.iter().filter_map(load).collect()
+    }
+
+    /// How many endpoints there are by health, over all services: for metrics and the readiness report.
+    pub fn census(&self) -> BTreeMap<&'static str, usize> {
+        let mut census = BTreeMap::new();
+        for candidates in self.services.values().flat_map(|known| known.endpoints.values()) {
+            let Some(entry) = candidates.best() else { continue };
+            let name = match entry.health() {
+                Health::Warming => "warming",
+                Health::Ready => "ready",
+                Health::Degraded => "degraded",
+                Health::Draining => "draining",
+                Health::Unready => "unready",
+                Health::Down => "down",
+            };
+            *census.entry(name).or_default() += 1;
+        }
+        census
+    }
+}
+
+impl Candidates {
+    /// The statement that counts: of the highest incarnation and session; at a tie that of a live stream, then the own.
+    fn best(&self) -> Option<&Entry> {
+        let siblings = self.siblings.values().map(|entry| (entry, false));
+        let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);
+        let rank = |(entry, own): &(&Entry, bool)| (entry.registration.version(), entry.is_attached(), *own);
+        known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|(entry, _)| entry))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.own.is_none() && self.siblings.is_empty() && self.leaving.is_none()
+    }
+
+    /// Every entry, to be changed.
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.own.iter_mut().chain(self.siblings.values_mut()).chain(self.leaving.iter_mut().map(|(entry, _)| entry))
+    }
+}

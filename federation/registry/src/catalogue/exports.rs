@@ -1,0 +1,144 @@
+//! What this gateway exports: the endpoints that it has from the source, in sum, with versions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eastway_core::view::EndpointView;
+use eastway_core::{LoadReport, ServiceName, Timestamp, Version};
+
+use super::{Catalogue, Known};
+use crate::peers::{Exported, ZoneFacts};
+use crate::zones::summarise;
+
+/// The own statements.
+#[derive(Debug)]
+pub(super) struct Exports {
+    epoch: u64,
+    seq: u64,
+    services: BTreeMap<ServiceName, Stated>,
+}
+
+#[derive(Debug)]
+struct Stated {
+    seq: u64,
+    /// To whom it is offered.
+    to: Vec<String>,
+    exported: Arc<Exported>,
+}
+
+/// One service as it is exported to one peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// The sequence number of its last change.
+    pub seq: u64,
+    /// The statement.
+    pub exported: Arc<Exported>,
+}
+
+impl Exports {
+    pub(super) const fn new(epoch: u64) -> Self {
+        Self { epoch, seq: 0, services: BTreeMap::new() }
+    }
+}
+
+impl Catalogue {
+    /// The version of the latest change of what is exported.
+    pub const fn export_version(&self) -> Version {
+        Version::new(self.exports.epoch, self.exports.seq)
+    }
+
+    /// What is exported to the peer cluster `cluster`.
+    pub fn exports_for(&self, cluster: &str) -> BTreeMap<ServiceName, Export> {
+        let offered = |stated: &&Stated| stated.to.iter().any(|to| to == "*" || to == cluster);
+        let export = |stated: &Stated| Export { seq: stated.seq, exported: Arc::clone(&stated.exported) };
+        let stated = self.exports.services.iter().filter(|(_, stated)| offered(stated));
+        stated.map(|(name, stated)| (name.clone(), export(stated))).collect()
+    }
+
+    /// Brings the statements' loads (utilisation, error rates) up to date. They move all the time, and a statement each
+    /// time would be a storm: call it once a second.
+    pub fn refresh_exported_loads(&mut self, now: Timestamp) {
+        let names: Vec<ServiceName> = self.exports.services.keys().cloned().collect();
+        for name in names {
+            let fresh = self.summarise(&name, now);
+            let Some(stated) = self.exports.services.get_mut(&name) else { continue };
+            if loads_differ(&stated.exported, &fresh) {
+                self.exports.seq += 1;
+                stated.seq = self.exports.seq;
+                stated.exported = Arc::new(fresh);
+                self.changes.exports = true;
+            }
+        }
+    }
+
+    /// States a service anew, if something but its loads changed.
+    pub(super) fn export(&mut self, name: &ServiceName, now: Timestamp) {
+        let to = self.resources.services.get(name).map(|service| service.export.clone()).unwrap_or_default();
+        let stated = self.exports.services.get(name);
+        if to.is_empty() {
+            if stated.is_some() {
+                self.exports.services.remove(name);
+                self.exports.seq += 1;
+                self.changes.exports = true;
+            }
+            return;
+        }
+        let fresh = self.summarise(name, now);
+        if stated.is_some_and(|stated| stated.to == to && same_but_loads(&stated.exported, &fresh)) {
+            return;
+        }
+        self.exports.seq += 1;
+        let stated = Stated { seq: self.exports.seq, to, exported: Arc::new(fresh) };
+        self.exports.services.insert(name.clone(), stated);
+        self.changes.exports = true;
+    }
+
+    fn summarise(&self, name: &ServiceName, now: Timestamp) -> Exported {
+        let spec = self.resources.spec(name);
+        let Some(known) = self.services.get(name) else { return Exported { spec, zones: BTreeMap::new() } };
+        let returned = known.zones.returned(now, self.options.returned_for);
+        let zones = summarise(known.own()).into_iter();
+        let zones = zones.map(|(zone, summary)| {
+            let returned = returned.get(&zone).copied();
+            (zone, ZoneFacts { summary, returned })
+        });
+        Exported { spec, zones: zones.collect() }
+    }
+}
+
+impl Known {
+    /// The endpoints of which this gateway's own statement counts.
+    fn own(&self) -> impl Iterator<Item = (&EndpointView, Option<LoadReport>)> {
+        let counts = |candidates: &&super::Candidates| {
+            let version = |entry: &crate::registration::Entry| entry.registration.version();
+            candidates.own.as_ref().is_some_and(|own| candidates.best().map(version) == Some(version(own)))
+        };
+        let own = self.endpoints.values().filter(counts).filter_map(|candidates| candidates.own.as_ref());
+        own.map(|entry| (&*entry.view, entry.load))
+    }
+}
+
+/// Whether two statements differ in their loads at most.
+fn same_but_loads(a: &Exported, b: &Exported) -> bool {
+    let strip = |zone: &ZoneFacts| {
+        let mut zone = zone.clone();
+        (zone.summary.utilisation, zone.summary.error_rate) = (None, 0.0);
+        zone
+    };
+    let same = |((za, fa), (zb, fb)): ((&Arc<str>, &ZoneFacts), (&Arc<str>, &ZoneFacts))| za == zb && strip(fa) == strip(fb);
+    a.spec == b.spec && a.zones.len() == b.zones.len() && a.zones.iter().zip(&b.zones).all(same)
+}
+
+/// Whether the loads moved by more than a hundredth.
+fn loads_differ(a: &Exported, b: &Exported) -> bool {
+    let moved = |zone: &Arc<str>, facts: &ZoneFacts| {
+        let Some(other) = a.zones.get(zone) else { return true };
+        let (old, new) = (&other.summary, &facts.summary);
+        let utilisation = match (old.utilisation, new.utilisation) {
+            (Some(old), Some(new)) => (old - new).abs() > 0.01,
+            (old, new) => old != new,
+        };
+        utilisation || (old.error_rate - new.error_rate).abs() > 0.01
+    };
+    b.zones.iter().any(|(zone, facts)| moved(zone, facts))
+}

@@ -1,0 +1,307 @@
+//! The life of endpoints: registering, reporting, falling silent, being probed, leaving.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use eastway_core::{EndpointId, Health, LoadReport, Timestamp};
+
+use super::{Buried, Catalogue, Key, Probe, ProbeOutcome, RegisterError};
+use crate::hold;
+use crate::registration::{Adrift, Entry, Link, Registration, StreamId};
+
+/// How many goodbyes are remembered; more than any fleet says within the time they are remembered for.
+const MAX_BURIED: usize = 100_000;
+
+impl Catalogue {
+    /// A sidecar registers its workload over the stream `stream`, or changes its registration. Returns the stream that
+    /// spoke for the endpoint until now, if another did: it no longer counts.
+    ///
+    /// # Errors
+    /// Why it is not taken. Nothing changed then.
+    pub fn register(
+        &mut self,
+        stream: StreamId,
+        registration: Registration,
+        health: Health,
+        now: Timestamp,
+    ) -> Result<Option<StreamId>, RegisterError> {
+        self.admit(&registration)?;
+        let key = (registration.service.clone(), registration.endpoint.clone());
+        if let Some(previous) = self.streams.insert(stream, key.clone())
+            && previous != key
+        {
+            self.drop_own(&previous, now);
+        }
+        let slice = self.slice_for(&key);
+        let candidates = self.services.entry(key.0.clone()).or_default().endpoints.entry(key.1.clone()).or_default();
+        if candidates.is_empty() {
+            self.endpoints += 1;
+        }
+        candidates.leaving = None;
+        let stored = candidates.own.as_ref().map(|entry| Arc::clone(&entry.registration));
+        let replaced = candidates.own.as_ref().and_then(Entry::stream).filter(|replaced| *replaced != stream);
+        let same_life = |entry: &Entry| entry.registration.incarnation == registration.incarnation;
+        let load = candidates.own.take().filter(same_life).map(|entry| (entry.load, entry.load_seq));
+        let moved = stored.as_deref() != Some(&registration);
+        let mut entry = Entry::attached(registration, health, stream, slice, now);
+        (entry.load, entry.load_seq) = load.unwrap_or_default();
+        candidates.own = Some(entry);
+        if moved {
+            self.changes.slices.insert((key.0.clone(), slice));
+        }
+        if let Some(replaced) = replaced {
+            self.streams.remove(&replaced);
+        }
+        self.touched.insert(key.0);
+        self.settle(now);
+        Ok(replaced)
+    }
+
+    fn admit(&self, registration: &Registration) -> Result<(), RegisterError> {
+        let Registration { service, endpoint, account, zone, incarnation, .. } = registration;
+        let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
+        if !self.resources.admits(service, account) {
+            let listed = self.resources.spec(service).accounts.join(", ");
+            return Err(RegisterError::Account { account: account.clone(), service: service.clone(), listed });
+        }
+        if !self.meta.zones.contains_key(&**zone) {
+            let zones = self.meta.zones.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(RegisterError::Zone { zone: zone.to_string(), zones });
+        }
+        if let Some(highest) = self.highest(registration) {
+            return Err(RegisterError::Stale { endpoint: endpoint.clone(), incarnation: *incarnation, highest });
+        }
+        if known.is_none() && self.endpoints >= self.options.max_endpoints {
+            return Err(RegisterError::Full(self.endpoints));
+        }
+        Ok(())
+    }
+
+    /// The highest incarnation known, if it or a goodbye forbids the registration.
+    fn highest(&self, registration: &Registration) -> Option<u64> {
+        let Registration { service, endpoint, incarnation, .. } = registration;
+        let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
+        let alive = known.and_then(|candidates| candidates.best()).map(|entry| &entry.registration);
+        let alive = alive.filter(|known| known.version() > registration.version()).map(|known| known.incarnation);
+        let buried = self.buried.get(&(service.clone(), endpoint.clone())).map(|buried| buried.incarnation);
+        alive.max(buried.filter(|buried| buried >= incarnation))
+    }
+
+    /// The sidecar says how its application does.
+    pub fn report_health(&mut self, stream: StreamId, health: Health, now: Timestamp) {
+        if let Some(entry) = self.hear(stream, now) {
+            entry.reported = health;
+            self.refresh_stream(stream, now);
+        }
+    }
+
+    /// The sidecar reports its load.
+    pub fn report_load(&mut self, stream: StreamId, load: LoadReport, now: Timestamp) {
+        let seq = self.load_seq + 1;
+        let Some(entry) = self.hear(stream, now) else { return };
+        (entry.load, entry.load_seq) = (Some(load), seq);
+        self.load_seq = seq;
+        if let Some((service, _)) = self.streams.get(&stream) {
+            if let Some(known) = self.services.get_mut(service) {
+                known.load_seq = seq;
+            }
+            self.changes.loads.insert(service.clone());
+        }
+    }
+
+    /// The stream spoke, whatever it said.
+    pub fn heard(&mut self, stream: StreamId, now: Timestamp) {
+        self.hear(stream, now);
+    }
+
+    /// The sidecar ends in good order: its endpoint is removed at once, and this life of it never comes back.
+    pub fn goodbye(&mut self, stream: StreamId, now: Timestamp) {
+        let Some(key) = self.streams.remove(&stream) else { return };
+        let own = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.own.as_ref());
+        let Some(entry) = own.filter(|entry| entry.stream() == Some(stream)) else { return };
+        let buried = Buried { incarnation: entry.registration.incarnation, since: now };
+        if self.buried.len() < MAX_BURIED {
+            self.buried.insert(key.clone(), buried);
+        }
+        self.drop_own(&key, now);
+    }
+
+    /// The stream broke without a goodbye: its endpoint is probed from now on.
+    pub fn lost(&mut self, stream: StreamId, now: Timestamp) {
+        let Some(key) = self.streams.remove(&stream) else { return };
+        let Some(entry) = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream)) else { return };
+        match &mut entry.link {
+            Link::Attached { .. } => entry.link = Link::Adrift(Adrift::since(now, None)),
+            Link::Adrift(adrift) => adrift.stream = None,
+        }
+    }
+
+    /// The probes that are due. Each must be reported by [`Catalogue::probed`].
+    pub fn due_probes(&mut self, now: Timestamp) -> Vec<Probe> {
+        let interval = self.options.probe_interval;
+        let mut due = Vec::new();
+        for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
+            let best = candidates.best().map(|entry| entry.registration.version());
+            for entry in candidates.entries_mut().filter(|entry| Some(entry.registration.version()) == best) {
+                let Link::Adrift(adrift) = &mut entry.link else { continue };
+                if adrift.in_flight || adrift.next_probe > now {
+                    continue;
+                }
+                adrift.in_flight = true;
+                adrift.next_probe = now + interval;
+                let Registration { service, endpoint, incarnation, address, .. } = &*entry.registration;
+                let (service, endpoint) = (service.clone(), endpoint.clone());
+                due.push(Probe { service, endpoint, incarnation: *incarnation, address: *address });
+            }
+        }
+        due
+    }
+
+    /// What became of a probe.
+    pub fn probed(&mut self, probe: &Probe, outcome: ProbeOutcome, now: Timestamp) {
+        let options = self.options.clone();
+        let known = self.services.get_mut(&probe.service);
+        let Some(candidates) = known.and_then(|known| known.endpoints.get_mut(&probe.endpoint)) else { return };
+        let same = |entry: &&mut Entry| {
+            entry.registration.incarnation == probe.incarnation && entry.registration.address == probe.address
+        };
+        let mut changed = false;
+        for entry in candidates.entries_mut().filter(same) {
+            let Link::Adrift(adrift) = &mut entry.link else { continue };
+            match outcome {
+                ProbeOutcome::Answered => adrift.answered(),
+                ProbeOutcome::Refused => adrift.failed(true, now, &options),
+                ProbeOutcome::Silent => adrift.failed(false, now, &options),
+            }
+            changed |= entry.refresh();
+        }
+        if changed {
+            self.touched.insert(probe.service.clone());
+            self.let_leave(now);
+            self.settle(now);
+        }
+    }
+
+    /// Whether every endpoint that is adrift was probed at least once: until then, what a restarted gateway loaded is
+    /// less than its callers know.
+    pub fn is_probed(&self) -> bool {
+        let mut entries = self.services.values().flat_map(|known| known.endpoints.values()).filter_map(|c| c.best());
+        entries.all(|entry| match &entry.link {
+            Link::Adrift(adrift) => adrift.probed,
+            Link::Attached { .. } => true,
+        })
+    }
+
+    /// Streams that were silent for too long are as good as lost, until they speak again.
+    pub(super) fn notice_silence(&mut self, now: Timestamp) {
+        let silence = self.options.silence;
+        for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
+            let Some(entry) = &mut candidates.own else { continue };
+            if let Link::Attached { stream, heard } = entry.link
+                && now.since(heard) >= silence
+            {
+                entry.link = Link::Adrift(Adrift::since(now, Some(stream)));
+            }
+        }
+    }
+
+    /// Ends the holds of what vanished without explanation: those that are due, and those that a probe found down.
+    pub(super) fn let_leave(&mut self, now: Timestamp) {
+        for name in self.leaving.clone() {
+            let Some(known) = self.services.get_mut(&name) else { continue };
+            let leaving = |(id, c): (&EndpointId, &super::Candidates)| Some((id.clone(), c.leaving.as_ref()?.1));
+            let leaving: BTreeMap<_, _> = known.endpoints.iter().filter_map(leaving).collect();
+            if leaving.is_empty() {
+                self.leaving.remove(&name);
+                continue;
+            }
+            let mut gone: BTreeSet<EndpointId> =
+                hold::due(&leaving, known.endpoints.len() - leaving.len(), now, &self.options).into_iter().collect();
+            let dead = |id: &&EndpointId| {
+                let leaving = known.endpoints.get(*id).and_then(|candidates| candidates.leaving.as_ref());
+                leaving.is_some_and(|(entry, _)| entry.health() == Health::Down)
+            };
+            gone.extend(leaving.keys().filter(dead).cloned());
+            for id in gone {
+                known.endpoints.remove(&id);
+                self.endpoints -= 1;
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    /// Removes own endpoints that are down for long, and goodbyes that nobody can contradict any more.
+    pub(super) fn forget_dead(&mut self, now: Timestamp) {
+        let limit = self.options.forget_after;
+        self.buried.retain(|_, buried| now.since(buried.since) < limit);
+        let mut dead = Vec::new();
+        for (name, known) in &self.services {
+            for (id, candidates) in &known.endpoints {
+                let down = candidates.own.as_ref().and_then(Entry::down_since);
+                if down.is_some_and(|since| now.since(since) >= limit) {
+                    dead.push((name.clone(), id.clone()));
+                }
+            }
+        }
+        for key in dead {
+            self.drop_own(&key, now);
+        }
+    }
+
+    /// Removes the own registrations that the resources no longer allow.
+    pub(super) fn revoke(&mut self, now: Timestamp) -> Vec<StreamId> {
+        let mut revoked = Vec::new();
+        for (name, known) in &self.services {
+            for (id, candidates) in &known.endpoints {
+                let own = candidates.own.as_ref();
+                if own.is_some_and(|entry| !self.resources.admits(name, &entry.registration.account)) {
+                    revoked.push(((name.clone(), id.clone()), own.and_then(Entry::stream)));
+                }
+            }
+        }
+        for (key, _) in &revoked {
+            self.drop_own(key, now);
+        }
+        revoked.into_iter().filter_map(|(_, stream)| stream).collect()
+    }
+
+    /// Takes note that a stream spoke; its entry, if the stream is the endpoint's current one.
+    fn hear(&mut self, stream: StreamId, now: Timestamp) -> Option<&mut Entry> {
+        let key = self.streams.get(&stream)?.clone();
+        let entry = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream))?;
+        let returned = !entry.is_attached();
+        entry.link = Link::Attached { stream, heard: now };
+        if returned {
+            self.refresh_stream(stream, now);
+        }
+        self.own_mut(&key)
+    }
+
+    fn refresh_stream(&mut self, stream: StreamId, now: Timestamp) {
+        let Some(key) = self.streams.get(&stream).cloned() else { return };
+        if self.own_mut(&key).is_some_and(Entry::refresh) {
+            self.touched.insert(key.0);
+            self.settle(now);
+        }
+    }
+
+    fn own_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.services.get_mut(&key.0)?.endpoints.get_mut(&key.1)?.own.as_mut()
+    }
+
+    /// Removes the own statement on an endpoint, and the endpoint if no sibling has it.
+    pub(super) fn drop_own(&mut self, key: &Key, now: Timestamp) {
+        let Some(known) = self.services.get_mut(&key.0) else { return };
+        let Some(candidates) = known.endpoints.get_mut(&key.1) else { return };
+        if let Some(entry) = candidates.own.take() {
+            self.changes.slices.insert((key.0.clone(), entry.slice));
+            self.streams.retain(|stream, registered| Some(*stream) != entry.stream() || registered != key);
+        }
+        if candidates.is_empty() {
+            known.endpoints.remove(&key.1);
+            self.endpoints -= 1;
+        }
+        self.touched.insert(key.0.clone());
+        self.settle(now);
+    }
+}

@@ -1,0 +1,89 @@
+//! What peers say, on its way into the views.
+
+use std::collections::BTreeMap;
+
+use eastway_core::resource::ClusterMeta;
+use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
+
+use super::Catalogue;
+use crate::peers::{Exported, PathFacts, StoredMirror, Touched};
+use crate::reader::Fact;
+
+impl Catalogue {
+    /// A fact that a stream from `gateway` of the peer `meta` established ([`crate::Reader`]), in that gateway's life
+    /// `epoch`. Facts of undeclared peers, of lower epochs and of replaced clusters change nothing.
+    pub fn peer_fact(&mut self, meta: &ClusterMeta, gateway: &str, epoch: u64, fact: Fact, now: Timestamp) {
+        if !self.resources.peers.contains_key(&meta.name) {
+            return;
+        }
+        let stored = !matches!(fact, Fact::Alive | Fact::GoAway);
+        let touched = match fact {
+            Fact::Snapshot(version, services) => self.peer_snapshot(meta, gateway, version, services, now),
+            Fact::Change(version, name, exported) => {
+                self.peers.change(&meta.name, &meta.uid, gateway, version, name, exported, now)
+            }
+            Fact::Alive | Fact::GoAway => self.peers.alive(&meta.name, &meta.uid, gateway, epoch, now),
+        };
+        if stored {
+            self.changes.mirrors.insert(meta.name.clone());
+        }
+        self.take_touched(touched);
+        self.settle(now);
+    }
+
+    fn peer_snapshot(
+        &mut self,
+        meta: &ClusterMeta,
+        gateway: &str,
+        version: Version,
+        services: BTreeMap<ServiceName, Exported>,
+        now: Timestamp,
+    ) -> Touched {
+        self.peers.snapshot(meta.clone(), gateway, version, services, now, &self.options)
+    }
+
+    /// A peer's mirror from the store, at a cold start: visible at once, as stale.
+    pub fn load_mirror(&mut self, stored: StoredMirror, now: Timestamp) {
+        if !self.resources.peers.contains_key(&stored.cluster.name) {
+            return;
+        }
+        let touched = self.peers.load(stored, now, &self.options);
+        self.take_touched(touched);
+        self.settle(now);
+    }
+
+    /// A peer's mirrors, for the store.
+    pub fn mirrors(&self, cluster: &str) -> Vec<StoredMirror> {
+        self.peers.stored(cluster)
+    }
+
+    /// What the pings to the gateway at `address` of the peer `cluster` say.
+    pub fn set_path(&mut self, cluster: &str, address: &str, facts: PathFacts) {
+        if self.resources.peers.contains_key(cluster) {
+            self.changes.mesh |= self.peers.path(cluster, address, facts);
+        }
+    }
+
+    /// The address is no longer one of the peer's.
+    pub fn remove_path(&mut self, cluster: &str, address: &str) {
+        self.changes.mesh |= self.peers.remove_path(cluster, address);
+    }
+
+    /// The paths to a peer, by address.
+    pub fn paths(&self, cluster: &str) -> Vec<(String, PathFacts)> {
+        self.peers.paths(cluster).map(|(address, facts)| (address.clone(), facts.clone())).collect()
+    }
+
+    /// The data plane found that a peer's zone no longer serves the service: nothing of it is held any longer.
+    pub fn confirm_gone(&mut self, name: &ServiceName, zone: &ZoneId, now: Timestamp) {
+        if self.peers.confirm_gone(name, zone) {
+            self.touched.insert(name.clone());
+            self.settle(now);
+        }
+    }
+
+    pub(super) fn take_touched(&mut self, touched: Touched) {
+        self.changes.mesh |= touched.mesh;
+        self.touched.extend(touched.services);
+    }
+}

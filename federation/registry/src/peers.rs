@@ -1,0 +1,432 @@
+//! Mirrors of the peer clusters: what each of their gateways exports, how old that is, and how they are reached.
+//!
+//! For: the remote half of every view. A peer becomes visible when its first snapshot is whole; silence makes it stale
+//! and never empties it; a gateway that comes back and has forgotten half of a service is not believed for 30 s.
+//! Called by [`crate::Catalogue`] only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{PathState, PeerView, RemoteZone, ServiceSpec, Staleness, ZoneSummary};
+use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::RemoteFacts;
+use crate::options::Options;
+use crate::resources::{PeerPolicy, Resources};
+
+mod source;
+
+use source::Source;
+
+/// How a service is exported by one gateway, of the endpoints that this gateway has from the source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exported {
+    /// How it is reached; its accounts are those that the callers must expect.
+    pub spec: ServiceSpec,
+    /// Its zones in sum.
+    pub zones: BTreeMap<Arc<str>, ZoneFacts>,
+}
+
+/// A zone in sum, with an instant in the place of the age.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ZoneFacts {
+    /// The sums; `returned_ago` is always `None`.
+    pub summary: ZoneSummary,
+    /// When the zone returned from failure.
+    pub returned: Option<Timestamp>,
+}
+
+/// How one gateway of a peer is reached, as its pings say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PathFacts {
+    /// Whether it answers.
+    pub state: PathState,
+    /// Least round-trip time of the last minute.
+    pub min_rtt: Option<Duration>,
+    /// The gateway's id, once it said it.
+    pub gateway: Option<String>,
+    /// It announced its end: no new streams while another path exists.
+    pub leaving: bool,
+}
+
+/// One gateway's mirror, as it is stored for cold starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredMirror {
+    /// The peer, as it described itself.
+    pub cluster: ClusterMeta,
+    /// The gateway that said it.
+    pub gateway: String,
+    /// Its version.
+    pub version: Version,
+    /// The exported services.
+    pub services: BTreeMap<ServiceName, StoredExport>,
+}
+
+/// A service within a [`StoredMirror`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredExport {
+    /// How it is reached.
+    pub spec: ServiceSpec,
+    /// Its zones.
+    pub zones: BTreeMap<Arc<str>, ZoneSummary>,
+}
+
+/// The rung of the ladder for statements of this age.
+pub const fn staleness_at(age: Duration) -> Staleness {
+    match age.as_millis() {
+        0..3_000 => Staleness::Fresh,
+        3_000..30_000 => Staleness::Stale1,
+        30_000..900_000 => Staleness::Stale2,
+        _ => Staleness::Stale3,
+    }
+}
+
+/// How old a mirror from the store is taken to be: nobody knows, but it is evidence and not fresh.
+const STORED_AGE: Duration = Duration::from_secs(30);
+
+/// How many replaced cluster uids are remembered, so that their late messages are dropped.
+const RETIRED: usize = 8;
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    peers: BTreeMap<String, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    meta: Option<ClusterMeta>,
+    retired: Vec<String>,
+    sources: BTreeMap<String, Source>,
+    paths: BTreeMap<String, PathFacts>,
+    staleness: Staleness,
+    published_rtt: Option<Duration>,
+}
+
+/// What a step changed.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Touched {
+    pub(crate) mesh: bool,
+    pub(crate) services: BTreeSet<ServiceName>,
+}
+
+impl Peers {
+    /// Forgets the peers that are no longer declared. Returns the services they exported.
+    pub(crate) fn retain(&mut self, resources: &Resources) -> BTreeSet<ServiceName> {
+        let mut services = BTreeSet::new();
+        self.peers.retain(|cluster, peer| {
+            let kept = resources.peers.contains_key(cluster);
+            if !kept {
+                services.extend(peer.services());
+            }
+            kept
+        });
+        services
+    }
+
+    /// A gateway's whole snapshot.
+    pub(crate) fn snapshot(
+        &mut self,
+        meta: ClusterMeta,
+        gateway: &str,
+        version: Version,
+        services: BTreeMap<ServiceName, Exported>,
+        now: Timestamp,
+        options: &Options,
+    ) -> Touched {
+        let peer = self.peers.entry(meta.name.clone()).or_default();
+        if peer.retired.contains(&meta.uid) {
+            return Touched::default();
+        }
+        let mut touched = Touched::default();
+        let successor = peer.meta.as_ref().is_some_and(|known| known.uid != meta.uid);
+        let mut source = peer.sources.remove(gateway).unwrap_or_else(|| Source::new(options.max_exported, now));
+        if successor {
+            touched.services.extend(peer.services());
+            peer.retire();
+            source.restart(options.max_exported);
+        }
+        touched.services.extend(source.snapshot(version, services, now, options));
+        peer.sources.insert(gateway.to_owned(), source);
+        touched.mesh = peer.meta.as_ref() != Some(&meta);
+        peer.meta = Some(meta);
+        touched.mesh |= peer.refresh_staleness(now);
+        touched
+    }
+
+    /// One statement of a gateway of the cluster that is known by `uid`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn change(
+        &mut self,
+        cluster: &str,
+        uid: &str,
+        gateway: &str,
+        version: Version,
+        name: ServiceName,
+        exported: Option<Exported>,
+        now: Timestamp,
+    ) -> Touched {
+        let mut touched = self.alive(cluster, uid, gateway, version.epoch, now);
+        if let Some(source) = self.source(cluster, uid, gateway)
+            && source.mirror.change(name.clone(), version, exported)
+        {
+            touched.services.insert(name);
+        }
+        touched
+    }
+
+    /// A sign of life of a gateway in its life `epoch`. Those of earlier lives prove nothing.
+    pub(crate) fn alive(&mut self, cluster: &str, uid: &str, gateway: &str, epoch: u64, now: Timestamp) -> Touched {
+        if let Some(source) = self.source(cluster, uid, gateway)
+            && source.mirror.complete().is_some_and(|complete| complete.epoch == epoch)
+        {
+            source.heard = now;
+        }
+        let mesh = self.peers.get_mut(cluster).is_some_and(|peer| peer.refresh_staleness(now));
+        Touched { mesh, services: BTreeSet::new() }
+    }
+
+    fn source(&mut self, cluster: &str, uid: &str, gateway: &str) -> Option<&mut Source> {
+        let peer = self.peers.get_mut(cluster).filter(|peer| peer.meta.as_ref().is_some_and(|meta| meta.uid == uid))?;
+        peer.sources.get_mut(gateway)
+    }
+
+    /// A mirror from the store, at a cold start. It never replaces what a gateway said itself.
+    pub(crate) fn load(&mut self, stored: StoredMirror, now: Timestamp, options: &Options) -> Touched {
+        let peer = self.peers.entry(stored.cluster.name.clone()).or_default();
+        if peer.sources.contains_key(&stored.gateway) {
+            return Touched::default();
+        }
+        let heard = now.before(STORED_AGE);
+        let mut source = Source::new(options.max_exported, heard);
+        let services = stored.services.into_iter().map(|(name, export)| (name, export.into())).collect();
+        let services = source.snapshot(stored.version, services, heard, options);
+        source.heard = heard;
+        peer.sources.insert(stored.gateway, source);
+        peer.meta.get_or_insert(stored.cluster);
+        peer.refresh_staleness(now);
+        Touched { mesh: true, services }
+    }
+
+    /// The mirrors of one peer, for the store.
+    pub(crate) fn stored(&self, cluster: &str) -> Vec<StoredMirror> {
+        let Some((peer, meta)) = self.peers.get(cluster).and_then(|peer| Some((peer, peer.meta.as_ref()?))) else {
+            return Vec::new();
+        };
+        let store = |(gateway, source): (&String, &Source)| {
+            let services = source.mirror.iter().map(|(name, exported)| (name.clone(), exported.into())).collect();
+            let version = source.mirror.version()?;
+            Some(StoredMirror { cluster: meta.clone(), gateway: gateway.clone(), version, services })
+        };
+        peer.sources.iter().filter_map(store).collect()
+    }
+
+    /// What the pings to one gateway of a peer say. True if that changes the mesh's view noticeably.
+    pub(crate) fn path(&mut self, cluster: &str, address: &str, facts: PathFacts) -> bool {
+        let peer = self.peers.entry(cluster.to_owned()).or_default();
+        let before = peer.path_state();
+        peer.paths.insert(address.to_owned(), facts);
+        let rtt = peer.min_rtt();
+        let moved = noticeable(peer.published_rtt, rtt);
+        if moved {
+            peer.published_rtt = rtt;
+        }
+        moved || before != peer.path_state()
+    }
+
+    /// A gateway's address is no longer declared.
+    pub(crate) fn remove_path(&mut self, cluster: &str, address: &str) -> bool {
+        self.peers.get_mut(cluster).is_some_and(|peer| peer.paths.remove(address).is_some())
+    }
+
+    /// The paths to one peer, by address.
+    pub(crate) fn paths(&self, cluster: &str) -> impl Iterator<Item = (&String, &PathFacts)> {
+        self.peers.get(cluster).into_iter().flat_map(|peer| &peer.paths)
+    }
+
+    /// The data plane found a zone of a service gone: what was held of it is let go.
+    pub(crate) fn confirm_gone(&mut self, name: &ServiceName, zone: &ZoneId) -> bool {
+        let Some(peer) = self.peers.get_mut(&*zone.cluster) else { return false };
+        peer.sources.values_mut().fold(false, |changed, source| changed | source.let_go(name, &zone.zone))
+    }
+
+    /// Time passes: mirrors age, holds end.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> Touched {
+        let mut touched = Touched::default();
+        for peer in self.peers.values_mut() {
+            touched.mesh |= peer.refresh_staleness(now);
+            touched.services.extend(peer.sources.values_mut().flat_map(|source| source.end_holds(now)));
+        }
+        touched
+    }
+
+    /// The zones of other clusters that serve `name`, as far as the operator imports them, ordered by zone; and how the
+    /// first cluster that has it says it is reached.
+    pub(crate) fn remote(&self, name: &ServiceName, resources: &Resources) -> (Option<ServiceSpec>, Vec<RemoteFacts>) {
+        let mut spec = None;
+        let mut zones = Vec::new();
+        for (cluster, policy) in &resources.peers {
+            let Some(peer) = self.peers.get(cluster).filter(|_| policy.peer.imports_service(name)) else { continue };
+            let Some(exported) = peer.sum(name) else { continue };
+            let accounts = &exported.spec.accounts;
+            zones.extend(exported.zones.into_iter().map(|(zone, facts)| RemoteFacts {
+                zone: RemoteZone {
+                    zone: ZoneId::new(cluster.as_str(), zone),
+                    accounts: accounts.clone(),
+                    summary: facts.summary,
+                },
+                returned: facts.returned,
+            }));
+            spec.get_or_insert(exported.spec);
+        }
+        (spec, zones)
+    }
+
+    /// Every service that some peer exports, imported or not.
+    pub(crate) fn services(&self) -> BTreeSet<ServiceName> {
+        self.peers.values().flat_map(Peer::services).collect()
+    }
+
+    /// The peers that are visible.
+    pub(crate) fn views(&self, policies: &BTreeMap<String, PeerPolicy>) -> Vec<PeerView> {
+        let view = |(cluster, policy): (&String, &PeerPolicy)| {
+            let peer = self.peers.get(cluster)?;
+            Some(PeerView {
+                cluster: ClusterMeta { trust_domain: policy.trust_domain.clone(), ..peer.meta.clone()? },
+                trust_bundle: policy.trust_bundle.clone(),
+                path: peer.path_state(),
+                min_rtt: peer.published_rtt,
+                staleness: peer.staleness,
+            })
+        };
+        policies.iter().filter_map(view).collect()
+    }
+}
+
+impl Peer {
+    fn services(&self) -> BTreeSet<ServiceName> {
+        self.sources.values().flat_map(Source::services).cloned().collect()
+    }
+
+    /// Another cluster took over the name: what the old one said no longer counts.
+    fn retire(&mut self) {
+        if let Some(old) = self.meta.take() {
+            self.retired.truncate(RETIRED - 1);
+            self.retired.insert(0, old.uid);
+        }
+        self.sources.clear();
+    }
+
+    fn refresh_staleness(&mut self, now: Timestamp) -> bool {
+        let Some(heard) = self.sources.values().map(|source| source.heard).max() else { return false };
+        let staleness = staleness_at(now.since(heard));
+        std::mem::replace(&mut self.staleness, staleness) != staleness
+    }
+
+    fn path_state(&self) -> PathState {
+        let rank = |state: &PathState| match state {
+            PathState::Up => 0,
+            PathState::Suspect => 1,
+            PathState::Unknown => 2,
+            PathState::Down => 3,
+        };
+        self.paths.values().map(|path| path.state).min_by_key(rank).unwrap_or_default()
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        self.paths.values().filter(|path| path.state != PathState::Down).filter_map(|path| path.min_rtt).min()
+    }
+
+    /// The service over all gateways of the cluster.
+    fn sum(&self, name: &ServiceName) -> Option<Exported> {
+        let newest = self.sources.values().map(|source| source.heard).max()?;
+        // A gateway that fell silent while its siblings speak has most likely lost its sidecars to them: it counts
+        // only where they say nothing, so that nothing is counted twice and nothing is lost.
+        let (live, silent): (Vec<_>, Vec<_>) =
+            self.sources.values().partition(|source| newest.since(source.heard) < Duration::from_secs(30));
+        let mut total: Option<Exported> = None;
+        for exported in live.iter().filter_map(|source| source.exported(name)) {
+            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(exported);
+        }
+        let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
+        for exported in silent.iter().filter_map(|source| source.exported(name)) {
+            let mut rest = exported.clone();
+            rest.zones.retain(|zone, _| !spoken.contains(zone));
+            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(&rest);
+        }
+        total
+    }
+}
+
+impl Exported {
+    /// Endpoints in all zones.
+    pub(crate) fn total(&self) -> u64 {
+        self.zones.values().map(|zone| u64::from(zone.summary.total)).sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (zone, facts) in &other.zones {
+            match self.zones.get_mut(zone) {
+                Some(known) => known.add(facts),
+                None => drop(self.zones.insert(Arc::clone(zone), facts.clone())),
+            }
+        }
+    }
+}
+
+impl ZoneFacts {
+    fn add(&mut self, other: &Self) {
+        let serving = |s: &ZoneSummary| s.ready.saturating_add(s.degraded);
+        let (mine, theirs) = (serving(&self.summary), serving(&other.summary));
+        let weigh = |a: f32, b: f32| (a * mine as f32 + b * theirs as f32) / (mine.saturating_add(theirs)).max(1) as f32;
+        // A zone ramps as a whole only if all that serves there came back.
+        self.returned = match (self.returned.filter(|_| mine > 0), other.returned.filter(|_| theirs > 0)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (Some(a), None) if theirs == 0 => Some(a),
+            (None, Some(b)) if mine == 0 => Some(b),
+            _ => None,
+        };
+        let (sum, add) = (&mut self.summary, &other.summary);
+        sum.utilisation = match (sum.utilisation, add.utilisation) {
+            (Some(a), Some(b)) => Some(weigh(a, b)),
+            (a, b) => a.or(b),
+        };
+        sum.error_rate = weigh(sum.error_rate, add.error_rate);
+        sum.total = sum.total.saturating_add(add.total);
+        sum.ready = sum.ready.saturating_add(add.ready);
+        sum.degraded = sum.degraded.saturating_add(add.degraded);
+        sum.draining = sum.draining.saturating_add(add.draining);
+        sum.capacity += add.capacity;
+    }
+}
+
+impl From<StoredExport> for Exported {
+    fn from(stored: StoredExport) -> Self {
+        let zone = |(zone, mut summary): (Arc<str>, ZoneSummary)| {
+            summary.returned_ago = None;
+            (zone, ZoneFacts { summary, returned: None })
+        };
+        Self { spec: stored.spec, zones: stored.zones.into_iter().map(zone).collect() }
+    }
+}
+
+impl From<&Exported> for StoredExport {
+    fn from(exported: &Exported) -> Self {
+        let zones = exported.zones.iter().map(|(zone, facts)| (Arc::clone(zone), facts.summary.clone())).collect();
+        Self { spec: exported.spec.clone(), zones }
+    }
+}
+
+/// Whether a round-trip time moved by more than a tenth and 200 µs: less is not worth a message to every sidecar.
+fn noticeable(old: Option<Duration>, new: Option<Duration>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => new.abs_diff(old) > (old / 10).max(Duration::from_micros(200)),
+        (old, new) => old != new,
+    }
+}
+
+#[cfg(test)]
+mod tests;

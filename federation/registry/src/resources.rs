@@ -1,0 +1,78 @@
+//! The declared resources in the form that deciding needs: looked up by name, bundles read.
+
+use std::collections::BTreeMap;
+
+use eastway_core::ServiceName;
+use eastway_core::resource::{Peer, Service};
+use eastway_core::view::ServiceSpec;
+
+/// What the operator declared. Replaced as a whole when the files change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// The declared services.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// The peers, by the name of their cluster.
+    pub peers: BTreeMap<String, PeerPolicy>,
+}
+
+/// A declared peer, with its files read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerPolicy {
+    /// As declared.
+    pub peer: Peer,
+    /// The trust domain that its identities must lie in.
+    pub trust_domain: String,
+    /// The pinned CA certificates, in DER.
+    pub trust_bundle: Vec<Vec<u8>>,
+}
+
+impl Resources {
+    /// How the service is reached in this cluster: as declared, else by the defaults.
+    pub fn spec(&self, name: &ServiceName) -> ServiceSpec {
+        let undeclared = Service::default();
+        let service = self.services.get(name).unwrap_or(&undeclared);
+        ServiceSpec {
+            ports: service.ports_or_default(),
+            accounts: service.accounts_for(name),
+            locality_weights: service.locality_weights.clone(),
+            failover: service.failover.clone(),
+        }
+    }
+
+    /// Whether a workload under `account` may serve `name`.
+    pub fn admits(&self, name: &ServiceName, account: &str) -> bool {
+        match self.services.get(name) {
+            Some(service) if !service.accounts.is_empty() => service.accounts.iter().any(|listed| listed == account),
+            _ => account == &*name.service,
+        }
+    }
+
+    /// Whether `name` is offered to the peer cluster `cluster`.
+    pub fn exports(&self, name: &ServiceName, cluster: &str) -> bool {
+        self.services.get(name).is_some_and(|service| service.exports_to(cluster))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undeclared_service_is_served_by_the_account_of_its_name_alone() {
+        let resources = Resources::default();
+        let payments = ServiceName::new("shop", "payments");
+        assert!(resources.admits(&payments, "payments"));
+        assert!(!resources.admits(&payments, "cart"));
+        assert_eq!(resources.spec(&payments).accounts, ["payments"]);
+        assert!(!resources.exports(&payments, "eu-west"));
+    }
+
+    #[test]
+    fn declared_accounts_replace_the_default() {
+        let payments = ServiceName::new("shop", "payments");
+        let service = Service { accounts: vec!["pay-v2".to_owned()], ..Service::default() };
+        let resources = Resources { services: BTreeMap::from([(payments.clone(), service)]), ..Resources::default() };
+        assert!(resources.admits(&payments, "pay-v2"));
+        assert!(!resources.admits(&payments, "payments"));
+    }
+}

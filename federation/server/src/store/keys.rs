@@ -1,0 +1,215 @@
+//! The layout of the store: which fact lives under which key.
+//!
+//! Every key begins with `/eastway/v1/`; a change of layout changes that number. Nothing else in the project spells a
+//! key out. Prefixes end in `/`, so that `shop` never matches `shopping`.
+//!
+//! ```text
+//! self/meta                      cluster uid, region, zones, gateways, trust bundle
+//! self/gateway/GW                one per gateway: address, epoch; hangs on a lease
+//! self/leader                    the gateway that leads; hangs on a lease
+//! self/config/KIND/NS/NAME       resources as applied
+//! self/svc/NS/NAME/slice/GW-K    slice K of the endpoints that gateway GW has of a service
+//! peer/CLUSTER/REST              mirror of what a peer exports
+//! drill/ID, shift/ID             active drills and evacuations
+//! ```
+
+use std::fmt;
+
+use eastway_core::ServiceName;
+
+/// The root of everything.
+pub const ROOT: &str = "/eastway/v1/";
+
+/// Cluster uid, region, zones, gateways, trust bundle.
+pub const META: &str = "/eastway/v1/self/meta";
+
+/// The election key: who holds it leads.
+pub const LEADER: &str = "/eastway/v1/self/leader";
+
+/// The cluster's gateways.
+pub const GATEWAYS: &str = "/eastway/v1/self/gateway/";
+
+/// All resources as applied.
+pub const CONFIG: &str = "/eastway/v1/self/config/";
+
+/// The slices of all services.
+pub const SERVICES: &str = "/eastway/v1/self/svc/";
+
+/// The mirrors of all peers.
+pub const PEERS: &str = "/eastway/v1/peer/";
+
+/// Active drills.
+pub const DRILLS: &str = "/eastway/v1/drill/";
+
+/// Active evacuations.
+pub const SHIFTS: &str = "/eastway/v1/shift/";
+
+/// The key of the gateway `id`.
+pub fn gateway(id: &str) -> String {
+    format!("{GATEWAYS}{id}")
+}
+
+/// The key of an applied resource. `kind` is written in lower case.
+pub fn config(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{CONFIG}{}/{namespace}/{name}", kind.to_ascii_lowercase())
+}
+
+/// All slices of one service.
+pub fn slices(service: &ServiceName) -> String {
+    format!("{SERVICES}{}/{}/slice/", service.namespace, service.service)
+}
+
+/// Slice `index` of the endpoints that `gateway` has of `service`.
+pub fn slice(service: &ServiceName, gateway: &str, index: u32) -> String {
+    format!("{}{gateway}-{index}", slices(service))
+}
+
+/// Everything mirrored from the peer `cluster`.
+pub fn peer_prefix(cluster: &str) -> String {
+    format!("{PEERS}{cluster}/")
+}
+
+/// One fact mirrored from the peer `cluster`.
+pub fn peer(cluster: &str, rest: &str) -> String {
+    format!("{PEERS}{cluster}/{rest}")
+}
+
+/// An active drill.
+pub fn drill(id: &str) -> String {
+    format!("{DRILLS}{id}")
+}
+
+/// An active evacuation.
+pub fn shift(id: &str) -> String {
+    format!("{SHIFTS}{id}")
+}
+
+/// Whether `key` may hang on a lease: only gateways and the election may. A storm of leases that end, or a leader that
+/// stalls, must not delete a healthy fleet; so the stores refuse all other keys.
+pub fn may_hang_on_lease(key: &str) -> bool {
+    key == LEADER || key.strip_prefix(GATEWAYS).is_some_and(|id| !id.is_empty())
+}
+
+/// A key that was understood: the inverse of the builders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// [`META`].
+    Meta,
+    /// [`LEADER`].
+    Leader,
+    /// [`gateway`]: its id.
+    Gateway(String),
+    /// [`config`].
+    Config {
+        /// The kind in lower case.
+        kind: String,
+        /// The namespace.
+        namespace: String,
+        /// The name.
+        name: String,
+    },
+    /// [`slice()`].
+    Slice {
+        /// The service.
+        service: ServiceName,
+        /// The gateway that has the endpoints from the source.
+        gateway: String,
+        /// The slice's number.
+        index: u32,
+    },
+    /// [`peer`].
+    Peer {
+        /// The peer's name.
+        cluster: String,
+        /// The rest of the key.
+        rest: String,
+    },
+    /// [`drill`]: its id.
+    Drill(String),
+    /// [`shift`]: its id.
+    Shift(String),
+}
+
+impl Key {
+    /// Understands `text`; `None` for keys of another layout, which readers skip.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.strip_prefix(ROOT)?.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return None;
+        }
+        Some(match parts[..] {
+            ["self", "meta"] => Self::Meta,
+            ["self", "leader"] => Self::Leader,
+            ["self", "gateway", id] => Self::Gateway(id.to_owned()),
+            ["self", "config", kind, namespace, name] => {
+                Self::Config { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+            }
+            ["self", "svc", namespace, service, "slice", slice] => {
+                let (gateway, index) = slice.rsplit_once('-')?;
+                let service = ServiceName::new(namespace, service);
+                Self::Slice { service, gateway: gateway.to_owned(), index: index.parse().ok()? }
+            }
+            ["peer", cluster, ..] if parts.len() > 2 => {
+                Self::Peer { cluster: cluster.to_owned(), rest: parts[2..].join("/") }
+            }
+            ["drill", id] => Self::Drill(id.to_owned()),
+            ["shift", id] => Self::Shift(id.to_owned()),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::Meta => META.to_owned(),
+            Self::Leader => LEADER.to_owned(),
+            Self::Gateway(id) => gateway(id),
+            Self::Config { kind, namespace, name } => config(kind, namespace, name),
+            Self::Slice { service, gateway, index } => slice(service, gateway, *index),
+            Self::Peer { cluster, rest } => peer(cluster, rest),
+            Self::Drill(id) => drill(id),
+            Self::Shift(id) => shift(id),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_spelled_as_designed_and_read_back() {
+        let payments = ServiceName::new("shop", "payments");
+        let cases = [
+            ("/eastway/v1/self/meta", META.to_owned()),
+            ("/eastway/v1/self/leader", LEADER.to_owned()),
+            ("/eastway/v1/self/gateway/gw-1", gateway("gw-1")),
+            ("/eastway/v1/self/config/service/shop/payments", config("Service", "shop", "payments")),
+            ("/eastway/v1/self/svc/shop/payments/slice/gw-1-0", slice(&payments, "gw-1", 0)),
+            ("/eastway/v1/peer/eu-west/gw-1/svc/shop/payments", peer("eu-west", "gw-1/svc/shop/payments")),
+            ("/eastway/v1/drill/d1", drill("d1")),
+            ("/eastway/v1/shift/s1", shift("s1")),
+        ];
+        for (expected, built) in cases {
+            assert_eq!(built, expected);
+            assert_eq!(Key::parse(expected).expect(expected).to_string(), expected);
+        }
+        let slice = Key::parse("/eastway/v1/self/svc/shop/payments/slice/gw-1-12");
+        assert_eq!(slice, Some(Key::Slice { service: payments, gateway: "gw-1".to_owned(), index: 12 }));
+    }
+
+    #[test]
+    fn foreign_keys_are_not_understood() {
+        for text in ["", "/eastway/v2/self/meta", "/eastway/v1/self/gateway/", "/eastway/v1/self/svc/a/b/slice/gw-x"] {
+            assert_eq!(Key::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_gateways_and_the_election_may_hang_on_leases() {
+        assert!(may_hang_on_lease(&gateway("gw-1")) && may_hang_on_lease(LEADER));
+        assert!(!may_hang_on_lease(GATEWAYS) && !may_hang_on_lease(META));
+        assert!(!may_hang_on_lease(&slice(&ServiceName::new("shop", "payments"), "gw-1", 0)));
+    }
+}

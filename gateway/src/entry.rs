@@ -1,0 +1,168 @@
+//! The way into the tunnel: CONNECT from the sidecars of this cluster, over mutual TLS.
+//!
+//! A sidecar names a service, perhaps a cluster and a zone; the gateway opens a stream to an endpoint of it, here or
+//! through a peer's gateway, and relays bytes that it cannot read.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
+use eastway_core::trace::TraceParent;
+use eastway_http::server::{Protocol, ServerOptions, serve};
+use eastway_http::{Body, Upgrading, refuse};
+use eastway_identity::{Expected, server_config};
+use eastway_runtime::clock;
+use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
+use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
+use eastway_transport::{Io, accept};
+use http::header::HeaderValue;
+use http::{Method, Request, Response};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+
+use crate::worker::Worker;
+use crate::{exit, relay};
+
+/// The protocols that sidecars may choose from, in our order.
+const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
+
+/// The listener's name in logs.
+const LISTENER: &str = "tunnel.listen (tcp)";
+
+/// Accepts sidecars until draining begins.
+pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
+    let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
+    let (stop, admit) = (worker.node.draining.wait(), || worker.place());
+    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, Arc::clone(&config)))
+        .await;
+}
+
+async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
+    let limit = worker.node.config.timeouts.header;
+    let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
+    let mut options = ServerOptions::new(&worker.node.name);
+    options.protocol = Protocol::from_alpn(io.alpn());
+    let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
+    let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
+    let ended = serve(io, &options, &sweeper, stop, handler).await;
+    tracing::trace!(?ended, "a sidecar's connection ended");
+}
+
+async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<Body>) -> Response<Body> {
+    let (version, started) = (request.version(), clock::now());
+    match open(&worker, &caller, &mut request, started).await {
+        Ok(response) => response,
+        Err(reason) => {
+            tracing::debug!(reason = reason.code(), caller = %caller, "refused a stream");
+            refuse::response(reason, &worker.node.name, false, version)
+        }
+    }
+}
+
+/// Opens the stream, answers 200, and relays in the background.
+async fn open(
+    worker: &Rc<Worker>,
+    caller: &Arc<SpiffeId>,
+    request: &mut Request<Body>,
+    started: Timestamp,
+) -> Result<Response<Body>, Reason> {
+    let node = &worker.node;
+    if caller.trust_domain != node.config.trust_domain {
+        return Err(Reason::IdentityRefused);
+    }
+    if request.method() != Method::CONNECT {
+        return Err(Reason::MalformedRequest);
+    }
+    let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
+    let (target, mut open) = read(worker, caller, request)?;
+    let place = worker.streams.try_acquire().ok_or(Reason::Overloaded)?;
+    let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
+    open.traceparent = Some(trace.traceparent());
+    let outcome = connect(worker, &target, &open).await;
+    span(worker, &target, &open, &trace, started, outcome.as_ref().err().copied());
+    let (accepted, upstream, counted) = outcome?;
+    let response = accepted_response(&accepted);
+    relay::spawn(worker, relay::Downstream::Upgrading(upgrading), upstream, (place, counted));
+    Ok(response)
+}
+
+/// What a stream to a peer keeps counted while it is relayed.
+pub(crate) type Counted = Option<relay::PeerStream>;
+
+async fn connect(
+    worker: &Rc<Worker>,
+    target: &Authority,
+    open: &StreamOpen,
+) -> Result<(StreamAccepted, Io, Counted), Reason> {
+    let own: &str = &worker.node.config.cluster;
+    match target.cluster.as_deref() {
+        Some(cluster) if cluster != own => {
+            let (accepted, io, counted) = worker.peers.open(worker, cluster, open).await?;
+            Ok((accepted, io, Some(counted)))
+        }
+        _ => {
+            let (accepted, io) = exit::connect_local(worker, target, open).await?;
+            Ok((accepted, io, None))
+        }
+    }
+}
+
+fn read(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, request: &Request<Body>) -> Result<(Authority, StreamOpen), Reason> {
+    let authority = request.uri().authority().ok_or(Reason::BadHost)?.as_str();
+    let target = Authority::parse(authority, &worker.node.config.suffix).map_err(|error| match error {
+        AuthorityError::Foreign(_) => Reason::ForeignHost,
+        AuthorityError::Malformed(_) => Reason::BadHost,
+    })?;
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let exclude = text("eastway-exclude").unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty());
+    let open = StreamOpen {
+        authority: authority.to_owned(),
+        source: SpiffeId::clone(caller),
+        zone: text("eastway-zone").map(str::to_owned),
+        exclude: exclude.map(EndpointId::new).collect(),
+        attempt: text("eastway-attempt").and_then(|attempt| attempt.parse().ok()).unwrap_or(1),
+        traceparent: text("traceparent").and_then(TraceParent::parse),
+        tracestate: text("tracestate").unwrap_or_default().to_owned(),
+        baggage: text("baggage").unwrap_or_default().to_owned(),
+    };
+    Ok((target, open))
+}
+
+fn accepted_response(accepted: &StreamAccepted) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set("eastway-endpoint", accepted.endpoint.as_str());
+    if let Some(zone) = &accepted.zone {
+        set("eastway-zone", zone);
+    }
+    if let Some(load) = &accepted.load {
+        set("eastway-load", &load.to_header());
+    }
+    response
+}
+
+fn span(
+    worker: &Rc<Worker>,
+    target: &Authority,
+    open: &StreamOpen,
+    trace: &TraceContext,
+    started: Timestamp,
+    failed: Option<Reason>,
+) {
+    let node = &worker.node;
+    let Some(mut span) = node.tracer.span(SpanKind::Internal, "tunnel entry", trace, started) else { return };
+    span.set(attribute::DESTINATION_SERVICE, target.service.to_string());
+    span.set(attribute::SOURCE_CLUSTER, node.config.cluster.clone());
+    span.set(attribute::ATTEMPT, i64::from(open.attempt));
+    if let Some(cluster) = &target.cluster {
+        span.set(attribute::DESTINATION_CLUSTER, cluster.clone());
+    }
+    if let Some(reason) = failed {
+        span.fail(reason);
+    }
+    span.end();
+}

@@ -1,0 +1,173 @@
+//! The way out of the tunnel: streams from peer gateways, connected to an endpoint of this cluster.
+//!
+//! The pick is made by the same code as a sidecar's, in the place of a sidecar of the wanted zone.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_balance::{Endpoint, Target, Tried};
+use eastway_core::{Authority, Reason, Timestamp};
+use eastway_resilience::Outcome;
+use eastway_runtime::clock;
+use eastway_telemetry::metrics::StreamSide;
+use eastway_telemetry::trace::{SpanKind, attribute};
+use eastway_transport::quic::{Endpoint as QuicEndpoint, Incoming};
+use eastway_transport::tunnel::{Opening, StreamAccepted, StreamOpen, Tunnel};
+use eastway_transport::{Io, tcp};
+
+use crate::relay;
+use crate::worker::Worker;
+
+/// Endpoints tried for one stream; nothing of the stream was sent to any of them.
+const ATTEMPTS: usize = 4;
+
+/// Accepts peer gateways' data connections on this worker's socket until draining begins.
+pub(crate) async fn listen(worker: Rc<Worker>, endpoint: QuicEndpoint) {
+    let draining = worker.node.draining.wait();
+    tokio::pin!(draining);
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = &mut draining => return,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        tokio::task::spawn_local(connection(Rc::clone(&worker), incoming));
+    }
+}
+
+async fn connection(worker: Rc<Worker>, incoming: Incoming) {
+    let address = incoming.remote_address();
+    let tunnel = match incoming.establish().await {
+        Ok(tunnel) => tunnel,
+        Err(error) => {
+            tracing::info!(peer = %address, error = &error as &dyn std::error::Error, "refused a peer's data connection");
+            return;
+        }
+    };
+    let Some(cluster) = worker.node.federation.cluster_of(&tunnel.peer().trust_domain) else {
+        tracing::info!(peer = %tunnel.peer(), "refused a data connection: no Peer resource names its trust domain");
+        tunnel.close(Reason::IdentityRefused);
+        return;
+    };
+    tracing::debug!(peer = %tunnel.peer(), cluster, "a peer's data connection");
+    while let Some(stream) = tunnel.accept().await {
+        let (worker, cluster) = (Rc::clone(&worker), cluster.clone());
+        tokio::task::spawn_local(async move {
+            match stream.opening().await {
+                Ok(opening) => serve(&worker, &cluster, opening).await,
+                Err(error) => {
+                    tracing::debug!(cluster, error = &error as &dyn std::error::Error, "refused a stream that a peer opened");
+                }
+            }
+        });
+    }
+}
+
+async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
+    let started = clock::now();
+    let metrics = worker.peers.metrics(&worker.node, cluster);
+    let outcome = admitted(worker, cluster, opening.open()).await;
+    span(worker, cluster, opening.open(), started, outcome.as_ref().err().copied());
+    match outcome {
+        Ok((accepted, endpoint, place)) => match opening.accept(accepted).await {
+            Ok(peer) => {
+                let counted = relay::PeerStream::new(metrics, StreamSide::Accepted);
+                relay::spawn(worker, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)));
+            }
+            Err(error) => tracing::debug!(cluster, %error, "the peer gave the stream up before it was accepted"),
+        },
+        Err(reason) => {
+            metrics.refused(reason);
+            tracing::debug!(cluster, reason = reason.code(), authority = opening.open().authority, "refused a peer's stream");
+            opening.refuse(reason, reason.meaning()).await;
+        }
+    }
+}
+
+async fn admitted(
+    worker: &Rc<Worker>,
+    cluster: &str,
+    open: &StreamOpen,
+) -> Result<(StreamAccepted, Io, eastway_resilience::limits::Permit), Reason> {
+    if worker.node.draining.started() {
+        return Err(Reason::Draining);
+    }
+    let place = worker.streams.try_acquire().ok_or(Reason::Overloaded)?;
+    let target = Authority::parse(&open.authority, &worker.node.config.suffix).map_err(|_| Reason::MalformedOpen)?;
+    if target.cluster.as_deref().is_some_and(|wanted| wanted != worker.node.config.cluster) {
+        // Streams are not passed on: the caller's gateway has a path of its own, or none.
+        return Err(Reason::UnknownService);
+    }
+    worker.node.federation.check_export(&target.service, cluster)?;
+    let (accepted, io) = connect_local(worker, &target, open).await?;
+    Ok((accepted, io, place))
+}
+
+/// A TCP connection to the sidecar of an endpoint of this cluster, chosen as a sidecar in the wanted zone would.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn connect_local(
+    worker: &Rc<Worker>,
+    target: &Authority,
+    open: &StreamOpen,
+) -> Result<(StreamAccepted, Io), Reason> {
+    let node = &worker.node;
+    let service = node.services.service(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
+    let mut tried = Tried::new();
+    open.exclude.iter().for_each(|endpoint| tried.push_endpoint_id(endpoint.clone()));
+    let own = node.config.cluster.as_str();
+    let mut last = Reason::NoReadyEndpoint;
+    for _ in 0..ATTEMPTS {
+        let now = clock::now();
+        let picked = worker.random(|rng| service.pick(rng, now, &tried, Some(own), false));
+        let Ok(pick) = picked else { return Err(last) };
+        let Target::Endpoint(endpoint) = &pick.target else { return Err(Reason::NoReadyEndpoint) };
+        match dial(worker, endpoint).await {
+            Ok(io) => {
+                service.revive(endpoint, clock::now());
+                service.finish(&pick, Outcome::success(clock::now().since(now)), clock::now());
+                let accepted = StreamAccepted {
+                    endpoint: endpoint.id.clone(),
+                    zone: Some(endpoint.zone.zone.to_string()),
+                    load: node.services.load(&endpoint.id),
+                };
+                return Ok((accepted, io));
+            }
+            Err(reason) => {
+                last = reason;
+                tried.push_endpoint(endpoint);
+                service.finish(&pick, Outcome::down(reason), clock::now());
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn dial(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>) -> Result<Io, Reason> {
+    let timeouts = &worker.node.config.timeouts;
+    let options = tcp::DialOptions {
+        connect_timeout: timeouts.connect,
+        user_timeout: Some(timeouts.tcp_user),
+        ..tcp::DialOptions::default()
+    };
+    let address = endpoint.address.ok_or(Reason::Internal)?;
+    tcp::dial(address, &options).await.map(Io::from).map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed,
+    })
+}
+
+fn span(worker: &Rc<Worker>, cluster: &str, open: &StreamOpen, started: Timestamp, failed: Option<Reason>) {
+    let node = &worker.node;
+    let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
+    let Some(mut span) = node.tracer.span(SpanKind::Internal, "tunnel exit", &trace, started) else { return };
+    span.set(attribute::SOURCE_CLUSTER, cluster.to_owned());
+    span.set(attribute::DESTINATION_CLUSTER, node.config.cluster.clone());
+    span.set(attribute::ATTEMPT, i64::from(open.attempt));
+    if let Some(reason) = failed {
+        span.fail(reason);
+    }
+    span.end();
+}

@@ -1,0 +1,126 @@
+//! A worker's data connections to the gateways of peer clusters: made when first wanted, shared by all streams.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_core::Reason;
+use eastway_core::view::PathState;
+use eastway_identity::{Expected, client_config};
+use eastway_telemetry::metrics::{StreamSide, TunnelGuard, TunnelPeer, TunnelProtocol};
+use eastway_transport::quic::{Endpoint, Kind};
+use eastway_transport::tunnel::{OpenError, StreamAccepted, StreamOpen, Tunnel};
+use eastway_transport::{ALPN, Io};
+use tokio::sync::Mutex;
+
+use crate::node::Node;
+use crate::relay::PeerStream;
+use crate::worker::Worker;
+
+/// A worker's connections, by the peer gateway's address.
+pub(crate) struct Peers {
+    endpoint: Endpoint,
+    slots: RefCell<HashMap<SocketAddr, Rc<Slot>>>,
+    metrics: RefCell<HashMap<String, Arc<TunnelPeer>>>,
+}
+
+/// The connection to one gateway. One task connects at a time; the others wait for it.
+#[derive(Default)]
+struct Slot {
+    connection: Mutex<Option<Connection>>,
+}
+
+struct Connection {
+    tunnel: Arc<dyn Tunnel>,
+    _counted: TunnelGuard,
+}
+
+impl Peers {
+    /// No connections yet; they will go out of `endpoint`'s socket.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, slots: RefCell::default(), metrics: RefCell::default() }
+    }
+
+    /// The metrics of the tunnel to `cluster`.
+    pub(crate) fn metrics(&self, node: &Node, cluster: &str) -> Arc<TunnelPeer> {
+        if let Some(known) = self.metrics.borrow().get(cluster) {
+            return Arc::clone(known);
+        }
+        let metrics = node.tunnels.peer(cluster, TunnelProtocol::Quic);
+        self.metrics.borrow_mut().insert(cluster.to_owned(), Arc::clone(&metrics));
+        metrics
+    }
+
+    /// Opens a stream to a gateway of `cluster`, on the best path that lives; the next one is tried if nothing was sent.
+    ///
+    /// # Errors
+    /// The peer's refusal, or [`Reason::PathDown`] if no path works.
+    pub(crate) async fn open(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &str,
+        open: &StreamOpen,
+    ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
+        let node = &worker.node;
+        let mut paths = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
+        paths.retain(|path| path.state != PathState::Down);
+        paths.sort_by_key(|path| path.state == PathState::Suspect);
+        let metrics = self.metrics(node, cluster);
+        let mut last = Reason::PathDown;
+        for path in paths {
+            let tunnel = match self.tunnel(node, path.address, &path.trust_domain, &metrics).await {
+                Ok(tunnel) => tunnel,
+                Err(reason) => {
+                    last = reason;
+                    continue;
+                }
+            };
+            metrics.rtt(tunnel.stats().rtt);
+            match tunnel.open(open, bytes::Bytes::new()).await {
+                Ok((accepted, io)) => return Ok((accepted, io, PeerStream::new(metrics, StreamSide::Opened))),
+                Err(OpenError::Refused { reason, message }) => {
+                    tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
+                    metrics.refused(reason);
+                    if reason != Reason::Draining {
+                        return Err(reason);
+                    }
+                    last = reason;
+                }
+                Err(error) => last = error.reason(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn tunnel(
+        &self,
+        node: &Node,
+        address: SocketAddr,
+        trust_domain: &str,
+        metrics: &Arc<TunnelPeer>,
+    ) -> Result<Arc<dyn Tunnel>, Reason> {
+        let slot = Rc::clone(self.slots.borrow_mut().entry(address).or_default());
+        let mut connection = slot.connection.lock().await;
+        if let Some(connection) = connection.as_ref().filter(|connection| !connection.tunnel.is_closed()) {
+            return Ok(Arc::clone(&connection.tunnel));
+        }
+        *connection = None;
+        let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
+        let client = client_config(&node.identity, expected, &[ALPN]);
+        let tunnel = self.endpoint.connect(address, client, Kind::Data).await.map_err(|error| {
+            tracing::info!(%address, error = &error as &dyn std::error::Error, "no data connection to a peer gateway");
+            error.reason()
+        })?;
+        let tunnel: Arc<dyn Tunnel> = tunnel;
+        *connection = Some(Connection { tunnel: Arc::clone(&tunnel), _counted: metrics.connected() });
+        Ok(tunnel)
+    }
+
+    /// Closes every connection, for the end of the worker.
+    pub(crate) fn close(&self) {
+        self.slots.borrow_mut().clear();
+        self.endpoint.close(Reason::Draining);
+    }
+}

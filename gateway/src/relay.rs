@@ -1,0 +1,109 @@
+//! Relaying the bytes of an accepted stream, and counting them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use eastway_http::Upgrading;
+use eastway_resilience::limits::Permit;
+use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
+use eastway_transport::Io;
+use eastway_transport::relay::{SpliceOptions, splice};
+
+use crate::worker::Worker;
+
+/// How often the bytes of a running stream reach the metrics.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// The side that asked for the stream.
+pub(crate) enum Downstream {
+    /// A sidecar, once its 200 is sent.
+    Upgrading(Upgrading),
+    /// A peer gateway.
+    Ready(Io),
+}
+
+/// A stream to or from a peer gateway, counted while it lives.
+pub(crate) struct PeerStream {
+    metrics: Arc<TunnelPeer>,
+    side: StreamSide,
+    _open: StreamGuard,
+}
+
+impl PeerStream {
+    pub(crate) fn new(metrics: Arc<TunnelPeer>, side: StreamSide) -> Self {
+        let open = metrics.stream(side);
+        Self { metrics, side, _open: open }
+    }
+
+    /// Adds what has passed: forward is from the side that asked.
+    fn count(&self, forward: u64, backward: u64) {
+        let (sent, received) = match self.side {
+            StreamSide::Opened => (forward, backward),
+            StreamSide::Accepted => (backward, forward),
+        };
+        self.metrics.sent(sent);
+        self.metrics.received(received);
+    }
+}
+
+/// Relays in the background until both directions have ended.
+pub(crate) fn spawn(
+    worker: &Rc<Worker>,
+    downstream: Downstream,
+    upstream: Io,
+    (place, peer): (Permit, Option<PeerStream>),
+) {
+    let node = Arc::clone(&worker.node);
+    let guard = node.draining.guard();
+    tokio::task::spawn_local(async move {
+        let _guards = (place, guard);
+        let downstream = match downstream {
+            Downstream::Ready(io) => io,
+            Downstream::Upgrading(upgrading) => match upgrading.io().await {
+                Ok(io) => io,
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the sidecar went away");
+                    return;
+                }
+            },
+        };
+        let (forward, backward) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let options = SpliceOptions {
+            idle: node.config.timeouts.idle,
+            forward: Some(Arc::clone(&forward)),
+            backward: Some(Arc::clone(&backward)),
+            recorder: node.recorder.clone(),
+            ..SpliceOptions::default()
+        };
+        let relayed = splice(downstream, upstream, options);
+        let relayed = counting(relayed, || {
+            if let Some(peer) = &peer {
+                peer.count(forward.swap(0, Ordering::Relaxed), backward.swap(0, Ordering::Relaxed));
+            }
+        })
+        .await;
+        tracing::trace!(?relayed, "a stream ended");
+    });
+}
+
+/// Runs `relay` to its end, and `report`s now and then and at the end, however it comes.
+async fn counting<T>(relay: impl Future<Output = T>, report: impl Fn()) -> T {
+    struct Finally<F: Fn()>(F);
+    impl<F: Fn()> Drop for Finally<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let report = Finally(report);
+    tokio::pin!(relay);
+    let mut ticks = tokio::time::interval(REPORT);
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut relay => return outcome,
+            _ = ticks.tick() => (report.0)(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A data worker's own state: nothing in it is shared with another thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_http::Sweeper;
+use eastway_resilience::limits::{Limit, Permit};
+use eastway_runtime::drain::InFlight;
+use eastway_transport::quic::Endpoint;
+
+use crate::node::Node;
+use crate::peers::Peers;
+
+/// How often a worker that drains looks whether it is done.
+const FINISH_PERIOD: Duration = Duration::from_millis(20);
+
+/// A worker of a gateway. Lives on its thread's `LocalSet`.
+pub(crate) struct Worker {
+    pub(crate) node: Arc<Node>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) peers: Peers,
+    /// Accepted TCP connections.
+    pub(crate) connections: Arc<Limit>,
+    /// Relayed streams.
+    pub(crate) streams: Arc<Limit>,
+    rng: RefCell<fastrand::Rng>,
+}
+
+impl Worker {
+    /// A worker without connections, whose QUIC socket is `endpoint`'s. Call it on the worker's `LocalSet`.
+    pub(crate) fn new(node: Arc<Node>, endpoint: Endpoint, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            sweeper: Sweeper::new(),
+            peers: Peers::new(endpoint),
+            connections: Limit::new(node.config.limits.connections),
+            streams: Limit::new(node.config.limits.streams),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            node,
+        })
+    }
+
+    /// A place for one more connection, and the drain's count of it.
+    pub(crate) fn place(&self) -> Option<(Permit, InFlight)> {
+        Some((self.connections.try_acquire()?, self.node.draining.guard()))
+    }
+
+    /// Waits until draining is over, then closes what is left.
+    pub(crate) async fn finish(&self) {
+        let forced = self.node.draining.forced();
+        tokio::pin!(forced);
+        let mut ticks = tokio::time::interval(FINISH_PERIOD);
+        while self.connections.taken() + self.streams.taken() > 0 {
+            tokio::select! {
+                () = &mut forced => break,
+                _ = ticks.tick() => {}
+            }
+        }
+        self.peers.close();
+    }
+
+    /// Runs `with` on the worker's random numbers. They are never borrowed across an await.
+    pub(crate) fn random<T>(&self, with: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        with(&mut self.rng.borrow_mut())
+    }
+}

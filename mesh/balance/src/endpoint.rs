@@ -1,0 +1,413 @@
+//! One endpoint as the workers share it: a few atomics that picks read, and its breaker behind a lock that picks never take.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::view::EndpointView;
+use eastway_core::{EndpointId, Health, LoadReport, Timestamp, ZoneId};
+use eastway_resilience::breaker::ProbePermit;
+use eastway_resilience::{Breaker, BreakerConfig, Phase};
+use parking_lot::Mutex;
+
+/// One life (incarnation) of one endpoint.
+///
+/// It survives snapshots as long as it is the same life at the same address; requests under way keep it alive after that.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Endpoint {
+    hot: Hot,
+    /// Its name, unique within its cluster.
+    pub id: EndpointId,
+    /// Its zone.
+    pub zone: ZoneId,
+    /// Its sidecar's inbound listener; `None` in remote lanes, where a gateway reaches it.
+    pub address: Option<SocketAddr>,
+    /// Which life of it.
+    pub incarnation: u64,
+    pub(crate) cold: Mutex<Cold>,
+    pub(crate) permit: ProbePermit,
+}
+
+/// What a pick reads. Numbers that are not whole are kept as the bits of an `f32`.
+#[derive(Debug, Default)]
+struct Hot {
+    /// Acceptance (0 to [`FULL`]) in the low bits, marks above them.
+    gate: AtomicU32,
+    /// Requests of this node in flight.
+    rif: AtomicU32,
+    /// Requests of others in flight, as reported and decayed, and penalties.
+    extra: AtomicU32,
+    inverse_weight: AtomicU32,
+    /// Smoothed time to the first byte, in µs; 0 while unknown.
+    latency: AtomicU32,
+    /// Others' requests as last reported.
+    reported: AtomicU32,
+    /// When that was; 0 for never.
+    reported_at: AtomicU64,
+    penalty: AtomicU32,
+    utilisation: AtomicU32,
+    latency_at: AtomicU64,
+    /// The breaker has something to remember: results must reach it.
+    alert: AtomicBool,
+}
+
+/// What changes rarely, or only by failures.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    pub(crate) breaker: Breaker,
+    pub(crate) health: Health,
+    pub(crate) weight: f64,
+    pub(crate) capacity: u32,
+    /// It is in the current view, and its lane's tally counts it.
+    pub(crate) member: bool,
+    /// How the tally counts it.
+    pub(crate) class: MarkClass,
+}
+
+/// How an endpoint counts towards its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MarkClass {
+    /// Never warmed: not at all.
+    #[default]
+    Uncounted,
+    Healthy,
+    Degraded,
+    /// Ejected by statistics.
+    Soft,
+    /// Down, unready.
+    Hard,
+}
+
+/// Acceptance of everything.
+pub(crate) const FULL: u32 = 1 << 16;
+const ACCEPTANCE: u32 = (1 << 17) - 1;
+/// Ejected by statistics.
+pub(crate) const SOFT: u32 = 1 << 20;
+/// Not to be picked, whatever happens.
+pub(crate) const HARD: u32 = 1 << 21;
+/// Half-open: whoever has the permit may try.
+pub(crate) const HALF_OPEN: u32 = 1 << 22;
+
+const NEVER: u64 = 0;
+
+fn read(cell: &AtomicU32) -> f32 {
+    f32::from_bits(cell.load(Relaxed))
+}
+
+fn write(cell: &AtomicU32, value: f32) {
+    cell.store(value.to_bits(), Relaxed);
+}
+
+impl Endpoint {
+    /// An endpoint of the own cluster. `slow` starts it with a rising acceptance.
+    pub(crate) fn local(
+        view: &EndpointView,
+        zone: &ZoneId,
+        breaker: &Arc<BreakerConfig>,
+        slow: bool,
+        now: Timestamp,
+    ) -> Arc<Self> {
+        let breaker = match slow {
+            true => Breaker::starting(Arc::clone(breaker), now),
+            false => Breaker::new(Arc::clone(breaker), now),
+        };
+        let endpoint =
+            Self::new(view.id.clone(), zone.clone(), Some(view.address), view.incarnation, breaker, view.health);
+        endpoint.hot.alert.store(slow, Relaxed);
+        Arc::new(endpoint)
+    }
+
+    /// An endpoint of a remote lane, known by its name only.
+    pub(crate) fn remote(id: EndpointId, zone: ZoneId, breaker: &Arc<BreakerConfig>) -> Arc<Self> {
+        let breaker = Breaker::new(Arc::clone(breaker), Timestamp::ZERO);
+        let endpoint = Self::new(id, zone, None, 0, breaker, Health::Ready);
+        endpoint.regate(&endpoint.cold.lock(), Timestamp::ZERO);
+        Arc::new(endpoint)
+    }
+
+    fn new(
+        id: EndpointId,
+        zone: ZoneId,
+        address: Option<SocketAddr>,
+        incarnation: u64,
+        breaker: Breaker,
+        health: Health,
+    ) -> Self {
+        let hot = Hot::default();
+        write(&hot.inverse_weight, 1.0);
+        write(&hot.utilisation, f32::NAN);
+        // Rates and latencies need every result; sums that are 0 need failures only.
+        let cold =
+            Cold { breaker, health, weight: 1.0, capacity: 0, member: false, class: MarkClass::Uncounted };
+        Self { hot, id, zone, address, incarnation, cold: Mutex::new(cold), permit: ProbePermit::default() }
+    }
+
+    /// Whether this is still the life that `view` describes.
+    pub(crate) fn is_same_life(&self, view: &EndpointView) -> bool {
+        self.incarnation == view.incarnation && self.address == Some(view.address) && *self.zone.zone == *view.zone
+    }
+
+    /// Requests of this node in flight to it.
+    pub fn rif(&self) -> u32 {
+        self.hot.rif.load(Relaxed)
+    }
+
+    /// What others have in flight, by the last report and its age, and penalties for failures.
+    pub fn others(&self) -> f32 {
+        read(&self.hot.extra)
+    }
+
+    /// Requests in flight per weight: what two choices compare.
+    #[inline]
+    pub fn load(&self) -> f32 {
+        (self.rif() as f32 + self.others()) * read(&self.hot.inverse_weight)
+    }
+
+    /// This node's own requests in flight per weight.
+    #[inline]
+    pub(crate) fn own_load(&self) -> f32 {
+        self.rif() as f32 * read(&self.hot.inverse_weight)
+    }
+
+    /// The smoothed time to the first byte, in µs; 0 while unknown.
+    #[inline]
+    pub(crate) fn latency_us(&self) -> f32 {
+        read(&self.hot.latency)
+    }
+
+    /// The share of draws that accept it, 0 to 1.
+    pub fn acceptance(&self) -> f32 {
+        (self.gate() & ACCEPTANCE) as f32 / FULL as f32
+    }
+
+    /// Whether a pick may take it at all.
+    pub fn is_reachable(&self) -> bool {
+        self.gate() & HARD == 0
+    }
+
+    /// Its use of its capacity as last reported.
+    pub fn utilisation(&self) -> Option<f32> {
+        Some(read(&self.hot.utilisation)).filter(|u| u.is_finite())
+    }
+
+    #[inline]
+    pub(crate) fn gate(&self) -> u32 {
+        self.hot.gate.load(Relaxed)
+    }
+
+    /// Whether a draw accepts it, given 16 random bits: marks and ramps are in one word.
+    #[inline]
+    pub(crate) fn accepts(gate: u32, random: u32) -> bool {
+        gate & ACCEPTANCE > random & 0xffff
+    }
+
+    pub(crate) fn start_request(&self) {
+        self.hot.rif.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end_request(&self) {
+        let before = self.hot.rif.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "requests in flight of {} underflow", self.id);
+    }
+
+    pub(crate) fn set_weight(&self, weight: f64) {
+        let weight = sane_weight(weight);
+        write(&self.hot.inverse_weight, (1.0 / weight) as f32);
+    }
+
+    pub(crate) fn is_alert(&self) -> bool {
+        self.hot.alert.load(Relaxed)
+    }
+
+    pub(crate) fn set_alert(&self, alert: bool) {
+        self.hot.alert.store(alert, Relaxed);
+    }
+
+    /// Takes a report of its load: what was mine when it was made is not counted twice.
+    pub(crate) fn report(&self, load: &LoadReport, now: Timestamp) {
+        let others = load.rif.saturating_sub(self.rif()) as f32;
+        write(&self.hot.reported, others);
+        write(&self.hot.extra, others + read(&self.hot.penalty));
+        write(&self.hot.utilisation, load.utilisation.unwrap_or(f32::NAN));
+        self.hot.reported_at.store(now.as_nanos().max(1), Relaxed);
+    }
+
+    /// What others have in flight as last reported; `None` if nobody ever did.
+    pub(crate) fn reported(&self) -> Option<f32> {
+        (self.hot.reported_at.load(Relaxed) != NEVER).then(|| read(&self.hot.reported))
+    }
+
+    /// Lets a report age towards the lane's `mean`, and penalties vanish; `factor` is what is left of a penalty.
+    pub(crate) fn age(&self, mean: f32, constant: Duration, penalty_left: f32, now: Timestamp) {
+        let penalty = read(&self.hot.penalty);
+        if penalty > 0.0 {
+            let left = penalty * penalty_left;
+            write(&self.hot.penalty, if left < 0.05 { 0.0 } else { left });
+        }
+        let others = match self.reported() {
+            None => mean,
+            Some(reported) => {
+                let age = now - Timestamp::from_nanos(self.hot.reported_at.load(Relaxed));
+                mean + (reported - mean) * (-(age.as_secs_f32() / constant.as_secs_f32().max(1e-6))).exp()
+            }
+        };
+        write(&self.hot.extra, others + read(&self.hot.penalty));
+    }
+
+    /// A failure must not make it look idle: it counts as load for a while.
+    pub(crate) fn punish(&self) {
+        const MOST: f32 = 16.0;
+        let penalty = (read(&self.hot.penalty) + 1.0 + self.load().clamp(0.0, 4.0)).min(MOST);
+        let others = (read(&self.hot.extra) - read(&self.hot.penalty)).max(0.0);
+        write(&self.hot.penalty, penalty);
+        write(&self.hot.extra, others + penalty);
+    }
+
+    /// Takes a latency into the smoothed one.
+    pub(crate) fn observe_latency(&self, latency: Duration, now: Timestamp) {
+        const PART: f32 = 0.2;
+        let sample = latency.as_secs_f32() * 1e6;
+        let known = self.latency_us();
+        write(&self.hot.latency, if known == 0.0 { sample.max(1.0) } else { known + (sample - known) * PART });
+        self.hot.latency_at.store(now.as_nanos(), Relaxed);
+    }
+
+    /// An endpoint that is not asked any more comes back to the lane's `median`, or its veto would be for ever.
+    pub(crate) fn forget_latency(&self, median: f32, idle: Duration, now: Timestamp) {
+        if self.latency_us() > median && now - Timestamp::from_nanos(self.hot.latency_at.load(Relaxed)) >= idle {
+            write(&self.hot.latency, (self.latency_us() + median) / 2.0);
+        }
+    }
+
+    /// Writes the word that picks read, from what the breaker and discovery say.
+    pub(crate) fn regate(&self, cold: &Cold, now: Timestamp) {
+        self.hot.gate.store(gate_of(cold, now), Relaxed);
+    }
+}
+
+/// Weights in a range that sums and ratios can stand; 0 becomes next to nothing.
+pub(crate) fn sane_weight(weight: f64) -> f64 {
+    if weight.is_finite() { weight.clamp(0.001, 1e6) } else { 1.0 }
+}
+
+impl Cold {
+    /// How the endpoint counts, from its health and its breaker.
+    pub(crate) fn classify(&self) -> MarkClass {
+        let by_health = match self.health {
+            Health::Warming => return MarkClass::Uncounted,
+            Health::Unready | Health::Down => return MarkClass::Hard,
+            Health::Ready => MarkClass::Healthy,
+            Health::Degraded | Health::Draining => MarkClass::Degraded,
+        };
+        match self.breaker.phase() {
+            Phase::Closed => by_health,
+            _ if self.breaker.is_down() => MarkClass::Hard,
+            _ => MarkClass::Soft,
+        }
+    }
+
+    /// Its weight in the units of the lane's tally.
+    pub(crate) fn units(&self) -> u64 {
+        (sane_weight(self.weight) * 1000.0).round() as u64
+    }
+}
+
+fn gate_of(cold: &Cold, now: Timestamp) -> u32 {
+    if matches!(cold.health, Health::Warming | Health::Unready | Health::Down) {
+        return HARD;
+    }
+    match cold.breaker.phase() {
+        Phase::Closed => ((cold.breaker.acceptance(now) * FULL as f32) as u32).clamp(1, FULL),
+        Phase::Open { down, .. } => if down { HARD } else { SOFT },
+        Phase::HalfOpen { down, .. } => HALF_OPEN | if down { HARD } else { SOFT },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Arc<Endpoint> {
+        let config = Arc::new(BreakerConfig::endpoint());
+        Endpoint::remote(EndpointId::new("p-1"), ZoneId::new("eu", "a"), &config)
+    }
+
+    #[test]
+    fn a_report_does_not_count_my_own_requests_twice() {
+        let endpoint = endpoint();
+        endpoint.start_request();
+        endpoint.start_request();
+        endpoint.report(&LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 }, Timestamp::from_millis(5));
+        assert_eq!((endpoint.rif(), endpoint.others(), endpoint.load()), (2, 5.0, 7.0));
+        assert_eq!(endpoint.utilisation(), Some(0.5));
+        endpoint.report(&LoadReport { rif: 1, ..LoadReport::default() }, Timestamp::from_millis(6));
+        assert_eq!((endpoint.others(), endpoint.utilisation()), (0.0, None));
+    }
+
+    #[test]
+    fn an_old_report_decays_towards_the_mean_of_the_lane() {
+        let endpoint = endpoint();
+        let second = Duration::from_secs(1);
+        endpoint.age(3.0, second, 1.0, Timestamp::ZERO);
+        assert_eq!(endpoint.others(), 3.0, "nobody reported: as the others");
+        endpoint.report(&LoadReport { rif: 10, ..LoadReport::default() }, Timestamp::from_millis(1_000));
+        endpoint.age(2.0, second, 1.0, Timestamp::from_millis(2_000));
+        assert!((endpoint.others() - (2.0 + 8.0 / 2.7183)).abs() < 0.01);
+        endpoint.age(2.0, second, 1.0, Timestamp::from_millis(60_000));
+        assert!((endpoint.others() - 2.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn failures_count_as_load_for_a_while() {
+        let endpoint = endpoint();
+        endpoint.punish();
+        assert_eq!(endpoint.load(), 1.0);
+        (0..100).for_each(|_| endpoint.punish());
+        assert!(endpoint.load() <= 16.0);
+        (0..100).for_each(|i| endpoint.age(0.0, Duration::from_secs(1), 0.9, Timestamp::from_millis(i * 100)));
+        assert_eq!(endpoint.load(), 0.0);
+    }
+
+    #[test]
+    fn a_latency_is_forgotten_when_nobody_asks() {
+        let endpoint = endpoint();
+        endpoint.observe_latency(Duration::from_millis(100), Timestamp::ZERO);
+        let idle = Duration::from_secs(5);
+        endpoint.forget_latency(10_000.0, idle, Timestamp::from_millis(4_000));
+        assert_eq!(endpoint.latency_us(), 100_000.0);
+        endpoint.forget_latency(10_000.0, idle, Timestamp::from_millis(5_000));
+        assert_eq!(endpoint.latency_us(), 55_000.0);
+    }
+
+    #[test]
+    fn the_gate_tells_soft_from_hard_marks() {
+        let endpoint = endpoint();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let now = Timestamp::from_millis(1);
+        assert!(Endpoint::accepts(endpoint.gate(), 0xffff) && endpoint.is_reachable());
+        let mut cold = endpoint.cold.lock();
+        cold.breaker.trip(false, now, &mut rng);
+        endpoint.regate(&cold, now);
+        assert!(!Endpoint::accepts(endpoint.gate(), 0) && endpoint.is_reachable());
+        assert_eq!(cold.classify(), MarkClass::Soft);
+        cold.breaker.trip(true, now, &mut rng);
+        endpoint.regate(&cold, now);
+        assert!(!endpoint.is_reachable());
+        assert_eq!(cold.classify(), MarkClass::Hard);
+        cold.breaker.close(now);
+        endpoint.regate(&cold, now);
+        assert!((endpoint.acceptance() - 0.1).abs() < 1e-3);
+        cold.health = Health::Down;
+        endpoint.regate(&cold, now);
+        assert!(!endpoint.is_reachable());
+    }
+
+    #[test]
+    fn weights_are_kept_sane() {
+        for (given, kept) in [(2.0, 2.0), (0.0, 0.001), (-5.0, 0.001), (f64::NAN, 1.0), (1e300, 1e6)] {
+            assert_eq!(sane_weight(given), kept);
+        }
+    }
+}

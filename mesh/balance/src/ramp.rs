@@ -1,0 +1,186 @@
+//! What returns from failure returns slowly; what comes and goes is kept out for a while.
+//!
+//! One [`Returning`] for each lane, fed with whether the lane can serve at all. A lane that was never seen to fail is
+//! never held back: neither in a first snapshot, nor when it takes over lost load.
+
+use std::time::Duration;
+
+use eastway_core::Timestamp;
+
+use crate::policy::{Damping, Policy};
+use crate::shares::S;
+
+/// The share that a returning lane may take after `elapsed` of a ramp of `length`.
+pub fn ramp(elapsed: Duration, length: Duration) -> u32 {
+    if elapsed >= length {
+        return S;
+    }
+    (elapsed.as_secs_f64() / length.as_secs_f64() * f64::from(S)) as u32
+}
+
+/// Whether a lane returns from failure, and how far it is.
+#[derive(Clone, Debug, Default)]
+pub struct Returning {
+    stage: Stage,
+    /// Failures, decayed to `flaps_at`.
+    flaps: f64,
+    flaps_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Stage {
+    /// Never seen to serve.
+    #[default]
+    New,
+    Serving,
+    Failed,
+    Ramping {
+        /// When the ramp starts to rise, jitter included.
+        start: Timestamp,
+        halved: Option<Timestamp>,
+    },
+    /// Back, but kept out.
+    Damped {
+        since: Timestamp,
+    },
+}
+
+impl Returning {
+    /// Takes note of whether the lane can serve now. `failed` says of a lane not seen before that it has endpoints but
+    /// none that serves; `returned_ago` is what its owner says.
+    pub fn observe(
+        &mut self,
+        available: bool,
+        failed: bool,
+        returned_ago: Option<Duration>,
+        policy: &Policy,
+        now: Timestamp,
+        rng: &mut fastrand::Rng,
+    ) {
+        let jitter = |rng: &mut fastrand::Rng| policy.ramp_jitter.mul_f64(rng.f64());
+        self.stage = match (self.stage, available) {
+            (Stage::New, false) if failed => Stage::Failed,
+            (Stage::New, true) => match returned_ago.filter(|ago| *ago < policy.ramp + policy.ramp_jitter) {
+                Some(ago) => Stage::Ramping { start: now.before(ago) + jitter(rng), halved: None },
+                None => Stage::Serving,
+            },
+            (Stage::Serving | Stage::Ramping { .. } | Stage::Damped { .. }, false) => {
+                self.flaps = self.flaps(&policy.damping, now) + 1.0;
+                self.flaps_at = now;
+                Stage::Failed
+            }
+            (Stage::Failed, true) if self.flaps(&policy.damping, now) >= policy.damping.suppress => {
+                Stage::Damped { since: now }
+            }
+            (Stage::Failed, true) => {
+                let start = now.before(returned_ago.unwrap_or_default()) + jitter(rng);
+                Stage::Ramping { start, halved: None }
+            }
+            (stage, _) => stage,
+        };
+    }
+
+    /// Lets time pass: ends ramps that are complete and dampings that are over.
+    pub fn poll(&mut self, policy: &Policy, now: Timestamp, rng: &mut fastrand::Rng) {
+        match self.stage {
+            Stage::Ramping { start, .. } if now > start && now - start >= policy.ramp => self.stage = Stage::Serving,
+            Stage::Damped { since }
+                if now - since >= policy.damping.max
+                    || self.flaps(&policy.damping, now) <= policy.damping.release =>
+            {
+                let start = now + policy.ramp_jitter.mul_f64(rng.f64());
+                self.stage = Stage::Ramping { start, halved: None };
+            }
+            _ => {}
+        }
+    }
+
+    /// The most that the lane may take while others can serve; `None` where nothing holds it back.
+    pub fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
+        match self.stage {
+            Stage::Ramping { start, .. } => Some(ramp(now - start, policy.ramp)),
+            Stage::Damped { .. } => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Sets a ramp back to half of its height, at most once a second, and only under `pressure` (the breaker's
+    /// statistic over its threshold) above one half. Returns whether it did.
+    pub fn halve(&mut self, pressure: f64, now: Timestamp) -> bool {
+        let Stage::Ramping { start, halved } = &mut self.stage else { return false };
+        if pressure <= 0.5 || *start >= now || halved.is_some_and(|at| now - at < Duration::from_secs(1)) {
+            return false;
+        }
+        *start = now.before((now - *start) / 2);
+        *halved = Some(now);
+        true
+    }
+
+    /// Failures counted, halved with each half-life.
+    pub fn flaps(&self, damping: &Damping, now: Timestamp) -> f64 {
+        let half_lives = (now - self.flaps_at).as_secs_f64() / damping.half_life.as_secs_f64().max(1e-9);
+        self.flaps * (-half_lives).exp2()
+    }
+
+    /// Whether time alone will change what [`Returning::cap`] says.
+    pub fn moves(&self) -> bool {
+        matches!(self.stage, Stage::Ramping { .. } | Stage::Damped { .. })
+    }
+
+    /// One word for the operator.
+    pub fn as_str(&self) -> &'static str {
+        match self.stage {
+            Stage::New => "new",
+            Stage::Serving => "serving",
+            Stage::Failed => "failed",
+            Stage::Ramping { .. } => "ramping",
+            Stage::Damped { .. } => "damped",
+        }
+    }
+}
+
+/// What a lane could take over from others that are held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Room {
+    /// Its tier.
+    pub tier: usize,
+    /// It can serve.
+    pub available: bool,
+    /// The most it may take; `None` if nothing holds it back.
+    pub cap: Option<u32>,
+    /// What its own endpoints can take, of [`S`], overprovisioning included.
+    pub ability: f64,
+}
+
+/// Holds lanes to their caps: what they do not take goes, in tier order, to lanes that are not held back, first as far
+/// as their endpoints can take it, then beyond. If there is no such lane, nothing is held back.
+pub fn hold_back(shares: &mut [u32], rooms: &[Room]) {
+    let free = |i: usize| rooms[i].cap.is_none() && rooms[i].available;
+    let over = |share: u32, room: &Room| share.saturating_sub(room.cap.unwrap_or(u32::MAX));
+    let mut excess: u32 = shares.iter().zip(rooms).map(|(share, room)| over(*share, room)).sum();
+    if excess == 0 || !(0..rooms.len()).any(free) {
+        return;
+    }
+    shares.iter_mut().zip(rooms).for_each(|(share, room)| *share -= over(*share, room));
+    let tiers = rooms.iter().map(|room| room.tier + 1).max().unwrap_or(0);
+    for tier in 0..tiers {
+        let lanes: Vec<usize> = (0..rooms.len()).filter(|i| rooms[*i].tier == tier && free(*i)).collect();
+        let ability: f64 = lanes.iter().map(|i| rooms[*i].ability).sum();
+        let taken: u32 = lanes.iter().map(|i| shares[*i]).sum();
+        let more = (ability.min(f64::from(S)) as u32).saturating_sub(taken).min(excess);
+        excess -= spread(shares, rooms, &lanes, more);
+    }
+    let lanes: Vec<usize> = (0..rooms.len()).filter(|i| free(*i)).collect();
+    spread(shares, rooms, &lanes, excess);
+}
+
+/// Adds `units` to `lanes` by their ability; returns how many were added.
+fn spread(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) -> u32 {
+    let parts: Vec<f64> = lanes.iter().map(|i| rooms[*i].ability.max(1e-6)).collect();
+    let added = crate::table::apportion(&parts, units);
+    lanes.iter().zip(&added).for_each(|(i, more)| shares[*i] += more);
+    added.iter().sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The decision object of one service in one node.
+//!
+//! Workers share it as `Arc<Service>`: [`Service::pick`] reads an immutable plan and a few atomics, takes no lock and
+//! allocates nothing. Everything that changes the plan (new facts, time, a breaker that trips) happens under one lock that
+//! picks never take, and ends with a new plan. The control runtime calls [`Service::update`] and [`Service::tick`]; workers
+//! call `pick`, [`Service::choose`] and [`Service::finish`].
+
+mod control;
+mod explaining;
+mod facts;
+mod finishing;
+mod picking;
+mod ticking;
+mod updating;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use eastway_core::{EndpointId, LoadReport, Locality, ServiceName, Timestamp};
+use eastway_resilience::{BreakerConfig, RetryBudget};
+use parking_lot::Mutex;
+
+use crate::endpoint::Endpoint;
+use crate::lane::Lane;
+use crate::plan::Plan;
+use crate::policy::Policy;
+use control::Control;
+
+/// Where the requests of one node to one service go.
+#[derive(Debug)]
+pub struct Service {
+    name: ServiceName,
+    caller: Locality,
+    policy: Policy,
+    breakers: BreakerConfigs,
+    plan: ArcSwap<Plan>,
+    control: Mutex<Control>,
+    /// Nanoseconds before which no further probe starts.
+    next_probe: AtomicU64,
+    budget: RetryBudget,
+    cross_region: RetryBudget,
+}
+
+/// The breakers' configurations, as the breakers share them.
+#[derive(Clone, Debug)]
+struct BreakerConfigs {
+    endpoint: Arc<BreakerConfig>,
+    lane: Arc<BreakerConfig>,
+    path: Arc<BreakerConfig>,
+}
+
+impl Service {
+    /// The service `name` as called from `caller`. Until the first [`Service::update`] it has no endpoint.
+    pub fn new(name: ServiceName, caller: Locality, policy: Policy) -> Self {
+        let breakers = BreakerConfigs {
+            endpoint: Arc::new(policy.endpoint_breaker),
+            lane: Arc::new(policy.lane_breaker),
+            path: Arc::new(policy.path_breaker),
+        };
+        let budget = || RetryBudget::new(policy.retry_ratio, policy.retry_min_per_second);
+        Self {
+            plan: ArcSwap::from_pointee(Plan::default()),
+            control: Mutex::new(Control::new(seed(&name, &policy))),
+            next_probe: AtomicU64::new(0),
+            budget: budget(),
+            cross_region: budget(),
+            name,
+            caller,
+            policy,
+            breakers,
+        }
+    }
+
+    /// Which service.
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Where its requests come from.
+    pub fn caller(&self) -> &Locality {
+        &self.caller
+    }
+
+    /// Its numbers.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What its retries may cost.
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// What retries that cross a region may cost, besides.
+    pub fn cross_region_budget(&self) -> &RetryBudget {
+        &self.cross_region
+    }
+
+    /// The lanes of the present plan, in tier order, with their shares of 10,000.
+    pub fn lanes(&self) -> Vec<(Arc<Lane>, u32)> {
+        let plan = self.plan.load();
+        plan.lanes.iter().cloned().zip(plan.decision.shares.iter().copied()).collect()
+    }
+
+    /// The shared state of an endpoint of a remote lane that a session led to.
+    pub fn session(&self, lane: &Arc<Lane>, endpoint: &EndpointId) -> Arc<Endpoint> {
+        lane.state.session(endpoint, &lane.zone, &self.breakers.endpoint)
+    }
+
+    /// What an endpoint of the own cluster says of its load, by way of discovery. Unknown endpoints are ignored.
+    pub fn apply_load(&self, endpoint: &EndpointId, load: LoadReport, now: Timestamp) {
+        let control = self.control.lock();
+        if let Some(member) = control.member(endpoint) {
+            member.report(&load, now);
+        }
+    }
+}
+
+fn seed(name: &ServiceName, policy: &Policy) -> u64 {
+    // FNV-1a, so that services of one process do not share their jitter.
+    let text = name.namespace.bytes().chain([b'/']).chain(name.service.bytes());
+    text.fold(policy.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! What changes plans: the state of lanes behind the service's lock, and the making of a new plan from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eastway_core::view::{PathState, Staleness};
+use eastway_core::{EndpointId, Timestamp, ZoneId};
+use eastway_resilience::Phase;
+
+use crate::distance::RingKeeper;
+use crate::endpoint::{Cold, Endpoint, MarkClass};
+use crate::lane::{Circuit, Lane, LaneState};
+use crate::plan::{Decision, Entry, Plan, Probe, Probing};
+use crate::policy::Policy;
+use crate::ramp::{Returning, Room, hold_back};
+use crate::shares::{LaneInput, Options, S, Shares, native_with, tier_utilisation};
+use crate::table::{LaneTable, Mode};
+use crate::utilisation::{Factor, Smoothed};
+
+/// The state behind a service's lock.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) rng: fastrand::Rng,
+    /// In tier order, as the plan's lanes.
+    pub(super) lanes: Vec<LaneControl>,
+    /// One for each tier.
+    pub(super) factors: Vec<Factor>,
+    pub(super) paths: BTreeMap<Arc<str>, Arc<Circuit>>,
+    /// The endpoints of the view, ordered by id.
+    pub(super) members: Vec<Arc<Endpoint>>,
+    /// The operator's order of clusters.
+    pub(super) failover: Vec<String>,
+    /// A first view has come.
+    pub(super) started: bool,
+    /// When the once-a-second work was last done.
+    pub(super) second: Option<Timestamp>,
+    pub(super) ticked: Timestamp,
+}
+
+/// One lane behind the lock.
+#[derive(Debug)]
+pub(super) struct LaneControl {
+    pub(super) zone: ZoneId,
+    pub(super) region: Arc<str>,
+    pub(super) remote: bool,
+    pub(super) accounts: Arc<[String]>,
+    pub(super) state: Arc<LaneState>,
+    pub(super) path: Option<Arc<Circuit>>,
+    pub(super) tally: Tally,
+    pub(super) members: Vec<Arc<Endpoint>>,
+    pub(super) weight: f64,
+    /// Requests at once; `None` if not all of its endpoints say.
+    pub(super) capacity: Option<f64>,
+    pub(super) utilisation: Smoothed,
+    /// Of the remote summary.
+    pub(super) reported_utilisation: Option<f64>,
+    pub(super) path_state: PathState,
+    pub(super) staleness: Staleness,
+    pub(super) cost_ms: Option<f64>,
+    pub(super) ring: RingKeeper,
+    pub(super) ring_used: usize,
+    pub(super) returning: Returning,
+    pub(super) returned_ago: Option<std::time::Duration>,
+    pub(super) tier: usize,
+    /// Not in the view any more, since then.
+    pub(super) absent: Option<Timestamp>,
+}
+
+/// Sums of the weights of a lane's endpoints, by how they count, in thousandths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Endpoints that count.
+    pub(super) count: u32,
+    pub(super) healthy: u64,
+    pub(super) degraded: u64,
+    pub(super) soft: u64,
+    pub(super) hard: u64,
+}
+
+impl Tally {
+    pub(super) fn total(&self) -> u64 {
+        self.healthy + self.degraded + self.soft + self.hard
+    }
+
+    pub(super) fn add(&mut self, class: MarkClass, units: u64) {
+        self.count += u32::from(class != MarkClass::Uncounted);
+        if let Some(sum) = self.sum(class) {
+            *sum += units;
+        }
+    }
+
+    pub(super) fn remove(&mut self, class: MarkClass, units: u64) {
+        self.count -= u32::from(class != MarkClass::Uncounted);
+        if let Some(sum) = self.sum(class) {
+            *sum -= units;
+        }
+    }
+
+    fn sum(&mut self, class: MarkClass) -> Option<&mut u64> {
+        match class {
+            MarkClass::Uncounted => None,
+            MarkClass::Healthy => Some(&mut self.healthy),
+            MarkClass::Degraded => Some(&mut self.degraded),
+            MarkClass::Soft => Some(&mut self.soft),
+            MarkClass::Hard => Some(&mut self.hard),
+        }
+    }
+}
+
+impl LaneControl {
+    /// Whether something in it has no hard mark, and a path leads to it.
+    pub(super) fn reachable(&self) -> bool {
+        self.path_state != PathState::Down && self.tally.healthy + self.tally.degraded + self.tally.soft > 0
+    }
+
+    /// Why the whole lane has a soft mark, if it has.
+    pub(super) fn tripped(&self) -> bool {
+        let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
+        open(&self.state.circuit) || self.path.as_deref().is_some_and(open)
+    }
+
+    /// The lane in sums. `fresh` leaves staleness out.
+    pub(super) fn input(&self, fresh: bool) -> LaneInput {
+        let Tally { healthy, degraded, soft, .. } = self.tally;
+        let (mut healthy, mut degraded, mut soft) = (healthy as f64, degraded as f64, soft as f64);
+        if !self.reachable() {
+            (healthy, degraded, soft) = (0.0, 0.0, 0.0);
+        }
+        if !fresh && self.staleness == Staleness::Stale2 {
+            (healthy, degraded) = (0.0, healthy + degraded);
+        }
+        if self.tripped() || !fresh && self.staleness == Staleness::Stale3 {
+            (healthy, degraded, soft) = (0.0, 0.0, healthy + degraded + soft);
+        }
+        let total = self.tally.total() as f64;
+        let capacity = self.capacity.unwrap_or(total / 1000.0);
+        LaneInput { total, healthy, degraded, soft, weight: self.weight, capacity, utilisation: self.utilisation.get() }
+    }
+
+    /// The most that it may take now, by its ramp and its breaker's.
+    pub(super) fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
+        let rising = |circuit: &Circuit| {
+            let acceptance = circuit.guard.lock().breaker.acceptance(now);
+            (acceptance > 0.0 && acceptance < 1.0).then(|| (acceptance * S as f32) as u32)
+        };
+        let caps =
+            [self.returning.cap(policy, now), rising(&self.state.circuit), self.path.as_deref().and_then(rising)];
+        caps.into_iter().flatten().min()
+    }
+
+    /// Applies a change of one member's marks to the tally and to the word that picks read. Returns whether it counts
+    /// differently now.
+    pub(super) fn recount(&mut self, endpoint: &Endpoint, cold: &mut Cold, now: Timestamp) -> bool {
+        endpoint.regate(cold, now);
+        let class = cold.classify();
+        if !cold.member || class == cold.class {
+            return false;
+        }
+        self.tally.remove(cold.class, cold.units());
+        self.tally.add(class, cold.units());
+        cold.class = class;
+        true
+    }
+}
+
+impl Control {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            lanes: Vec::new(),
+            factors: Vec::new(),
+            paths: BTreeMap::new(),
+            members: Vec::new(),
+            failover: Vec::new(),
+            started: false,
+            second: None,
+            ticked: Timestamp::ZERO,
+        }
+    }
+
+    pub(super) fn member(&self, id: &EndpointId) -> Option<&Arc<Endpoint>> {
+        self.members.binary_search_by(|member| member.id.cmp(id)).ok().map(|i| &self.members[i])
+    }
+
+    pub(super) fn lane_mut(&mut self, zone: &ZoneId) -> Option<&mut LaneControl> {
+        self.lanes.iter_mut().find(|lane| lane.zone == *zone)
+    }
+
+    /// Takes note of which lanes can serve at all, for what returns from failure.
+    pub(super) fn observe_returns(&mut self, policy: &Policy, now: Timestamp) {
+        for lane in &mut self.lanes {
+            let available = lane.reachable();
+            let failed = lane.tally.count > 0 && !available;
+            lane.returning.observe(available, failed, lane.returned_ago, policy, now, &mut self.rng);
+            lane.returning.poll(policy, now, &mut self.rng);
+        }
+    }
+
+    /// Makes the plan for `lanes` (in the order of the control's lanes).
+    pub(super) fn plan(&self, lanes: Arc<[Arc<Lane>]>, policy: &Policy, now: Timestamp) -> Plan {
+        let inputs = self.inputs(false);
+        let decision = self.decide(&inputs, policy, now);
+        let table = LaneTable::new(&bins(&decision));
+        let entries = self.lanes.iter().zip(&inputs).map(|(lane, input)| lane.entry(input, policy, now)).collect();
+        Plan { lanes, table, entries, probes: self.probes().into(), decision }
+    }
+
+    fn inputs(&self, fresh: bool) -> Vec<LaneInput> {
+        let mut inputs: Vec<LaneInput> = self.lanes.iter().map(|lane| lane.input(fresh)).collect();
+        // Capacities compare only where every lane of a tier states one.
+        for range in self.tiers() {
+            if self.lanes[range.clone()].iter().any(|lane| lane.capacity.is_none()) {
+                inputs[range].iter_mut().for_each(|input| input.capacity = input.total / 1000.0);
+            }
+        }
+        inputs
+    }
+
+    /// The tiers as ranges of lanes.
+    pub(super) fn tiers(&self) -> Vec<std::ops::Range<usize>> {
+        let mut start = 0;
+        let range = |lanes: &[LaneControl]| {
+            let range = start..start + lanes.len();
+            start = range.end;
+            range
+        };
+        self.lanes.chunk_by(|a, b| a.tier == b.tier).map(range).collect()
+    }
+
+    /// The shares: by the formulas, then floored for evidence, then held back.
+    fn decide(&self, inputs: &[LaneInput], policy: &Policy, now: Timestamp) -> Decision {
+        let target = self.formulas(inputs, policy);
+        let lane_shares = |shares: &Shares| -> Vec<u32> {
+            shares.tiers.iter().flat_map(|tier| tier.lanes.iter().map(|lane| lane.sum())).collect()
+        };
+        let mut shares = lane_shares(&target);
+        if self.lanes.iter().any(|lane| lane.staleness == Staleness::Stale2 && lane.reachable()) {
+            let fresh = lane_shares(&self.formulas(&self.inputs(true), policy));
+            self.keep_evidence(&mut shares, &fresh);
+        }
+        let rooms: Vec<Room> = self
+            .lanes
+            .iter()
+            .zip(inputs)
+            .map(|(lane, input)| self.room(lane, input, policy, now))
+            .collect();
+        hold_back(&mut shares, &rooms);
+        Decision { target, shares }
+    }
+
+    fn formulas(&self, inputs: &[LaneInput], policy: &Policy) -> Shares {
+        let tiers: Vec<&[LaneInput]> = self.tiers().into_iter().map(|range| &inputs[range]).collect();
+        let factors: Vec<f64> = self.factors.iter().map(Factor::get).collect();
+        native_with(&tiers, &factors, &options(policy))
+    }
+
+    /// A stale lane keeps one percent of what it would get, were it fresh, up to one percent of all: enough to notice
+    /// whether it still serves.
+    fn keep_evidence(&self, shares: &mut [u32], fresh: &[u32]) {
+        for (i, lane) in self.lanes.iter().enumerate() {
+            let floor = fresh[i].min(S / 100);
+            if lane.staleness != Staleness::Stale2 || shares[i] >= floor {
+                continue;
+            }
+            let Some(richest) = (0..shares.len()).max_by_key(|j| (shares[*j], std::cmp::Reverse(*j))) else { continue };
+            let moved = (floor - shares[i]).min(shares[richest]);
+            shares[richest] -= moved;
+            shares[i] += moved;
+        }
+    }
+
+    fn room(&self, lane: &LaneControl, input: &LaneInput, policy: &Policy, now: Timestamp) -> Room {
+        let tier_total: f64 =
+            self.lanes.iter().filter(|l| l.tier == lane.tier).map(|l| l.tally.total() as f64).sum();
+        let factor = self.factors.get(lane.tier).map_or(1.0, Factor::get);
+        let able = input.healthy + input.degraded;
+        let ability = if tier_total > 0.0 { policy.overprovisioning * f64::from(S) * able / tier_total } else { 0.0 };
+        Room { tier: lane.tier, available: able > 0.0, cap: lane.cap(policy, now), ability: ability * factor }
+    }
+
+    /// What is half-open and waits to be tried.
+    fn probes(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        let since = |phase: Phase| match phase {
+            Phase::HalfOpen { since, .. } => Some(since),
+            _ => None,
+        };
+        for (index, lane) in self.lanes.iter().enumerate() {
+            if lane.path_state == PathState::Down {
+                continue;
+            }
+            let mut add = |what, since| probes.push(Probe { lane: index, what, since });
+            if let Some(at) = since(lane.state.circuit.guard.lock().breaker.phase()) {
+                add(Probing::Lane, at);
+            }
+            if let Some(at) = lane.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
+                add(Probing::Path, at);
+            }
+            // A lane without soft or hard marks has nothing to try, which is the usual case.
+            if lane.remote || lane.tally.soft + lane.tally.hard == 0 {
+                continue;
+            }
+            for endpoint in lane.members.iter().filter(|e| e.gate() & crate::endpoint::HALF_OPEN != 0) {
+                if let Some(at) = since(endpoint.cold.lock().breaker.phase()) {
+                    add(Probing::Endpoint(Arc::clone(endpoint)), at);
+                }
+            }
+        }
+        probes
+    }
+
+    /// Moves the tiers' factors, and returns whether any still moves.
+    pub(super) fn move_factors(&mut self, policy: &Policy, now: Timestamp) -> bool {
+        let inputs = self.inputs(false);
+        for (factor, range) in self.factors.iter_mut().zip(self.lanes.chunk_by(|a, b| a.tier == b.tier).scan(
+            0,
+            |start, lanes| {
+                let range = *start..*start + lanes.len();
+                *start = range.end;
+                Some(range)
+            },
+        )) {
+            factor.update(tier_utilisation(&inputs[range]), policy.target_utilisation, now);
+        }
+        self.factors.iter().any(Factor::moving)
+    }
+}
+
+impl LaneControl {
+    fn entry(&self, input: &LaneInput, policy: &Policy, now: Timestamp) -> Entry {
+        let able = input.healthy + input.degraded;
+        let held = self.cap(policy, now).map_or(1.0, |cap| f64::from(cap) / f64::from(S));
+        let availability = if input.total > 0.0 { able / input.total } else { 0.0 };
+        Entry {
+            total: input.total as f32,
+            able: (able * held) as f32,
+            part: (input.weight.max(0.0) * input.capacity * availability * held) as f32,
+            reachable: self.reachable(),
+            path_down: self.path_state == PathState::Down,
+        }
+    }
+}
+
+pub(super) fn options(policy: &Policy) -> Options {
+    Options {
+        overprovisioning: policy.overprovisioning,
+        panic_threshold: policy.panic_threshold,
+        target_utilisation: policy.target_utilisation,
+    }
+}
+
+/// The bins of the lane table: each lane's share, divided among its healthy and degraded endpoints as the formulas say.
+fn bins(decision: &Decision) -> Vec<(usize, Mode, u32)> {
+    let tiers = &decision.target.tiers;
+    let lanes = tiers.iter().flat_map(|tier| tier.lanes.iter().map(|lane| (tier.panic, *lane)));
+    let mut bins = Vec::with_capacity(decision.shares.len() * 2);
+    for (index, ((panic, lane), share)) in lanes.zip(&decision.shares).enumerate() {
+        let healthy = if panic { Mode::Panic } else { Mode::Healthy };
+        let by_degraded = match lane.sum() {
+            // Took over what another lane does not take yet; a pick falls back if only degraded ones serve.
+            0 => 0,
+            sum => (u64::from(*share) * u64::from(lane.degraded) / u64::from(sum)) as u32,
+        };
+        bins.push((index, healthy, share - by_degraded));
+        bins.push((index, Mode::Degraded, by_degraded));
+    }
+    bins
+}

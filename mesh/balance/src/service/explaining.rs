@@ -1,0 +1,152 @@
+//! The explanation of a service's decision.
+
+use std::sync::Arc;
+
+use eastway_core::view::{PathState, Staleness};
+use eastway_core::{Health, Timestamp};
+use eastway_resilience::Phase;
+
+use super::Service;
+use super::control::LaneControl;
+use crate::endpoint::Endpoint;
+use crate::explain::{EndpointExplanation, Explanation, LaneExplanation, TierExplanation};
+use crate::lane::Circuit;
+use crate::plan::Plan;
+use crate::policy::Policy;
+
+impl Service {
+    /// Everything that a pick depends on now, and why each part of it is or is not used.
+    pub fn explain(&self, now: Timestamp) -> Explanation {
+        let control = self.control.lock();
+        let plan = self.plan.load();
+        let mut tiers = Vec::new();
+        for (tier, range) in control.tiers().into_iter().enumerate() {
+            let shares = plan.decision.target.tiers.get(tier).cloned().unwrap_or_default();
+            let known = control.lanes[range.clone()].iter().any(|lane| lane.utilisation.get().is_some());
+            tiers.push(TierExplanation {
+                tier,
+                healthy_load: percent(shares.healthy_load),
+                degraded_load: percent(shares.degraded_load),
+                panic: shares.panic,
+                utilisation_factor: known.then(|| control.factors[tier].get()),
+                lanes: range
+                    .clone()
+                    .map(|i| {
+                        let target = shares.lanes.get(i - range.start).copied().unwrap_or_default().sum();
+                        lane(&control.lanes[i], i, &plan, target, &self.policy, now)
+                    })
+                    .collect(),
+            });
+        }
+        Explanation {
+            service: self.name.to_string(),
+            from: self.caller.zone.clone(),
+            mode: "native",
+            normalized_total_availability: percent(plan.decision.target.normalized_total_availability),
+            tiers,
+        }
+    }
+}
+
+fn percent(share: u32) -> f64 {
+    f64::from(share) / 100.0
+}
+
+fn lane(
+    lane: &LaneControl,
+    index: usize,
+    plan: &Plan,
+    target: u32,
+    policy: &Policy,
+    now: Timestamp,
+) -> LaneExplanation {
+    let input = lane.input(false);
+    let endpoints = if lane.remote { lane.state.known() } else { lane.members.clone() };
+    let share = plan.decision.shares.get(index).copied().unwrap_or_default();
+    LaneExplanation {
+        name: lane.zone.clone(),
+        share: percent(share),
+        target: percent(target),
+        region: lane.region.to_string(),
+        remote: lane.remote,
+        hosts: lane.tally.count,
+        healthy: input.healthy / 1000.0,
+        degraded: input.degraded / 1000.0,
+        soft: input.soft / 1000.0,
+        total: input.total / 1000.0,
+        weight: lane.weight,
+        capacity: input.capacity,
+        utilisation: input.utilisation,
+        distance_ms: lane.cost_ms,
+        path: lane.remote.then_some(lane.path_state),
+        staleness: lane.remote.then_some(lane.staleness),
+        breaker: phase(lane.state.circuit.guard.lock().breaker.phase()),
+        pressure: lane.state.circuit.guard.lock().breaker.pressure(now),
+        stage: lane.returning.as_str(),
+        cap: lane.cap(policy, now).map(percent),
+        why: why(lane, share, policy, now),
+        endpoints: endpoints.iter().map(|e| endpoint(e, now)).collect(),
+    }
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Closed => "closed",
+        Phase::Open { .. } => "open",
+        Phase::HalfOpen { .. } => "half-open",
+    }
+}
+
+fn why(lane: &LaneControl, share: u32, policy: &Policy, now: Timestamp) -> String {
+    let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
+    let input = lane.input(false);
+    let text = match share {
+        _ if lane.tally.count == 0 => "it has no endpoint that counts",
+        _ if lane.path_state == PathState::Down => "the path to its cluster is down",
+        _ if !lane.reachable() => "all of its endpoints are unready or down",
+        _ if lane.path.as_deref().is_some_and(open) => "the path to its cluster fails as seen from here",
+        _ if open(&lane.state.circuit) => "its breaker is open: too many of its answers fail as seen from here",
+        _ if lane.staleness == Staleness::Stale3 => "its cluster is silent for more than 15 minutes: last resort",
+        _ if lane.staleness == Staleness::Stale2 => "its cluster is silent for more than 30 seconds: second choice",
+        _ if lane.cap(policy, now).is_some() => {
+            return format!("it returned from failure and is {}", lane.returning.as_str());
+        }
+        _ if input.healthy + input.degraded == 0.0 => "all of its endpoints that could serve are ejected",
+        0 => "nearer tiers have enough capacity",
+        _ => "it serves",
+    };
+    text.to_owned()
+}
+
+fn endpoint(endpoint: &Arc<Endpoint>, now: Timestamp) -> EndpointExplanation {
+    let cold = endpoint.cold.lock();
+    let (used, why) = match (cold.health, cold.breaker.phase()) {
+        (Health::Warming, _) => (false, "it was never ready in this incarnation"),
+        (Health::Unready, _) => (false, "its application's probe fails"),
+        (Health::Down, _) => (false, "its host or sidecar is gone, by positive evidence"),
+        (_, Phase::Open { down: true, .. }) => (false, "it refused or reset a fresh connection from here"),
+        (_, Phase::Open { .. }) => (false, "it is ejected: too many of its answers fail as seen from here"),
+        (_, Phase::HalfOpen { .. }) => (false, "it waits for one request to try it"),
+        (Health::Draining, _) => (true, "it goes away: second choice"),
+        (Health::Degraded, _) => (true, "it is degraded: second choice"),
+        (Health::Ready, _) if cold.breaker.acceptance(now) < 1.0 => (true, "it starts slowly"),
+        (Health::Ready, _) => (true, "it serves"),
+    };
+    let latency = endpoint.latency_us();
+    EndpointExplanation {
+        id: endpoint.id.clone(),
+        address: endpoint.address,
+        health: cold.health,
+        incarnation: endpoint.incarnation,
+        weight: cold.weight,
+        rif: endpoint.rif(),
+        others: f64::from(endpoint.others()),
+        latency_ms: (latency > 0.0).then(|| f64::from(latency) / 1000.0),
+        utilisation: endpoint.utilisation().map(f64::from),
+        acceptance: f64::from(endpoint.acceptance()),
+        breaker: phase(cold.breaker.phase()),
+        statistic: cold.breaker.statistic(now),
+        used,
+        why,
+    }
+}

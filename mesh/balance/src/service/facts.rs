@@ -1,0 +1,88 @@
+//! What a view says of each lane, before it meets what the node itself knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::view::{EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceView, Staleness};
+use eastway_core::{Coordinates, Locality, ZoneId};
+
+use crate::distance::cost_ms;
+use crate::policy::Policy;
+
+/// The facts of one lane.
+#[derive(Debug)]
+pub(super) struct LaneFacts<'a> {
+    pub(super) zone: ZoneId,
+    pub(super) region: Arc<str>,
+    pub(super) weight: f64,
+    pub(super) members: Vec<&'a Arc<EndpointView>>,
+    pub(super) remote: Option<RemoteFacts<'a>>,
+}
+
+/// The facts of one remote lane.
+#[derive(Debug)]
+pub(super) struct RemoteFacts<'a> {
+    pub(super) zone: &'a RemoteZone,
+    pub(super) path: PathState,
+    pub(super) staleness: Staleness,
+    pub(super) cost_ms: Option<f64>,
+}
+
+/// The lanes of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id.
+pub(super) fn lanes<'a>(
+    caller: &Locality,
+    policy: &Policy,
+    mesh: &'a MeshView,
+    view: &'a ServiceView,
+    endpoints: &[&'a Arc<EndpointView>],
+) -> Vec<LaneFacts<'a>> {
+    let weight = |zone: &ZoneId| view.spec.locality_weights.get(&zone.to_string()).copied().unwrap_or(1.0);
+    let own = &caller.zone.cluster;
+    let mut local: BTreeMap<&str, Vec<&'a Arc<EndpointView>>> = BTreeMap::new();
+    for endpoint in endpoints {
+        local.entry(&endpoint.zone).or_default().push(endpoint);
+    }
+    let local = local.into_iter().map(|(zone, members)| {
+        let zone = ZoneId::new(Arc::clone(own), zone);
+        LaneFacts { weight: weight(&zone), region: Arc::clone(&caller.region), members, remote: None, zone }
+    });
+    let remote = view.remote.iter().filter_map(|remote| {
+        // A summary of a cluster that is no peer (any more) leads nowhere.
+        let peer = mesh.peers.iter().find(|peer| *peer.cluster.name == *remote.zone.cluster)?;
+        let facts = RemoteFacts {
+            zone: remote,
+            path: peer.path,
+            staleness: peer.staleness,
+            cost_ms: cost(caller, mesh, peer, &remote.zone),
+        };
+        Some(LaneFacts {
+            weight: weight(&remote.zone),
+            region: peer.cluster.region.as_str().into(),
+            members: Vec::new(),
+            zone: remote.zone.clone(),
+            remote: Some(facts),
+        })
+    });
+    let inside = |lane: &LaneFacts<'_>| policy.regions.as_ref().is_none_or(|regions| regions.contains(&lane.region));
+    local.chain(remote).filter(inside).collect()
+}
+
+fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId) -> Option<f64> {
+    let coordinates =
+        |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
+    let from = coordinates(&mesh.cluster.zones, &caller.zone.zone);
+    cost_ms(peer.min_rtt, from, coordinates(&peer.cluster.zones, &zone.zone))
+}
+
+/// The capacity of local endpoints together, if each states one.
+pub(super) fn capacity(members: &[&Arc<EndpointView>]) -> Option<f64> {
+    let counted = || members.iter().filter(|m| m.health.counts());
+    let known = counted().all(|m| m.capacity > 0) && counted().next().is_some();
+    known.then(|| counted().map(|m| f64::from(m.capacity)).sum())
+}
+
+/// How long ago a remote zone returned from failure, if its owner says so.
+pub(super) fn returned_ago(remote: Option<&RemoteFacts<'_>>) -> Option<Duration> {
+    remote.and_then(|r| r.zone.summary.returned_ago)
+}

@@ -1,0 +1,277 @@
+//! How an attempt ended: who is charged, what trips, what is down.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::{Attribution, Timestamp};
+use eastway_resilience::attribution::Charge;
+use eastway_resilience::breaker::Trigger;
+use eastway_resilience::{BreakerConfig, Class, Failure, Outcome};
+
+use super::Service;
+use super::control::{Control, LaneControl};
+use crate::endpoint::{Endpoint, MarkClass};
+use crate::lane::{Circuit, Lane};
+use crate::pick::Pick;
+
+/// What became of an attempt, for the probe that it may have been.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Bad,
+    /// It says nothing.
+    Open,
+}
+
+impl Service {
+    /// Reports how an attempt ended. Only the first report of a pick counts; a pick that is dropped without one ended
+    /// for reasons of its caller.
+    pub fn finish(&self, pick: &Pick, outcome: Outcome, now: Timestamp) {
+        if !pick.finish() {
+            return;
+        }
+        let endpoint = pick.endpoint();
+        if let (Some(endpoint), Some(load)) = (endpoint, &outcome.load) {
+            endpoint.report(load, now);
+        }
+        if pick.probe {
+            self.finish_probe(pick, &outcome, now);
+        }
+        match outcome.class {
+            Class::Success => self.succeeded(&pick.lane, endpoint, outcome.latency, now),
+            Class::RateLimited => {
+                let median = Duration::from_secs_f32(pick.lane.state.median().max(0.0) / 1e6);
+                let penalty = outcome.latency.unwrap_or_default().max(median * 4).max(Duration::from_millis(1));
+                self.succeeded(&pick.lane, endpoint, Some(penalty), now);
+            }
+            Class::Failure(failure) => self.failed(&pick.lane, endpoint, failure, now),
+            Class::Cancelled => {}
+        }
+    }
+
+    /// Hard evidence of this caller against an endpoint: it is down, and its lane's share moves before this returns.
+    pub fn mark_down(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        let mut cold = endpoint.cold.lock();
+        // What is half-open already is judged by its probe alone.
+        if cold.breaker.is_down() {
+            return;
+        }
+        cold.breaker.trip(true, now, &mut control.rng);
+        endpoint.set_alert(true);
+        self.settle(control, endpoint, cold, now);
+    }
+
+    /// A fresh connection to an endpoint succeeded, which shows a down one to be up again.
+    pub fn revive(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
+        if endpoint.is_reachable() {
+            return;
+        }
+        let mut control = self.control.lock();
+        let mut cold = endpoint.cold.lock();
+        if cold.breaker.is_down() {
+            cold.breaker.close(now);
+            endpoint.set_alert(true);
+            self.settle(&mut control, endpoint, cold, now);
+        }
+    }
+
+    /// After a change of an endpoint's breaker: its marks, its lane's tally and the plan follow.
+    fn settle(
+        &self,
+        control: &mut Control,
+        endpoint: &Arc<Endpoint>,
+        mut cold: parking_lot::MutexGuard<'_, crate::endpoint::Cold>,
+        now: Timestamp,
+    ) {
+        let Some(lane) = control.lane_mut(&endpoint.zone) else {
+            endpoint.regate(&cold, now);
+            return;
+        };
+        let moved = lane.recount(endpoint, &mut cold, now);
+        drop(cold);
+        if moved {
+            self.replan(control, now);
+        }
+    }
+
+    fn succeeded(&self, lane: &Arc<Lane>, endpoint: Option<&Arc<Endpoint>>, latency: Option<Duration>, now: Timestamp) {
+        let p0 = lane.state.p0();
+        lane.state.succeeded.record(now);
+        let every = needs_every(&self.breakers.lane);
+        if lane.state.circuit.succeeded(every, latency, p0, now) {
+            self.trip_lane(lane, now);
+        }
+        if let Some(path) = &lane.path {
+            path.succeeded(false, latency, p0, now);
+        }
+        let Some(endpoint) = endpoint else { return };
+        if let Some(latency) = latency {
+            endpoint.observe_latency(latency, now);
+        }
+        if !endpoint.is_alert() && !needs_every(&self.breakers.endpoint) {
+            return;
+        }
+        let mut cold = endpoint.cold.lock();
+        let wants = cold.breaker.on_success(latency, p0, now);
+        let calm = cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 && !cold.breaker.rising(now);
+        drop(cold);
+        if calm {
+            endpoint.set_alert(false);
+        }
+        if wants {
+            self.eject(endpoint, now);
+        }
+    }
+
+    fn failed(&self, lane: &Arc<Lane>, endpoint: Option<&Arc<Endpoint>>, failure: Failure, now: Timestamp) {
+        let charge = Charge::of(failure.attribution);
+        if charge.path > 0 {
+            match &lane.path {
+                Some(path) if path.failed(None, 1, LEAST_P0, now) => self.trip_path(path, now),
+                _ => {}
+            }
+            return;
+        }
+        let p0 = lane.state.p0();
+        if charge.lane + charge.endpoint > 0 {
+            lane.state.failed.record(now);
+            let contributor = endpoint.filter(|_| charge.lane == 0).map(|e| hash(e));
+            let needed = self.policy.lane_contributors.min(lane.total.max(1));
+            // A failure that only the endpoint is charged for, of an endpoint not known, says little of the lane.
+            if lane.state.circuit.failed(contributor, needed, p0, now) {
+                self.trip_lane(lane, now);
+            }
+        }
+        let Some(endpoint) = endpoint else { return };
+        if failure.down {
+            self.mark_down(endpoint, now);
+            return;
+        }
+        if charge.endpoint == 0 {
+            return;
+        }
+        endpoint.punish();
+        endpoint.set_alert(true);
+        let wants = endpoint.cold.lock().breaker.on_failure(charge.endpoint, p0, 1.0, now);
+        if wants {
+            self.eject(endpoint, now);
+        }
+    }
+
+    /// Ejects an endpoint by statistics, if its lane can spare it.
+    fn eject(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        let elsewhere =
+            control.lanes.iter().any(|lane| lane.zone != endpoint.zone && lane.input(false).healthy > 0.0);
+        let cap = self.policy.ejection_cap;
+        let mut cold = endpoint.cold.lock();
+        if !cold.breaker.is_closed() {
+            return;
+        }
+        let spared =
+            control.lane_mut(&endpoint.zone).is_none_or(|lane| lane.can_spare(&cold, endpoint, cap, elsewhere));
+        if spared {
+            cold.breaker.trip(false, now, &mut control.rng);
+            self.settle(control, endpoint, cold, now);
+        }
+    }
+
+    fn trip_lane(&self, lane: &Arc<Lane>, now: Timestamp) {
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        lane.state.circuit.guard.lock().breaker.trip(false, now, &mut control.rng);
+        self.replan(control, now);
+    }
+
+    fn trip_path(&self, path: &Circuit, now: Timestamp) {
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        path.guard.lock().breaker.trip(false, now, &mut control.rng);
+        self.replan(control, now);
+    }
+
+    /// Settles what the probe was sent to find out, and gives its permits back.
+    fn finish_probe(&self, pick: &Pick, outcome: &Outcome, now: Timestamp) {
+        let permits = pick.permits();
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        if let (true, Some(endpoint)) = (permits.endpoint, pick.endpoint()) {
+            let verdict = verdict(outcome, |charge| charge.endpoint > 0);
+            if verdict != Verdict::Open {
+                let mut cold = endpoint.cold.lock();
+                cold.breaker.probe_ended(verdict == Verdict::Good, now, &mut control.rng);
+                self.settle(control, endpoint, cold, now);
+            }
+        }
+        let settle_circuit = |circuit: &Circuit, verdict: Verdict, rng: &mut fastrand::Rng| {
+            if verdict != Verdict::Open {
+                circuit.guard.lock().breaker.probe_ended(verdict == Verdict::Good, now, rng);
+            }
+        };
+        if permits.lane {
+            let verdict = verdict(outcome, |charge| charge.endpoint + charge.lane > 0);
+            settle_circuit(&pick.lane.state.circuit, verdict, &mut control.rng);
+        }
+        if let (true, Some(path)) = (permits.path, &pick.lane.path) {
+            settle_circuit(path, path_verdict(outcome), &mut control.rng);
+        }
+        pick.release_permits();
+        self.replan(control, now);
+    }
+}
+
+impl LaneControl {
+    /// Whether the endpoint may be ejected by statistics: half of the lane's weight must stay, unless the whole lane is
+    /// tripped; a single endpoint only if another lane can serve.
+    fn can_spare(&self, cold: &crate::endpoint::Cold, endpoint: &Endpoint, cap: f64, elsewhere: bool) -> bool {
+        if self.tripped() {
+            return true;
+        }
+        if self.tally.count < 2 {
+            return elsewhere;
+        }
+        if self.remote {
+            // Only the endpoints that sessions led to are known; the lane's number of them is.
+            let ejected = self.state.known().iter().filter(|e| e.id != endpoint.id && e.acceptance() == 0.0).count();
+            return (ejected + 1) as f64 <= cap * f64::from(self.tally.count);
+        }
+        let more = if cold.class == MarkClass::Hard { 0 } else { cold.units() };
+        (self.tally.soft + more) as f64 <= cap * self.tally.total() as f64
+    }
+}
+
+fn verdict(outcome: &Outcome, blames: impl Fn(Charge) -> bool) -> Verdict {
+    match outcome.class {
+        Class::Success | Class::RateLimited => Verdict::Good,
+        Class::Failure(failure) if failure.down || blames(Charge::of(failure.attribution)) => Verdict::Bad,
+        Class::Failure(_) | Class::Cancelled => Verdict::Open,
+    }
+}
+
+/// Any answer from beyond the path shows that it works, also a failure there.
+fn path_verdict(outcome: &Outcome) -> Verdict {
+    match outcome.class {
+        Class::Success | Class::RateLimited => Verdict::Good,
+        Class::Failure(Failure { attribution: Attribution::Tunnel | Attribution::GatewayOverload, .. }) => Verdict::Bad,
+        Class::Failure(_) => Verdict::Good,
+        Class::Cancelled => Verdict::Open,
+    }
+}
+
+/// Rates need every success; sums only those that follow a failure.
+fn needs_every(config: &BreakerConfig) -> bool {
+    matches!(config.trigger, Trigger::ErrorRate { .. } | Trigger::Latency { .. })
+}
+
+fn hash(endpoint: &Endpoint) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    endpoint.id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Paths have no other paths to compare with.
+const LEAST_P0: f64 = 0.01;

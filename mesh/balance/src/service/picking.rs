@@ -1,0 +1,248 @@
+//! The pick itself: one draw from the lane table, two from the lane's endpoints; and the slow ways for what is left over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use eastway_core::{Reason, Timestamp};
+
+use super::Service;
+use crate::endpoint::{Endpoint, HALF_OPEN, HARD};
+use crate::lane::{Choice, Lane};
+use crate::pick::{NoPick, Permits, Pick};
+use crate::plan::{Plan, Probe, Probing};
+use crate::policy::Algorithm;
+use crate::table::Mode;
+use crate::tried::Tried;
+
+/// How much of what was tried is still avoided; each level gives up more.
+const LEVELS: [Level; 3] = [
+    Level { lanes: true, clusters: true },
+    Level { lanes: false, clusters: true },
+    Level { lanes: false, clusters: false },
+];
+
+#[derive(Clone, Copy)]
+struct Level {
+    lanes: bool,
+    clusters: bool,
+}
+
+/// One search for a pick.
+struct Search<'a> {
+    plan: &'a Plan,
+    tried: &'a Tried,
+    cluster: Option<&'a str>,
+    algorithm: Algorithm,
+    veto: f32,
+}
+
+impl Service {
+    /// Picks where one attempt goes. It takes no lock and allocates nothing.
+    ///
+    /// `tried` is avoided while anything else can serve; `restrict_cluster` is never left. Only `idempotent` requests are
+    /// used to try what is half-open, as long as there is a choice.
+    ///
+    /// # Errors
+    /// [`NoPick`] if nothing without a hard mark is there: it says whether that is for want of endpoints or of a path.
+    pub fn pick(
+        &self,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+        tried: &Tried,
+        restrict_cluster: Option<&str>,
+        idempotent: bool,
+    ) -> Result<Pick, NoPick> {
+        let plan = self.plan.load();
+        let search = Search {
+            plan: &plan,
+            tried,
+            cluster: restrict_cluster,
+            algorithm: self.policy.algorithm,
+            veto: self.policy.latency_veto,
+        };
+        if !plan.probes.is_empty()
+            && tried.is_empty()
+            && let Some(pick) = self.probe(&search, rng, now, idempotent)
+        {
+            return Ok(pick);
+        }
+        if tried.is_empty()
+            && restrict_cluster.is_none()
+            && let Some((index, mode)) = plan.table.get(rng.u32(..))
+            && let Some(pick) = search.in_lane(index, mode, tried, rng)
+        {
+            return Ok(pick);
+        }
+        if let Some(pick) = search.by_shares(self.policy.overprovisioning as f32, rng) {
+            return Ok(pick);
+        }
+        if let Some(pick) = search.last_resort(rng) {
+            return Ok(pick);
+        }
+        plan.probes.iter().find_map(|probe| search.try_probe(probe, rng)).ok_or_else(|| search.no_pick())
+    }
+
+    /// Chooses among the endpoints that the caller has sessions to: an index, or `None` if none of them should be used
+    /// (then open another session, naming these in `eastway-exclude`).
+    pub fn choose(
+        &self,
+        rng: &mut fastrand::Rng,
+        _now: Timestamp,
+        candidates: &[Arc<Endpoint>],
+        tried: &Tried,
+        idempotent: bool,
+    ) -> Option<usize> {
+        let waits = |e: &Arc<Endpoint>| e.gate() & HALF_OPEN != 0 && !e.permit.is_taken() && !tried.has_endpoint(e);
+        if idempotent && let Some(index) = candidates.iter().position(waits) {
+            return Some(index);
+        }
+        // Sessions of one lane: without its median at hand, latency is compared among them only.
+        let algorithm = match self.policy.algorithm {
+            Algorithm::RoundRobin => Algorithm::Random,
+            algorithm => algorithm,
+        };
+        let veto_us = veto_among(candidates, self.policy.latency_veto);
+        let choice = Choice { algorithm, panic: false, tried, veto_us };
+        choice.choose(candidates, None, rng, &std::sync::atomic::AtomicU32::new(0))
+    }
+
+    /// A pick that tries something half-open, if its time has come and nobody else does.
+    fn probe(&self, search: &Search<'_>, rng: &mut fastrand::Rng, now: Timestamp, idempotent: bool) -> Option<Pick> {
+        let at = self.next_probe.load(Relaxed);
+        if now.as_nanos() < at {
+            return None;
+        }
+        let waited = |probe: &Probe| now - probe.since >= self.policy.probe_any_after;
+        // Beginning anywhere, so that one that never answers does not keep the others waiting.
+        let probes = &search.plan.probes;
+        let start = rng.usize(..probes.len());
+        let pick = (start..probes.len())
+            .chain(0..start)
+            .map(|i| &probes[i])
+            .filter(|probe| idempotent || waited(probe))
+            .find_map(|probe| search.try_probe(probe, rng))?;
+        let interval = u64::try_from(self.policy.probe_interval.as_nanos()).unwrap_or(u64::MAX);
+        self.next_probe.store(now.as_nanos().saturating_add(interval), Relaxed);
+        Some(pick)
+    }
+}
+
+impl Search<'_> {
+    fn lane(&self, index: usize) -> &Arc<Lane> {
+        &self.plan.lanes[index]
+    }
+
+    /// Whether the lane may be used at all, and at this level.
+    fn allowed(&self, index: usize, level: Level) -> bool {
+        let zone = &self.lane(index).zone;
+        self.cluster.is_none_or(|cluster| *cluster == *zone.cluster)
+            && self.plan.entries[index].reachable
+            && !(level.lanes && self.tried.has_lane(zone))
+            && !(level.clusters && self.tried.has_cluster(&zone.cluster))
+    }
+
+    /// A pick in one lane, or `None` if no endpoint of it serves in this mode.
+    #[inline]
+    fn in_lane(&self, index: usize, mode: Mode, tried: &Tried, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let lane = self.lane(index);
+        if lane.remote {
+            // How many of its endpoints were tried is known, which are left is not.
+            let exhausted = !tried.is_empty() && tried.endpoints_in(&lane.zone).count() >= lane.total.max(1);
+            return (!exhausted).then(|| Pick::remote(Arc::clone(lane), Permits::default()));
+        }
+        let endpoint = lane.draw(mode, rng, self.algorithm, self.veto, tried)?;
+        Some(Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), Permits::default()))
+    }
+
+    /// Without the table: by the formulas over what is allowed, giving up what was tried step by step.
+    fn by_shares(&self, overprovisioning: f32, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let serves = |i: usize| self.plan.entries[i].able > 0.0;
+        for level in LEVELS {
+            let drawn = self.plan.draw_among(overprovisioning, rng, |i| self.allowed(i, level));
+            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level) && serves(*i));
+            for index in drawn.into_iter().chain(lanes) {
+                let pick = self.in_lane(index, Mode::Healthy, self.tried, rng);
+                let pick = pick.or_else(|| self.in_lane(index, Mode::Degraded, self.tried, rng));
+                if pick.is_some() {
+                    return pick;
+                }
+            }
+        }
+        None
+    }
+
+    /// Soft marks are ignored, then what was tried; hard marks never.
+    fn last_resort(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
+        const NOTHING: Tried = Tried::new();
+        let everything = LEVELS.map(|level| (level, self.tried, Mode::Panic));
+        let again = [(LEVELS[2], &NOTHING, Mode::Healthy), (LEVELS[2], &NOTHING, Mode::Panic)];
+        for (level, tried, mode) in everything.into_iter().chain(again) {
+            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level));
+            for index in lanes {
+                if let Some(pick) = self.in_lane(index, mode, tried, rng) {
+                    return Some(pick);
+                }
+            }
+        }
+        None
+    }
+
+    fn try_probe(&self, probe: &Probe, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let lane = self.lane(probe.lane);
+        if self.cluster.is_some_and(|cluster| *cluster != *lane.zone.cluster) {
+            return None;
+        }
+        match &probe.what {
+            Probing::Endpoint(endpoint) => {
+                let half_open = || endpoint.gate() & HALF_OPEN != 0;
+                if !half_open() || !endpoint.permit.try_take() {
+                    return None;
+                }
+                if !half_open() {
+                    // Settled by somebody else meanwhile.
+                    endpoint.permit.release();
+                    return None;
+                }
+                let permits = Permits { endpoint: true, ..Permits::default() };
+                Some(Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), permits))
+            }
+            Probing::Lane => self.through(lane, Permits { lane: true, ..Permits::default() }, rng),
+            Probing::Path => self.through(lane, Permits { path: true, ..Permits::default() }, rng),
+        }
+    }
+
+    /// A probe of a lane or a path: with its permit, by any endpoint that has no hard mark.
+    fn through(&self, lane: &Arc<Lane>, permits: Permits, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let circuit = if permits.lane { Some(&lane.state.circuit) } else { lane.path.as_deref() }?;
+        if !circuit.permit.try_take() {
+            return None;
+        }
+        if lane.remote {
+            return Some(Pick::remote(Arc::clone(lane), permits));
+        }
+        let modes = [Mode::Healthy, Mode::Degraded, Mode::Panic];
+        let endpoint = modes.into_iter().find_map(|mode| lane.draw(mode, rng, self.algorithm, self.veto, self.tried));
+        if endpoint.is_none() {
+            circuit.permit.release();
+        }
+        endpoint.map(|endpoint| Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), permits))
+    }
+
+    fn no_pick(&self) -> NoPick {
+        let mine = |i: &usize| self.cluster.is_none_or(|cluster| *cluster == *self.lane(*i).zone.cluster);
+        let mut lanes = (0..self.plan.lanes.len()).filter(mine).peekable();
+        let cut_off = lanes.peek().is_some() && lanes.all(|i| self.plan.entries[i].path_down);
+        NoPick { reason: if cut_off { Reason::PathDown } else { Reason::NoReadyEndpoint } }
+    }
+}
+
+/// Three times the least latency among sessions: there are too few of them for a median.
+fn veto_among(candidates: &[Arc<Endpoint>], veto: f32) -> f32 {
+    let known = candidates.iter().filter(|e| e.gate() & HARD == 0).map(|e| e.latency_us()).filter(|us| *us > 0.0);
+    let least = known.fold(f32::INFINITY, f32::min);
+    // Below a millisecond differences are noise.
+    if least.is_finite() { (least * veto).max(LEAST_VETO.as_secs_f32() * 1e6) } else { 0.0 }
+}
+
+const LEAST_VETO: Duration = Duration::from_millis(1);

@@ -1,0 +1,166 @@
+//! Time passing: open becomes half-open, ramps rise, reports age, targets move. Called ten times a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::Timestamp;
+
+use super::Service;
+use super::control::{Control, LaneControl};
+use crate::distance::ring;
+use crate::endpoint::Endpoint;
+use crate::lane::{Circuit, RATE_BUCKETS};
+
+/// Latencies of endpoints that nobody asked for so long are forgotten step by step.
+const IDLE: Duration = Duration::from_secs(5);
+/// Penalties halve over this.
+const PENALTY_HALF_LIFE: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Lets time pass. The control runtime calls it every 100 ms; it is cheap where nothing moves.
+    pub fn tick(&self, now: Timestamp) {
+        let mut control = self.control.lock();
+        let control = &mut *control;
+        let passed = now - control.ticked;
+        control.ticked = now;
+        let mut moved = false;
+        for lane in &mut control.lanes {
+            moved |= lane.tick_endpoints(now);
+            lane.age_reports(self.policy.load_decay, passed, now);
+            lane.measure(self.policy.utilisation_smoothing, now);
+            moved |= poll(&lane.state.circuit, now);
+            if let Some(path) = &lane.path {
+                moved |= poll(path, now);
+            }
+            let pressure = lane.state.circuit.guard.lock().breaker.pressure(now);
+            moved |= lane.returning.halve(pressure, now) || lane.returning.moves();
+        }
+        moved |= control.move_factors(&self.policy, now);
+        if control.second.is_none_or(|at| now - at >= Duration::from_secs(1)) {
+            control.second = Some(now);
+            self.each_second(control, now);
+        }
+        if self.rings_moved(control, now) {
+            self.arrange(control);
+            self.rebuild(control, now);
+        } else if moved {
+            self.replan(control, now);
+        }
+    }
+
+    fn each_second(&self, control: &mut Control, now: Timestamp) {
+        for lane in &mut control.lanes {
+            lane.find_median(now);
+        }
+        control.learn_usual_errors(now);
+    }
+
+    /// Whether a zone changes its ring, for which it needs evidence over time.
+    fn rings_moved(&self, control: &mut Control, now: Timestamp) -> bool {
+        let mut moved = false;
+        for lane in control.lanes.iter_mut().filter(|lane| lane.remote && lane.ring.undecided()) {
+            let seen = ring(lane.cost_ms, &self.policy.rings);
+            let used = lane.ring.observe(seen, self.policy.ring_evidence, now);
+            moved |= std::mem::replace(&mut lane.ring_used, used) != used;
+        }
+        moved
+    }
+}
+
+/// Lets a circuit's open time end. Returns whether its share moves.
+fn poll(circuit: &Circuit, now: Timestamp) -> bool {
+    let breaker = &mut circuit.guard.lock().breaker;
+    breaker.poll(now) || breaker.rising(now)
+}
+
+impl LaneControl {
+    /// Open times end and acceptances rise. Returns whether an endpoint counts differently or waits to be tried.
+    fn tick_endpoints(&mut self, now: Timestamp) -> bool {
+        let mut moved = false;
+        let endpoints: Vec<Arc<Endpoint>> = match self.remote {
+            true => self.state.known(),
+            false => self.members.iter().filter(|e| e.is_alert()).cloned().collect(),
+        };
+        for endpoint in endpoints {
+            let mut cold = endpoint.cold.lock();
+            moved |= cold.breaker.poll(now);
+            let rises = cold.breaker.rising(now);
+            moved |= self.recount(&endpoint, &mut cold, now);
+            if !rises && cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 {
+                endpoint.set_alert(false);
+            }
+        }
+        moved
+    }
+
+    /// The endpoints that reports may concern.
+    fn reported(&self) -> Vec<Arc<Endpoint>> {
+        if self.remote { self.state.known() } else { self.members.clone() }
+    }
+
+    fn age_reports(&self, constant: Duration, passed: Duration, now: Timestamp) {
+        let endpoints = self.reported();
+        let (sum, count) =
+            endpoints.iter().filter_map(|e| e.reported()).fold((0.0, 0u32), |(sum, n), r| (sum + r, n + 1));
+        let mean = if count > 0 { sum / count as f32 } else { 0.0 };
+        let left = (-(passed.as_secs_f32() / PENALTY_HALF_LIFE.as_secs_f32())).exp2();
+        endpoints.iter().for_each(|endpoint| endpoint.age(mean, constant, left, now));
+    }
+
+    /// The lane's utilisation: of its endpoints, or of the summary.
+    fn measure(&mut self, smoothing: Duration, now: Timestamp) {
+        let reading = if self.remote { self.reported_utilisation } else { mean_utilisation(&self.members) };
+        self.utilisation.update(reading, smoothing, now);
+    }
+
+    fn find_median(&self, now: Timestamp) {
+        let endpoints = self.reported();
+        let mut latencies: Vec<f32> = endpoints.iter().map(|e| e.latency_us()).filter(|us| *us > 0.0).collect();
+        if latencies.is_empty() {
+            return;
+        }
+        let middle = (latencies.len() - 1) / 2;
+        let (_, median, _) = latencies.select_nth_unstable_by(middle, f32::total_cmp);
+        self.state.set_median(*median);
+        endpoints.iter().for_each(|endpoint| endpoint.forget_latency(*median, IDLE, now));
+    }
+}
+
+fn mean_utilisation(members: &[Arc<Endpoint>]) -> Option<f64> {
+    let known = members.iter().filter(|e| e.is_reachable()).filter_map(|e| e.utilisation());
+    let (sum, count) = known.fold((0.0, 0u32), |(sum, n), u| (sum + f64::from(u), n + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+impl Control {
+    /// The usual error rate for each lane is that of the others over the last minute, unless something is wrong now.
+    fn learn_usual_errors(&self, now: Timestamp) {
+        if self.lanes.iter().any(|lane| lane.alarmed(now)) {
+            return;
+        }
+        let counts: Vec<(u64, u64)> = self
+            .lanes
+            .iter()
+            .map(|lane| {
+                let failed = lane.state.failed.count(now, RATE_BUCKETS);
+                (failed, failed + lane.state.succeeded.count(now, RATE_BUCKETS))
+            })
+            .collect();
+        let (failed, all) = counts.iter().fold((0, 0), |(f, a), (failed, all)| (f + failed, a + all));
+        for (lane, (own_failed, own)) in self.lanes.iter().zip(&counts) {
+            let others = all - own;
+            let rate = if others == 0 { 0.0 } else { (failed - own_failed) as f32 / others as f32 };
+            lane.state.set_p0(rate);
+        }
+    }
+}
+
+impl LaneControl {
+    /// Whether any statistic of it exceeds half of its threshold.
+    fn alarmed(&self, now: Timestamp) -> bool {
+        let high = |circuit: &Circuit| circuit.guard.lock().breaker.pressure(now) > 0.5;
+        high(&self.state.circuit)
+            || self.path.as_deref().is_some_and(high)
+            || self.reported().iter().any(|e| e.is_alert() && e.cold.lock().breaker.pressure(now) > 0.5)
+    }
+}

@@ -1,0 +1,77 @@
+//! Which lanes belong to which tier: topology first, then the operator's order, then distance.
+//!
+//! Tier by tier: the caller's own zone; the rest of its region; the clusters that the operator names, in that order;
+//! all others by rings of distance. A cluster that the operator names leaves the region's tier, and with an order given,
+//! clusters not named follow after those named, even those in the same region.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use eastway_core::{Locality, ZoneId};
+
+/// What the order of a lane depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Cluster and zone.
+    pub zone: ZoneId,
+    /// The cluster's region.
+    pub region: Arc<str>,
+    /// The ring of distance that it is held to be in.
+    pub ring: usize,
+    /// Its cost in ms, if known.
+    pub cost_ms: Option<f64>,
+    /// Requests that it could take more, were it used; orders the lanes of a tier.
+    pub headroom: f64,
+}
+
+/// The rank of a tier; equal ranks are one tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    OwnZone,
+    Region,
+    Named(usize),
+    RegionUnnamed,
+    Ring(usize),
+}
+
+/// Arranges `places` in tiers: indices into `places`, nearest tier first. The order is total and deterministic: it does
+/// not depend on the order of `places`.
+pub fn arrange(caller: &Locality, places: &[Place], failover: &[String]) -> Vec<Vec<usize>> {
+    let rank = |place: &Place| rank(caller, place, failover);
+    let mut order: Vec<(Rank, usize)> = places.iter().enumerate().map(|(i, place)| (rank(place), i)).collect();
+    order.sort_by(|(a, i), (b, j)| a.cmp(b).then_with(|| within(&places[*i], &places[*j])));
+    let mut tiers: Vec<(Rank, Vec<usize>)> = Vec::new();
+    for (rank, index) in order {
+        match tiers.last_mut() {
+            Some((last, lanes)) if *last == rank => lanes.push(index),
+            _ => tiers.push((rank, vec![index])),
+        }
+    }
+    tiers.into_iter().map(|(_, lanes)| lanes).collect()
+}
+
+fn rank(caller: &Locality, place: &Place, failover: &[String]) -> Rank {
+    if place.zone == caller.zone {
+        return Rank::OwnZone;
+    }
+    if place.zone.cluster == caller.zone.cluster {
+        return Rank::Region;
+    }
+    if let Some(position) = failover.iter().position(|name| **name == *place.zone.cluster) {
+        return Rank::Named(position);
+    }
+    match (place.region == caller.region, failover.is_empty()) {
+        (true, true) => Rank::Region,
+        (true, false) => Rank::RegionUnnamed,
+        (false, _) => Rank::Ring(place.ring),
+    }
+}
+
+/// Inside a tier: more headroom first, then nearer, then by name.
+fn within(a: &Place, b: &Place) -> Ordering {
+    let cost = |place: &Place| place.cost_ms.unwrap_or(f64::INFINITY);
+    b.headroom.total_cmp(&a.headroom).then(cost(a).total_cmp(&cost(b))).then_with(|| a.zone.cmp(&b.zone))
+}
+
+#[cfg(test)]
+mod tests;

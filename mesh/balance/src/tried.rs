@@ -1,0 +1,101 @@
+//! What a request tried already, so that its next attempt goes elsewhere.
+//!
+//! Empty for a first attempt, and then free: it allocates only when something failed.
+
+use std::sync::Arc;
+
+use eastway_core::{EndpointId, ZoneId};
+
+use crate::endpoint::Endpoint;
+
+/// The endpoints, lanes and paths that failed a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    endpoints: Vec<(ZoneId, EndpointId)>,
+    lanes: Vec<ZoneId>,
+    clusters: Vec<Arc<str>>,
+}
+
+impl Tried {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { endpoints: Vec::new(), lanes: Vec::new(), clusters: Vec::new() }
+    }
+
+    /// The endpoint failed, or may not be asked again.
+    pub fn push_endpoint(&mut self, endpoint: &Endpoint) {
+        self.push_endpoint_id(endpoint.zone.clone(), endpoint.id.clone());
+    }
+
+    /// The same, for an endpoint known by name only.
+    pub fn push_endpoint_id(&mut self, zone: ZoneId, id: EndpointId) {
+        if !self.endpoints.iter().any(|(z, e)| *e == id && *z == zone) {
+            self.endpoints.push((zone, id));
+        }
+    }
+
+    /// A transport failure on the lane: leave it while another can serve.
+    pub fn push_lane(&mut self, zone: &ZoneId) {
+        if !self.has_lane(zone) {
+            self.lanes.push(zone.clone());
+        }
+    }
+
+    /// The path to the cluster failed: leave its lanes while another can serve.
+    pub fn push_cluster(&mut self, cluster: &str) {
+        if !self.has_cluster(cluster) {
+            self.clusters.push(cluster.into());
+        }
+    }
+
+    /// Whether nothing was tried.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.lanes.is_empty() && self.clusters.is_empty()
+    }
+
+    /// Whether the endpoint was tried.
+    pub fn has_endpoint(&self, endpoint: &Endpoint) -> bool {
+        self.endpoints.iter().any(|(zone, id)| *id == endpoint.id && *zone == endpoint.zone)
+    }
+
+    /// Whether the lane was left.
+    pub fn has_lane(&self, zone: &ZoneId) -> bool {
+        self.lanes.contains(zone)
+    }
+
+    /// Whether the path was left.
+    pub fn has_cluster(&self, cluster: &str) -> bool {
+        self.clusters.iter().any(|c| **c == *cluster)
+    }
+
+    /// The endpoints tried in a zone, for the header `eastway-exclude`.
+    pub fn endpoints_in<'a>(&'a self, zone: &'a ZoneId) -> impl Iterator<Item = &'a EndpointId> {
+        self.endpoints.iter().filter(move |(z, _)| z == zone).map(|(_, id)| id)
+    }
+
+    /// All endpoints tried.
+    pub fn endpoint_ids(&self) -> impl Iterator<Item = &EndpointId> {
+        self.endpoints.iter().map(|(_, id)| id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_kept_once() {
+        let mut tried = Tried::new();
+        assert!(tried.is_empty());
+        let zone = ZoneId::new("eu", "a");
+        for _ in 0..2 {
+            tried.push_endpoint_id(zone.clone(), EndpointId::new("p-1"));
+            tried.push_lane(&zone);
+            tried.push_cluster("eu");
+        }
+        tried.push_endpoint_id(ZoneId::new("us", "a"), EndpointId::new("p-1"));
+        assert_eq!((tried.endpoints.len(), tried.lanes.len(), tried.clusters.len()), (2, 1, 1));
+        assert_eq!((tried.endpoints_in(&zone).count(), tried.endpoint_ids().count()), (1, 2));
+        assert!(tried.has_lane(&zone) && tried.has_cluster("eu") && !tried.is_empty());
+    }
+}

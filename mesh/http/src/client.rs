@@ -1,0 +1,83 @@
+//! Calling upstreams: connections over any byte stream, and a pool of those that can be used again.
+//!
+//! A connection is a handle plus a task on the same worker that drives it; the task ends with the connection, or once
+//! the handle is dropped and nothing is under way. A failed [`H1::send`] says what failed, whether the request can
+//! have reached the other side, and gives the request back when it surely did not.
+//!
+//! Nothing here dials, chooses an endpoint or retries: that is the sidecar's business.
+
+mod error;
+mod h1;
+mod h2;
+mod options;
+mod pool;
+mod tunnel;
+
+pub use error::{Failure, SendError};
+pub use h1::H1;
+pub use h2::H2;
+pub use options::{ClientOptions, H2Options, Ping};
+pub use pool::{Leased, Pool, PoolOptions};
+pub use tunnel::{ConnectError, Connected, connect};
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use eastway_core::Reason;
+use http::{Request, Response, response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+
+use crate::body::{Body, End, Observer};
+use crate::framing;
+
+/// Remembers how a request's body fared, because hyper's error does not always say whose fault it was.
+#[derive(Clone, Default)]
+struct Fault(Rc<Cell<Option<Reason>>>);
+
+impl Fault {
+    /// Watches the body of `request`; without a body there is nothing to watch.
+    fn watch(request: Request<Body>) -> (Request<Body>, Option<Self>) {
+        if request.body().is_end_stream() {
+            return (request, None);
+        }
+        let fault = Self::default();
+        let observer = Box::new(fault.clone());
+        (request.map(|body| body.observe(observer)), Some(fault))
+    }
+}
+
+impl Observer for Fault {
+    fn end(&mut self, end: &End<'_>) {
+        if let End::Failed(error) = end {
+            self.0.set(Some(error.request_reason()));
+        }
+    }
+}
+
+/// Judges what came back: the same for both versions.
+fn received(response: Response<Incoming>, reused: bool) -> Result<Response<Body>, SendError> {
+    let (mut parts, incoming): (response::Parts, _) = response.into_parts();
+    match framing::admit_response(&mut parts) {
+        Ok(()) => Ok(Response::from_parts(parts, Body::answered(incoming))),
+        Err(_) => Err(SendError::new(Failure::Protocol, reused)),
+    }
+}
+
+fn failed(mut error: TrySendError<Request<Body>>, fault: Option<&Fault>, reused: bool) -> SendError {
+    let request = error.take_message().map(unsealed);
+    let fault = fault.and_then(|fault| fault.0.get());
+    SendError::classified(error.into_error(), request, fault, reused)
+}
+
+/// Undoes [`framing::seal_request`], so that the request can be sent over another connection.
+fn unsealed(request: Request<Body>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    // What was sealed had been admitted before, so there is no refusal to expect; the form is then left as it is.
+    let _ = framing::admit_request(&mut parts);
+    Request::from_parts(parts, body)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What can go wrong between sending a request and receiving the head of its response.
+
+use std::error::Error;
+use std::fmt;
+
+use eastway_core::Reason;
+use http::Request;
+
+use crate::body::Body;
+use crate::sweeper::Elapsed;
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The connection had ended, or was ending, before the request went out.
+    Closed,
+    /// The peer said that it did not process the request: GOAWAY, or `REFUSED_STREAM`.
+    Refused,
+    /// The connection or the stream ended before the response began.
+    Reset,
+    /// The peer did not answer our pings.
+    Unresponsive,
+    /// The response breaks HTTP's rules.
+    Protocol,
+    /// The request's own body failed, for this reason: the caller is to blame.
+    RequestBody(Reason),
+    /// The response did not begin in time.
+    Timeout,
+    /// The request could not be put on the wire; a fault of ours.
+    Internal,
+}
+
+/// A request that got no response.
+pub struct SendError(Box<Inner>);
+
+struct Inner {
+    failure: Failure,
+    reused: bool,
+    request: Option<Request<Body>>,
+    source: Option<hyper::Error>,
+}
+
+impl SendError {
+    pub(super) fn new(failure: Failure, reused: bool) -> Self {
+        Self(Box::new(Inner { failure, reused, request: None, source: None }))
+    }
+
+    pub(super) fn unsent(failure: Failure, reused: bool, request: Request<Body>) -> Self {
+        Self(Box::new(Inner { failure, reused, request: Some(request), source: None }))
+    }
+
+    pub(super) fn classified(
+        error: hyper::Error,
+        request: Option<Request<Body>>,
+        fault: Option<Reason>,
+        reused: bool,
+    ) -> Self {
+        let failure = match (&request, fault) {
+            (_, Some(reason)) => Failure::RequestBody(reason),
+            (Some(_), None) => Failure::Closed,
+            (None, None) => classify(&error),
+        };
+        Self(Box::new(Inner { failure, reused, request, source: Some(error) }))
+    }
+
+    /// What failed.
+    pub fn failure(&self) -> Failure {
+        self.0.failure
+    }
+
+    /// Whether the connection had carried a request before. Such a connection may have been closed by an idle limit of
+    /// the peer: then nobody is to blame.
+    pub fn is_reused(&self) -> bool {
+        self.0.reused
+    }
+
+    /// Whether the peer surely did not process the request, so that repeating it is always safe.
+    pub fn is_unprocessed(&self) -> bool {
+        self.0.request.is_some() || matches!(self.0.failure, Failure::Closed | Failure::Refused)
+    }
+
+    /// The request, untouched, if not a byte of it was sent.
+    pub fn take_request(&mut self) -> Option<Request<Body>> {
+        self.0.request.take()
+    }
+
+    /// The reason towards the caller, if the request is not repeated.
+    pub fn reason(&self) -> Reason {
+        match self.0.failure {
+            Failure::Closed | Failure::Refused | Failure::Reset | Failure::Unresponsive => Reason::UpstreamReset,
+            Failure::Protocol => Reason::UpstreamProtocol,
+            Failure::RequestBody(reason) => reason,
+            Failure::Timeout => Reason::ResponseTimeout,
+            Failure::Internal => Reason::Internal,
+        }
+    }
+}
+
+/// The response did not begin in time. Whether the connection was used before is not known here.
+impl From<Elapsed> for SendError {
+    fn from(_: Elapsed) -> Self {
+        Self::new(Failure::Timeout, false)
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("failure", &self.0.failure)
+            .field("reused", &self.0.reused)
+            .field("unsent", &self.0.request.is_some())
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.failure {
+            Failure::Closed => "the connection ended before the request was sent",
+            Failure::Refused => "the peer did not process the request",
+            Failure::Reset => "the peer ended the request before its response began",
+            Failure::Unresponsive => "the peer does not answer pings",
+            Failure::Protocol => "the response breaks HTTP's rules",
+            Failure::RequestBody(_) => "the request's body failed",
+            Failure::Timeout => "the response did not begin in time",
+            Failure::Internal => "the request could not be sent",
+        })
+    }
+}
+
+impl Error for SendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_ref().map(|error| error as _)
+    }
+}
+
+fn classify(error: &hyper::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::Unresponsive;
+    }
+    if let Some(h2) = find_h2(error) {
+        return classify_h2(h2);
+    }
+    if error.is_parse() {
+        return Failure::Protocol;
+    }
+    // A dispatch task that is gone counts as a user error in hyper's book, but the connection is what ended.
+    if error.is_user() && !error.is_canceled() && Error::source(error).is_none() {
+        return Failure::Internal;
+    }
+    Failure::Reset
+}
+
+fn classify_h2(error: &h2::Error) -> Failure {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if error.is_remote() {
+        // A remote GOAWAY fails only the streams that it says were not processed.
+        return if refused || error.is_go_away() { Failure::Refused } else { Failure::Reset };
+    }
+    match error.reason() {
+        // The library itself found fault with what the peer sent.
+        Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR | h2::Reason::COMPRESSION_ERROR) => {
+            Failure::Protocol
+        }
+        _ => Failure::Reset,
+    }
+}
+
+pub(crate) fn find_h2(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(h2) = error.downcast_ref() {
+            return Some(h2);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,92 @@
+//! An HTTP/1.1 connection to an upstream.
+
+use std::fmt;
+
+use eastway_transport::Io;
+use http::uri::Scheme;
+use http::{Request, Response, Version};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::{ClientOptions, Failure, Fault, SendError, failed, received};
+use crate::body::Body;
+use crate::framing;
+
+/// The read and write buffers of one connection may grow to this.
+const BUFFER: usize = 128 * 1024;
+
+/// An HTTP/1.1 connection: one request at a time.
+pub struct H1 {
+    sender: http1::SendRequest<Body>,
+    used: bool,
+}
+
+impl H1 {
+    /// Speaks HTTP/1.1 over `io`. Sends nothing yet; the driving task starts on the current `LocalSet`.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] if hyper will not have it.
+    pub async fn new(io: Io, options: &ClientOptions) -> Result<Self, SendError> {
+        let handshake = http1::Builder::new()
+            .max_header_size(options.max_header_bytes as usize)
+            .max_buf_size(BUFFER.max(options.max_header_bytes as usize))
+            .handshake(TokioIo::new(io))
+            .await;
+        let (sender, connection) = handshake.map_err(|error| SendError::classified(error, None, None, false))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "an upstream HTTP/1.1 connection failed");
+            }
+        });
+        Ok(Self { sender, used: false })
+    }
+
+    /// Sends an admitted request (see [`framing::admit_request`]) and waits for the head of the response, whose body
+    /// streams. Dropping the future, or the response's body before its end, closes the connection.
+    ///
+    /// # Errors
+    /// [`SendError`]; it bears the request if nothing of it was sent.
+    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        let reused = std::mem::replace(&mut self.used, true);
+        let (mut parts, body) = request.into_parts();
+        let sealed = framing::seal_request(&mut parts, Version::HTTP_11, Scheme::HTTP);
+        let request = Request::from_parts(parts, body);
+        if sealed.is_err() {
+            return Err(SendError::unsent(Failure::Internal, reused, request));
+        }
+        if reused && self.sender.ready().await.is_err() {
+            return Err(SendError::unsent(Failure::Closed, reused, super::unsealed(request)));
+        }
+        let (request, fault) = Fault::watch(request);
+        match self.sender.try_send_request(request).await {
+            Ok(response) => received(response, reused),
+            Err(error) => Err(failed(error, fault.as_ref(), reused)),
+        }
+    }
+
+    /// Whether another request can be sent at once.
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it has carried a request before.
+    pub const fn is_reused(&self) -> bool {
+        self.used
+    }
+
+    /// Waits until another request can be sent; `false` if that will never be.
+    pub async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+}
+
+impl fmt::Debug for H1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H1").field("ready", &self.is_ready()).field("used", &self.used).finish()
+    }
+}

@@ -1,0 +1,75 @@
+//! The strict judge of HTTP framing: where a message ends, whom it is for, and what must not be passed on.
+//!
+//! Everything that two parsers could read differently is decided here, once: lengths, `Host`, targets, hop-by-hop
+//! fields. [`judge`] is pure and reads a head from any parser; [`admit_request`] and [`admit_response`] apply its verdict
+//! to what hyper parsed. There is no I/O here.
+//!
+//! What hyper hides from this module is safe by construction, because hyper re-serialises every head and body: a
+//! request with both lengths reaches us with `Transfer-Encoding` alone and on a connection that closes after it, and
+//! bare line feeds reach us as the lines that they end. Both leave with CRLF and one length. hyper itself refuses folded lines,
+//! white space before colons, differing or signed lengths, and codings other than a final `chunked`.
+
+mod authority;
+mod parse;
+mod request;
+mod response;
+
+pub use parse::{RawRequest, parse_request};
+pub use request::{Length, Target, UpgradeTo, Verdict, admit_request, judge, seal_request};
+pub use response::{admit_response, seal_response};
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// The fields that concern one connection only, whether or not `Connection` names them. `te` is treated apart.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// What a `Connection` header must not name: without it the message would mean something else to the next hop.
+const NEVER_NOMINATED: [&str; 3] = ["host", "content-length", "content-encoding"];
+
+/// Whether `name` (any case) is stripped at every hop.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|field| field.as_str().eq_ignore_ascii_case(name))
+}
+
+/// Removes from trailers what would change how the message is framed or routed.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER] {
+        trailers.remove(name);
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The tokens of list-valued fields, empty ones skipped.
+fn tokens<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// The fields that `Connection` nominates, other than those stripped anyway.
+fn nominated<'a>(connection: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    tokens(connection).filter(|token| {
+        let known = token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"te");
+        !known && !std::str::from_utf8(token).is_ok_and(is_hop_by_hop)
+    })
+}
+
+fn may_be_nominated(name: &[u8]) -> bool {
+    !NEVER_NOMINATED.iter().any(|fixed| name.eq_ignore_ascii_case(fixed.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+use eastway_core::Reason;
+use http::header::HeaderValue;
+use http::{Request, Response, Version, request};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fuzzing::assert_admitted;
+
+/// A request as hyper hands it over.
+fn parts(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> request::Parts {
+    let mut request = Request::builder().version(version).method(method).uri(uri);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("the http crate takes it").into_parts().0
+}
+
+fn admit(
+    version: Version,
+    method: &str,
+    uri: &str,
+    fields: &[(&str, &str)],
+) -> Result<request::Parts, Reason> {
+    let mut parts = parts(version, method, uri, fields);
+    admit_request(&mut parts).map(|()| parts)
+}
+
+fn h1(uri: &str, fields: &[(&str, &str)]) -> Result<request::Parts, Reason> {
+    admit(Version::HTTP_11, "POST", uri, fields)
+}
+
+fn h2(uri: &str, fields: &[(&str, &str)]) -> Result<request::Parts, Reason> {
+    admit(Version::HTTP_2, "POST", uri, fields)
+}
+
+fn refused(result: Result<request::Parts, Reason>) -> Reason {
+    result.expect_err("must be refused")
+}
+
+#[test]
+fn both_lengths_are_a_conflict_in_either_order() {
+    let both = [("host", "a"), ("content-length", "4"), ("transfer-encoding", "chunked")];
+    assert_eq!(refused(h1("/", &both)), Reason::ConflictingLength);
+    let both = [("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "4")];
+    assert_eq!(refused(h1("/", &both)), Reason::ConflictingLength);
+}
+
+#[test]
+fn a_length_is_stated_once_and_in_digits() {
+    for value in ["+4", "-1", "4, 4", "0x4", "", " ", "4 4", "18446744073709551616"] {
+        let result = h1("/", &[("host", "a"), ("content-length", value)]);
+        assert_eq!(refused(result), Reason::ConflictingLength, "{value:?}");
+    }
+    let twice = [("host", "a"), ("content-length", "4"), ("content-length", "4")];
+    assert_eq!(refused(h1("/", &twice)), Reason::ConflictingLength);
+    assert!(h1("/", &[("host", "a"), ("content-length", "4")]).is_ok());
+}
+
+#[test]
+fn chunked_is_the_only_coding() {
+    for value in ["xchunked", "gzip, chunked", "chunked, identity", "chunked, chunked", "identity", "chunked;x=1", ""] {
+        let result = h1("/", &[("host", "a"), ("transfer-encoding", value)]);
+        assert_eq!(refused(result), Reason::MalformedRequest, "{value:?}");
+    }
+    let twice = [("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+    assert_eq!(refused(h1("/", &twice)), Reason::MalformedRequest);
+    let chunked = [("host", "a"), ("transfer-encoding", "Chunked")];
+    let admitted = h1("/", &chunked).expect("the usual form");
+    assert!(!admitted.headers.contains_key("transfer-encoding"), "the next hop frames anew");
+    assert_eq!(refused(admit(Version::HTTP_10, "POST", "/", &chunked)), Reason::MalformedRequest);
+    assert_eq!(refused(h2("http://a/", &chunked[1..])), Reason::MalformedRequest);
+}
+
+#[test]
+fn http1_names_exactly_one_valid_host() {
+    assert_eq!(refused(h1("/", &[])), Reason::BadHost);
+    assert_eq!(refused(h1("/", &[("host", "a"), ("host", "a")])), Reason::BadHost);
+    for host in ["", "a@b", "a b", "a/b", "a,b", "a:b", "[::1"] {
+        assert_eq!(refused(h1("/", &[("host", host)])), Reason::BadHost, "{host:?}");
+    }
+    assert_eq!(refused(h1("http://a/", &[])), Reason::BadHost, "an absolute target does not replace the field itself");
+    assert_eq!(refused(admit(Version::HTTP_10, "GET", "/", &[])), Reason::BadHost);
+}
+
+#[test]
+fn an_absolute_target_replaces_host() {
+    let admitted = h1("http://right.example:8080/x?y", &[("host", "wrong.example")]).expect("valid");
+    assert_eq!(admitted.headers["host"], "right.example:8080");
+    assert_eq!(admitted.uri, "/x?y");
+    let admitted = h1("http://right.example", &[("host", "wrong.example")]).expect("valid");
+    assert_eq!(admitted.uri, "/");
+    assert_eq!(refused(h1("ftp://a/", &[("host", "a")])), Reason::MalformedRequest);
+    assert_eq!(refused(h1("http://user@a/", &[("host", "a")])), Reason::BadHost);
+}
+
+#[test]
+fn http2_authority_and_host_agree() {
+    let admitted = h2("http://a.b/x", &[]).expect("the usual form");
+    assert_eq!((&admitted.headers["host"], admitted.uri.path()), (&HeaderValue::from_static("a.b"), "/x"));
+    assert!(h2("http://a.b/", &[("host", "A.B:80")]).is_ok());
+    assert!(h2("/", &[("host", "a.b")]).is_ok(), "Host alone is enough");
+    assert_eq!(refused(h2("http://a.b/", &[("host", "a.c")])), Reason::BadHost);
+    assert_eq!(refused(h2("http://a.b/", &[("host", "a.b"), ("host", "a.b")])), Reason::BadHost);
+    assert_eq!(refused(h2("/", &[])), Reason::BadHost);
+}
+
+#[test]
+fn connect_names_its_port_and_has_no_body() {
+    let connect = |uri, fields: &[(&str, &str)]| admit(Version::HTTP_11, "CONNECT", uri, fields);
+    let admitted = connect("a.b:80", &[("host", "other")]).expect("valid");
+    assert_eq!(admitted.headers["host"], "a.b:80");
+    assert_eq!(admitted.uri.authority().map(|authority| authority.as_str()), Some("a.b:80"));
+    assert_eq!(refused(connect("a.b", &[("host", "a.b")])), Reason::BadHost);
+    assert_eq!(refused(connect("/", &[("host", "a.b:80")])), Reason::MalformedRequest);
+    assert_eq!(refused(connect("http://a.b:80/", &[("host", "a.b:80")])), Reason::MalformedRequest);
+    for length in [("content-length", "4"), ("transfer-encoding", "chunked")] {
+        assert_eq!(refused(connect("a.b:80", &[("host", "a.b:80"), length])), Reason::MalformedRequest);
+    }
+    assert_eq!(refused(h1("a.b:80", &[("host", "a.b:80")])), Reason::MalformedRequest);
+}
+
+#[test]
+fn the_asterisk_is_for_options_only() {
+    assert!(admit(Version::HTTP_11, "OPTIONS", "*", &[("host", "a")]).is_ok());
+    assert_eq!(refused(h1("*", &[("host", "a")])), Reason::MalformedRequest);
+}
+
+#[test]
+fn hop_by_hop_fields_go_and_te_trailers_stays() {
+    let admitted = h1(
+        "/",
+        &[
+            ("host", "a"),
+            ("connection", "keep-alive, X-Mine ,, x-other"),
+            ("x-mine", "1"),
+            ("x-other", "1"),
+            ("x-kept", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip, Trailers"),
+            ("trailer", "x-sum"),
+            ("http2-settings", "x"),
+        ],
+    )
+    .expect("valid");
+    let mut names: Vec<&str> = admitted.headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["host", "te", "trailer", "x-kept"]);
+    assert_eq!(admitted.headers["te"], "trailers");
+    let admitted = h1("/", &[("host", "a"), ("te", "gzip")]).expect("valid");
+    assert!(!admitted.headers.contains_key("te"));
+}
+
+#[test]
+fn what_frames_a_message_cannot_be_nominated_away() {
+    for name in ["Host", "content-length", "Content-Encoding"] {
+        let result = h1("/", &[("host", "a"), ("connection", name)]);
+        assert_eq!(refused(result), Reason::MalformedRequest, "{name}");
+    }
+}
+
+#[test]
+fn an_expectation_is_answered_by_this_hop() {
+    let admitted = h1("/", &[("host", "a"), ("expect", "100-Continue")]).expect("valid");
+    assert!(!admitted.headers.contains_key("expect"));
+    let admitted = h1("/", &[("host", "a"), ("expect", "200-maybe")]).expect("valid");
+    assert!(admitted.headers.contains_key("expect"), "the application's to refuse");
+}
+
+#[test]
+fn an_upgrade_travels_beside_the_head() {
+    let fields = [("host", "a"), ("connection", "Upgrade"), ("upgrade", "websocket")];
+    let mut admitted = admit(Version::HTTP_11, "GET", "/", &fields).expect("valid");
+    assert_eq!(admitted.extensions.get(), Some(&UpgradeTo(HeaderValue::from_static("websocket"))));
+    seal_request(&mut admitted, Version::HTTP_11, http::uri::Scheme::HTTP).expect("admitted");
+    assert_eq!((&admitted.headers["connection"], &admitted.headers["upgrade"]), (
+        &HeaderValue::from_static("upgrade"),
+        &HeaderValue::from_static("websocket")
+    ));
+    for fields in [
+        [("host", "a"), ("connection", "close"), ("upgrade", "websocket")],
+        [("host", "a"), ("connection", "upgrade"), ("upgrade", "h2c")],
+    ] {
+        let admitted = admit(Version::HTTP_11, "GET", "/", &fields).expect("valid");
+        assert!(admitted.extensions.get::<UpgradeTo>().is_none(), "{fields:?}");
+    }
+}
+
+#[test]
+fn sealing_for_http2_is_undone_by_admitting() {
+    let mut sealed = h1("/x?y", &[("host", "a.b:81"), ("x", "1")]).expect("valid");
+    let admitted = (sealed.uri.clone(), sealed.headers.clone());
+    seal_request(&mut sealed, Version::HTTP_2, http::uri::Scheme::HTTPS).expect("admitted");
+    assert_eq!(sealed.uri, "https://a.b:81/x?y");
+    assert!(!sealed.headers.contains_key("host"));
+    admit_request(&mut sealed).expect("still valid");
+    assert_eq!((sealed.uri, sealed.headers), admitted);
+}
+
+#[test]
+fn what_was_not_admitted_is_not_sent() {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let mut parts = parts(Version::HTTP_11, "GET", "/", &[]);
+        let sealed = seal_request(&mut parts, version, http::uri::Scheme::HTTP);
+        assert_eq!(sealed, Err(Reason::BadHost));
+    }
+}
+
+fn answered(status: u16, fields: &[(&str, &str)]) -> Result<http::response::Parts, Reason> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    let mut parts = response.body(()).expect("valid").into_parts().0;
+    admit_response(&mut parts).map(|()| parts)
+}
+
+#[test]
+fn responses_lose_hop_by_hop_fields_too() {
+    let fields = [
+        ("connection", "close, x-mine"),
+        ("x-mine", "1"),
+        ("keep-alive", "timeout=1"),
+        ("proxy-authenticate", "Basic"),
+        ("x-kept", "1"),
+    ];
+    let parts = answered(200, &fields).expect("valid");
+    assert_eq!(parts.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+}
+
+#[test]
+fn a_response_has_one_length() {
+    let both = answered(200, &[("content-length", "4"), ("transfer-encoding", "chunked")]).expect("by chunks");
+    assert!(both.headers.is_empty());
+    let agreeing = answered(200, &[("content-length", "4"), ("content-length", "4, 4")]).expect("one value");
+    assert_eq!(agreeing.headers.get_all("content-length").iter().collect::<Vec<_>>(), ["4"]);
+    for fields in [
+        [("content-length", "4"), ("content-length", "5")],
+        [("content-length", "+4"), ("x", "y")],
+        [("connection", "content-length"), ("content-length", "4")],
+    ] {
+        assert_eq!(answered(200, &fields).expect_err("in doubt"), Reason::UpstreamProtocol, "{fields:?}");
+    }
+    assert!(answered(204, &[("content-length", "0")]).expect("valid").headers.is_empty());
+    assert!(answered(304, &[("content-length", "9")]).expect("valid").headers.contains_key("content-length"));
+}
+
+#[test]
+fn only_our_own_close_and_an_agreed_upgrade_go_to_the_caller() {
+    let seal = |status: u16, version, fields: &[(&str, &str)], upgrade: bool| {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let mut parts = response.body(()).expect("valid").into_parts().0;
+        if upgrade {
+            parts.extensions.insert(UpgradeTo(HeaderValue::from_static("websocket")));
+        }
+        seal_response(&mut parts, version);
+        parts
+    };
+    let closing = [("connection", "close"), ("keep-alive", "x")];
+    assert_eq!(seal(400, Version::HTTP_11, &closing, false).headers.len(), 1);
+    assert!(seal(400, Version::HTTP_2, &closing, false).headers.is_empty());
+    assert_eq!(seal(101, Version::HTTP_11, &[], true).headers["upgrade"], "websocket");
+    assert!(seal(200, Version::HTTP_11, &[], true).headers.is_empty());
+}
+
+#[test]
+fn trailers_cannot_smuggle_framing() {
+    let mut trailers = HeaderMap::new();
+    for name in ["content-length", "transfer-encoding", "host", "connection", "grpc-status", "te", "trailer"] {
+        trailers.insert(name, HeaderValue::from_static("0"));
+    }
+    clean_trailers(&mut trailers);
+    assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status"]);
+}
+
+#[test]
+fn raw_heads_are_judged_by_the_same_rules_and_end_in_crlf() {
+    let judge = |text: &str| {
+        let mut fields = [httparse::EMPTY_HEADER; 8];
+        let result = parse_request(text.as_bytes(), &mut fields, 256);
+        result.map(|raw| raw.map(|raw| (raw.verdict.authority.to_owned(), raw.head.target.to_owned(), raw.length)))
+    };
+    let found = |authority: &str, target: &str, length| Ok(Some((authority.to_owned(), target.to_owned(), length)));
+    assert_eq!(judge("GET /a HTTP/1.1\r\nHost: b\r\n\r\nrest"), found("b", "/a", 28));
+    assert_eq!(judge("GET http://c?d HTTP/1.1\r\nHost: b\r\n\r\n"), Err(Reason::MalformedRequest));
+    assert_eq!(judge("GET HTTP://c/d HTTP/1.1\r\nHost: b\r\n\r\n"), found("c", "/d", 36));
+    assert_eq!(judge("CONNECT c:1 HTTP/1.1\r\nHost: b\r\n\r\n"), found("c:1", "", 33));
+    assert_eq!(judge("GET /a HTTP/1.1\r\nHost: b\r\n"), Ok(None));
+    assert_eq!(judge("GET /a HTTP/1.1\nHost: b\n\n"), Err(Reason::MalformedRequest));
+    assert_eq!(judge("GET /a HTTP/1.1\r\nHost: b\r\n c\r\n\r\n"), Err(Reason::MalformedRequest));
+    assert_eq!(judge("GET /a HTTP/1.1\r\nHost : b\r\n\r\n"), Err(Reason::MalformedRequest));
+    assert_eq!(judge(&format!("GET /{} HTTP/1.1\r\nHost: b\r\n\r\n", "a".repeat(256))), Err(Reason::HeaderTooLarge));
+    assert_eq!(judge(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9))), Err(Reason::HeaderTooLarge));
+    let both = "POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(judge(both), Err(Reason::ConflictingLength));
+}
+
+const NAMES: &[&str] = &[
+    "host", "Host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer",
+    "expect", "x-a", "x-b", "proxy-connection", "proxy-authorization", "http2-settings", "eastway-source",
+];
+const VALUES: &[&str] = &[
+    "a.b", "a.b:80", "a", "4", "0", "+4", "4, 4", "chunked", "gzip, chunked", "identity", "close", "x-a", "x-a, host",
+    "keep-alive, X-B", "upgrade", "websocket", "h2c", "trailers", "gzip, trailers", "100-continue", "", "te, x-b",
+];
+const TARGETS: &[&str] = &["/", "/x?y=z", "*", "http://a.b/x", "http://c.d", "https://a.b:443/", "a.b:80", "a.b"];
+
+fn any_request() -> impl Strategy<Value = request::Parts> {
+    let version = prop::sample::select(&[Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][..]);
+    let method = prop::sample::select(&["GET", "POST", "CONNECT", "OPTIONS", "PURGE"][..]);
+    let fields = prop::collection::vec((prop::sample::select(NAMES), prop::sample::select(VALUES)), 0..8);
+    let host = prop::option::weighted(0.8, prop::sample::select(&["a.b", "A.b:80", "c.d"][..]));
+    (version, method, prop::sample::select(TARGETS), host, fields).prop_map(|(version, method, uri, host, mut fields)| {
+        fields.extend(host.map(|host| ("host", host)));
+        parts(version, method, uri, &fields)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_admitted_keeps_every_promise(request in any_request()) {
+        let before = request.headers.clone();
+        let mut admitted = request;
+        if admit_request(&mut admitted).is_ok() {
+            assert_admitted(&admitted);
+            for value in before.get_all("connection") {
+                for name in value.to_str().expect("ASCII").split(',').map(str::trim) {
+                    let kept = admitted.headers.contains_key(name) && !name.eq_ignore_ascii_case("te");
+                    prop_assert!(!kept, "{name} was nominated");
+                }
+            }
+            let both = before.contains_key("content-length") && before.contains_key("transfer-encoding");
+            prop_assert!(!both);
+            for (name, value) in &admitted.headers {
+                let ours = name == "host" || name == "te";
+                prop_assert!(ours || before.get_all(name).iter().any(|old| old == value), "{name} was invented");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_admitted_can_be_sent_over_both_versions(request in any_request()) {
+        let mut admitted = request;
+        if admit_request(&mut admitted).is_ok() {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let mut sealed = admitted.clone();
+                prop_assert_eq!(seal_request(&mut sealed, version, http::uri::Scheme::HTTP), Ok(()));
+                prop_assert!(!sealed.headers.contains_key("transfer-encoding"));
+                prop_assert_eq!(admit_request(&mut sealed), Ok(()));
+                prop_assert_eq!(&sealed.headers["host"], &admitted.headers["host"]);
+                prop_assert_eq!(&sealed.uri, &admitted.uri);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Between hyper and the handler: judging on the way in, sealing on the way out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::{HttpService, service_fn};
+
+use super::Handler;
+use super::io::{Active, Progress};
+use crate::body::{Body, BodyError};
+use crate::head::is_grpc;
+use crate::{framing, refuse};
+
+pub(super) fn service<H: Handler>(
+    handler: H,
+    progress: Arc<Progress>,
+    node: Arc<str>,
+) -> impl HttpService<Incoming, ResBody = Outgoing, Error = Infallible, Future: 'static> {
+    let handler = Rc::new(handler);
+    service_fn(move |request: Request<Incoming>| {
+        let active = progress.start();
+        let handler = Rc::clone(&handler);
+        let node = Arc::clone(&node);
+        async move {
+            let (mut parts, incoming) = request.into_parts();
+            let version = parts.version;
+            let response = match framing::admit_request(&mut parts) {
+                Ok(()) => handler.handle(Request::from_parts(parts, Body::received(incoming, version))).await,
+                Err(reason) => {
+                    handler.refused(reason);
+                    let content_type = parts.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+                    refuse::response(reason, &node, is_grpc(content_type), version)
+                }
+            };
+            let (mut parts, body) = response.into_parts();
+            framing::seal_response(&mut parts, version);
+            // HTTP/1.0 has no chunks: without a length, the end of the connection is the end of the body.
+            let close_delimited = version < http::Version::HTTP_11 && body.size_hint().exact().is_none();
+            Ok(Response::from_parts(parts, Outgoing { body, active, close_delimited }))
+        }
+    })
+}
+
+/// A response's body, which keeps its request counted as active.
+pub(super) struct Outgoing {
+    body: Body,
+    active: Active,
+    close_delimited: bool,
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if self.close_delimited && matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.active.cut_off();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,147 @@
+//! Limits of time, and stopping.
+
+use std::time::Duration;
+
+use eastway_transport::Io;
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::server::{Ended, Protocol, ServerOptions, serve};
+use crate::sweeper::Sweeper;
+use crate::testing::{options, paused};
+
+async fn quick(_: Request<Body>) -> Response<Body> {
+    Response::new(Body::full("ok"))
+}
+
+async fn slow(_: Request<Body>) -> Response<Body> {
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    Response::new(Body::full("ok"))
+}
+
+/// A server at the other end of a stream in memory, and the signal that stops it.
+fn server<H, F>(options: ServerOptions, handler: H) -> (DuplexStream, tokio::task::JoinHandle<Ended>, impl FnOnce())
+where
+    H: Fn(Request<Body>) -> F + 'static,
+    F: Future<Output = Response<Body>> + 'static,
+{
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = tokio::task::spawn_local(async move {
+        let sweeper = Sweeper::new();
+        let stop = async {
+            if stopped.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        serve(Io::other(far), &options, &sweeper, stop, handler).await
+    });
+    (near, served, move || drop(stop.send(())))
+}
+
+async fn rest(mut near: DuplexStream) -> String {
+    let mut text = String::new();
+    near.read_to_string(&mut text).await.expect("text");
+    text
+}
+
+#[test]
+fn a_head_that_does_not_come_in_time_ends_the_connection() {
+    for (protocol, sent) in [
+        (Protocol::Detect, &b""[..]),
+        (Protocol::Detect, b"PRI * HTTP"),
+        (Protocol::Detect, b"GET / HTTP/1.1\r\nHo"),
+        (Protocol::Http1, b""),
+        (Protocol::Http1, b"GET / HTTP/1.1\r\nHo"),
+    ] {
+        paused(async {
+            let (mut near, served, _stop) = server(ServerOptions { protocol, ..options() }, quick);
+            near.write_all(sent).await.expect("open");
+            let start = Instant::now();
+            assert!(matches!(served.await.expect("no panic"), Ended::Idle));
+            let took = start.elapsed();
+            assert!(took >= Duration::from_secs(10) && took <= Duration::from_secs(21), "{took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_second_head_that_trickles_in_ends_the_connection() {
+    paused(async {
+        let (mut near, served, _stop) = server(options(), quick);
+        near.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let start = Instant::now();
+        for byte in b"GET / HTTP/1.1\r\nHost: aaaaaaaaaaaaaaaaa".chunks(1) {
+            if near.write_all(byte).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(matches!(served.await.expect("no panic"), Ended::Idle));
+        assert!(start.elapsed() <= Duration::from_secs(41));
+        assert_eq!(rest(near).await.matches("HTTP/1.1 200 OK").count(), 1);
+    });
+}
+
+#[test]
+fn an_idle_connection_ends_after_its_limit_and_a_busy_one_does_not() {
+    paused(async {
+        let (mut near, served, _stop) = server(options(), slow);
+        let start = Instant::now();
+        near.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+        assert!(matches!(served.await.expect("no panic"), Ended::Done));
+        let took = start.elapsed();
+        assert!(took >= Duration::from_secs(400) && took <= Duration::from_secs(430), "{took:?}");
+        assert!(rest(near).await.ends_with("ok"));
+    });
+}
+
+#[test]
+fn stopping_ends_an_idle_connection_at_once() {
+    for first in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        paused(async {
+            let (mut near, served, stop) = server(ServerOptions { protocol: Protocol::Http1, ..options() }, quick);
+            near.write_all(first.as_bytes()).await.expect("open");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let start = Instant::now();
+            stop();
+            assert!(matches!(served.await.expect("no panic"), Ended::Done));
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+    }
+}
+
+#[test]
+fn stopping_lets_the_request_under_way_finish() {
+    paused(async {
+        let (mut near, served, stop) = server(options(), slow);
+        near.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop();
+        let answer = rest(near).await;
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
+        assert!(matches!(served.await.expect("no panic"), Ended::Done));
+    });
+}
+
+#[test]
+fn stopping_http2_sends_goaway_and_finishes_its_streams() {
+    paused(async {
+        let (near, served, stop) = server(options(), slow);
+        let (mut client, connection) = h2::client::handshake(near).await.expect("HTTP/2");
+        let connection = tokio::task::spawn_local(connection);
+        let request = || Request::get("http://a/").body(()).expect("valid");
+        let (response, _) = client.send_request(request(), true).expect("open");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = client.ready().await;
+        assert!(second.is_err(), "GOAWAY was received");
+        assert_eq!(response.await.expect("it finishes").status(), 200);
+        assert!(matches!(served.await.expect("no panic"), Ended::Done));
+        let _ = connection.await;
+    });
+}

@@ -1,0 +1,89 @@
+//! Limits on what happens at once, counted by guards.
+//!
+//! Used for `max_connections`, `max_pending` and `max_requests`. A limit never queues: who is refused is refused now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A number of places.
+#[derive(Debug)]
+pub struct Limit {
+    max: u32,
+    taken: AtomicU32,
+}
+
+/// One place of a [`Limit`]; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "the place is given back when the permit is dropped"]
+pub struct Permit {
+    limit: Arc<Limit>,
+}
+
+impl Limit {
+    /// `max` places, all free.
+    pub fn new(max: u32) -> Arc<Self> {
+        Arc::new(Self { max, taken: AtomicU32::new(0) })
+    }
+
+    /// Takes a place, if one is free.
+    pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max).then(|| taken + 1))
+            .ok()
+            .map(|_| Permit { limit: Arc::clone(self) })
+    }
+
+    /// Places taken.
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// All places.
+    pub fn max(&self) -> u32 {
+        self.max
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limit.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back_also_by_unwinding() {
+        let limit = Limit::new(2);
+        let first = limit.try_acquire();
+        let second = limit.try_acquire();
+        assert!(first.is_some() && second.is_some() && limit.try_acquire().is_none());
+        drop(first);
+        let again = limit.try_acquire().expect("a place is free");
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = again;
+            std::panic::resume_unwind(Box::new("unwound"));
+        }));
+        assert!(unwound.is_err());
+        assert_eq!((limit.taken(), limit.max()), (1, 2));
+    }
+
+    #[test]
+    fn threads_never_take_more_than_there_is() {
+        let limit = Limit::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let held: Vec<_> = (0..4).filter_map(|_| limit.try_acquire()).collect();
+                        assert!(limit.taken() <= 8, "{} taken", limit.taken());
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!(limit.taken(), 0);
+    }
+}

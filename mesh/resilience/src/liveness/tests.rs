@@ -1,0 +1,147 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A path whose answers take `rtt` (by ping number), driven like the real one; stops answering at `dies`.
+struct Path {
+    monitor: PathMonitor,
+    now: Timestamp,
+    pings: u64,
+    answers: VecDeque<(Timestamp, Duration)>,
+}
+
+impl Path {
+    fn new() -> Self {
+        let monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+        Self { monitor, now: Timestamp::ZERO, pings: 0, answers: VecDeque::new() }
+    }
+
+    /// Runs until `end`, and returns when each state was first seen after `from`.
+    fn run(&mut self, end: Timestamp, rtt: impl Fn(u64) -> Option<Duration>) -> Vec<(PathState, Timestamp)> {
+        let mut seen: Vec<(PathState, Timestamp)> = Vec::new();
+        while self.now < end {
+            while self.answers.front().is_some_and(|(at, _)| *at <= self.now) {
+                let (_, rtt) = self.answers.pop_front().expect("just seen");
+                self.monitor.on_pong(rtt, self.now);
+            }
+            let poll = self.monitor.poll(self.now);
+            if seen.last().is_none_or(|(state, _)| *state != poll.state) {
+                seen.push((poll.state, self.now));
+            }
+            if poll.send_ping {
+                self.monitor.on_ping_sent(self.now);
+                if let Some(rtt) = rtt(self.pings) {
+                    self.answers.push_back((self.now + rtt, rtt));
+                }
+                self.pings += 1;
+                continue;
+            }
+            assert!(poll.deadline > self.now, "a poll that is due again at once: {:?}", self.monitor);
+            let answer = self.answers.front().map_or(end, |(at, _)| *at);
+            self.now = poll.deadline.min(answer).min(end);
+        }
+        seen
+    }
+
+    /// When the state was reached, in ms after the last ping that was answered nowhere was sent first.
+    fn silence(rtt: impl Fn(u64) -> Option<Duration>) -> (u64, u64) {
+        let mut path = Self::new();
+        path.run(Timestamp::from_millis(30_000), rtt);
+        assert_eq!(path.monitor.state(), PathState::Up);
+        path.answers.clear();
+        let seen = path.run(Timestamp::from_millis(60_000), |_| None);
+        let since = path.monitor.silent_since.expect("silent");
+        let at = |state| seen.iter().find(|(s, _)| *s == state).map(|(_, at)| (*at - since).as_millis() as u64);
+        (at(PathState::Suspect).expect("suspect"), at(PathState::Down).expect("down"))
+    }
+}
+
+#[test]
+fn a_path_of_one_millisecond_is_down_after_300() {
+    let (suspect, down) = Path::silence(|_| Some(ms(1)));
+    assert!((75..=90).contains(&suspect), "suspect after {suspect} ms");
+    assert!((300..=310).contains(&down), "down after {down} ms");
+}
+
+#[test]
+fn a_path_of_a_hundred_milliseconds_is_suspect_after_about_435() {
+    // A jitter of some ms, as a real path of this length has.
+    let (suspect, down) = Path::silence(|ping| Some(ms([95, 100, 105, 100][ping as usize % 4])));
+    assert!((380..=470).contains(&suspect), "suspect after {suspect} ms");
+    assert!((800..=1_200).contains(&down), "down after {down} ms");
+}
+
+#[test]
+fn an_answer_at_the_last_moment_saves_the_path() {
+    let mut path = Path::new();
+    path.run(Timestamp::from_millis(5_000), |_| Some(ms(10)));
+    path.answers.clear();
+    let mut now = path.now;
+    while path.monitor.poll(now).state != PathState::Suspect {
+        let poll = path.monitor.poll(now);
+        if poll.send_ping {
+            path.monitor.on_ping_sent(now);
+        }
+        now = path.monitor.poll(now).deadline;
+    }
+    path.monitor.on_pong(ms(300), now);
+    assert_eq!(path.monitor.poll(now).state, PathState::Up);
+}
+
+#[test]
+fn a_lost_connection_is_down_at_once_and_a_new_one_unknown_until_it_answers() {
+    let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    monitor.on_lost(Timestamp::from_millis(1));
+    assert_eq!(monitor.poll(Timestamp::from_millis(1)).state, PathState::Down);
+    monitor.on_connected(Timestamp::from_millis(500));
+    let poll = monitor.poll(Timestamp::from_millis(500));
+    assert_eq!((poll.state, poll.send_ping), (PathState::Unknown, true));
+    monitor.on_ping_sent(Timestamp::from_millis(500));
+    monitor.on_pong(ms(4), Timestamp::from_millis(504));
+    assert_eq!(monitor.state(), PathState::Up);
+}
+
+#[test]
+fn the_minimum_needs_twenty_answers_and_forgets_after_a_minute() {
+    let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    for i in 0..19 {
+        monitor.on_pong(ms(10 + i), Timestamp::from_millis(i * 250));
+    }
+    assert_eq!(monitor.min_rtt(Timestamp::from_millis(5_000)), None);
+    monitor.on_pong(ms(30), Timestamp::from_millis(5_000));
+    assert_eq!(monitor.min_rtt(Timestamp::from_millis(5_000)), Some(ms(10)));
+    monitor.on_pong(ms(40), Timestamp::from_millis(63_000));
+    assert_eq!(monitor.min_rtt(Timestamp::from_millis(63_000)), Some(ms(13)));
+    assert_eq!(monitor.min_rtt(Timestamp::from_millis(200_000)), None);
+    assert!(monitor.smoothed_rtt().is_some_and(|rtt| rtt > ms(10) && rtt < ms(40)));
+}
+
+proptest! {
+    /// A path that answers is never down, whatever its round trips are, as long as they vary by less than half.
+    #[test]
+    fn a_path_that_answers_stays_up(base in 1u64..200, spread in 0u64..100, seed in any::<u64>()) {
+        let spread = spread.min(base / 2);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let jitter: Vec<u64> = (0..64).map(|_| rng.u64(0..=spread)).collect();
+        let mut path = Path::new();
+        let seen = path.run(Timestamp::from_millis(60_000), |ping| Some(ms(base + jitter[ping as usize % 64])));
+        prop_assert!(seen.iter().all(|(state, _)| *state < PathState::Suspect), "{seen:?}");
+    }
+
+    /// The timeout never shrinks while pings expire, and stays bounded.
+    #[test]
+    fn timeouts_double_and_stay_bounded(rtt in 1u64..2_000, expiries in 0u32..40) {
+        let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+        monitor.on_pong(ms(rtt), Timestamp::ZERO);
+        let mut last = Duration::ZERO;
+        for expired in 0..expiries {
+            monitor.expired = expired;
+            prop_assert!(monitor.timeout() >= last && monitor.timeout() <= ms(10_000));
+            last = monitor.timeout();
+        }
+    }
+}

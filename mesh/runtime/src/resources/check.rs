@@ -1,0 +1,129 @@
+//! What a schema cannot say about resources: names, rules, files, and how they fit together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eastway_core::name::is_label;
+use eastway_core::resource::{API_VERSION, Document, Peer, Resource, Service};
+
+use super::LoadedResource;
+use crate::config::check::is_host_and_port;
+use crate::config::{Checks, FileText, Problem, Problems};
+
+/// Checks one resource and makes the files that it names independent of its own place.
+pub(super) fn alone(checks: &mut Checks<'_>, resource: &mut Resource) {
+    match resource {
+        Resource::Peer(document) => {
+            around(checks, document);
+            if document.metadata.namespace != "default" {
+                checks.problem("metadata.namespace", "a Peer is in no namespace: remove it");
+            }
+            peer(checks, &mut document.spec);
+        }
+        Resource::Service(document) => {
+            around(checks, document);
+            service(checks, &document.spec);
+        }
+    }
+}
+
+/// Checks what concerns several resources.
+pub(super) fn together(loaded: &[LoadedResource], problems: &mut Problems) {
+    let mut domains: BTreeMap<String, &str> = BTreeMap::new();
+    for LoadedResource { resource, file, line } in loaded {
+        let Resource::Peer(document) = resource else { continue };
+        let name = &document.metadata.name;
+        let domain = document.spec.trust_domain.clone().unwrap_or_else(|| format!("{name}.mesh.internal"));
+        match domains.get(&domain) {
+            // Declared twice: said already.
+            Some(first) if first == name => {}
+            Some(first) => {
+                let message = format!("`{domain}` is the trust domain of the peer `{first}` already");
+                problems.push(Problem::new(file, *line, "spec.trustDomain", message));
+            }
+            None => {
+                domains.insert(domain, name);
+            }
+        }
+    }
+}
+
+fn around<T>(checks: &mut Checks<'_>, document: &Document<T>) {
+    if document.api_version != API_VERSION {
+        let message = format!("unknown version `{}`; this program knows `{API_VERSION}`", document.api_version);
+        checks.problem("apiVersion", message);
+    }
+    checks.label("metadata.name", &document.metadata.name);
+    checks.label("metadata.namespace", &document.metadata.namespace);
+}
+
+fn peer(checks: &mut Checks<'_>, peer: &mut Peer) {
+    if peer.gateways.is_empty() {
+        checks.problem("spec.gateways", "a peer needs at least one gateway, HOST:PORT");
+    }
+    for (index, gateway) in peer.gateways.iter().enumerate() {
+        if !is_host_and_port(gateway) {
+            checks.problem(&format!("spec.gateways[{index}]"), format!("`{gateway}` is not HOST:PORT"));
+        }
+    }
+    repeated(checks, "spec.gateways", &peer.gateways);
+    if let Some(domain) = &peer.trust_domain {
+        checks.trust_domain("spec.trustDomain", domain);
+    }
+    let bundle = checks.file("spec.trustBundle", &FileText::from(peer.trust_bundle.as_str()));
+    peer.trust_bundle = bundle.to_string_lossy().into_owned();
+    for (index, rule) in peer.imports.iter().enumerate() {
+        let valid = match rule.split_once('/') {
+            None => rule == "*",
+            Some((namespace, service)) => is_label(namespace) && (service == "*" || is_label(service)),
+        };
+        if !valid {
+            let message = format!("`{rule}` is not `*`, NAMESPACE/* or NAMESPACE/SERVICE");
+            checks.problem(&format!("spec.imports[{index}]"), message);
+        }
+    }
+    repeated(checks, "spec.imports", &peer.imports);
+}
+
+fn service(checks: &mut Checks<'_>, service: &Service) {
+    let mut ports = BTreeSet::new();
+    for (index, port) in service.ports.iter().enumerate() {
+        let path = format!("spec.ports[{index}].port");
+        if port.port == 0 {
+            checks.problem(&path, "0 is no port");
+        } else if !ports.insert(port.port) {
+            checks.problem(&path, format!("port {} is listed twice", port.port));
+        }
+    }
+    for (index, account) in service.accounts.iter().enumerate() {
+        checks.label(&format!("spec.accounts[{index}]"), account);
+    }
+    repeated(checks, "spec.accounts", &service.accounts);
+    for (index, cluster) in service.export.iter().enumerate() {
+        if cluster != "*" {
+            checks.label(&format!("spec.export[{index}]"), cluster);
+        }
+    }
+    repeated(checks, "spec.export", &service.export);
+    for (index, cluster) in service.failover.iter().enumerate() {
+        checks.label(&format!("spec.failover[{index}]"), cluster);
+    }
+    repeated(checks, "spec.failover", &service.failover);
+    for (zone, weight) in &service.locality_weights {
+        let path = format!("spec.localityWeights[{zone:?}]");
+        if !zone.split_once('/').is_some_and(|(cluster, zone)| is_label(cluster) && is_label(zone)) {
+            checks.problem(&path, format!("`{zone}` is not CLUSTER/ZONE"));
+        }
+        if !(weight.is_finite() && *weight >= 0.0) {
+            checks.problem(&path, format!("{weight} is not a weight: it must not be negative"));
+        }
+    }
+}
+
+fn repeated(checks: &mut Checks<'_>, path: &str, texts: &[String]) {
+    let mut seen = BTreeSet::new();
+    for (index, text) in texts.iter().enumerate() {
+        if !seen.insert(text) {
+            checks.problem(&format!("{path}[{index}]"), format!("`{text}` is listed twice"));
+        }
+    }
+}

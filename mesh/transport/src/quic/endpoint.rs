@@ -1,0 +1,214 @@
+//! An endpoint: one socket, its connections, and the handshakes on it.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use eastway_core::Reason;
+use eastway_identity::Refusal;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime, TransportConfig};
+
+use super::cid::{ShardedIds, initial_ids, kind_of};
+use super::datagram::LargePackets;
+use super::tunnel::QuicTunnel;
+use super::{QuicOptions, mtu};
+use crate::error::{code, lost};
+use crate::tunnel::Kind;
+
+/// One socket's end of the tunnels. Clones are handles of the same endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    transport: Arc<TransportConfig>,
+    options: Arc<QuicOptions>,
+}
+
+impl Endpoint {
+    /// Starts the endpoint of the socket number `shard` of those that [`super::bind`] made, in the calling runtime: that
+    /// runtime drives it and all of its connections.
+    ///
+    /// # Errors
+    /// If the socket or the TLS configuration cannot be used for QUIC.
+    pub fn new(
+        socket: UdpSocket,
+        shard: u8,
+        server: Arc<rustls::ServerConfig>,
+        options: &QuicOptions,
+    ) -> io::Result<Self> {
+        let payload = mtu::payload(socket.local_addr()?, options.max_mtu);
+        let transport = options.transport(payload);
+        let crypto = QuicServerConfig::try_from(server).map_err(invalid)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(Arc::clone(&transport))
+            .migration(options.migration)
+            .max_incoming(options.max_incoming)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_BUFFER * options.max_incoming as u64);
+        let mut config = EndpointConfig::default();
+        config.max_udp_payload_size(payload).map_err(invalid)?.cid_generator(move || Box::new(ShardedIds::new(shard)));
+        let runtime = Arc::new(TokioRuntime);
+        let socket = LargePackets::new(runtime.wrap_udp_socket(socket)?, payload);
+        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)?;
+        Ok(Self { inner, transport, options: Arc::new(options.clone()) })
+    }
+
+    /// The address that the endpoint is bound to.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// Connections that are open now, handshakes included.
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
+    /// The next peer that wants a tunnel; `None` once the endpoint is closed. Connections beyond the limit are refused.
+    pub async fn accept(&self) -> Option<Incoming> {
+        loop {
+            let incoming = self.inner.accept().await?;
+            if self.connections() < self.options.max_connections {
+                return Some(Incoming { incoming, options: Arc::clone(&self.options) });
+            }
+            tracing::warn!(peer = %incoming.remote_address(), "refused a connection: the limit is reached");
+            incoming.refuse();
+        }
+    }
+
+    /// Opens a tunnel to the gateway at `address`, whose identity must be one that `client` expects.
+    ///
+    /// The own identity is judged by the peer after this returns: if it refuses it, the tunnel closes at once.
+    ///
+    /// # Errors
+    /// If the handshake fails or takes too long.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        client: Arc<rustls::ClientConfig>,
+        kind: Kind,
+    ) -> Result<Arc<QuicTunnel>, ConnectError> {
+        let crypto = QuicClientConfig::try_from(client).map_err(|e| ConnectError::Invalid(e.to_string()))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::clone(&self.transport)).initial_dst_cid_provider(initial_ids(kind));
+        let server_name = eastway_identity::server_name();
+        let connecting = self
+            .inner
+            .connect_with(config, address, &server_name.to_str())
+            .map_err(|error| ConnectError::Invalid(error.to_string()))?;
+        let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
+            .await
+            .map_err(|_| ConnectError::Timeout)??;
+        QuicTunnel::new(connection, kind, &self.options)
+    }
+
+    /// Closes all connections, telling the peers why, and accepts no more.
+    pub fn close(&self, reason: Reason) {
+        self.inner.close(code(reason), reason.code().as_bytes());
+    }
+
+    /// Waits until all connections have ended and their peers were told.
+    pub async fn wait_idle(&self) {
+        self.inner.wait_idle().await;
+    }
+}
+
+/// A peer that wants a tunnel. Establishing it takes a round trip, so that belongs in a task of its own.
+#[derive(Debug)]
+pub struct Incoming {
+    incoming: quinn::Incoming,
+    options: Arc<QuicOptions>,
+}
+
+impl Incoming {
+    /// Where it comes from. The address is not proven yet.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// What the tunnel is for.
+    pub fn kind(&self) -> Kind {
+        kind_of(&self.incoming.orig_dst_cid())
+    }
+
+    /// Turns it away.
+    pub fn refuse(self) {
+        self.incoming.refuse();
+    }
+
+    /// Goes through the handshake.
+    ///
+    /// # Errors
+    /// If it fails or takes too long.
+    pub async fn establish(self) -> Result<Arc<QuicTunnel>, ConnectError> {
+        let kind = self.kind();
+        let connecting = self.incoming.accept()?;
+        let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
+            .await
+            .map_err(|_| ConnectError::Timeout)??;
+        QuicTunnel::new(connection, kind, &self.options)
+    }
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The peer did not answer in time.
+    #[error("the handshake took too long")]
+    Timeout,
+    /// The peer's identity is not acceptable.
+    #[error("the peer's identity is refused: {}", .0.as_str())]
+    Identity(Refusal),
+    /// The peer ended the handshake, perhaps because it does not accept ours.
+    #[error("the peer refused the connection: {0}")]
+    ByPeer(String),
+    /// The connection broke during the handshake.
+    #[error("the connection broke during the handshake")]
+    Lost(#[source] ConnectionError),
+    /// The configuration or the address cannot be used.
+    #[error("no connection can be made: {0}")]
+    Invalid(String),
+}
+
+impl ConnectError {
+    /// The reason to report further.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Identity(_) => Reason::WrongIdentity,
+            Self::ByPeer(_) => Reason::IdentityRefused,
+            Self::Timeout | Self::Lost(_) => Reason::PathDown,
+            Self::Invalid(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<ConnectionError> for ConnectError {
+    fn from(error: ConnectionError) -> Self {
+        match &error {
+            // An error of our own: for the TLS part, only the alert is left of what the verifier said.
+            ConnectionError::TransportError(own) => match alert(u64::from(own.code)).and_then(Refusal::of_alert) {
+                Some(refusal) => Self::Identity(refusal),
+                None => Self::Lost(error),
+            },
+            ConnectionError::ConnectionClosed(close) => Self::ByPeer(close.to_string()),
+            ConnectionError::ApplicationClosed(_) => Self::ByPeer(lost(&error).code().to_owned()),
+            ConnectionError::TimedOut => Self::Timeout,
+            _ => Self::Lost(error),
+        }
+    }
+}
+
+/// The TLS alert inside a QUIC error code (RFC 9001, section 4.8).
+fn alert(code: u64) -> Option<u8> {
+    u8::try_from(code.checked_sub(0x100)?).ok()
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+/// Bytes kept of a peer whose handshake has not been looked at yet: a client hello with its certificates fits.
+const INCOMING_BUFFER: u64 = 64 << 10;

@@ -1,0 +1,135 @@
+//! A QUIC connection as a tunnel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use eastway_core::{Reason, SpiffeId};
+use rustls_pki_types::CertificateDer;
+
+use super::endpoint::ConnectError;
+use super::stream::{QuicStream, Shared};
+use super::QuicOptions;
+use crate::error::{code, lost};
+use crate::io::Io;
+use crate::tunnel::{self, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
+
+/// A connection between two gateways.
+#[derive(Debug)]
+pub struct QuicTunnel {
+    connection: quinn::Connection,
+    shared: Arc<Shared>,
+    kind: Kind,
+    options: Arc<QuicOptions>,
+}
+
+impl QuicTunnel {
+    pub(super) fn new(
+        connection: quinn::Connection,
+        kind: Kind,
+        options: &Arc<QuicOptions>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let certificates = connection.peer_identity().and_then(|identity| identity.downcast().ok());
+        let chain: Vec<CertificateDer<'static>> = certificates.map(|chain| *chain).unwrap_or_default();
+        let peer = eastway_identity::peer_id(&chain).map_err(|error| {
+            connection.close(code(Reason::IdentityRefused), Reason::IdentityRefused.code().as_bytes());
+            ConnectError::Invalid(error.to_string())
+        })?;
+        let shared = Arc::new(Shared {
+            peer: Arc::new(peer),
+            chain,
+            remote: connection.remote_address(),
+            streams: 0.into(),
+            opened: 0.into(),
+            accepted: 0.into(),
+            sent: 0.into(),
+            received: 0.into(),
+        });
+        Ok(Arc::new(Self { connection, shared, kind, options: Arc::clone(options) }))
+    }
+
+    fn stream(&self, halves: (quinn::SendStream, quinn::RecvStream), opener: bool) -> QuicStream {
+        QuicStream::new(halves, self.connection.clone(), Arc::clone(&self.shared), opener)
+    }
+
+    async fn open_stream(&self) -> Result<QuicStream, OpenError> {
+        let halves = self.connection.open_bi().await.map_err(|error| OpenError::Lost(lost(&error)))?;
+        Ok(self.stream(halves, true))
+    }
+}
+
+#[async_trait]
+impl Tunnel for QuicTunnel {
+    async fn open(&self, open: &StreamOpen, early: Bytes) -> Result<(StreamAccepted, Io), OpenError> {
+        let opening = async { tunnel::open_over(self.open_stream().await?.into(), open, early).await };
+        tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| OpenError::Timeout)?
+    }
+
+    async fn accept(&self) -> Option<IncomingStream> {
+        let stream = self.accept_raw().await?;
+        Some(IncomingStream::new(stream, Arc::clone(&self.shared.peer), self.options.opening_timeout))
+    }
+
+    async fn open_raw(&self) -> Result<Io, OpenError> {
+        let opening = self.open_stream();
+        let stream = tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| OpenError::Timeout)??;
+        Ok(stream.into())
+    }
+
+    async fn accept_raw(&self) -> Option<Io> {
+        let halves = self.connection.accept_bi().await.ok()?;
+        Some(self.stream(halves, false).into())
+    }
+
+    async fn closed(&self) -> Reason {
+        lost(&self.connection.closed().await)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    fn close(&self, reason: Reason) {
+        self.connection.close(code(reason), reason.code().as_bytes());
+    }
+
+    fn stats(&self) -> TunnelStats {
+        let path = self.connection.stats().path;
+        let Shared { streams, opened, accepted, sent, received, .. } = &*self.shared;
+        TunnelStats {
+            rtt: path.rtt,
+            min_rtt: path.min_rtt,
+            streams: streams.load(Ordering::Relaxed),
+            opened: opened.load(Ordering::Relaxed),
+            accepted: accepted.load(Ordering::Relaxed),
+            bytes_sent: sent.load(Ordering::Relaxed),
+            bytes_received: received.load(Ordering::Relaxed),
+            mtu: path.current_mtu,
+            packets_sent: path.sent_packets,
+            packets_lost: path.lost_packets,
+            black_holes: path.black_holes_detected,
+        }
+    }
+
+    fn peer(&self) -> &Arc<SpiffeId> {
+        &self.shared.peer
+    }
+
+    fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        &self.shared.chain
+    }
+
+    fn remote_address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn protocol(&self) -> &'static str {
+        "quic"
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of relays, over memory, TCP and tunnels.
+
+mod ends;
+mod limits;
+mod volume;

@@ -1,0 +1,136 @@
+//! TCP connections and listeners, set up the one way that the data path wants them.
+//!
+//! Never resolves names: discovery delivers addresses. Sidecars and gateways dial and listen through this module.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How connections are made and kept.
+#[derive(Clone, Debug)]
+pub struct DialOptions {
+    /// The longest time for the connection to come about. Default: 250 ms.
+    pub connect_timeout: Duration,
+    /// How long sent bytes may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT): without it a
+    /// vanished host is noticed after a quarter of an hour. Default: 30 s.
+    pub user_timeout: Option<Duration>,
+    /// Probes of an idle connection. Default: on.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// Probes of an idle connection.
+#[derive(Clone, Debug)]
+pub struct Keepalive {
+    /// Silence before the first probe. Default: 30 s.
+    pub idle: Duration,
+    /// Time between probes. Default: 10 s.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is broken. Default: 3.
+    pub probes: u32,
+}
+
+impl Default for DialOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_millis(250),
+            user_timeout: Some(Duration::from_secs(30)),
+            keepalive: Some(Keepalive::default()),
+        }
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 3 }
+    }
+}
+
+/// Connects to `address`.
+///
+/// # Errors
+/// What the operating system says, or [`io::ErrorKind::TimedOut`] after `connect_timeout`.
+pub async fn dial(address: SocketAddr, options: &DialOptions) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let connecting = socket.connect(address);
+    let stream = tokio::time::timeout(options.connect_timeout, connecting).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no connection after {:?}", options.connect_timeout))
+    })??;
+    tune(&stream, options)?;
+    Ok(stream)
+}
+
+/// Gives an accepted connection the settings that a dialled one has: no delay, user timeout, keepalive.
+///
+/// # Errors
+/// If the connection is gone already.
+pub fn tune(stream: &TcpStream, options: &DialOptions) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(options.user_timeout)?;
+    if let Some(keepalive) = &options.keepalive {
+        let probes = TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes);
+        socket.set_tcp_keepalive(&probes)?;
+    }
+    Ok(())
+}
+
+/// A listener on `address`, alone; port 0 takes a free one.
+///
+/// # Errors
+/// What the operating system says, for example that the address is in use.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = unbound(address)?;
+    socket.bind(&address.into())?;
+    listen(&socket)?;
+    Ok(socket.into())
+}
+
+/// `n` listeners on one port, among which the kernel spreads new connections: one for each data worker.
+///
+/// # Errors
+/// What the operating system says. That somebody else listens there is an error too, although the kernel would let the
+/// two share the port, and each would get a part of the other's connections.
+pub fn bind_reuseport(address: SocketAddr, n: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    if n <= 1 {
+        return Ok(vec![bind(address)?]);
+    }
+    let alone = unbound(address)?;
+    alone.bind(&address.into())?;
+    let address = crate::io_address(&alone)?;
+    drop(alone);
+    (0..n)
+        .map(|_| {
+            let socket = unbound(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            listen(&socket)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn listen(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)
+}
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What the tests of this crate share: gateways of two clusters, their endpoints, and tunnels between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::SpiffeId;
+use eastway_identity::{Ca, Expected, Identity, IssueOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::quic::{self, Endpoint, QuicOptions, QuicTunnel};
+use crate::{ALPN, Io, Kind};
+
+pub(crate) const US: &str = "us-east.mesh.internal";
+pub(crate) const EU: &str = "eu-west.mesh.internal";
+pub(crate) const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Far more than anything here takes, so that a test that hangs fails instead.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within the test's patience")
+}
+
+pub(crate) fn ca(trust_domain: &str) -> Ca {
+    Ca::create(trust_domain, Duration::from_secs(86_400)).expect("a CA")
+}
+
+pub(crate) fn identity(ca: &Ca, id: &SpiffeId) -> Arc<Identity> {
+    let issued = ca.issue(id, &IssueOptions::default()).expect("issued");
+    Identity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes(), ca.bundle_pem().as_bytes())
+        .expect("an identity")
+}
+
+/// The identities of a gateway in each of two clusters that trust each other.
+pub(crate) fn gateways() -> (Arc<Identity>, Arc<Identity>) {
+    let (us_ca, eu_ca) = (ca(US), ca(EU));
+    let us = identity(&us_ca, &SpiffeId::gateway(US, "gw-1"));
+    let eu = identity(&eu_ca, &SpiffeId::gateway(EU, "gw-1"));
+    trust(&us, &eu_ca);
+    trust(&eu, &us_ca);
+    (us, eu)
+}
+
+pub(crate) fn trust(identity: &Identity, ca: &Ca) {
+    let bundle = vec![ca.certificate().clone()];
+    identity.set_peer_bundles(BTreeMap::from([(ca.trust_domain().to_owned(), bundle)])).expect("trusted");
+}
+
+/// A workload of the US cluster, calling.
+pub(crate) fn caller() -> SpiffeId {
+    SpiffeId::workload(US, "shop", "storefront")
+}
+
+pub(crate) fn client(identity: &Arc<Identity>, trust_domain: &str) -> Arc<rustls::ClientConfig> {
+    let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
+    eastway_identity::client_config(identity, expected, &[ALPN])
+}
+
+pub(crate) fn server(identity: &Arc<Identity>) -> Arc<rustls::ServerConfig> {
+    eastway_identity::server_config(identity, Expected::AnyGateway, &[ALPN])
+}
+
+/// The endpoints of a gateway: control first, then data workers, all driven by the test's runtime.
+pub(crate) fn endpoints(identity: &Arc<Identity>, data_workers: usize, options: &QuicOptions) -> Vec<Endpoint> {
+    let sockets = quic::bind(LOOPBACK, data_workers, options).expect("bound");
+    let endpoint = |(shard, socket)| Endpoint::new(socket, shard, server(identity), options).expect("an endpoint");
+    (0..).zip(sockets).map(endpoint).collect()
+}
+
+/// A tunnel from the US gateway to the EU gateway: both ends.
+pub(crate) async fn tunnel(options: &QuicOptions) -> (Arc<QuicTunnel>, Arc<QuicTunnel>) {
+    let (us, eu) = gateways();
+    let ours = endpoints(&us, 0, options).remove(0);
+    let theirs = endpoints(&eu, 0, options).remove(0);
+    let address = theirs.local_addr().expect("bound");
+    let (out, back) = tokio::join!(soon(ours.connect(address, client(&us, EU), Kind::Data)), async {
+        soon(theirs.accept()).await.expect("open").establish().await
+    });
+    (out.expect("connected"), back.expect("accepted"))
+}
+
+/// A TCP connection: both ends.
+pub(crate) async fn tcp_pair() -> (Io, Io) {
+    let listener = TcpListener::bind(LOOPBACK).await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let (out, back) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (out.expect("connected").into(), back.expect("accepted").0.into())
+}
+
+/// Reads to the regular end.
+pub(crate) async fn read_all(io: &mut Io) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    soon(io.read_to_end(&mut bytes)).await.expect("a regular end");
+    bytes
+}
+
+/// Writes everything, and the end.
+pub(crate) async fn send_all(io: &mut Io, bytes: &[u8]) {
+    soon(io.write_all(bytes)).await.expect("written");
+    soon(io.shutdown()).await.expect("ended");
+}
+
+/// Reads until an error comes.
+pub(crate) async fn read_error(io: &mut Io) -> std::io::Error {
+    soon(io.read_to_end(&mut Vec::new())).await.expect_err("an error instead of the end")
+}
+
+/// Bytes that do not repeat at any interval that matters here.
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+/// Writes until an error comes.
+pub(crate) async fn write_error(io: &mut Io) -> std::io::Error {
+    soon(async {
+        loop {
+            if let Err(error) = io.write_all(&[0; 4096]).await {
+                return error;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}

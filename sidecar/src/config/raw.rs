@@ -1,0 +1,327 @@
+//! The file of a sidecar's configuration, as it is written. The documentation of these fields is the reference.
+
+use std::collections::BTreeMap;
+
+use eastway_runtime::config::sections::{RawAdmin, RawIdentity, RawLog, RawMetrics, RawOtlp};
+use eastway_runtime::config::{AddressText, DurationText, FileText};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a sidecar.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawConfig {
+    /// The cluster that the sidecar belongs to, as its gateway names it.
+    pub cluster: String,
+    /// The zone of the cluster that it runs in, as the gateway names it.
+    pub zone: String,
+    /// The workload beside the sidecar.
+    pub workload: RawWorkload,
+    /// The workload's identity, in PEM files. They are read again when they change and at SIGHUP.
+    pub identity: RawIdentity,
+    /// The cluster's gateways, in the order of preference.
+    #[schemars(length(min = 1, max = 32))]
+    pub gateways: Vec<RawGateway>,
+    /// What is taken from callers. To be given if, and only if, `workload.service` is.
+    pub inbound: Option<RawInbound>,
+    /// What is taken from the workload.
+    #[serde(default)]
+    pub outbound: RawOutbound,
+    /// How the application is probed. Only with `workload.service`.
+    pub health: Option<RawHealth>,
+    /// The administration server.
+    #[serde(default)]
+    pub admin: RawAdmin,
+    /// The server for scrapers and probes: `/metrics`, `/live`, `/ready`.
+    #[serde(default)]
+    pub metrics: RawMetrics,
+    /// The folder where the last view of the mesh is kept, created if missing. Without one, a sidecar that starts while no
+    /// gateway answers knows no service.
+    pub state: Option<FileText>,
+    /// The suffix of mesh names: `SERVICE.NAMESPACE.SUFFIX`.
+    #[serde(default = "default_suffix")]
+    pub suffix: String,
+    /// Time limits.
+    #[serde(default)]
+    pub timeouts: RawTimeouts,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: RawLimits,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: RawTelemetry,
+}
+
+fn default_suffix() -> String {
+    eastway_core::name::DEFAULT_SUFFIX.to_owned()
+}
+
+/// The workload beside the sidecar.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawWorkload {
+    /// Its name, unique in its cluster: the name of its endpoint.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The service that it serves. Without one it only calls.
+    pub service: Option<String>,
+    /// How much it takes, relative to the other endpoints of its service. 1 if not given.
+    #[schemars(range(min = 0.01, max = 1000.0))]
+    pub weight: Option<f64>,
+    /// Requests that it can serve at once, to tell how utilised it is. Unknown if not given.
+    #[schemars(range(min = 1))]
+    pub capacity: Option<u32>,
+    /// Labels of its registration, shown with the endpoint.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Where callers and gateways reach `inbound.listen`, if not at that address itself. Needed if that is `0.0.0.0` or `[::]`.
+    pub address: Option<AddressText>,
+}
+
+/// A gateway of the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawGateway {
+    /// Its `discovery.listen`, as reached from here.
+    pub discovery: AddressText,
+    /// Its `tunnel.listen`, as reached from here.
+    pub tunnel: AddressText,
+}
+
+/// What is taken from callers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawInbound {
+    /// Where callers' sidecars and gateways connect to, by mutual TLS. Customary port: 15008.
+    pub listen: AddressText,
+    /// Where the application listens. It should be reachable from this machine only.
+    pub app: AddressText,
+    /// What the application speaks.
+    #[serde(default)]
+    pub protocol: AppProtocol,
+}
+
+/// What an application speaks. Opaque connections (CONNECT) are handed to it as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS.
+    H2c,
+    /// To each request the version that its caller used, so the application must speak all that its callers do.
+    #[default]
+    Auto,
+}
+
+/// What is taken from the workload.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawOutbound {
+    /// Where the HTTP proxy listens. Whoever reaches it acts with the workload's identity, so only loopback addresses are
+    /// accepted.
+    pub proxy: AddressText,
+}
+
+impl Default for RawOutbound {
+    fn default() -> Self {
+        Self { proxy: "127.0.0.1:15080".into() }
+    }
+}
+
+/// How the application is probed. At most one of `http`, `grpc`, `tcp` and `command`; without any, by `tcp`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawHealth {
+    /// By a `GET`: 200 to 399 is healthy.
+    pub http: Option<RawHttpProbe>,
+    /// By the gRPC health service: `SERVING` is healthy.
+    pub grpc: Option<RawGrpcProbe>,
+    /// By a connection that is accepted.
+    pub tcp: Option<RawTcpProbe>,
+    /// By a program and its arguments: exit code 0 is healthy.
+    pub command: Option<Vec<String>>,
+    /// From one probe to the next.
+    pub interval: DurationText,
+    /// For one probe; at most `interval`.
+    pub timeout: DurationText,
+    /// Successes in a row that make the application ready.
+    #[schemars(range(min = 1, max = 100))]
+    pub healthy_after: u32,
+    /// Failures in a row that make it unready.
+    #[schemars(range(min = 1, max = 100))]
+    pub unhealthy_after: u32,
+}
+
+impl Default for RawHealth {
+    fn default() -> Self {
+        Self {
+            http: None,
+            grpc: None,
+            tcp: None,
+            command: None,
+            interval: "1s".into(),
+            timeout: "1s".into(),
+            healthy_after: 1,
+            unhealthy_after: 2,
+        }
+    }
+}
+
+/// A probe by HTTP.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawHttpProbe {
+    /// The path, with a leading `/`.
+    pub path: String,
+    /// The port, on the address of `inbound.app`. That of `inbound.app` if not given.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// A probe by gRPC.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawGrpcProbe {
+    /// The service that is asked for; empty for the server as a whole.
+    pub service: String,
+    /// The port, on the address of `inbound.app`. That of `inbound.app` if not given.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// A probe by a connection.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTcpProbe {
+    /// The port, on the address of `inbound.app`. That of `inbound.app` if not given.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// Time limits.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTimeouts {
+    /// For a TCP connection to an endpoint, a gateway or the application.
+    pub connect: DurationText,
+    /// For opening a stream to another cluster through a gateway, and for a TLS handshake.
+    pub stream_open: DurationText,
+    /// From a request to the first byte of its response, over all attempts. A deadline that the caller sends counts if it
+    /// is shorter.
+    pub request: DurationText,
+    /// How long a stream or a connection may carry nothing.
+    pub idle: DurationText,
+    /// How long the first request to a service waits for discovery.
+    pub discovery: DurationText,
+    /// How long the process finishes what it has in hand, after it was told to end.
+    pub drain: DurationText,
+    /// How long sent bytes may stay unacknowledged until the connection is given up (TCP_USER_TIMEOUT).
+    pub tcp_user_timeout: DurationText,
+    /// Silence on an HTTP/2 connection with requests in flight, after which it is pinged.
+    pub ping_after: DurationText,
+    /// For the answer to that ping; then the connection is given up.
+    pub ping_timeout: DurationText,
+    /// For the head of a request.
+    pub header: DurationText,
+}
+
+impl Default for RawTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: "250ms".into(),
+            stream_open: "1s".into(),
+            request: "15s".into(),
+            idle: "5m".into(),
+            discovery: "1s".into(),
+            drain: "30s".into(),
+            tcp_user_timeout: "1s".into(),
+            ping_after: "200ms".into(),
+            ping_timeout: "250ms".into(),
+            header: "10s".into(),
+        }
+    }
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawLimits {
+    /// Threads that carry data, each with its own listeners and connections.
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: u32,
+    /// Accepted connections of one worker, inbound and outbound together.
+    #[schemars(range(min = 1))]
+    pub connections: u32,
+    /// Idle connections that one worker keeps to one endpoint or to the application.
+    #[schemars(range(min = 1))]
+    pub idle_connections: u32,
+    /// Requests in flight to one service.
+    #[schemars(range(min = 1))]
+    pub requests: u32,
+    /// Services that are followed. More are refused until one has been unused for 10 minutes.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub subscriptions: u32,
+    /// Attempts for a request, the first included, those not counted in which nothing was sent.
+    #[schemars(range(min = 1, max = 10))]
+    pub attempts: u32,
+    /// Attempts for a request in all; at least `attempts`.
+    #[schemars(range(min = 1, max = 20))]
+    pub unsent_attempts: u32,
+    /// Bytes of a request's or a response's head.
+    #[schemars(range(min = 4_096, max = 1_048_576))]
+    pub header_bytes: u32,
+    /// Bytes of a request's body that are kept for another attempt. A request with a longer body is not retried once its
+    /// body was sent.
+    #[schemars(range(min = 0, max = 16_777_216))]
+    pub kept_body: u32,
+    /// Bytes of a response that is held until it is complete, so that its endpoint may die halfway.
+    #[schemars(range(min = 0, max = 1_048_576))]
+    pub held_response: u32,
+    /// Label sets of the traffic metrics; what is beyond is counted as `_other`.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub metric_series: u32,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            connections: 10_000,
+            idle_connections: 256,
+            requests: 1_024,
+            subscriptions: 1_000,
+            attempts: 2,
+            unsent_attempts: 4,
+            header_bytes: 64 * 1024,
+            kept_body: 64 * 1024,
+            held_response: 16 * 1024,
+            metric_series: 2_000,
+        }
+    }
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTelemetry {
+    /// Where traces are exported to. Nowhere if not given.
+    pub otlp: Option<RawOtlp>,
+    /// The part of traces that begin here and are recorded, 0 to 1; a caller's decision is kept. Only with `otlp`; 0.01 if
+    /// not given.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sampling: Option<f64>,
+    /// The log, on standard error.
+    pub log: RawLog,
+    /// The log of outbound requests. None if not given.
+    pub access_log: Option<RawAccessLog>,
+}
+
+/// The log of outbound requests, a JSON object a line.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawAccessLog {
+    /// The file that it is appended to.
+    pub path: FileText,
+}

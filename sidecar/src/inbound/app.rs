@@ -1,0 +1,188 @@
+//! The application beside this sidecar: reached over plain connections on this host, which are pooled.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_core::{Reason, SpiffeId};
+use eastway_http::body::{End, Observer};
+use eastway_http::client::{Failure, Ping, PoolOptions};
+use eastway_http::framing::UpgradeTo;
+use eastway_http::refuse::PROXY_STATUS;
+use eastway_http::{Body, ClientOptions, Edits, H1, H2, Pool, SendError, Upgrading};
+use eastway_runtime::clock;
+use eastway_transport::relay::{SpliceOptions, splice};
+use eastway_transport::{Io, tcp};
+use http::header::{HeaderName, HeaderValue};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Version};
+
+use crate::config::AppProtocol;
+use crate::load::InFlight;
+use crate::node::Node;
+use crate::worker::Worker;
+
+/// The verified identity of the caller.
+const SOURCE: HeaderName = HeaderName::from_static("eastway-source");
+/// This endpoint's load, for the caller's next choice.
+const LOAD: HeaderName = HeaderName::from_static("eastway-load");
+
+/// A worker's connections to its application.
+pub(crate) struct App {
+    h1: Pool<()>,
+    h2: RefCell<Option<H2>>,
+    options: ClientOptions,
+}
+
+impl App {
+    /// No connections yet. Call it on the worker's `LocalSet`.
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        let pool = PoolOptions { max_idle_per_key: node.config.limits.idle_connections, ..PoolOptions::default() };
+        let mut options = ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
+        // The application is on this host: when it goes, the kernel says so.
+        options.h2.ping = None::<Ping>;
+        Self { h1: Pool::new(pool), h2: RefCell::default(), options }
+    }
+
+    /// Closes what is idle, for the end of the worker.
+    pub(crate) fn clear(&self) {
+        self.h1.clear();
+        self.h2.borrow_mut().take();
+    }
+}
+
+/// A plain connection to the application.
+///
+/// # Errors
+/// [`Reason::AppUnreachable`].
+pub(super) async fn connect(node: &Node) -> Result<Io, Reason> {
+    let inbound = node.config.inbound.as_ref().ok_or(Reason::AppUnreachable)?;
+    let options = tcp::DialOptions { connect_timeout: node.config.timeouts.connect, ..tcp::DialOptions::default() };
+    tcp::dial(inbound.app, &options).await.map(Io::from).map_err(|error| {
+        tracing::debug!(app = %inbound.app, %error, "the application cannot be reached");
+        Reason::AppUnreachable
+    })
+}
+
+/// Hands a call to the application.
+///
+/// # Errors
+/// The reason why there is no response.
+pub(super) async fn forward(
+    worker: &Rc<Worker>,
+    caller: &SpiffeId,
+    request: Request<Body>,
+) -> Result<Response<Body>, Reason> {
+    let in_flight = worker.node.load.enter();
+    let (mut parts, body) = request.into_parts();
+    let mut edits = Edits::new();
+    edits.drop_prefix("eastway-");
+    if let Ok(source) = HeaderValue::try_from(caller.to_string()) {
+        edits.set(SOURCE, source);
+    }
+    edits.apply(&mut parts.headers);
+    let mut request = Request::from_parts(parts, body);
+    let from_caller = Upgrading::take(request.extensions_mut());
+    let mut charged = Charged { in_flight, failed: false };
+    match send(worker, request).await {
+        Ok(response) => Ok(answer(worker, response, charged, from_caller)),
+        Err(reason) => {
+            charged.failed = true;
+            Err(reason)
+        }
+    }
+}
+
+async fn send(worker: &Rc<Worker>, mut request: Request<Body>) -> Result<Response<Body>, Reason> {
+    let reason = |error: &SendError| match error.failure() {
+        // The connection was made: the application itself went away.
+        Failure::Closed | Failure::Refused => Reason::AppUnreachable,
+        _ => error.reason(),
+    };
+    let h2 = worker.node.config.inbound.as_ref().is_some_and(|inbound| match inbound.protocol {
+        AppProtocol::H2c => true,
+        AppProtocol::Http1 => false,
+        AppProtocol::Auto => request.version() == Version::HTTP_2,
+    });
+    if h2 && request.extensions().get::<UpgradeTo>().is_none() {
+        return connected_h2(worker).await?.send(request).await.map_err(|error| reason(&error));
+    }
+    while let Some(connection) = worker.app.h1.take(&()) {
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(mut error) => match error.take_request() {
+                Some(unsent) => request = unsent,
+                None => return Err(reason(&error)),
+            },
+        }
+    }
+    let io = connect(&worker.node).await?;
+    let connection = H1::new(io, &worker.app.options).await.map_err(|error| reason(&error))?;
+    worker.app.h1.lease((), connection).send(request).await.map_err(|error| reason(&error))
+}
+
+async fn connected_h2(worker: &Rc<Worker>) -> Result<H2, Reason> {
+    let known = worker.app.h2.borrow().clone().filter(|h2| !h2.is_closed() && h2.available() > 0);
+    if let Some(connection) = known {
+        return Ok(connection);
+    }
+    let io = connect(&worker.node).await?;
+    let fresh = H2::new(io, Scheme::HTTP, &worker.app.options).await.map_err(|_| Reason::AppUnreachable)?;
+    worker.app.h2.replace(Some(fresh.clone()));
+    Ok(fresh)
+}
+
+/// The application's response with this endpoint's load; nothing in it may pass for a word of the mesh.
+fn answer(
+    worker: &Rc<Worker>,
+    mut response: Response<Body>,
+    mut charged: Charged,
+    from_caller: Option<Upgrading>,
+) -> Response<Body> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let (Some(caller), Some(app)) = (from_caller, Upgrading::take(response.extensions_mut())) {
+            relay(worker, caller, app, charged);
+        }
+        return response;
+    }
+    charged.failed = response.status().is_server_error();
+    let mut edits = Edits::new();
+    edits.drop_prefix("eastway-").drop(PROXY_STATUS);
+    if let Ok(load) = HeaderValue::try_from(worker.node.load.report(clock::now()).to_header()) {
+        edits.set(LOAD, load);
+    }
+    edits.apply(response.headers_mut());
+    let idle = worker.sweeper.after(worker.node.config.timeouts.idle);
+    response.map(|body| body.idle_limit(idle).observe(Box::new(charged)))
+}
+
+fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, charged: Charged) {
+    let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
+    let guard = worker.node.draining.guard();
+    tokio::task::spawn_local(async move {
+        let _guards = (charged, guard);
+        if let (Ok(caller), Ok(app)) = tokio::join!(caller.io(), app.io()) {
+            splice(caller, app, options).await;
+        }
+    });
+}
+
+/// A request in flight at the application, and whether it failed there.
+struct Charged {
+    in_flight: InFlight,
+    failed: bool,
+}
+
+impl Observer for Charged {
+    fn end(&mut self, end: &End<'_>) {
+        self.failed |= matches!(end, End::Failed(_));
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        if self.failed {
+            self.in_flight.fail();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What this sidecar knows of its own application's load: requests in flight, errors, utilisation.
+//!
+//! The inbound path counts here; the registration stream and the `eastway-load` response header report it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use eastway_core::{LoadReport, Timestamp};
+use parking_lot::Mutex;
+
+/// The half-life of the error rate, and the time constant of utilisation.
+const SMOOTHING: Duration = Duration::from_secs(5);
+
+/// The load of the application beside this sidecar. Shared by all workers.
+#[derive(Debug)]
+pub struct OwnLoad {
+    in_flight: AtomicU32,
+    total: AtomicU64,
+    failed: AtomicU64,
+    capacity: u32,
+    averages: Mutex<Averages>,
+}
+
+#[derive(Debug, Default)]
+struct Averages {
+    at: Timestamp,
+    total: u64,
+    failed: u64,
+    error_rate: f64,
+    utilisation: f64,
+    last: LoadReport,
+}
+
+impl OwnLoad {
+    /// No load yet, of an application that serves `capacity` requests at once (0: unknown).
+    pub fn new(capacity: u32) -> Arc<Self> {
+        Arc::new(Self {
+            in_flight: AtomicU32::new(0),
+            total: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            capacity,
+            averages: Mutex::default(),
+        })
+    }
+
+    /// Counts a request in until the guard is dropped, however the request ends.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { load: Arc::clone(self), failed: false }
+    }
+
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The report as of `now`: in-flight requests as they are, the rates smoothed over 5 s.
+    pub fn report(&self, now: Timestamp) -> LoadReport {
+        let rif = self.in_flight();
+        let mut averages = self.averages.lock();
+        let elapsed = now.since(averages.at);
+        if elapsed >= Duration::from_millis(50) {
+            averages.advance(self, now, elapsed, rif);
+        }
+        let utilisation = (self.capacity > 0).then_some(averages.utilisation as f32);
+        averages.last = LoadReport { rif, utilisation, error_rate: averages.error_rate as f32 };
+        averages.last
+    }
+}
+
+impl Averages {
+    fn advance(&mut self, load: &OwnLoad, now: Timestamp, elapsed: Duration, rif: u32) {
+        let (total, failed) = (load.total.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
+        let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
+        let finished = total - self.total;
+        if finished > 0 {
+            let rate = (failed - self.failed) as f64 / finished as f64;
+            self.error_rate += weight * (rate - self.error_rate);
+        }
+        if load.capacity > 0 {
+            let used = f64::from(rif) / f64::from(load.capacity);
+            self.utilisation += weight * (used - self.utilisation);
+        }
+        (self.at, self.total, self.failed) = (now, total, failed);
+    }
+}
+
+/// A request in flight. Dropping it counts the request out.
+#[derive(Debug)]
+pub struct InFlight {
+    load: Arc<OwnLoad>,
+    failed: bool,
+}
+
+impl InFlight {
+    /// Notes that the application answered with a server error, or not at all.
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.failed {
+            self.load.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.load.total.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_in_flight_return_to_zero_however_they_end() {
+        let load = OwnLoad::new(0);
+        let first = load.enter();
+        let second = load.enter();
+        assert_eq!(load.report(Timestamp::from_millis(1)).rif, 2);
+        drop(first);
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _second = second;
+            panic!("the task died");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(load.report(Timestamp::from_millis(2)).rif, 0);
+    }
+
+    #[test]
+    fn rates_follow_what_happens_and_utilisation_needs_a_capacity() {
+        let load = OwnLoad::new(10);
+        let _held: Vec<_> = (0..5).map(|_| load.enter()).collect();
+        for n in 0..100 {
+            let mut request = load.enter();
+            if n % 2 == 0 {
+                request.fail();
+            }
+        }
+        let report = load.report(Timestamp::from_millis(60_000));
+        assert!((report.error_rate - 0.5).abs() < 0.01, "{report:?}");
+        assert!((report.utilisation.expect("a capacity is known") - 0.5).abs() < 0.01, "{report:?}");
+        assert_eq!(OwnLoad::new(0).report(Timestamp::from_millis(60_000)).utilisation, None);
+    }
+}

@@ -1,0 +1,88 @@
+//! The outbound side: the application's calls, taken as an HTTP proxy and sent to where the mesh serves them.
+//!
+//! The phases, in order, a file each: [`identify`] which service is meant, [`route`] to its view, [`admit`] within
+//! limits, pick and [`forward`] with retries, and [`respond`]. Each returns a value or the [`Reason`] of a refusal; only
+//! the driver here turns either into a response. CONNECT leaves the path after admission for [`opaque`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_core::Reason;
+use eastway_http::Body;
+use eastway_http::server::{Protocol, ServerOptions, serve};
+use eastway_transport::{Io, accept};
+use http::{Method, Request, Response};
+use tokio::net::TcpListener;
+
+use crate::worker::Worker;
+use exchange::Exchange;
+
+mod admit;
+mod exchange;
+mod forward;
+mod identify;
+mod opaque;
+mod respond;
+mod route;
+
+/// Accepts the application's connections until draining begins.
+pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
+    let mut options = ServerOptions::new(&worker.node.name);
+    options.protocol = Protocol::Detect;
+    options.max_header_bytes = worker.node.config.limits.header_bytes;
+    let options = Rc::new(options);
+    let (stop, admit) = (worker.node.draining.wait(), || worker.place());
+    accept::each(listener, "outbound.proxy", stop, admit, |stream| {
+        let (worker, options) = (Rc::clone(&worker), Rc::clone(&options));
+        async move { connection(worker, stream, &options).await }
+    })
+    .await;
+}
+
+async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions) {
+    let stop = worker.node.draining.wait();
+    let sweeper = worker.sweeper.clone();
+    let handler = {
+        let worker = Rc::clone(&worker);
+        move |request| handle(Rc::clone(&worker), request)
+    };
+    let ended = serve(io, options, &sweeper, stop, handler).await;
+    tracing::trace!(?ended, "an application's connection ended");
+}
+
+/// Takes one request through its phases.
+async fn handle(worker: Rc<Worker>, mut request: Request<Body>) -> Response<Body> {
+    let mut exchange = Exchange::begin(&worker, &request);
+    match run(&worker, &mut exchange, &mut request).await {
+        Ok(response) => respond::answer(&worker, exchange, response),
+        Err(reason) => respond::refuse(&worker, exchange, reason),
+    }
+}
+
+async fn run(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    request: &mut Request<Body>,
+) -> Result<Response<Body>, Reason> {
+    let target = identify::identify(worker, request)?;
+    exchange.identified(&target);
+    let route = route::route(worker, target).await?;
+    let permit = admit::admit(&route)?;
+    let request = std::mem::take(request);
+    let response = if request.method() == Method::CONNECT {
+        opaque::open(worker, exchange, &route, request).await?
+    } else {
+        forward::forward(worker, exchange, &route, request).await?
+    };
+    // The place is taken until the answer has passed.
+    Ok(response.map(|body| body.hold(permit)))
+}
+
+/// A request's destination, once its service is known.
+pub(crate) struct Route {
+    pub(crate) entry: Arc<crate::services::Entry>,
+    /// Only that cluster, if the name says so.
+    pub(crate) cluster: Option<Arc<str>>,
+    /// The service port.
+    pub(crate) port: u16,
+}

@@ -1,0 +1,350 @@
+//! Phases 4 and 5: pick an endpoint, send the request there, and judge what came of it; again elsewhere, if that is
+//! safe, within the budget and of use.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_balance::{Pick, Tried};
+use eastway_core::{Attribution, LoadReport, Reason, Timestamp};
+use eastway_http::body::{End, Observer, held};
+use eastway_http::{Body, Kept};
+use eastway_resilience::attempts::{AttemptEnd, Decision, Retries};
+use eastway_resilience::deadline::{Deadline, format_grpc_timeout, parse_grpc_timeout, parse_timeout_ms};
+use eastway_resilience::{Outcome, backoff};
+use eastway_runtime::clock;
+use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction};
+use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
+use http::header::HeaderValue;
+use http::{HeaderMap, Request, Response, request};
+
+use super::Route;
+use super::exchange::{Exchange, is_idempotent, span_source};
+use crate::node::Node;
+use crate::services::Entry;
+use crate::upstream::{self, Call, Failed};
+use crate::worker::Worker;
+
+/// A request, as its attempts need it.
+struct Forward<'a> {
+    worker: &'a Rc<Worker>,
+    exchange: &'a mut Exchange,
+    route: &'a Route,
+    head: request::Parts,
+    kept: Kept,
+    idempotent: bool,
+    deadline: Deadline,
+    tried: Tried,
+    retries: Retries,
+    attempts: u32,
+}
+
+/// What one attempt came to.
+enum Attempted {
+    /// The response for the application.
+    Done(Response<Body>),
+    /// No usable response, but perhaps one to fall back on.
+    Failed { end: AttemptEnd, reason: Reason, response: Option<Response<Body>> },
+}
+
+/// Sends the request to the service, with as many attempts as the rules allow.
+///
+/// # Errors
+/// The reason of the last attempt, or why there was none.
+pub(super) async fn forward(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    route: &Route,
+    request: Request<Body>,
+) -> Result<Response<Body>, Reason> {
+    let policy = worker.node.retries;
+    let idempotent = is_idempotent(&request);
+    let (head, body) = request.into_parts();
+    let deadline = deadline(&head, worker.node.config.timeouts.request);
+    let kept = Kept::new(body, policy.kept_body);
+    let (tried, retries) = (Tried::new(), Retries::default());
+    let mut forward =
+        Forward { worker, exchange, route, head, kept, idempotent, deadline, tried, retries, attempts: 0 };
+    let mut last: Option<(Reason, Option<Response<Body>>)> = None;
+    loop {
+        let pick = match forward.pick() {
+            Ok(pick) => pick,
+            // There is nowhere else to go: the last attempt's own failure says more.
+            Err(reason) => return last.take().map_or(Err(reason), |(reason, response)| response.ok_or(reason)),
+        };
+        match forward.attempt(pick).await {
+            Attempted::Done(response) => return Ok(response),
+            Attempted::Failed { end, reason, response } => {
+                let budgets = forward.route.entry.service.budgets(&forward.tried);
+                let decision = worker.random(|rng| {
+                    policy.decide(&mut forward.retries, &end, &budgets, forward.deadline, clock::now(), rng)
+                });
+                match decision {
+                    Decision::Retry { after } if after.is_zero() => {}
+                    Decision::Retry { after } => tokio::time::sleep(after).await,
+                    Decision::GiveUp(_) => return response.ok_or(reason),
+                }
+                last = Some((reason, response));
+            }
+        }
+    }
+}
+
+/// The caller's own deadline where it states one, else the time limit until the first byte of the response.
+fn deadline(head: &request::Parts, limit: Duration) -> Deadline {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let stated = text("grpc-timeout")
+        .and_then(parse_grpc_timeout)
+        .or_else(|| text("x-envoy-expected-rq-timeout-ms").and_then(parse_timeout_ms));
+    let now = clock::now();
+    let own = Deadline::after(limit, now);
+    stated.map_or(own, |stated| own.or_earlier(Deadline::after(stated, now)))
+}
+
+impl Forward<'_> {
+    fn pick(&mut self) -> Result<Pick, Reason> {
+        let (tried, cluster, idempotent) = (&self.tried, self.route.cluster.as_deref(), self.idempotent);
+        let service = &self.route.entry.service;
+        let now = clock::now();
+        self.worker.random(|rng| service.pick(rng, now, tried, cluster, idempotent)).map_err(|none| none.reason)
+    }
+
+    async fn attempt(&mut self, mut pick: Pick) -> Attempted {
+        let started = clock::now();
+        self.attempts += 1;
+        let kind = kind(self.attempts, &pick);
+        self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.tier);
+        if self.attempts == 1 {
+            self.route.entry.service.retry_budget().record_first(started);
+        }
+        let trace = self.worker.random(|rng| self.exchange.trace.child(rng));
+        let span = self.span(&pick, &trace, started);
+        let Some(request) = self.request(&trace) else {
+            drop(pick);
+            return self.failed_before(self.kept.failure().unwrap_or(Reason::CallerGone));
+        };
+        let call = Call {
+            entry: &self.route.entry,
+            port: self.route.port,
+            tried: &self.tried,
+            idempotent: self.idempotent,
+            attempt: self.attempts,
+            traceparent: trace.traceparent().to_string(),
+        };
+        let sent = upstream::send(self.worker, &call, &mut pick, request);
+        let outcome = self.worker.sweeper.within(self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX), sent).await;
+        let result = match outcome {
+            Ok(Ok(response)) => self.judge(response, started).await,
+            Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
+            Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
+        };
+        self.conclude(pick, kind.1, span, started, result)
+    }
+
+    /// The request of this attempt; `None` if the body cannot be sent again.
+    fn request(&self, trace: &TraceContext) -> Option<Request<Body>> {
+        let body = self.kept.attempt()?;
+        let mut head = self.head.clone();
+        if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {
+            head.headers.insert("traceparent", value);
+        }
+        let remaining = self.deadline.remaining(clock::now()).filter(|_| self.exchange.is_grpc);
+        if let Some(Ok(value)) = remaining.map(|remaining| HeaderValue::try_from(format_grpc_timeout(remaining))) {
+            head.headers.insert("grpc-timeout", value);
+        }
+        Some(Request::from_parts(head, body))
+    }
+
+    /// If the caller's own body failed, no endpoint is to blame.
+    fn caller_failed(&self) -> Option<Failed> {
+        self.kept.failure().map(|reason| Failed { blameless: true, ..Failed::said(reason) })
+    }
+
+    fn failed_before(&self, reason: Reason) -> Attempted {
+        Attempted::Failed { end: AttemptEnd::default(), reason, response: None }
+    }
+
+    fn span(&self, pick: &Pick, trace: &TraceContext, started: Timestamp) -> Option<Span> {
+        let node = &self.worker.node;
+        let name = attribute::span_name(self.head.method.as_str());
+        let mut span = node.tracer.span(SpanKind::Client, name, trace, started)?;
+        span_source(&mut span, node);
+        span.set(attribute::HTTP_REQUEST_METHOD, attribute::method(self.head.method.as_str()));
+        span.set(attribute::DESTINATION_SERVICE, self.route.entry.service.name().to_string());
+        span.set(attribute::DESTINATION_CLUSTER, pick.lane.zone.cluster.clone());
+        span.set(attribute::DESTINATION_ZONE, pick.lane.zone.zone.clone());
+        span.set(attribute::TIER, pick.lane.tier as i64);
+        span.set(attribute::ATTEMPT, i64::from(self.attempts));
+        Some(span)
+    }
+
+    /// Holds a small response until it is whole, and tells a node's refusal from an application's answer.
+    async fn judge(&self, response: Response<Body>, started: Timestamp) -> Result<(Response<Body>, Outcome), Failed> {
+        let latency = clock::now().since(started);
+        let stated = upstream::connect::stated_reason(response.headers());
+        if let Some(reason) = stated {
+            return Err(Failed::said(reason));
+        }
+        let load = response.headers().get("eastway-load").and_then(|value| value.to_str().ok());
+        let load = load.and_then(LoadReport::from_header);
+        let status = response.status().as_u16();
+        let grpc = grpc_status(response.headers());
+        let outcome = grpc.map_or_else(|| Outcome::status(status, latency), |code| Outcome::grpc_status(code, latency));
+        let limit = self.worker.node.retries.held_response as u64;
+        if !self.idempotent || !held::is_small(&response, limit) {
+            return Ok((response, outcome.with_load(load)));
+        }
+        match held::hold(response, limit).await {
+            Ok(response) => Ok((response, outcome.with_load(load))),
+            Err(error) => Err(Failed { nothing_sent: false, ..Failed::said(error.response_reason()) }),
+        }
+    }
+
+    /// Tells the breakers, the metrics, the span and the log; answers what the driver needs.
+    fn conclude(
+        &mut self,
+        pick: Pick,
+        kind: AttemptKind,
+        span: Option<Span>,
+        started: Timestamp,
+        result: Result<(Response<Body>, Outcome), Failed>,
+    ) -> Attempted {
+        let endpoint = pick.endpoint().map(|endpoint| endpoint.id.as_str().to_owned());
+        self.count(&pick, kind, &result);
+        self.exchange.attempt_ended(endpoint.as_deref(), || match &result {
+            Ok((response, _)) => response.status().as_u16().to_string(),
+            Err(failed) => failed.reason.code().to_owned(),
+        });
+        end_span(span, endpoint, &result);
+        let service = &self.route.entry.service;
+        match result {
+            Ok((response, outcome)) if outcome.failure().is_none() || !self.may_repeat(&response) => {
+                service.retry_budget().record_end(outcome.failure().is_some(), clock::now());
+                Attempted::Done(self.streaming(pick, outcome, response))
+            }
+            Ok((response, outcome)) => {
+                let now = clock::now();
+                service.retry_budget().record_end(true, now);
+                service.finish(&pick, outcome, now);
+                self.avoid(&pick, Attribution::Upstream5xx, false);
+                let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+                let end = AttemptEnd {
+                    answered: true,
+                    retry_after: retry_after.and_then(backoff::retry_after),
+                    ..self.end(&pick)
+                };
+                Attempted::Failed { end, reason: Reason::UpstreamReset, response: Some(response) }
+            }
+            Err(failed) => {
+                let now = clock::now();
+                service.retry_budget().record_end(!failed.blameless, now);
+                service.finish(&pick, failed.outcome().with_latency(now.since(started)), now);
+                self.avoid(&pick, failed.reason.attribution(), failed.blameless);
+                let end =
+                    AttemptEnd { nothing_sent: failed.nothing_sent, connect_failed: failed.connect, ..self.end(&pick) };
+                Attempted::Failed { end, reason: failed.reason, response: None }
+            }
+        }
+    }
+
+    fn end(&self, pick: &Pick) -> AttemptEnd {
+        AttemptEnd {
+            idempotent: self.idempotent,
+            body_kept: self.kept.is_repeatable(),
+            probe: pick.probe,
+            other_lane: true,
+            ..AttemptEnd::default()
+        }
+    }
+
+    /// Whether an answer with a server error is worth another attempt at all.
+    fn may_repeat(&self, response: &Response<Body>) -> bool {
+        self.idempotent && matches!(response.status().as_u16(), 502..=504)
+    }
+
+    /// What the next attempt keeps away from: after a transport failure also the lane, after a path's failure the path.
+    fn avoid(&mut self, pick: &Pick, attribution: Attribution, blameless: bool) {
+        if blameless {
+            return;
+        }
+        if let Some(endpoint) = pick.endpoint() {
+            self.tried.push_endpoint(endpoint);
+        }
+        match attribution {
+            Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.lane.zone.cluster),
+            Attribution::NoEndpoint | Attribution::UpstreamConnect => self.tried.push_lane(&pick.lane.zone),
+            _ => {}
+        }
+    }
+
+    fn count(&self, pick: &Pick, kind: AttemptKind, result: &Result<(Response<Body>, Outcome), Failed>) {
+        let node = &self.worker.node;
+        let failed = match result {
+            Ok((_, outcome)) => outcome.failure().is_some(),
+            Err(_) => true,
+        };
+        let outcome = if failed { AttemptResult::Failure } else { AttemptResult::Success };
+        let destination = Node::destination(self.route.entry.service.name(), Some(&pick.lane.zone));
+        self.worker.routes.borrow_mut().route(Direction::Outbound, &node.own, &destination).attempt(kind, outcome);
+    }
+
+    /// The response on its way to the application: the pick ends with its body.
+    fn streaming(&self, pick: Pick, outcome: Outcome, response: Response<Body>) -> Response<Body> {
+        let entry = Arc::clone(&self.route.entry);
+        let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
+        let finish = Finish { entry, pick, outcome, grpc: None };
+        response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
+    }
+}
+
+fn kind(attempts: u32, pick: &Pick) -> (&'static str, AttemptKind) {
+    match (pick.probe, attempts) {
+        (true, _) => ("probe", AttemptKind::Probe),
+        (false, 1) => ("first", AttemptKind::First),
+        (false, _) => ("retry", AttemptKind::Retry),
+    }
+}
+
+fn end_span(span: Option<Span>, endpoint: Option<String>, result: &Result<(Response<Body>, Outcome), Failed>) {
+    let Some(mut span) = span else { return };
+    if let Some(endpoint) = endpoint {
+        span.set(attribute::DESTINATION_ENDPOINT, endpoint);
+    }
+    match result {
+        Ok((response, _)) => span.status(response.status().as_u16()),
+        Err(failed) => span.fail(failed.reason),
+    }
+    span.end();
+}
+
+/// The `grpc-status` of a trailers-only answer, or of trailers.
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Ends a pick when the response's body has ended.
+struct Finish {
+    entry: Arc<Entry>,
+    pick: Pick,
+    outcome: Outcome,
+    grpc: Option<u8>,
+}
+
+impl Observer for Finish {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.grpc = grpc_status(trailers);
+    }
+
+    fn end(&mut self, end: &End<'_>) {
+        let outcome = match (end, self.grpc) {
+            (End::Failed(error), _) => Outcome::failed(error.response_reason()),
+            (End::Complete, Some(code)) => {
+                let latency = self.outcome.latency.unwrap_or_default();
+                Outcome::grpc_status(code, latency).with_load(self.outcome.load)
+            }
+            // Whoever stops reading got what it wanted: the head said how the endpoint does.
+            (End::Complete | End::Dropped, _) => self.outcome,
+        };
+        self.entry.service.finish(&self.pick, outcome, clock::now());
+    }
+}

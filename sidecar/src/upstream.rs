@@ -1,0 +1,307 @@
+//! Connections to called sidecars: pooled HTTP/1.1 and HTTP/2 within the cluster, sessions through the gateway beyond it.
+//!
+//! One `Upstreams` per worker. It never decides where to send; it gets there, and says what failed on the way.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_balance::{Endpoint, Pick, Target, Tried};
+use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
+use eastway_http::client::{Failure, PoolOptions};
+use eastway_http::framing::UpgradeTo;
+use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
+use eastway_identity::{Expected, Refusal, client_config};
+use eastway_resilience::Outcome;
+use eastway_transport::tls::TlsError;
+use eastway_transport::{Io, tcp, tls};
+use http::uri::Scheme;
+use http::{Request, Response, Version};
+use tokio::time::timeout;
+
+use crate::node::Node;
+use crate::services::Entry;
+use crate::worker::Worker;
+use session::Sessions;
+
+pub(crate) mod connect;
+mod session;
+
+/// The protocols offered to a called sidecar: one each, so that the caller knows what it gets.
+const ALPN_H1: &[&[u8]] = &[b"http/1.1"];
+const ALPN_H2: &[&[u8]] = &[b"h2"];
+
+/// An upstream of this worker: a service's endpoint, in one life.
+type Key = (ServiceName, EndpointId, u64);
+
+/// A worker's connections.
+pub(crate) struct Upstreams {
+    h1: Pool<Key>,
+    h2: RefCell<HashMap<Key, H2>>,
+    sessions: Sessions,
+    options: ClientOptions,
+}
+
+/// What connections need to know of an attempt.
+pub(crate) struct Call<'a> {
+    pub(crate) entry: &'a Arc<Entry>,
+    /// The service port that the caller asked for.
+    pub(crate) port: u16,
+    pub(crate) tried: &'a Tried,
+    pub(crate) idempotent: bool,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// The trace context that goes on.
+    pub(crate) traceparent: String,
+}
+
+/// An attempt that got no response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    pub(crate) reason: Reason,
+    /// No byte of the request can have reached the application.
+    pub(crate) nothing_sent: bool,
+    /// No connection could be made.
+    pub(crate) connect: bool,
+    /// This caller itself saw that the endpoint is gone.
+    pub(crate) down: bool,
+    /// Nobody is to blame: a kept connection had been closed meanwhile.
+    pub(crate) blameless: bool,
+}
+
+impl Failed {
+    /// A connection that could not be made.
+    pub(crate) const fn connecting(reason: Reason) -> Self {
+        Self { reason, nothing_sent: true, connect: true, down: false, blameless: false }
+    }
+
+    /// The endpoint is gone, as this caller saw itself.
+    pub(crate) const fn gone(reason: Reason) -> Self {
+        Self { down: true, ..Self::connecting(reason) }
+    }
+
+    /// What a node on the way said.
+    pub(crate) const fn said(reason: Reason) -> Self {
+        Self { reason, nothing_sent: reason.nothing_sent(), connect: false, down: false, blameless: false }
+    }
+
+    fn sending(error: &SendError) -> Self {
+        let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
+        let reset = error.failure() == Failure::Reset && !error.is_reused();
+        Self {
+            reason: error.reason(),
+            nothing_sent: error.is_unprocessed(),
+            connect: false,
+            down: reset || error.failure() == Failure::Unresponsive,
+            blameless: stale && !reset,
+        }
+    }
+
+    /// What the breakers are told.
+    pub(crate) const fn outcome(&self) -> Outcome {
+        if self.blameless {
+            Outcome::cancelled()
+        } else if self.down {
+            Outcome::down(self.reason)
+        } else {
+            Outcome::failed(self.reason)
+        }
+    }
+}
+
+impl Upstreams {
+    /// No connections yet. Call it on the worker's `LocalSet`.
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        let limits = &node.config.limits;
+        let pool = PoolOptions { max_idle_per_key: limits.idle_connections as usize, ..PoolOptions::default() };
+        let options = ClientOptions { max_header_bytes: limits.header_bytes as u32, ..ClientOptions::default() };
+        Self { h1: Pool::new(pool), h2: RefCell::default(), sessions: Sessions::default(), options }
+    }
+
+    /// Closes what is idle, for the end of the worker.
+    pub(crate) fn clear(&self) {
+        self.h1.clear();
+        self.h2.borrow_mut().clear();
+        self.sessions.clear();
+    }
+}
+
+/// Sends a request to what was picked; for a remote lane this chooses the session, and binds `pick` to its endpoint.
+///
+/// # Errors
+/// [`Failed`] if no response began.
+pub(crate) async fn send(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    pick: &mut Pick,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failed> {
+    if request.extensions().get::<UpgradeTo>().is_some() {
+        return send_upgrade(worker, call, pick, request).await;
+    }
+    match &pick.target {
+        Target::Endpoint(endpoint) => {
+            let endpoint = Arc::clone(endpoint);
+            if request.version() == Version::HTTP_2 {
+                send_h2(worker, call, &endpoint, request).await
+            } else {
+                send_h1(worker, call, &endpoint, request).await
+            }
+        }
+        Target::Remote => {
+            let session = session::acquire(worker, call, pick).await?;
+            session.send(request).await.map_err(|error| Failed::sending(&error))
+        }
+    }
+}
+
+async fn send_h1(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    endpoint: &Arc<Endpoint>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Failed> {
+    let key = key(call, endpoint);
+    while let Some(connection) = worker.upstreams.h1.take(&key) {
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            // Its peer had closed it while it was idle, and nothing was sent: the next one may serve.
+            Err(mut error) => match error.take_request() {
+                Some(unsent) => request = unsent,
+                None => return Err(Failed::sending(&error)),
+            },
+        }
+    }
+    let io = connect_local(worker, call, endpoint, ALPN_H1).await?;
+    let connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
+    worker.upstreams.h1.lease(key, connection).send(request).await.map_err(|error| Failed::sending(&error))
+}
+
+async fn send_h2(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    endpoint: &Arc<Endpoint>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failed> {
+    let key = key(call, endpoint);
+    let known = worker.upstreams.h2.borrow().get(&key).filter(|h2| !h2.is_closed() && h2.available() > 0).cloned();
+    let connection = match known {
+        Some(connection) => connection,
+        None => {
+            let io = connect_local(worker, call, endpoint, ALPN_H2).await?;
+            let options = &worker.upstreams.options;
+            let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(|error| Failed::sending(&error))?;
+            let mut all = worker.upstreams.h2.borrow_mut();
+            all.retain(|_, h2| !h2.is_closed());
+            all.insert(key, fresh.clone());
+            fresh
+        }
+    };
+    connection.send(request).await.map_err(|error| Failed::sending(&error))
+}
+
+fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
+    (call.entry.service.name().clone(), endpoint.id.clone(), endpoint.incarnation)
+}
+
+/// A byte stream to the application behind what was picked, for opaque connections.
+///
+/// # Errors
+/// [`Failed`] if there is no way.
+pub(crate) async fn open(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<Io, Failed> {
+    let io = reach(worker, call, pick).await?;
+    let authority = session::authority(&worker.node, call, None);
+    let headers = [("traceparent", call.traceparent.as_str())];
+    let limit = worker.node.config.timeouts.stream_open;
+    let options = &worker.upstreams.options;
+    match timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await {
+        Ok(Ok(tunnel)) => Ok(tunnel.io),
+        Ok(Err(reason)) => Err(Failed::said(reason)),
+        Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
+    }
+}
+
+/// Sends a request that asks for another protocol, over a connection of its own.
+async fn send_upgrade(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    pick: &mut Pick,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failed> {
+    let io = reach(worker, call, pick).await?;
+    let mut connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
+    connection.send(request).await.map_err(|error| Failed::sending(&error))
+}
+
+/// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
+async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<Io, Failed> {
+    match &pick.target {
+        Target::Endpoint(endpoint) => {
+            let endpoint = Arc::clone(endpoint);
+            connect_local(worker, call, &endpoint, ALPN_H1).await
+        }
+        Target::Remote => {
+            let (io, endpoint) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
+            pick.bind(endpoint);
+            Ok(io)
+        }
+    }
+}
+
+/// A verified connection to a sidecar of this cluster.
+async fn connect_local(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    endpoint: &Arc<Endpoint>,
+    alpn: &[&[u8]],
+) -> Result<Io, Failed> {
+    let node = &worker.node;
+    let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
+    let own = node.identity.id();
+    let expected = accounts(&own.trust_domain, call.entry.service.name(), &call.entry.accounts());
+    let stream = dial(node, address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
+        _ => Failed::gone(Reason::ConnectFailed),
+    })?;
+    let io = handshake(node, stream, expected, alpn).await?;
+    call.entry.service.revive(endpoint, eastway_runtime::clock::now());
+    Ok(io)
+}
+
+/// A TCP connection with this sidecar's time limits.
+pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
+    let timeouts = &node.config.timeouts;
+    let options = tcp::DialOptions {
+        connect_timeout: timeouts.connect,
+        user_timeout: Some(timeouts.tcp_user),
+        ..tcp::DialOptions::default()
+    };
+    tcp::dial(address, &options).await.map(Io::from)
+}
+
+/// Mutual TLS over `io`, with whoever `expected` admits.
+pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&[u8]]) -> Result<Io, Failed> {
+    let config = client_config(&node.identity, expected, alpn);
+    match timeout(node.config.timeouts.stream_open, tls::connect(io, config)).await {
+        Ok(Ok(io)) => Ok(io),
+        Ok(Err(error)) => Err(Failed::connecting(tls_reason(&error))),
+        Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
+    }
+}
+
+fn tls_reason(error: &TlsError) -> Reason {
+    match error.refusal() {
+        Some(Refusal::ByPeer) => Reason::IdentityRefused,
+        Some(_) => Reason::WrongIdentity,
+        None => Reason::TlsFailed,
+    }
+}
+
+/// Who may answer for `service` in a trust domain.
+pub(crate) fn accounts(trust_domain: &str, service: &ServiceName, accounts: &[String]) -> Expected {
+    let id = |account: &String| SpiffeId::workload(trust_domain, &service.namespace, account);
+    Expected::Workloads(accounts.iter().map(id).collect())
+}

@@ -1,0 +1,282 @@
+//! Sessions with endpoints of other clusters: mutual TLS from sidecar to sidecar, inside a stream through the gateways.
+//!
+//! A session carries many requests at once (HTTP/2). At least two to distinct endpoints are kept for each lane in use, so
+//! that the caller can balance per request, and each is renewed before the remote gateway's choice grows old.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eastway_balance::{Endpoint, Lane, Pick, Tried};
+use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
+use eastway_http::H2;
+use eastway_identity::Expected;
+use eastway_runtime::clock;
+use eastway_transport::Io;
+use http::uri::Scheme;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::{ALPN_H1, ALPN_H2, Call, Failed, accounts, connect, dial, handshake};
+use crate::node::Node;
+use crate::services::Entry;
+use crate::worker::Worker;
+
+/// Sessions kept for each lane in use, to distinct endpoints.
+const KEPT: usize = 2;
+/// When a session is replaced: 60 s and up to as much again.
+const RENEW_AFTER: Duration = Duration::from_secs(60);
+/// How long the opening of a further session may keep the endpoints that exist out of its choice.
+const OPEN_ATTEMPTS: usize = 2;
+
+/// A worker's sessions, by service and lane.
+#[derive(Default)]
+pub(super) struct Sessions {
+    lanes: RefCell<HashMap<(ServiceName, ZoneId), Rc<LaneSessions>>>,
+}
+
+#[derive(Default)]
+struct LaneSessions {
+    open: RefCell<Vec<Session>>,
+    /// Sessions being opened right now.
+    opening: Cell<usize>,
+    /// Fires when an opening ended.
+    changed: Notify,
+    /// How the last opening failed.
+    failed: Cell<Option<Failed>>,
+}
+
+struct Session {
+    endpoint: Arc<Endpoint>,
+    h2: H2,
+    renew_at: Instant,
+}
+
+impl Sessions {
+    fn lane(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LaneSessions> {
+        Rc::clone(self.lanes.borrow_mut().entry((service.clone(), zone.clone())).or_default())
+    }
+
+    pub(super) fn clear(&self) {
+        self.lanes.borrow_mut().clear();
+    }
+}
+
+/// What opening a session needs to know after the request that wanted it is gone.
+#[derive(Clone)]
+struct Wanted {
+    entry: Arc<Entry>,
+    port: u16,
+    traceparent: String,
+    attempt: u32,
+}
+
+/// A session of the picked lane, with `pick` bound to its endpoint. Waits only while the lane has none at all.
+pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
+    let lane = Arc::clone(&pick.lane);
+    let sessions = worker.upstreams.sessions.lane(call.entry.service.name(), &lane.zone);
+    let wanted = Wanted {
+        entry: Arc::clone(call.entry),
+        port: call.port,
+        traceparent: call.traceparent.clone(),
+        attempt: call.attempt,
+    };
+    let mut waited = false;
+    loop {
+        if let Some(h2) = choose(worker, call, pick, &sessions) {
+            replenish(worker, &wanted, &lane, &sessions);
+            return Ok(h2);
+        }
+        if waited && let Some(failed) = sessions.failed.get() {
+            return Err(failed);
+        }
+        if sessions.opening.get() == 0 {
+            let exclude: Vec<EndpointId> = call.tried.endpoint_ids().cloned().collect();
+            spawn_open(worker, wanted.clone(), Arc::clone(&lane), Rc::clone(&sessions), exclude);
+        }
+        sessions.changed.notified().await;
+        waited = true;
+    }
+}
+
+/// The best of the open sessions, or none that may be used.
+fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions) -> Option<H2> {
+    sessions.open.borrow_mut().retain(|session| !session.h2.is_closed());
+    let mut usable: Vec<(Arc<Endpoint>, H2)> = sessions
+        .open
+        .borrow()
+        .iter()
+        .filter(|session| session.h2.available() > 0)
+        .map(|session| (Arc::clone(&session.endpoint), session.h2.clone()))
+        .collect();
+    while !usable.is_empty() {
+        let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+        let now = clock::now();
+        let chosen = worker
+            .random(|rng| call.entry.service.choose(rng, now, &endpoints, call.tried, call.idempotent))?;
+        let (endpoint, h2) = usable.swap_remove(chosen);
+        if pick.bind(endpoint) {
+            return Some(h2);
+        }
+    }
+    None
+}
+
+/// Opens a further session in the background when there are too few, or when one grows old.
+fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &Rc<LaneSessions>) {
+    if sessions.opening.get() > 0 {
+        return;
+    }
+    let now = Instant::now();
+    let mut open = sessions.open.borrow_mut();
+    let old = open.iter().position(|session| session.renew_at <= now);
+    if open.len() > KEPT && let Some(old) = old {
+        // Its replacement is open; streams on it finish, because they hold it.
+        open.swap_remove(old);
+        return;
+    }
+    if open.len() >= KEPT && old.is_none() {
+        return;
+    }
+    // An endpoint that is the only one of its lane cannot be avoided: then one session has to do.
+    let alone = open.len() == 1 && wanted.entry.service.endpoints_in(&lane.zone) <= 1 && old.is_none();
+    let exclude = open.iter().map(|session| session.endpoint.id.clone()).collect();
+    drop(open);
+    if !alone {
+        spawn_open(worker, wanted.clone(), Arc::clone(lane), Rc::clone(sessions), exclude);
+    }
+}
+
+fn spawn_open(
+    worker: &Rc<Worker>,
+    wanted: Wanted,
+    lane: Arc<Lane>,
+    sessions: Rc<LaneSessions>,
+    exclude: Vec<EndpointId>,
+) {
+    sessions.opening.set(sessions.opening.get() + 1);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let opened = open_session(&worker, &wanted, &lane, &exclude).await;
+        sessions.opening.set(sessions.opening.get() - 1);
+        match opened {
+            Ok(session) => {
+                sessions.failed.set(None);
+                sessions.open.borrow_mut().push(session);
+            }
+            Err(failed) => {
+                tracing::debug!(zone = %lane.zone, reason = %failed.reason, "no session with a remote endpoint");
+                sessions.failed.set(Some(failed));
+            }
+        }
+        sessions.changed.notify_waiters();
+    });
+}
+
+async fn open_session(
+    worker: &Rc<Worker>,
+    wanted: &Wanted,
+    lane: &Arc<Lane>,
+    exclude: &[EndpointId],
+) -> Result<Session, Failed> {
+    let mut tried = Tried::new();
+    exclude.iter().for_each(|endpoint| tried.push_endpoint_id(endpoint.clone()));
+    let call = Call {
+        entry: &wanted.entry,
+        port: wanted.port,
+        tried: &tried,
+        idempotent: false,
+        attempt: wanted.attempt,
+        traceparent: wanted.traceparent.clone(),
+    };
+    let (io, endpoint) = connect_remote(worker, &call, lane, ALPN_H2).await?;
+    let h2 = H2::new(io, Scheme::HTTPS, &worker.upstreams.options)
+        .await
+        .map_err(|error| Failed::sending(&error))?;
+    let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
+    Ok(Session { endpoint, h2, renew_at: Instant::now() + renew_after })
+}
+
+/// A verified connection to a sidecar of another cluster, through the gateways, and the endpoint that it is.
+pub(super) async fn connect_remote(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    lane: &Arc<Lane>,
+    alpn: &[&[u8]],
+) -> Result<(Io, Arc<Endpoint>), Failed> {
+    let node = &worker.node;
+    let own = node.identity.id();
+    let service = &call.entry.service;
+    let mut failed = Failed::connecting(Reason::GatewayUnreachable);
+    for gateway in node.config.gateways.iter().cycle().take(node.config.gateways.len().max(OPEN_ATTEMPTS)) {
+        let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
+        let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
+        let outer = match handshake(node, stream, expected, ALPN_H1).await {
+            Ok(outer) => outer,
+            Err(_) => continue,
+        };
+        let connected = match through_gateway(worker, call, lane, outer).await {
+            Ok(connected) => connected,
+            // Another gateway may still have a path.
+            Err(refusal) if matches!(refusal.reason, Reason::Draining | Reason::PathDown | Reason::Overloaded) => {
+                failed = refusal;
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
+        let endpoint = service.session(lane, &id);
+        if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
+            service.apply_load(&id, load, clock::now());
+        }
+        let trust_domain = trust_domain(node, &lane.zone.cluster);
+        let expected = accounts(&trust_domain, service.name(), &lane.accounts);
+        let io = handshake(node, connected.io, expected, alpn).await?;
+        return Ok((io, endpoint));
+    }
+    Err(failed)
+}
+
+async fn through_gateway(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    lane: &Arc<Lane>,
+    outer: Io,
+) -> Result<connect::Tunnel, Failed> {
+    let node = &worker.node;
+    let authority = authority(node, call, Some(&lane.zone.cluster));
+    let exclude: Vec<&str> = call.tried.endpoint_ids().map(EndpointId::as_str).collect();
+    let exclude = exclude.join(",");
+    let attempt = call.attempt.to_string();
+    let headers = [
+        ("traceparent", call.traceparent.as_str()),
+        ("eastway-zone", &lane.zone.zone),
+        ("eastway-exclude", &exclude),
+        ("eastway-attempt", &attempt),
+    ];
+    let headers: Vec<(&str, &str)> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    // The gateway needs its own limit for the stream, and a little for the way there.
+    let limit = node.config.timeouts.stream_open + node.config.timeouts.connect;
+    let options = &worker.upstreams.options;
+    match timeout(limit, connect::connect(outer, &authority, &headers, options, Reason::GatewayUnreachable)).await {
+        Ok(Ok(tunnel)) => Ok(tunnel),
+        Ok(Err(reason)) => Err(Failed::said(reason)),
+        Err(_) => Err(Failed::connecting(Reason::StreamOpenTimeout)),
+    }
+}
+
+/// The authority of a CONNECT for the call's service, of one cluster if named.
+pub(super) fn authority(node: &Node, call: &Call<'_>, cluster: Option<&Arc<str>>) -> String {
+    let authority =
+        Authority { service: call.entry.service.name().clone(), cluster: cluster.cloned(), port: Some(call.port) };
+    authority.to_text(&node.config.suffix)
+}
+
+/// The trust domain of a peer cluster, as discovery says, or by convention before it did.
+fn trust_domain(node: &Node, cluster: &str) -> String {
+    let mesh = node.services.mesh();
+    let peer = mesh.peers.iter().find(|peer| peer.cluster.name == cluster);
+    peer.map_or_else(|| format!("{cluster}.mesh.internal"), |peer| peer.cluster.trust_domain.clone())
+}

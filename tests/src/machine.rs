@@ -1,0 +1,56 @@
+//! What all tests of a process share: the machine. Most run beside each other; what loads it for long runs alone.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::process::required;
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test that others may run beside.
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    // A test that failed holds nothing that could be broken.
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A test that needs the machine for itself.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A host whose packets vanish: whoever sends to it hears nothing, not even a refusal. Dropping it heals the network.
+#[derive(Debug)]
+pub struct Blackhole {
+    table: String,
+}
+
+impl Blackhole {
+    /// Drops every packet to `host`, by a table of packet filter rules of its own. Needs root.
+    ///
+    /// # Panics
+    /// If the rules cannot be set.
+    pub fn around(host: Ipv4Addr) -> Self {
+        let [_, b, c, d] = host.octets();
+        let table = format!("eastway_test_{}_{b}_{c}_{d}", std::process::id());
+        // At the input hook the sender has sent already, and sees nothing of what happens here.
+        let rules = format!(
+            "table ip {table} {{ chain input {{ type filter hook input priority -10; policy accept; ip daddr {} drop; }}; }}",
+            IpAddr::V4(host)
+        );
+        nft(&rules);
+        Self { table }
+    }
+}
+
+impl Drop for Blackhole {
+    fn drop(&mut self) {
+        nft(&format!("delete table ip {}", self.table));
+    }
+}
+
+fn nft(rules: &str) {
+    let output = Command::new(required("nft", "nftables")).arg(rules).output().expect("nft starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {rules}: {words} (dropping packets needs root, or CAP_NET_ADMIN)");
+}
