@@ -31,7 +31,7 @@ impl RoleCommand {
             Err(problems) => return self.invalid(&problems),
         };
         let log = &config.telemetry.log;
-        self.run(LogOptions { filter: log.level.clone(), json: log.json }, || eastway_gateway::run(config))
+        self.run(LogOptions { filter: log.level.as_str().to_owned(), json: log.json }, || eastway_gateway::run(config))
     }
 
     /// Runs a sidecar until it is told to end.
@@ -41,7 +41,7 @@ impl RoleCommand {
             Err(problems) => return self.invalid(&problems),
         };
         let log = &config.telemetry.log;
-        self.run(LogOptions { filter: log.level.clone(), json: log.json }, || eastway_sidecar::run(config))
+        self.run(LogOptions { filter: log.level.as_str().to_owned(), json: log.json }, || eastway_sidecar::run(config))
     }
 
     fn invalid(&self, problems: &Problems) -> ExitCode {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_balance::{Endpoint, Target, Tried};
-use eastway_core::{Authority, Reason, Timestamp};
+use eastway_core::{Authority, Reason, Timestamp, ZoneId};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
 use eastway_telemetry::metrics::StreamSide;
@@ -115,9 +115,13 @@ pub(crate) async fn connect_local(
 ) -> Result<(StreamAccepted, Io), Reason> {
     let node = &worker.node;
     let service = node.services.service(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
-    let mut tried = Tried::new();
-    open.exclude.iter().for_each(|endpoint| tried.push_endpoint_id(endpoint.clone()));
     let own = node.config.cluster.as_str();
+    let mut tried = Tried::new();
+    for zone in node.config.zones.keys() {
+        // The caller knows the endpoints by name only.
+        let zone = ZoneId::new(own, zone.as_str());
+        open.exclude.iter().for_each(|endpoint| tried.push_endpoint_id(zone.clone(), endpoint.clone()));
+    }
     let mut last = Reason::NoReadyEndpoint;
     for _ in 0..ATTEMPTS {
         let now = clock::now();

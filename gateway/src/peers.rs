@@ -2,12 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_core::Reason;
-use eastway_core::view::PathState;
 use eastway_identity::{Expected, client_config};
 use eastway_telemetry::metrics::{StreamSide, TunnelGuard, TunnelPeer, TunnelProtocol};
 use eastway_transport::quic::{Endpoint, Kind};
@@ -22,7 +20,7 @@ use crate::worker::Worker;
 /// A worker's connections, by the peer gateway's address.
 pub(crate) struct Peers {
     endpoint: Endpoint,
-    slots: RefCell<HashMap<SocketAddr, Rc<Slot>>>,
+    slots: RefCell<HashMap<String, Rc<Slot>>>,
     metrics: RefCell<HashMap<String, Arc<TunnelPeer>>>,
 }
 
@@ -64,13 +62,11 @@ impl Peers {
         open: &StreamOpen,
     ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
         let node = &worker.node;
-        let mut paths = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
-        paths.retain(|path| path.state != PathState::Down);
-        paths.sort_by_key(|path| path.state == PathState::Suspect);
+        let (trust_domain, paths) = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
         let metrics = self.metrics(node, cluster);
         let mut last = Reason::PathDown;
         for path in paths {
-            let tunnel = match self.tunnel(node, path.address, &path.trust_domain, &metrics).await {
+            let tunnel = match self.tunnel(node, &path.address, &trust_domain, &metrics).await {
                 Ok(tunnel) => tunnel,
                 Err(reason) => {
                     last = reason;
@@ -97,11 +93,11 @@ impl Peers {
     async fn tunnel(
         &self,
         node: &Node,
-        address: SocketAddr,
+        address: &str,
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
     ) -> Result<Arc<dyn Tunnel>, Reason> {
-        let slot = Rc::clone(self.slots.borrow_mut().entry(address).or_default());
+        let slot = Rc::clone(self.slots.borrow_mut().entry(address.to_owned()).or_default());
         let mut connection = slot.connection.lock().await;
         if let Some(connection) = connection.as_ref().filter(|connection| !connection.tunnel.is_closed()) {
             return Ok(Arc::clone(&connection.tunnel));
@@ -109,8 +105,13 @@ impl Peers {
         *connection = None;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&node.identity, expected, &[ALPN]);
-        let tunnel = self.endpoint.connect(address, client, Kind::Data).await.map_err(|error| {
-            tracing::info!(%address, error = &error as &dyn std::error::Error, "no data connection to a peer gateway");
+        let resolved = tokio::net::lookup_host(address).await.ok().and_then(|mut found| found.next());
+        let resolved = resolved.ok_or_else(|| {
+            tracing::info!(address, "the peer gateway's address cannot be resolved");
+            Reason::PathDown
+        })?;
+        let tunnel = self.endpoint.connect(resolved, client, Kind::Data).await.map_err(|error| {
+            tracing::info!(address, error = &error as &dyn std::error::Error, "no data connection to a peer gateway");
             error.reason()
         })?;
         let tunnel: Arc<dyn Tunnel> = tunnel;

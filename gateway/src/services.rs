@@ -122,7 +122,7 @@ impl Sink for Services {
         let mut views = self.views.lock();
         if let Some(view) = views.remove(service) {
             let mut loads = self.loads.lock();
-            view.endpoints.iter().for_each(|endpoint| drop(loads.remove(&endpoint.id)));
+            loads.retain(|id, _| !view.endpoints.iter().any(|endpoint| endpoint.id == *id));
         }
         let mut all = HashMap::clone(&self.all.load());
         all.remove(service);

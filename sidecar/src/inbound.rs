@@ -42,7 +42,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
 async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
     let limit = worker.node.config.timeouts.header;
     let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
-    let mut options = ServerOptions::new(&worker.node.name);
+    let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::from_alpn(io.alpn());
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());

@@ -27,7 +27,7 @@ mod route;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
-    let mut options = ServerOptions::new(&worker.node.name);
+    let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::Detect;
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     let options = Rc::new(options);
@@ -67,6 +67,7 @@ async fn run(
     let target = identify::identify(worker, request)?;
     exchange.identified(&target);
     let route = route::route(worker, target).await?;
+    exchange.known = true;
     let permit = admit::admit(&route)?;
     let request = std::mem::take(request);
     let response = if request.method() == Method::CONNECT {

@@ -34,7 +34,13 @@ impl Connection {
 
     /// Notes a text for [`App::seen`].
     pub fn note(&self, text: &str) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+        note(&self.seen, text);
+    }
+
+    /// The socket itself, and what notes a text.
+    pub fn into_parts(self) -> (TcpStream, impl Fn(&str)) {
+        let seen = self.seen;
+        (self.wire.into_stream(), move |text: &str| note(&seen, text))
     }
 }
 
@@ -113,6 +119,10 @@ impl Drop for App {
             let _ = acceptor.join();
         }
     }
+}
+
+fn note(seen: &Mutex<Vec<String>>, text: &str) {
+    seen.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
 }
 
 fn echo(wire: &mut Wire) {

@@ -13,14 +13,20 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::RwLockReadGuard;
+use std::time::Duration;
 
 use eastway_core::SpiffeId;
 use eastway_identity::{Ca, IssueOptions, Overwrite};
 use tempfile::TempDir;
 
 use crate::process::{Process, eastway, required};
-use crate::{client, eventually};
+use crate::{client, eventually, machine};
+
+mod node;
+
+pub use node::Node;
 
 /// The name that every scenario calls.
 pub const PAYMENTS: &str = "http://payments.shop.mesh.internal/";
@@ -39,9 +45,11 @@ pub enum StoreKind {
 pub struct Lab {
     processes: BTreeMap<String, Process>,
     clusters: BTreeMap<String, Cluster>,
+    environment: Vec<(String, String)>,
     hosts: u8,
     prefix: (u8, u8),
     folder: TempDir,
+    _machine: RwLockReadGuard<'static, ()>,
 }
 
 #[derive(Debug)]
@@ -51,54 +59,7 @@ struct Cluster {
     etcd: Ipv4Addr,
     store: StoreKind,
     extra: String,
-}
-
-/// A node of the lab: where it is, and under which name its process runs.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// The process's name.
-    pub name: String,
-    /// Its loopback address.
-    pub ip: Ipv4Addr,
-}
-
-impl Node {
-    /// Its address at `port`.
-    pub fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.ip), port)
-    }
-
-    /// The sidecar's HTTP proxy.
-    pub fn proxy(&self) -> SocketAddr {
-        self.at(15080)
-    }
-
-    /// The sidecar's inbound listener.
-    pub fn inbound(&self) -> SocketAddr {
-        self.at(15008)
-    }
-
-    /// The node's metrics, as text.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn metrics(&self) -> Result<String, String> {
-        let answer = client::get(self.at(15020), "/metrics")?;
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
-    }
-
-    /// The sum of all samples of the metric `name` whose labels contain all of `labels`.
-    ///
-    /// # Errors
-    /// If the metrics cannot be read.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, String> {
-        let metrics = self.metrics()?;
-        let named = metrics.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        Ok(named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-    }
+    recorded: bool,
 }
 
 impl Default for Lab {
@@ -114,7 +75,43 @@ impl Lab {
     /// If there is none.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("eastway-lab-").tempdir().expect("a temporary folder");
-        Self { processes: BTreeMap::new(), clusters: BTreeMap::new(), hosts: 1, prefix: free_prefix(), folder }
+        Self {
+            processes: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            environment: Vec::new(),
+            hosts: 1,
+            prefix: free_prefix(),
+            folder,
+            _machine: machine::shared(),
+        }
+    }
+
+    /// The smallest mesh: one cluster with a payments application in zone a, called from the same zone. Answers the
+    /// application's node and the caller's.
+    pub fn one_cluster() -> (Self, Node, Node) {
+        let mut lab = Self::new();
+        lab.clusters(&["us-east"], StoreKind::Embedded);
+        let payments = lab.payments("us-east", "a", "payments-1");
+        let storefront = lab.storefront("us-east", "a");
+        reaches(storefront.proxy(), "us-east/a");
+        (lab, payments, storefront)
+    }
+
+    /// Two clusters: payments in zone a of eu-west, called from zone a of us-east. Answers the application's node and
+    /// the caller's.
+    pub fn two_clusters() -> (Self, Node, Node) {
+        let mut lab = Self::new();
+        lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+        let payments = lab.payments("eu-west", "a", "payments-1");
+        let storefront = lab.storefront("us-east", "a");
+        reaches(storefront.proxy(), "eu-west/a");
+        (lab, payments, storefront)
+    }
+
+    /// Sets a variable in the environment of every role that is started from now on.
+    pub fn environment(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// The lab's folder.
@@ -133,12 +130,21 @@ impl Lab {
     /// # Panics
     /// If the folder cannot be written.
     pub fn plan(&mut self, name: &str, store: StoreKind, extra: &str) -> &mut Self {
-        let trust_domain = format!("{name}.mesh.internal");
-        let authority = Ca::create(&trust_domain, std::time::Duration::from_secs(86_400)).expect("a CA can be made");
+        let authority = Ca::create(&trust_domain(name), Duration::from_secs(86_400)).expect("a CA can be made");
         authority.save(&self.path(&format!("{name}-ca")), Overwrite::Never).expect("the lab's folder is writable");
         let (gateway, etcd) = (self.host(), self.host());
-        self.clusters.insert(name.to_owned(), Cluster { authority, gateway, etcd, store, extra: extra.to_owned() });
+        self.clusters.insert(name.to_owned(), Cluster { authority, gateway, etcd, store, extra: extra.to_owned(), recorded: false });
         self
+    }
+
+    /// Has the gateway of the cluster `name`, when it is started, record every byte that it relays, and answers the
+    /// folder.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn record(&mut self, name: &str) -> PathBuf {
+        self.clusters.get_mut(name).expect("a planned cluster").recorded = true;
+        self.path(&format!("{name}-relayed"))
     }
 
     /// Plans the clusters `names`, each a peer of all others with everything of the namespace shop exported and
@@ -160,14 +166,28 @@ impl Lab {
     /// # Panics
     /// If a cluster was not planned.
     pub fn resources(&self, name: &str, peers: &[&str]) {
-        let mut text = "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: payments, namespace: shop }\nspec: { export: ['*'], ports: [{ port: 80 }, { port: 9000, protocol: tcp }, { port: 50051, protocol: grpc }] }\n".to_owned();
-        for peer in peers {
-            let gateway = self.gateway(peer).at(15443);
-            text.push_str(&format!(
-                "---\napiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {peer} }}\nspec: {{ gateways: ['{gateway}'], trustBundle: {peer}-ca/ca.crt, imports: ['shop/*'] }}\n"
-            ));
-        }
-        self.write(&format!("{name}-resources.yaml"), &text);
+        let payments = service("payments", PAYMENTS_SPEC);
+        let peers = peers.iter().map(|peer| self.peer(peer, "imports: ['shop/*']"));
+        let all: Vec<String> = [payments].into_iter().chain(peers).collect();
+        self.declare(name, &all);
+    }
+
+    /// Writes `resources` as those of the cluster `name`.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn declare(&self, name: &str, resources: &[String]) {
+        self.write(&format!("{name}-resources.yaml"), &resources.join("---\n"));
+    }
+
+    /// The resource by which another cluster peers with `name`; `more` goes into its `spec`.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn peer(&self, name: &str, more: &str) -> String {
+        let gateway = self.gateway(name).at(15443);
+        let spec = format!("gateways: ['{gateway}'], trustBundle: {name}-ca/ca.crt, {more}");
+        format!("apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
     }
 
     /// The gateway of the cluster `name`.
@@ -180,26 +200,36 @@ impl Lab {
 
     /// Starts the gateway of the cluster `name` (and its etcd, if that does not run), and waits until it is ready.
     pub fn start_gateway(&mut self, name: &str) -> Node {
-        let identity = self.issue(name, "gateway", &SpiffeId::gateway(&format!("{name}.mesh.internal"), "gateway-1"));
-        let (ip, etcd, store) = (self.clusters[name].gateway, self.clusters[name].etcd, self.clusters[name].store);
-        let store = match store {
-            StoreKind::Embedded => format!("embedded: {{ path: {name}-gateway-state }}"),
-            StoreKind::Etcd => {
-                self.start_etcd(name);
-                format!("etcd: {{ endpoints: ['http://{etcd}:2379'] }}")
-            }
-        };
-        let text = format!(
-            "cluster: {name}\nregion: {name}\ngateway: gateway-1\nzones: {{ a: {{}}, b: {{}} }}\n{identity}\n\
-             tunnel: {{ listen: '{ip}:15443' }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\n\
-             metrics: {{ listen: '{ip}:15020' }}\nstore: {{ {store} }}\nresources: [{name}-resources.yaml]\n{}",
-            self.clusters[name].extra
-        );
-        self.write(&format!("{name}-gateway.yaml"), &text);
         let node = self.gateway(name);
+        if self.clusters[name].store == StoreKind::Etcd {
+            self.start_etcd(name);
+        }
+        // One that starts again finds what it left behind.
+        if !self.path(&format!("{}.yaml", node.name)).exists() {
+            self.configure_gateway(name);
+        }
         self.start_role("gateway", &node.name);
         self.wait_ready(&node);
         node
+    }
+
+    /// Writes the configuration of the gateway of the cluster `name`, and issues its certificate.
+    pub fn configure_gateway(&self, name: &str) -> PathBuf {
+        let node = self.gateway(name);
+        let identity = self.certify(name, &node.name, name, &SpiffeId::gateway(&trust_domain(name), "gateway-1"));
+        let cluster = &self.clusters[name];
+        let (ip, etcd, extra) = (node.ip, cluster.etcd, &cluster.extra);
+        let store = match cluster.store {
+            StoreKind::Embedded => format!("embedded: {{ path: {name}-gateway-state }}"),
+            StoreKind::Etcd => format!("etcd: {{ endpoints: ['http://{etcd}:2379'] }}"),
+        };
+        let record = if cluster.recorded { format!(", record: {name}-relayed") } else { String::new() };
+        let text = format!(
+            "cluster: {name}\nregion: {name}\ngateway: gateway-1\nzones: {{ a: {{}}, b: {{}} }}\n{identity}\n\
+             tunnel: {{ listen: '{ip}:15443'{record} }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\n\
+             metrics: {{ listen: '{ip}:15020' }}\nstore: {{ {store} }}\nresources: [{name}-resources.yaml]\n{extra}"
+        );
+        self.write(&format!("{}.yaml", node.name), &text)
     }
 
     /// Starts the etcd of the cluster `name`, unless it runs, and waits until it answers.
@@ -236,11 +266,20 @@ impl Lab {
     /// Starts an application of `service`, with its sidecar, at `ip`, and waits until both are ready.
     pub fn workload(&mut self, cluster: &str, zone: &str, name: &str, service: &str, ip: Ipv4Addr) -> Node {
         let node = Node { name: format!("{cluster}-{name}"), ip };
-        let more = format!(
-            "  service: {service}\ninbound: {{ listen: '{ip}:15008', app: '{ip}:8080' }}\nhealth: {{ http: {{ path: /healthz }}, interval: 200ms }}\n"
-        );
-        self.write_sidecar(cluster, zone, &node, service, &more);
+        let health = "health: { http: { path: /healthz }, interval: 200ms }\n";
+        self.configure(cluster, zone, &node, service, &serving(&node, service, health));
         self.start_app(cluster, zone, &node);
+        self.start_role("sidecar", &node.name);
+        self.wait_ready(&node);
+        node
+    }
+
+    /// Starts the sidecar of a payments application that the test itself plays at [`Node::app`] of the host `ip`, and
+    /// waits until it is ready. `extra` goes into its configuration.
+    pub fn beside(&mut self, cluster: &str, zone: &str, ip: Ipv4Addr, extra: &str) -> Node {
+        let node = Node { name: format!("{cluster}-{zone}-payments-{}", ip.octets()[3]), ip };
+        let extra = format!("health: {{ tcp: {{}}, interval: 200ms }}\n{extra}");
+        self.configure(cluster, zone, &node, "payments", &serving(&node, "payments", &extra));
         self.start_role("sidecar", &node.name);
         self.wait_ready(&node);
         node
@@ -255,15 +294,17 @@ impl Lab {
     pub fn storefront_with(&mut self, cluster: &str, zone: &str, extra: &str) -> Node {
         let ip = self.host();
         let node = Node { name: format!("{cluster}-{zone}-storefront-{}", ip.octets()[3]), ip };
-        self.write_sidecar(cluster, zone, &node, "storefront", extra);
+        self.configure(cluster, zone, &node, "storefront", extra);
         self.start_role("sidecar", &node.name);
         self.wait_ready(&node);
         node
     }
 
-    fn write_sidecar(&self, cluster: &str, zone: &str, node: &Node, account: &str, more: &str) {
-        let id = SpiffeId::workload(&format!("{cluster}.mesh.internal"), "shop", account);
-        let identity = self.issue(cluster, account, &id);
+    /// Writes the configuration of a sidecar that runs as `account`, and issues its certificate. `more` begins with
+    /// what belongs under `workload`.
+    pub fn configure(&self, cluster: &str, zone: &str, node: &Node, account: &str, more: &str) -> PathBuf {
+        let id = SpiffeId::workload(&trust_domain(cluster), "shop", account);
+        let identity = self.certify(cluster, &node.name, cluster, &id);
         let gateway = self.gateway(cluster);
         let (ip, name) = (node.ip, &node.name);
         let text = format!(
@@ -273,20 +314,33 @@ impl Lab {
             gateway.at(15010),
             gateway.at(15443),
         );
-        self.write(&format!("{name}.yaml"), &text);
+        self.write(&format!("{name}.yaml"), &text)
     }
 
-    /// Issues an identity and answers the configuration line that names its files.
+    /// Issues an identity by the CA of the cluster `authority`, as the files `name` of `cluster`, and answers the
+    /// configuration line that names them.
     ///
     /// # Panics
-    /// If the cluster was not planned.
-    pub fn issue(&self, cluster: &str, account: &str, id: &SpiffeId) -> String {
-        let issued = self.clusters[cluster].authority.issue(id, &IssueOptions::default()).expect("a CA can issue");
-        let folder = self.path(&format!("{cluster}-identities"));
-        issued.save(&folder, account, Overwrite::Force).expect("the lab's folder is writable");
+    /// If a cluster was not planned.
+    pub fn certify(&self, cluster: &str, name: &str, authority: &str, id: &SpiffeId) -> String {
+        self.certify_with(cluster, name, &self.clusters[authority].authority, id, &IssueOptions::default())
+    }
+
+    /// The same, by any CA.
+    ///
+    /// # Panics
+    /// If the CA cannot issue it.
+    pub fn certify_with(&self, cluster: &str, name: &str, ca: &Ca, id: &SpiffeId, options: &IssueOptions) -> String {
+        let issued = ca.issue(id, options).expect("a CA can issue for its own trust domain");
+        issued.save(&self.identities(cluster), name, Overwrite::Force).expect("the lab's folder is writable");
         format!(
-            "identity: {{ certificate: {cluster}-identities/{account}.crt, key: {cluster}-identities/{account}.key, bundle: {cluster}-ca/ca.crt }}"
+            "identity: {{ certificate: {cluster}-identities/{name}.crt, key: {cluster}-identities/{name}.key, bundle: {cluster}-ca/ca.crt }}"
         )
+    }
+
+    /// The folder of a cluster's certificates and keys.
+    pub fn identities(&self, cluster: &str) -> PathBuf {
+        self.path(&format!("{cluster}-identities"))
     }
 
     /// The CA of a cluster, for certificates that no sidecar should have.
@@ -298,17 +352,18 @@ impl Lab {
     pub fn start_app(&mut self, cluster: &str, zone: &str, node: &Node) {
         let name = app_name(node);
         let mut command = Command::new(eastway());
-        let listen = node.at(8080).to_string();
+        let listen = node.app().to_string();
         command.args(["app", "--listen", &listen, "--name", &node.name, "--zone", &format!("{cluster}/{zone}")]);
         let log = self.path(&format!("{name}.log"));
         self.processes.insert(name.clone(), Process::start(&name, command, &log));
-        eventually(&format!("{name} answers"), || client::get(node.at(8080), "/healthz").map(drop));
+        eventually(&format!("{name} answers"), || client::get(node.app(), "/healthz").map(drop));
     }
 
     /// Starts `eastway ROLE` with the configuration file of `name`, without waiting.
     pub fn start_role(&mut self, role: &str, name: &str) {
         let mut command = Command::new(eastway());
         command.arg(role).arg("--config").arg(self.path(&format!("{name}.yaml")));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = self.path(&format!("{name}.log"));
         self.processes.insert(name.to_owned(), Process::start(name, command, &log));
     }
@@ -346,6 +401,23 @@ impl Lab {
         self.kill(&node.name);
     }
 
+    /// Starts a workload again that was killed, and waits until it is ready.
+    pub fn restart_workload(&mut self, cluster: &str, zone: &str, node: &Node) {
+        self.start_app(cluster, zone, node);
+        self.start_role("sidecar", &node.name);
+        self.wait_ready(node);
+    }
+
+    /// Checks the configuration file of `name` by `eastway ROLE --check`.
+    ///
+    /// # Panics
+    /// If the binary cannot be started.
+    pub fn check(&self, role: &str, name: &str) -> Output {
+        let file = self.path(&format!("{name}.yaml"));
+        let output = Command::new(eastway()).args([role, "--check", "--config"]).arg(file).output();
+        output.expect("the binary starts")
+    }
+
     /// Takes the process out of the lab.
     ///
     /// # Panics
@@ -368,6 +440,26 @@ impl Lab {
         std::fs::write(&path, text).expect("the lab's folder is writable");
         path
     }
+}
+
+/// What payments offers, and to whom, in every lab that does not say otherwise.
+const PAYMENTS_SPEC: &str =
+    "export: ['*'], ports: [{ port: 80 }, { port: 9000, protocol: tcp }, { port: 50051, protocol: grpc }]";
+
+/// The resource of a service of the namespace shop.
+pub fn service(name: &str, spec: &str) -> String {
+    format!("apiVersion: eastway.dev/v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {spec} }}\n")
+}
+
+/// The trust domain of the cluster `name`.
+pub fn trust_domain(name: &str) -> String {
+    format!("{name}.mesh.internal")
+}
+
+/// The configuration of a sidecar that serves, for [`Lab::configure`].
+fn serving(node: &Node, service: &str, extra: &str) -> String {
+    let (inbound, app) = (node.inbound(), node.app());
+    format!("  service: {service}\ninbound: {{ listen: '{inbound}', app: '{app}' }}\n{extra}")
 }
 
 /// The name of the application's process beside the sidecar `node`.

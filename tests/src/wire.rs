@@ -120,6 +120,11 @@ impl Wire {
         Self { stream: self.stream.try_clone().expect("a socket can be cloned"), ahead: Vec::new() }
     }
 
+    /// The socket itself, with nothing read ahead.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Ends the connection by a reset instead of an orderly end.
     ///
     /// # Panics

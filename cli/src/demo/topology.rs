@@ -67,7 +67,6 @@ impl Node {
 pub(super) struct Topology {
     pub(super) nodes: Vec<Node>,
     pub(super) folder: PathBuf,
-    pub(super) etcd: bool,
 }
 
 impl Topology {
@@ -93,7 +92,7 @@ impl Topology {
                 nodes.push(node(name, Role::Sidecar, Some(zone), Some("storefront"), base + 9));
             }
         }
-        Ok(Self { nodes, folder: folder.to_owned(), etcd })
+        Ok(Self { nodes, folder: folder.to_owned() })
     }
 
     /// The node named `name`, which exists by construction.

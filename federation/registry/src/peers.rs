@@ -428,5 +428,3 @@ fn noticeable(old: Option<Duration>, new: Option<Duration>) -> bool {
     }
 }
 
-#[cfg(test)]
-mod tests;

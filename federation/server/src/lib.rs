@@ -1,2 +1,31 @@
-//! Skeleton.
+//! The gateway's half of discovery: registrations in, views out, statements to and from the peer clusters.
+//!
+//! For: one [`Server`] per gateway, which owns the catalogue (`federation/registry`), serves sidecars over gRPC, probes
+//! endpoints whose sidecars fell silent, keeps membership and mirrors in the [`store`], and peers with other clusters.
+//! Never: carrying requests, or picking endpoints for them. Called by the gateway role.
+//!
+//! Read in this order: [`server`], `hub` (the state and its publication), `discovery` (sidecars), `probing`,
+//! `membership` (the store), `peering` (other clusters).
+
+pub mod resources;
+pub mod server;
 pub mod store;
+
+mod discovery;
+mod feed;
+mod grpc;
+mod hub;
+mod listener;
+mod membership;
+mod mirrors;
+pub mod peering;
+mod probing;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use peering::{DialError, Dialer, PeerPath, PeerStatus};
+pub use resources::{ResourcesError, resources};
+pub use server::{Server, ServerConfig, ServerOptions, StartError};

@@ -96,6 +96,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
 
     /// Applies all operations of `txn` under one new revision if all its comparisons hold; else changes nothing.
+    /// Only a transaction that [`Txn::is_guarded`] can be tried again when an answer is lost; any other one then fails
+    /// with [`StoreError::OutcomeUnknown`].
     async fn txn(&self, txn: Txn) -> Result<Commit, StoreError>;
 
     /// Writes `key`, whatever it holds now.

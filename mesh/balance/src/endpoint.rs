@@ -239,6 +239,11 @@ impl Endpoint {
         (self.hot.reported_at.load(Relaxed) != NEVER).then(|| read(&self.hot.reported))
     }
 
+    /// The age of the last report of its load.
+    pub(crate) fn report_age(&self, now: Timestamp) -> Option<Duration> {
+        Some(self.hot.reported_at.load(Relaxed)).filter(|at| *at != NEVER).map(|at| now - Timestamp::from_nanos(at))
+    }
+
     /// Lets a report age towards the lane's `mean`, and penalties vanish; `factor` is what is left of a penalty.
     pub(crate) fn age(&self, mean: f32, constant: Duration, penalty_left: f32, now: Timestamp) {
         let penalty = read(&self.hot.penalty);

@@ -75,6 +75,13 @@ pub(crate) struct Guard {
     contributors: Vec<u64>,
 }
 
+impl Lane {
+    /// Endpoints that count, whether they can serve or not.
+    pub const fn total(&self) -> usize {
+        self.total
+    }
+}
+
 impl Circuit {
     pub(crate) fn new(config: &Arc<BreakerConfig>, now: Timestamp) -> Self {
         let guard = Guard { breaker: Breaker::new(Arc::clone(config), now), contributors: Vec::new() };
@@ -156,6 +163,11 @@ impl LaneState {
             sessions.insert(id.clone(), Arc::clone(&endpoint));
         }
         endpoint
+    }
+
+    /// Calls `each` for the remote endpoints known.
+    pub(crate) fn each_session(&self, each: impl FnMut(&Arc<Endpoint>)) {
+        self.sessions.lock().values().for_each(each);
     }
 
     /// The remote endpoints known.

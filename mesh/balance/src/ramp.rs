@@ -33,7 +33,9 @@ enum Stage {
     #[default]
     New,
     Serving,
-    Failed,
+    Failed {
+        since: Timestamp,
+    },
     Ramping {
         /// When the ramp starts to rise, jitter included.
         start: Timestamp,
@@ -59,7 +61,7 @@ impl Returning {
     ) {
         let jitter = |rng: &mut fastrand::Rng| policy.ramp_jitter.mul_f64(rng.f64());
         self.stage = match (self.stage, available) {
-            (Stage::New, false) if failed => Stage::Failed,
+            (Stage::New, false) if failed => Stage::Failed { since: now },
             (Stage::New, true) => match returned_ago.filter(|ago| *ago < policy.ramp + policy.ramp_jitter) {
                 Some(ago) => Stage::Ramping { start: now.before(ago) + jitter(rng), halved: None },
                 None => Stage::Serving,
@@ -67,14 +69,15 @@ impl Returning {
             (Stage::Serving | Stage::Ramping { .. } | Stage::Damped { .. }, false) => {
                 self.flaps = self.flaps(&policy.damping, now) + 1.0;
                 self.flaps_at = now;
-                Stage::Failed
+                Stage::Failed { since: now }
             }
-            (Stage::Failed, true) if self.flaps(&policy.damping, now) >= policy.damping.suppress => {
+            (Stage::Failed { .. }, true) if self.flaps(&policy.damping, now) >= policy.damping.suppress => {
                 Stage::Damped { since: now }
             }
-            (Stage::Failed, true) => {
-                let start = now.before(returned_ago.unwrap_or_default()) + jitter(rng);
-                Stage::Ramping { start, halved: None }
+            (Stage::Failed { since }, true) => {
+                // The owner's word counts if it is about this failure, not about one before.
+                let told = returned_ago.map(|ago| now.before(ago)).filter(|at| *at >= since);
+                Stage::Ramping { start: told.unwrap_or(now) + jitter(rng), halved: None }
             }
             (stage, _) => stage,
         };
@@ -132,7 +135,7 @@ impl Returning {
         match self.stage {
             Stage::New => "new",
             Stage::Serving => "serving",
-            Stage::Failed => "failed",
+            Stage::Failed { .. } => "failed",
             Stage::Ramping { .. } => "ramping",
             Stage::Damped { .. } => "damped",
         }

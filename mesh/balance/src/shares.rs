@@ -120,7 +120,8 @@ pub fn native_with(tiers: &[&[LaneInput]], factors: &[f64], options: &Options) -
     let enough = available >= f64::from(S) - 1e-6;
     if !enough {
         for (tier, factor) in facts.iter_mut().zip(factors) {
-            tier.panic = tier.availability() * 100.0 < options.panic_threshold;
+            // A hair of tolerance: exactly half is no panic, in whatever unit weights are.
+            tier.panic = tier.availability() * 100.0 < options.panic_threshold - 1e-9;
             if tier.panic {
                 tier.healthy_ability = ability(tier.healthy + tier.soft, tier.total, *factor);
             }

@@ -92,7 +92,7 @@ impl Body {
         self.observe(Box::new(observe::Hold(guard)))
     }
 
-    /// Fails the body with [`BodyError::Idle`] when nothing arrives for the deadline's limit.
+    /// Fails the body with [`BodyError::Idle`] when it is waited for, and nothing arrives for the deadline's limit.
     #[must_use]
     pub fn idle_limit(mut self, deadline: Deadline) -> Self {
         if !self.is_end_stream() {

@@ -70,7 +70,8 @@ impl<'a> Head<'a> {
     }
 }
 
-pub(crate) fn is_grpc(content_type: Option<&[u8]>) -> bool {
+/// Whether this content type is gRPC's.
+pub fn is_grpc(content_type: Option<&[u8]>) -> bool {
     let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else { return false };
     matches!(rest.first(), None | Some(b'+' | b';'))
 }

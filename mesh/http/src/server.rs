@@ -55,7 +55,7 @@ where
 pub enum Ended {
     /// In good order, or its bytes were handed over after an upgrade.
     Done,
-    /// It carried no request for too long, or did not finish a request's head in time.
+    /// It carried no request for too long, did not finish a request's head in time, or left its response unread.
     Idle,
     /// What it sent is not HTTP, or too large.
     Malformed(Reason),

@@ -126,6 +126,13 @@ impl Deadline {
         self.inner.cells.borrow_mut().slots[self.index].touched = true;
     }
 
+    /// Starts an idle limit anew, also if it had passed.
+    pub fn restart(&self) {
+        let slot = &mut self.inner.cells.borrow_mut().slots[self.index];
+        slot.touched = true;
+        slot.at.get_or_insert_with(|| deadline(slot.idle));
+    }
+
     /// Moves the deadline to `limit` from now, also if it had passed.
     pub fn reset(&self, limit: Duration) {
         let slot = &mut self.inner.cells.borrow_mut().slots[self.index];

@@ -228,12 +228,19 @@ impl Breaker {
         self.detector.reset();
     }
 
-    /// Ends the rise of acceptance once it is complete. Returns whether it still rises.
-    pub fn rising(&mut self, now: Timestamp) -> bool {
+    /// Whether acceptance rises, as far as [`Breaker::settle_rise`] was told.
+    pub fn is_rising(&self) -> bool {
+        self.recovering.is_some()
+    }
+
+    /// Ends the rise of acceptance once it is complete. Returns whether it rose until now: after a true answer,
+    /// acceptance must be read once more.
+    pub fn settle_rise(&mut self, now: Timestamp) -> bool {
+        let rose = self.is_rising();
         if self.recovering.is_some_and(|since| now - since >= self.config.recovery) {
             self.recovering = None;
         }
-        self.recovering.is_some()
+        rose
     }
 }
 

@@ -127,9 +127,7 @@ pub fn observability(
                 "/live" => text(StatusCode::OK, "live"),
                 "/ready" => match readiness.waiting_for()[..] {
                     [] => text(StatusCode::OK, "ready"),
-                    ref pending => {
-                        text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {}", pending.join(", ")))
-                    }
+                    ref pending => text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {}", pending.join(", "))),
                 },
                 _ => text(StatusCode::NOT_FOUND, "there are /metrics, /live and /ready"),
             }
@@ -159,7 +157,9 @@ async fn answer(request: Request<Incoming>, handler: Handler, options: &ServeOpt
     let answered = async {
         match Limited::new(body, options.body).collect().await {
             Ok(body) => handler(Request::from_parts(parts, body.to_bytes())).await,
-            Err(error) if error.is::<LengthLimitError>() => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(error) if error.is::<LengthLimitError>() => {
+                text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+            }
             Err(_) => text(StatusCode::BAD_REQUEST, "the body cannot be read"),
         }
     };

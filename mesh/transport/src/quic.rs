@@ -10,6 +10,7 @@ mod datagram;
 mod endpoint;
 mod mtu;
 mod options;
+mod reset;
 mod socket;
 mod stream;
 mod tunnel;

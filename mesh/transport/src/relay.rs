@@ -38,8 +38,8 @@ use direction::{Direction, Failure};
 pub struct SpliceOptions {
     /// Silence in both directions after which both sides are aborted. It is noticed up to a quarter late. Default: 300 s.
     pub idle: Duration,
-    /// How long a side may take nothing while the connection that feeds it is out of window, and other streams wait for it.
-    /// Default: 30 s.
+    /// How long a side may take nothing of what a tunnel brings, once so many streams of that tunnel wait like this that
+    /// they may hold half of its window. Default: 30 s.
     pub stall: Duration,
     /// Counts bytes from A to B.
     pub forward: Option<Arc<AtomicU64>>,
@@ -191,12 +191,10 @@ impl Splice {
         self.forward.moved() + self.backward.moved()
     }
 
-    /// Whether a tunnel's window is short because of what waits here.
+    /// The side that takes nothing, if that starves other streams of the tunnel on the other side.
     fn starves_others(&mut self) -> Option<Side> {
-        if self.forward.holds_up(&self.a) {
-            return Some(Side::B);
-        }
-        self.backward.holds_up(&self.b).then_some(Side::A)
+        let (forward, backward) = (self.forward.starves_others(&mut self.a), self.backward.starves_others(&mut self.b));
+        if forward { Some(Side::B) } else { backward.then_some(Side::A) }
     }
 }
 

@@ -15,8 +15,7 @@ use crate::{ALPN, Io, Kind};
 
 pub(crate) const US: &str = "us-east.mesh.internal";
 pub(crate) const EU: &str = "eu-west.mesh.internal";
-pub(crate) const LOOPBACK: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Far more than anything here takes, so that a test that hangs fails instead.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {

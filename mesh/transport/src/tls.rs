@@ -22,7 +22,7 @@ use crate::io::Io;
 /// If the handshake fails, also because the other side is not whom the configuration expects.
 pub async fn connect(io: Io, config: Arc<rustls::ClientConfig>) -> Result<Io, TlsError> {
     let session = TlsConnector::from(config).connect(eastway_identity::server_name(), io).await?;
-    TlsStream::new(session.into())
+    TlsStream::established(session.into())
 }
 
 /// Opens a session as the server.
@@ -31,7 +31,7 @@ pub async fn connect(io: Io, config: Arc<rustls::ClientConfig>) -> Result<Io, Tl
 /// If the handshake fails, also because the other side is not whom the configuration expects.
 pub async fn accept(io: Io, config: Arc<rustls::ServerConfig>) -> Result<Io, TlsError> {
     let session = TlsAcceptor::from(config).accept(io).await?;
-    TlsStream::new(session.into())
+    TlsStream::established(session.into())
 }
 
 /// Why there is no session.
@@ -68,7 +68,7 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    fn new(session: tokio_rustls::TlsStream<Io>) -> Result<Io, TlsError> {
+    fn established(session: tokio_rustls::TlsStream<Io>) -> Result<Io, TlsError> {
         let certificates = session.get_ref().1.peer_certificates();
         let peer = certificates.map(eastway_identity::peer_id).transpose()?.map(Arc::new);
         Ok(Io::Tls(Box::new(Self { session, peer })))

@@ -260,11 +260,7 @@ impl Opening {
 }
 
 /// The opening of a stream from the side that wants it, over any kind of tunnel.
-pub(crate) async fn open_over(
-    mut io: Io,
-    open: &StreamOpen,
-    early: Bytes,
-) -> Result<(StreamAccepted, Io), OpenError> {
+pub(crate) async fn open_over(mut io: Io, open: &StreamOpen, early: Bytes) -> Result<(StreamAccepted, Io), OpenError> {
     let message = open.encode().ok_or(OpenError::TooLarge)?;
     let first = if early.is_empty() { message } else { [message, early].concat().into() };
     // A peer that refuses stops reading; its answer says more than the failed write.

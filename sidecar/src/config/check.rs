@@ -1,11 +1,11 @@
 //! From the file to the checked configuration, with every problem at once.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
+use eastway_runtime::config::check::is_stand_in;
 use eastway_runtime::config::sections::{IdentityPaths, otlp};
 use eastway_runtime::config::{Checks, DurationText, Source};
 
@@ -20,7 +20,8 @@ const MAX_LABEL: usize = 253;
 
 /// Checks what the schema cannot.
 pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems> {
-    let checks = &mut Checks::new(source);
+    let mut owned = Checks::new(source);
+    let checks = &mut owned;
     let IdentityPaths { certificate, key, bundle } = raw.identity.check(checks);
     let config = Config {
         cluster: checks.label("cluster", &raw.cluster),
@@ -41,7 +42,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
     };
     serving(checks, raw, &config);
     let health = health(checks, raw.health.as_ref(), config.inbound.as_ref());
-    std::mem::replace(checks, Checks::new(source)).finish(Config { health, ..config })
+    owned.finish(Config { health, ..config })
 }
 
 /// What goes together for a workload that serves, and has no effect for one that only calls.
@@ -83,11 +84,6 @@ fn serving(checks: &mut Checks<'_>, raw: &RawConfig, config: &Config) {
     }
 }
 
-/// Whether an address stands for one that could not be read.
-fn is_stand_in(address: SocketAddr) -> bool {
-    address.port() == 0 && address.ip().is_unspecified()
-}
-
 fn workload(checks: &mut Checks<'_>, raw: &RawWorkload) -> Workload {
     if raw.labels.len() > MAX_LABELS {
         checks.problem("workload.labels", format!("at most {MAX_LABELS} expected, found {}", raw.labels.len()));
@@ -118,7 +114,8 @@ fn gateways(checks: &mut Checks<'_>, raw: &[RawGateway]) -> Vec<Gateway> {
             tunnel: checks.target(&format!("{path}.tunnel"), &raw.tunnel),
         };
         if gateway.discovery == gateway.tunnel && !is_stand_in(gateway.tunnel) {
-            checks.problem(&format!("{path}.tunnel"), "is the same as `discovery`: these are two listeners of a gateway");
+            checks
+                .problem(&format!("{path}.tunnel"), "is the same as `discovery`: these are two listeners of a gateway");
         }
         if gateways.contains(&gateway) && !is_stand_in(gateway.tunnel) {
             checks.problem(&path, "is listed twice");
@@ -175,8 +172,10 @@ fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inb
     } else {
         (HealthKind::Tcp, raw.tcp.as_ref().and_then(|tcp| tcp.port))
     };
-    let interval = checks.duration("health.interval", &raw.interval, Duration::from_millis(50)..=Duration::from_secs(3600));
-    let timeout = checks.duration("health.timeout", &raw.timeout, Duration::from_millis(10)..=Duration::from_secs(3600));
+    let interval =
+        checks.duration("health.interval", &raw.interval, Duration::from_millis(50)..=Duration::from_secs(3600));
+    let timeout =
+        checks.duration("health.timeout", &raw.timeout, Duration::from_millis(10)..=Duration::from_secs(3600));
     Some(Health {
         kind,
         target: SocketAddr::new(app.ip(), port.unwrap_or(app.port())),
@@ -227,9 +226,6 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
 }
 
 fn telemetry(checks: &mut Checks<'_>, raw: &RawTelemetry) -> Telemetry {
-    let access_log: Option<PathBuf> = raw.access_log.as_ref().map(|log| {
-        let path = checks.folder("telemetry.accessLog.path", &log.path);
-        path
-    });
+    let access_log = raw.access_log.as_ref().map(|log| checks.output("telemetry.accessLog.path", &log.path));
     Telemetry { otlp: otlp(checks, raw.otlp.as_ref(), raw.sampling), log: raw.log.check(), access_log }
 }

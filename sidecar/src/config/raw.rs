@@ -144,7 +144,7 @@ pub struct RawHealth {
     pub command: Option<Vec<String>>,
     /// From one probe to the next.
     pub interval: DurationText,
-    /// For one probe; at most `interval`.
+    /// For one probe. The next begins no earlier than it has ended.
     pub timeout: DurationText,
     /// Successes in a row that make the application ready.
     #[schemars(range(min = 1, max = 100))]

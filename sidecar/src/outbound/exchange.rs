@@ -21,6 +21,8 @@ pub(crate) struct Exchange {
     pub(crate) trace: TraceContext,
     pub(crate) span: Option<Span>,
     pub(crate) service: Option<ServiceName>,
+    /// The service is one that the mesh knows: only then may its name become a label.
+    pub(crate) known: bool,
     /// Where the last attempt went, and how far that is.
     pub(crate) destination: Option<(ZoneId, usize)>,
     log: Option<Log>,
@@ -55,6 +57,7 @@ impl Exchange {
             trace,
             span,
             service: None,
+            known: false,
             destination: None,
             log,
         }

@@ -75,9 +75,12 @@ pub(super) async fn forward(
         match forward.attempt(pick).await {
             Attempted::Done(response) => return Ok(response),
             Attempted::Failed { end, reason, response } => {
-                let budgets = forward.route.entry.service.budgets(&forward.tried);
+                let service = &forward.route.entry.service;
+                let own = [service.retry_budget()];
+                let both = [service.retry_budget(), service.cross_region_budget()];
+                let budgets = if forward.leaves_region() { &both[..] } else { &own[..] };
                 let decision = worker.random(|rng| {
-                    policy.decide(&mut forward.retries, &end, &budgets, forward.deadline, clock::now(), rng)
+                    policy.decide(&mut forward.retries, &end, budgets, forward.deadline, clock::now(), rng)
                 });
                 match decision {
                     Decision::Retry { after } if after.is_zero() => {}
@@ -247,6 +250,13 @@ impl Forward<'_> {
         }
     }
 
+    /// Whether the next attempt has to leave the region: no lane of it is left that has a share and was not tried.
+    fn leaves_region(&self) -> bool {
+        let service = &self.route.entry.service;
+        let near = |lane: &eastway_balance::Lane| lane.region == service.caller().region;
+        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.tried.has_lane(&lane.zone))
+    }
+
     fn end(&self, pick: &Pick) -> AttemptEnd {
         AttemptEnd {
             idempotent: self.idempotent,
@@ -264,11 +274,11 @@ impl Forward<'_> {
 
     /// What the next attempt keeps away from: after a transport failure also the lane, after a path's failure the path.
     fn avoid(&mut self, pick: &Pick, attribution: Attribution, blameless: bool) {
-        if blameless {
-            return;
-        }
         if let Some(endpoint) = pick.endpoint() {
             self.tried.push_endpoint(endpoint);
+        }
+        if blameless {
+            return;
         }
         match attribution {
             Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.lane.zone.cluster),

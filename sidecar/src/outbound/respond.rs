@@ -44,8 +44,8 @@ fn finish(worker: &Rc<Worker>, exchange: &mut Exchange, code: Code, reason: Opti
     let latency = eastway_runtime::clock::now().since(exchange.started);
     let (zone, tier) = exchange.destination.take().unzip();
     let destination = match &exchange.service {
-        Some(service) => Node::destination(service, zone.as_ref()),
-        None => eastway_telemetry::metrics::Party::unknown(),
+        Some(service) if exchange.known => Node::destination(service, zone.as_ref()),
+        _ => eastway_telemetry::metrics::Party::unknown(),
     };
     let mut routes = worker.routes.borrow_mut();
     routes.route(Direction::Outbound, &node.own, &destination).finish(code, reason, tier, latency);

@@ -141,7 +141,7 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &
         return;
     }
     // An endpoint that is the only one of its lane cannot be avoided: then one session has to do.
-    let alone = open.len() == 1 && wanted.entry.service.endpoints_in(&lane.zone) <= 1 && old.is_none();
+    let alone = open.len() == 1 && lane.total() <= 1 && old.is_none();
     let exclude = open.iter().map(|session| session.endpoint.id.clone()).collect();
     drop(open);
     if !alone {
@@ -182,7 +182,7 @@ async fn open_session(
     exclude: &[EndpointId],
 ) -> Result<Session, Failed> {
     let mut tried = Tried::new();
-    exclude.iter().for_each(|endpoint| tried.push_endpoint_id(endpoint.clone()));
+    exclude.iter().for_each(|endpoint| tried.push_endpoint_id(lane.zone.clone(), endpoint.clone()));
     let call = Call {
         entry: &wanted.entry,
         port: wanted.port,

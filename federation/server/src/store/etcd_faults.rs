@@ -53,6 +53,27 @@ async fn a_server_killed_and_started_again_loses_no_event_and_applies_each_write
 }
 
 #[tokio::test]
+async fn what_happens_while_a_watch_is_cut_off_arrives_when_it_is_back() {
+    let etcd = Etcd::start().await;
+    let relay = Relay::start(etcd.client_address()).await;
+    let direct = open(etcd.options()).await;
+    let start = direct.put("/elsewhere", "1".into()).await.expect("written");
+    let mut watch = open(patient([relay.url()])).await.watch("/n", Some(start));
+    for round in 0..3 {
+        direct.put("/n", (round * 10).to_string().into()).await.expect("written");
+        assert_eq!(next_number(&mut watch).await, round * 10);
+        relay.set(Mode::Cut);
+        for number in 1..10 {
+            direct.put("/n", (round * 10 + number).to_string().into()).await.expect("written");
+        }
+        relay.set(Mode::Open);
+        for number in 1..10 {
+            assert_eq!(next_number(&mut watch).await, round * 10 + number);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_loss_of_the_used_member_of_three_is_hardly_noticed() {
     let members = Etcd::start_three().await;
     let store = open(patient(members.iter().map(Etcd::url))).await;
@@ -364,6 +385,8 @@ async fn a_leader_that_cannot_reach_the_store_stops_leading_before_another_begin
     };
     eventually("the second leads", both).await;
     assert_eq!(cut_off_session.lease(), None);
+    let mut states = cut_off_session.states();
+    soon("the loss is told", states.wait_for(|state| *state == SessionState::Lost)).await.expect("open");
     relay.set(Mode::Open);
     let mut known = cut_off.leader();
     soon("the first learns of it", known.wait_for(|name| name.as_deref() == Some("gw-2"))).await.expect("open");

@@ -311,6 +311,60 @@ pub(super) async fn health_tells_what_happened(store: Arc<dyn Store>) {
     assert_eq!(store.cluster_id().await.expect("known"), store.cluster_id().await.expect("known"));
 }
 
+/// Random operations, each compared with what a map in memory would do.
+pub(super) async fn random_operations_agree_with_a_model(store: Arc<dyn Store>) {
+    let seed = std::env::var("EASTWAY_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
+    println!("again with EASTWAY_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut model: BTreeMap<String, (String, Revision)> = BTreeMap::new();
+    let mut last = store.list("").await.expect("listed").revision;
+    let mut follower = Follower::new(&*store, "/r/");
+    for round in 0..200 {
+        let key = format!("/r/{}/{}", rng.u8(..3), rng.u8(..4));
+        let value = round.to_string();
+        let known = model.get(&key).map(|(_, revision)| *revision);
+        match rng.u8(..5) {
+            0 => {
+                let revision = store.put(&key, value.clone().into()).await.expect("written");
+                model.insert(key, (value, revision));
+            }
+            1 => assert_eq!(store.delete(&key).await.expect("deleted"), model.remove(&key).is_some()),
+            2 => {
+                let expect = if rng.bool() { Expect::Absent } else { Expect::At((last - rng.u64(..2)).max(1)) };
+                let commit = store.put_if(&key, expect, value.clone().into()).await.expect("tried");
+                assert_eq!(commit.applied().is_some(), expect.holds(known));
+                if let Some(revision) = commit.applied() {
+                    model.insert(key, (value, revision));
+                }
+            }
+            3 if round % 10 == 0 => {
+                let prefix = &key[..5];
+                let before = model.len();
+                model.retain(|key, _| !key.starts_with(prefix));
+                assert_eq!(store.delete_prefix(prefix).await.expect("deleted"), (before - model.len()) as u64);
+            }
+            _ => {
+                let expect = known.map_or(Expect::Absent, Expect::At);
+                let txn = Txn::new().when(&key, expect).delete(&key).put("/r/both", value.clone());
+                let revision = store.txn(txn).await.expect("tried").applied().expect("applied");
+                model.remove(&key);
+                model.insert("/r/both".to_owned(), (value, revision));
+            }
+        }
+        let listing = store.list("/r/").await.expect("listed");
+        let found = listing.entries.iter().map(|e| (&e.key, &e.value[..], e.revision));
+        assert!(found.eq(model.iter().map(|(key, (value, revision))| (key, value.as_bytes(), *revision))), "{round}");
+        assert!(listing.revision == last || listing.revision == last + 1, "one revision for each change");
+        last = listing.revision;
+    }
+    let end = store.put("/r/end", "1".into()).await.expect("written");
+    until(&mut follower, |entries| entries.get("/r/end").is_some_and(|entry| entry.revision == end)).await;
+    let followed = follower.entries().values().map(|entry| (&entry.key, entry.revision));
+    let truth = model.iter().map(|(key, (_, revision))| (key, *revision));
+    assert!(followed.filter(|(key, _)| *key != "/r/end").eq(truth));
+}
+
 /// Makes each test of the suite a test of one store. `$open` yields the store and whatever must live as long.
 macro_rules! suite {
     ($open:expr, $($name:ident),+ $(,)?) => {
@@ -341,6 +395,7 @@ macro_rules! suite {
             a_session_keeps_its_keys_and_returns_after_a_loss,
             one_candidate_leads_and_another_follows_it,
             a_leader_whose_lease_ends_stops_leading_and_may_return,
+            random_operations_agree_with_a_model,
             rules_are_the_same_everywhere,
             health_tells_what_happened,
         );

@@ -117,8 +117,11 @@ impl Txn {
         }
         let mut changed = BTreeSet::new();
         let mut bytes = 0;
-        for (key, _) in &self.expects {
+        for (key, expect) in &self.expects {
             check_key(key)?;
+            if *expect == Expect::At(0) {
+                return invalid(format!("`{key}` is expected at revision 0, which none has; say that it is absent"));
+            }
         }
         for op in &self.ops {
             check_key(op.key())?;
@@ -239,6 +242,7 @@ mod tests {
             Txn::new(),
             Txn::new().put("k", "1").delete("k"),
             Txn::new().put("", "1"),
+            Txn::new().when("k", Expect::At(0)).put("k", "1"),
             Txn::new().put("x".repeat(MAX_KEY + 1), "1"),
             Txn::new().put("k", vec![0; MAX_VALUE + 1]),
             Txn::new().put("a", vec![0; MAX_VALUE]).put("b", vec![0; MAX_VALUE]),

@@ -1,1 +1,215 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn policy() -> Policy {
+    Policy { ramp_jitter: Duration::ZERO, ..Policy::default() }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+struct Lane {
+    returning: Returning,
+    policy: Policy,
+    rng: fastrand::Rng,
+}
+
+impl Lane {
+    fn new(policy: Policy) -> Self {
+        Self { returning: Returning::default(), policy, rng: fastrand::Rng::with_seed(4) }
+    }
+
+    fn see(&mut self, available: bool, now: Timestamp) -> Option<u32> {
+        self.see_returned(available, None, now)
+    }
+
+    fn see_returned(&mut self, available: bool, ago: Option<Duration>, now: Timestamp) -> Option<u32> {
+        self.returning.observe(available, !available, ago, &self.policy, now, &mut self.rng);
+        self.returning.poll(&self.policy, now, &mut self.rng);
+        self.returning.cap(&self.policy, now)
+    }
+}
+
+#[test]
+fn the_written_vectors_of_a_ramp() {
+    let length = Duration::from_secs(30);
+    for (seconds, expected) in [(0, 0), (3, 1_000), (15, 5_000), (30, 10_000), (99, 10_000)] {
+        assert_eq!(ramp(Duration::from_secs(seconds), length), expected);
+    }
+}
+
+#[test]
+fn a_first_view_is_not_ramped_and_a_return_is() {
+    let mut lane = Lane::new(policy());
+    assert_eq!(lane.see(true, at(0)), None);
+    assert_eq!(lane.see(false, at(10)), None);
+    assert_eq!(lane.see(true, at(20)), Some(0));
+    assert_eq!(lane.see(true, at(23)), Some(1_000));
+    assert_eq!(lane.see(true, at(35)), Some(5_000));
+    assert_eq!(lane.see(true, at(50)), None);
+}
+
+#[test]
+fn a_lane_first_seen_failed_returns_and_one_first_seen_empty_does_not() {
+    let mut failed = Lane::new(policy());
+    failed.see(false, at(0));
+    assert_eq!(failed.see(true, at(5)), Some(0));
+    let (mut empty, policy) = (Returning::default(), policy());
+    let mut rng = fastrand::Rng::with_seed(1);
+    empty.observe(false, false, None, &policy, at(0), &mut rng);
+    empty.observe(true, false, None, &policy, at(5), &mut rng);
+    assert_eq!(empty.cap(&policy, at(5)), None);
+}
+
+#[test]
+fn a_restarted_node_joins_in_the_middle_of_a_ramp() {
+    let mut lane = Lane::new(policy());
+    assert_eq!(lane.see_returned(true, Some(Duration::from_secs(12)), at(100)), Some(4_000));
+    // The owner's word, repeated with a growing age, changes nothing.
+    assert_eq!(lane.see_returned(true, Some(Duration::from_secs(15)), at(103)), Some(5_000));
+    let mut long_back = Lane::new(policy());
+    assert_eq!(long_back.see_returned(true, Some(Duration::from_secs(600)), at(100)), None);
+}
+
+#[test]
+fn an_owners_word_about_an_earlier_return_is_not_believed() {
+    let mut lane = Lane::new(policy());
+    lane.see(true, at(0));
+    lane.see(false, at(100));
+    assert_eq!(lane.see_returned(true, Some(Duration::from_secs(40)), at(110)), Some(0));
+    let mut other = Lane::new(policy());
+    other.see(true, at(0));
+    other.see(false, at(100));
+    assert_eq!(other.see_returned(true, Some(Duration::from_secs(3)), at(110)), Some(1_000));
+}
+
+#[test]
+fn a_ramp_under_pressure_is_halved_once_a_second() {
+    let mut lane = Lane::new(policy());
+    lane.see(true, at(0));
+    lane.see(false, at(1));
+    lane.see(true, at(2));
+    let cap = |lane: &Lane, now| lane.returning.cap(&lane.policy, now).expect("ramping");
+    assert_eq!(cap(&lane, at(14)), 4_000);
+    assert!(!lane.returning.halve(0.5, at(14)), "no pressure");
+    assert!(lane.returning.halve(0.6, at(14)));
+    assert_eq!(cap(&lane, at(14)), 2_000);
+    assert!(!lane.returning.halve(0.9, Timestamp::from_millis(14_900)));
+    assert!(lane.returning.halve(0.9, at(15)));
+    assert_eq!(cap(&lane, at(15)), 1_166);
+}
+
+#[test]
+fn a_flapping_lane_is_kept_out_for_a_while() {
+    let mut lane = Lane::new(policy());
+    lane.see(true, at(0));
+    let mut damped = None;
+    for flap in 0..6 {
+        lane.see(false, at(10 + flap * 20));
+        lane.see(true, at(20 + flap * 20));
+        if lane.returning.as_str() == "damped" {
+            damped = Some(20 + flap * 20);
+            break;
+        }
+    }
+    let since = damped.expect("damped by the third flap or so");
+    assert!(since <= 80, "damped only after {since} s");
+    assert_eq!(lane.see(true, at(since + 60)), Some(0));
+    let released = (since..since + 301).find(|second| {
+        lane.see(true, at(*second));
+        lane.returning.as_str() == "ramping"
+    });
+    assert!(released.is_some_and(|second| second > since + 60 && second <= since + 300), "{released:?}");
+}
+
+#[test]
+fn damping_ends_after_five_minutes_at_most() {
+    let mut lane = Lane::new(Policy {
+        damping: Damping { half_life: Duration::from_secs(100_000), ..Damping::default() },
+        ..policy()
+    });
+    for flap in 0..4 {
+        lane.see(true, at(flap * 2));
+        lane.see(false, at(flap * 2 + 1));
+    }
+    lane.see(true, at(10));
+    assert_eq!(lane.returning.as_str(), "damped");
+    lane.see(true, at(309));
+    assert_eq!(lane.returning.as_str(), "damped");
+    lane.see(true, at(310));
+    assert_eq!(lane.returning.as_str(), "ramping");
+}
+
+fn room(tier: usize, cap: Option<u32>, ability: f64) -> Room {
+    Room { tier, available: ability > 0.0, cap, ability }
+}
+
+#[test]
+fn what_a_returning_lane_does_not_take_stays_where_it_was() {
+    let mut shares = [10_000, 0, 0];
+    let rooms = [room(0, Some(1_000), 14_000.0), room(1, None, 7_000.0), room(2, None, 14_000.0)];
+    hold_back(&mut shares, &rooms);
+    assert_eq!(shares, [1_000, 7_000, 2_000]);
+}
+
+#[test]
+fn the_only_lane_takes_all_at_once() {
+    let mut shares = [10_000, 0];
+    hold_back(&mut shares, &[room(0, Some(500), 14_000.0), room(1, None, 0.0)]);
+    assert_eq!(shares, [10_000, 0]);
+    let mut both = [6_000, 4_000];
+    hold_back(&mut both, &[room(0, Some(500), 9_000.0), room(1, Some(100), 9_000.0)]);
+    assert_eq!(both, [6_000, 4_000]);
+}
+
+#[test]
+fn more_than_the_others_can_take_is_still_theirs() {
+    let mut shares = [9_000, 1_000];
+    hold_back(&mut shares, &[room(0, Some(0), 14_000.0), room(0, None, 1_400.0)]);
+    assert_eq!(shares, [0, 10_000]);
+}
+
+proptest! {
+    /// Invariant 12, the share: never above the target nor, while another lane can serve, above the ramp; and all is used.
+    #[test]
+    fn a_held_back_lane_stays_below_its_cap(
+        lanes in prop::collection::vec((0usize..3, prop::option::of(0u32..10_000), 0.0f64..14_000.0, any::<bool>()), 1..6),
+        parts in prop::collection::vec(0.0f64..1.0, 6),
+    ) {
+        let rooms: Vec<Room> = lanes
+            .iter()
+            .map(|(tier, cap, ability, up)| room(*tier, *cap, if *up { *ability } else { 0.0 }))
+            .collect();
+        let parts: Vec<f64> = rooms.iter().zip(parts).map(|(r, part)| if r.available { part } else { 0.0 }).collect();
+        let targets = crate::table::apportion(&parts, S);
+        let mut shares = targets.clone();
+        hold_back(&mut shares, &rooms);
+        prop_assert_eq!(shares.iter().sum::<u32>(), targets.iter().sum::<u32>());
+        let others = rooms.iter().any(|r| r.cap.is_none() && r.available);
+        for ((share, target), room) in shares.iter().zip(&targets).zip(&rooms) {
+            if let Some(cap) = room.cap {
+                prop_assert!(share <= target);
+                prop_assert!(!others || *share <= cap);
+            }
+            prop_assert!(room.available || share == target);
+        }
+    }
+
+    /// Invariant 12, the time: undisturbed, the ramp is over within 35 s.
+    #[test]
+    fn a_ramp_is_over_within_35_seconds(seed in any::<u64>()) {
+        let mut lane = Lane { rng: fastrand::Rng::with_seed(seed), ..Lane::new(Policy::default()) };
+        lane.see(true, at(0));
+        lane.see(false, at(1));
+        let mut last = lane.see(true, at(2));
+        for second in 3..=37 {
+            let cap = lane.see(true, at(second));
+            prop_assert!(cap.unwrap_or(S) >= last.unwrap_or(S), "{last:?} then {cap:?}");
+            prop_assert!(cap.unwrap_or(S) <= ramp(Duration::from_secs(second - 2), Duration::from_secs(30)));
+            last = cap;
+        }
+        prop_assert_eq!(last, None);
+    }
+}

@@ -17,6 +17,8 @@ pub(super) struct LaneFacts<'a> {
     pub(super) region: Arc<str>,
     pub(super) weight: f64,
     pub(super) members: Vec<&'a Arc<EndpointView>>,
+    /// How long ago it returned from failure, if its owner says so.
+    pub(super) returned_ago: Option<Duration>,
     pub(super) remote: Option<RemoteFacts<'a>>,
 }
 
@@ -45,7 +47,9 @@ pub(super) fn lanes<'a>(
     }
     let local = local.into_iter().map(|(zone, members)| {
         let zone = ZoneId::new(Arc::clone(own), zone);
-        LaneFacts { weight: weight(&zone), region: Arc::clone(&caller.region), members, remote: None, zone }
+        let returned_ago = view.returned.get(&zone.zone).copied();
+        let (weight, region) = (weight(&zone), Arc::clone(&caller.region));
+        LaneFacts { zone, region, weight, members, returned_ago, remote: None }
     });
     let remote = view.remote.iter().filter_map(|remote| {
         // A summary of a cluster that is no peer (any more) leads nowhere.
@@ -60,6 +64,7 @@ pub(super) fn lanes<'a>(
             weight: weight(&remote.zone),
             region: peer.cluster.region.as_str().into(),
             members: Vec::new(),
+            returned_ago: remote.summary.returned_ago,
             zone: remote.zone.clone(),
             remote: Some(facts),
         })
@@ -80,9 +85,4 @@ pub(super) fn capacity(members: &[&Arc<EndpointView>]) -> Option<f64> {
     let counted = || members.iter().filter(|m| m.health.counts());
     let known = counted().all(|m| m.capacity > 0) && counted().next().is_some();
     known.then(|| counted().map(|m| f64::from(m.capacity)).sum())
-}
-
-/// How long ago a remote zone returned from failure, if its owner says so.
-pub(super) fn returned_ago(remote: Option<&RemoteFacts<'_>>) -> Option<Duration> {
-    remote.and_then(|r| r.zone.summary.returned_ago)
 }

@@ -45,7 +45,7 @@ impl Service {
                 let penalty = outcome.latency.unwrap_or_default().max(median * 4).max(Duration::from_millis(1));
                 self.succeeded(&pick.lane, endpoint, Some(penalty), now);
             }
-            Class::Failure(failure) => self.failed(&pick.lane, endpoint, failure, now),
+            Class::Failure(failure) => self.failed(pick, failure, now),
             Class::Cancelled => {}
         }
     }
@@ -116,7 +116,7 @@ impl Service {
         }
         let mut cold = endpoint.cold.lock();
         let wants = cold.breaker.on_success(latency, p0, now);
-        let calm = cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 && !cold.breaker.rising(now);
+        let calm = cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 && !cold.breaker.is_rising();
         drop(cold);
         if calm {
             endpoint.set_alert(false);
@@ -126,7 +126,8 @@ impl Service {
         }
     }
 
-    fn failed(&self, lane: &Arc<Lane>, endpoint: Option<&Arc<Endpoint>>, failure: Failure, now: Timestamp) {
+    fn failed(&self, pick: &Pick, failure: Failure, now: Timestamp) {
+        let (lane, endpoint) = (&pick.lane, pick.endpoint());
         let charge = Charge::of(failure.attribution);
         if charge.path > 0 {
             match &lane.path {
@@ -135,24 +136,22 @@ impl Service {
             }
             return;
         }
+        if let Some(endpoint) = endpoint.filter(|_| failure.down) {
+            // What is down is out of the lane's sums at once: its breaker has nothing to find out.
+            self.mark_down(endpoint, now);
+            return;
+        }
         let p0 = lane.state.p0();
-        if charge.lane + charge.endpoint > 0 {
+        // A probe that fails says of its lane only what was known before.
+        if charge.lane + charge.endpoint > 0 && !pick.permits().endpoint {
             lane.state.failed.record(now);
             let contributor = endpoint.filter(|_| charge.lane == 0).map(|e| hash(e));
             let needed = self.policy.lane_contributors.min(lane.total.max(1));
-            // A failure that only the endpoint is charged for, of an endpoint not known, says little of the lane.
             if lane.state.circuit.failed(contributor, needed, p0, now) {
                 self.trip_lane(lane, now);
             }
         }
-        let Some(endpoint) = endpoint else { return };
-        if failure.down {
-            self.mark_down(endpoint, now);
-            return;
-        }
-        if charge.endpoint == 0 {
-            return;
-        }
+        let Some(endpoint) = endpoint.filter(|_| charge.endpoint > 0) else { return };
         endpoint.punish();
         endpoint.set_alert(true);
         let wants = endpoint.cold.lock().breaker.on_failure(charge.endpoint, p0, 1.0, now);
@@ -183,14 +182,14 @@ impl Service {
     fn trip_lane(&self, lane: &Arc<Lane>, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
-        lane.state.circuit.guard.lock().breaker.trip(false, now, &mut control.rng);
+        trip_once(&lane.state.circuit, now, &mut control.rng);
         self.replan(control, now);
     }
 
     fn trip_path(&self, path: &Circuit, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
-        path.guard.lock().breaker.trip(false, now, &mut control.rng);
+        trip_once(path, now, &mut control.rng);
         self.replan(control, now);
     }
 
@@ -203,7 +202,10 @@ impl Service {
             let verdict = verdict(outcome, |charge| charge.endpoint > 0);
             if verdict != Verdict::Open {
                 let mut cold = endpoint.cold.lock();
-                cold.breaker.probe_ended(verdict == Verdict::Good, now, &mut control.rng);
+                match outcome.failure() {
+                    Some(Failure { down: true, .. }) => cold.breaker.trip(true, now, &mut control.rng),
+                    _ => cold.breaker.probe_ended(verdict == Verdict::Good, now, &mut control.rng),
+                }
                 self.settle(control, endpoint, cold, now);
             }
         }
@@ -241,6 +243,14 @@ impl LaneControl {
         }
         let more = if cold.class == MarkClass::Hard { 0 } else { cold.units() };
         (self.tally.soft + more) as f64 <= cap * self.tally.total() as f64
+    }
+}
+
+/// Two workers may both see the failure that trips it.
+fn trip_once(circuit: &Circuit, now: Timestamp, rng: &mut fastrand::Rng) {
+    let breaker = &mut circuit.guard.lock().breaker;
+    if breaker.is_closed() {
+        breaker.trip(false, now, rng);
     }
 }
 

@@ -113,6 +113,7 @@ impl Service {
         if now.as_nanos() < at {
             return None;
         }
+        let next = now + self.policy.probe_interval;
         let waited = |probe: &Probe| now - probe.since >= self.policy.probe_any_after;
         // Beginning anywhere, so that one that never answers does not keep the others waiting.
         let probes = &search.plan.probes;
@@ -121,10 +122,12 @@ impl Service {
             .chain(0..start)
             .map(|i| &probes[i])
             .filter(|probe| idempotent || waited(probe))
-            .find_map(|probe| search.try_probe(probe, rng))?;
-        let interval = u64::try_from(self.policy.probe_interval.as_nanos()).unwrap_or(u64::MAX);
-        self.next_probe.store(now.as_nanos().saturating_add(interval), Relaxed);
-        Some(pick)
+            .find_map(|probe| search.try_probe(probe, rng));
+        // Also where none was free: a long list is not searched by every pick.
+        if idempotent || pick.is_some() {
+            self.next_probe.store(next.as_nanos(), Relaxed);
+        }
+        pick
     }
 }
 

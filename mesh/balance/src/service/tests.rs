@@ -1,0 +1,8 @@
+mod harness;
+
+mod failing;
+mod following;
+mod picking;
+mod properties;
+mod remote;
+mod returning;

@@ -13,6 +13,8 @@ use crate::lane::{Circuit, RATE_BUCKETS};
 
 /// Latencies of endpoints that nobody asked for so long are forgotten step by step.
 const IDLE: Duration = Duration::from_secs(5);
+/// A utilisation reported longer ago than this is unknown.
+const REPORT_LIFE: Duration = Duration::from_secs(30);
 /// Penalties halve over this.
 const PENALTY_HALF_LIFE: Duration = Duration::from_secs(1);
 
@@ -70,64 +72,72 @@ impl Service {
 /// Lets a circuit's open time end. Returns whether its share moves.
 fn poll(circuit: &Circuit, now: Timestamp) -> bool {
     let breaker = &mut circuit.guard.lock().breaker;
-    breaker.poll(now) || breaker.rising(now)
+    breaker.poll(now) || breaker.settle_rise(now)
 }
 
 impl LaneControl {
     /// Open times end and acceptances rise. Returns whether an endpoint counts differently or waits to be tried.
     fn tick_endpoints(&mut self, now: Timestamp) -> bool {
         let mut moved = false;
-        let endpoints: Vec<Arc<Endpoint>> = match self.remote {
-            true => self.state.known(),
-            false => self.members.iter().filter(|e| e.is_alert()).cloned().collect(),
-        };
-        for endpoint in endpoints {
+        let mut alert: Vec<Arc<Endpoint>> = Vec::new();
+        self.each_endpoint(|endpoint| {
+            if endpoint.is_alert() {
+                alert.push(Arc::clone(endpoint));
+            }
+        });
+        for endpoint in alert {
             let mut cold = endpoint.cold.lock();
             moved |= cold.breaker.poll(now);
-            let rises = cold.breaker.rising(now);
+            cold.breaker.settle_rise(now);
             moved |= self.recount(&endpoint, &mut cold, now);
-            if !rises && cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 {
+            if !cold.breaker.is_rising() && cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 {
                 endpoint.set_alert(false);
             }
         }
         moved
     }
 
-    /// The endpoints that reports may concern.
-    fn reported(&self) -> Vec<Arc<Endpoint>> {
-        if self.remote { self.state.known() } else { self.members.clone() }
+    /// The endpoints known: the members of a local lane, those that sessions led to of a remote one.
+    fn each_endpoint(&self, mut each: impl FnMut(&Arc<Endpoint>)) {
+        if self.remote { self.state.each_session(each) } else { self.members.iter().for_each(&mut each) }
     }
 
     fn age_reports(&self, constant: Duration, passed: Duration, now: Timestamp) {
-        let endpoints = self.reported();
-        let (sum, count) =
-            endpoints.iter().filter_map(|e| e.reported()).fold((0.0, 0u32), |(sum, n), r| (sum + r, n + 1));
+        let (mut sum, mut count) = (0.0, 0u32);
+        self.each_endpoint(|endpoint| {
+            if let Some(reported) = endpoint.reported() {
+                (sum, count) = (sum + reported, count + 1);
+            }
+        });
         let mean = if count > 0 { sum / count as f32 } else { 0.0 };
         let left = (-(passed.as_secs_f32() / PENALTY_HALF_LIFE.as_secs_f32())).exp2();
-        endpoints.iter().for_each(|endpoint| endpoint.age(mean, constant, left, now));
+        self.each_endpoint(|endpoint| endpoint.age(mean, constant, left, now));
     }
 
     /// The lane's utilisation: of its endpoints, or of the summary.
     fn measure(&mut self, smoothing: Duration, now: Timestamp) {
-        let reading = if self.remote { self.reported_utilisation } else { mean_utilisation(&self.members) };
+        let reading = if self.remote { self.reported_utilisation } else { mean_utilisation(&self.members, now) };
         self.utilisation.update(reading, smoothing, now);
     }
 
     fn find_median(&self, now: Timestamp) {
-        let endpoints = self.reported();
-        let mut latencies: Vec<f32> = endpoints.iter().map(|e| e.latency_us()).filter(|us| *us > 0.0).collect();
+        let mut latencies: Vec<f32> = Vec::new();
+        self.each_endpoint(|endpoint| latencies.push(endpoint.latency_us()));
+        latencies.retain(|us| *us > 0.0);
         if latencies.is_empty() {
             return;
         }
         let middle = (latencies.len() - 1) / 2;
         let (_, median, _) = latencies.select_nth_unstable_by(middle, f32::total_cmp);
         self.state.set_median(*median);
-        endpoints.iter().for_each(|endpoint| endpoint.forget_latency(*median, IDLE, now));
+        let median = *median;
+        self.each_endpoint(|endpoint| endpoint.forget_latency(median, IDLE, now));
     }
 }
 
-fn mean_utilisation(members: &[Arc<Endpoint>]) -> Option<f64> {
-    let known = members.iter().filter(|e| e.is_reachable()).filter_map(|e| e.utilisation());
+fn mean_utilisation(members: &[Arc<Endpoint>], now: Timestamp) -> Option<f64> {
+    let recent = |e: &&Arc<Endpoint>| e.is_reachable() && e.report_age(now).is_some_and(|age| age < REPORT_LIFE);
+    let known = members.iter().filter(recent).filter_map(|e| e.utilisation());
     let (sum, count) = known.fold((0.0, 0u32), |(sum, n), u| (sum + f64::from(u), n + 1));
     (count > 0).then(|| sum / f64::from(count))
 }
@@ -159,8 +169,8 @@ impl LaneControl {
     /// Whether any statistic of it exceeds half of its threshold.
     fn alarmed(&self, now: Timestamp) -> bool {
         let high = |circuit: &Circuit| circuit.guard.lock().breaker.pressure(now) > 0.5;
-        high(&self.state.circuit)
-            || self.path.as_deref().is_some_and(high)
-            || self.reported().iter().any(|e| e.is_alert() && e.cold.lock().breaker.pressure(now) > 0.5)
+        let mut alarmed = high(&self.state.circuit) || self.path.as_deref().is_some_and(high);
+        self.each_endpoint(|e| alarmed |= e.is_alert() && e.cold.lock().breaker.pressure(now) > 0.5);
+        alarmed
     }
 }

@@ -216,7 +216,7 @@ impl LaneControl {
         self.region = Arc::clone(&facts.region);
         self.weight = if facts.weight.is_finite() { facts.weight.max(0.0) } else { 1.0 };
         self.absent = None;
-        self.returned_ago = facts::returned_ago(facts.remote.as_ref());
+        self.returned_ago = facts.returned_ago;
         let Some(remote) = &facts.remote else {
             self.accounts = Arc::clone(own_accounts);
             self.capacity = facts::capacity(&facts.members);

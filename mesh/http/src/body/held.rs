@@ -24,7 +24,11 @@ pub async fn hold(response: Response<Body>, limit: u64) -> Result<Response<Body>
     if !is_small(&response, limit) {
         return Ok(response);
     }
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let (bytes, trailers) = body.collect(limit as usize).await?;
+    if trailers.is_some() {
+        // HTTP/1 has room for them in chunks only.
+        parts.headers.remove(http::header::CONTENT_LENGTH);
+    }
     Ok(Response::from_parts(parts, Body::held(bytes, trailers)))
 }

@@ -47,13 +47,13 @@ impl<T> Observer for Hold<T> {
 pub(super) struct Watch {
     pub(super) observers: Vec<Box<dyn Observer>>,
     pub(super) idle: Option<Deadline>,
+    /// Whether somebody waits for the next frame.
+    waiting: bool,
 }
 
 impl Watch {
     pub(super) fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(idle) = &self.idle {
-            idle.touch();
-        }
+        self.waiting = false;
         if let Some(data) = frame.data_ref() {
             self.observers.iter_mut().for_each(|observer| observer.data(data.len()));
         } else if let Some(trailers) = frame.trailers_ref() {
@@ -62,7 +62,12 @@ impl Watch {
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.idle.as_mut().map_or(Poll::Pending, |idle| idle.poll_expired(cx))
+        let Some(idle) = &mut self.idle else { return Poll::Pending };
+        if !std::mem::replace(&mut self.waiting, true) {
+            // The time in which nobody asked is no silence of the body.
+            idle.restart();
+        }
+        idle.poll_expired(cx)
     }
 
     /// Consumes the watch, so that what it holds is released now and not when the body is dropped.

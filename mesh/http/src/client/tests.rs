@@ -1,0 +1,5 @@
+//! Connections that work, that fail in every way, and the pool.
+
+mod connections;
+mod failures;
+mod pooling;

@@ -6,7 +6,7 @@ use http::{StatusCode, Version, response};
 
 use super::request::parse_length;
 use super::{UpgradeTo, may_be_nominated, nominated, strip};
-use crate::head::Headers;
+use crate::head::{Headers, is_grpc};
 
 /// Judges an upstream's response that hyper parsed, and takes out what concerns one connection only. A 101 keeps its
 /// protocol as an [`UpgradeTo`] extension.
@@ -61,6 +61,15 @@ fn one_length(headers: Headers<'_>) -> Result<Option<u64>, Reason> {
     Ok(repeated.then_some(length))
 }
 
+/// Over HTTP/1, hyper sends only trailers that the head announces. gRPC's are known without.
+fn announce_grpc_trailers(parts: &mut response::Parts) {
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if is_grpc(content_type) && !parts.headers.contains_key(header::TRAILER) {
+        let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+        parts.headers.insert(header::TRAILER, names);
+    }
+}
+
 /// Brings a response into the form that is sent to a caller that speaks `version`. Of the hop-by-hop fields only
 /// `Connection: close` of our own refusals and an agreed upgrade go out, and only over HTTP/1.
 pub fn seal_response(parts: &mut response::Parts, version: Version) {
@@ -71,6 +80,7 @@ pub fn seal_response(parts: &mut response::Parts, version: Version) {
     if version >= Version::HTTP_2 {
         return;
     }
+    announce_grpc_trailers(parts);
     if close {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

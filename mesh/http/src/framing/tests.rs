@@ -268,6 +268,17 @@ fn only_our_own_close_and_an_agreed_upgrade_go_to_the_caller() {
 }
 
 #[test]
+fn grpcs_trailers_are_announced_where_they_must_be() {
+    let sealed = |version| {
+        let response = Response::builder().header("content-type", "application/grpc").body(()).expect("valid");
+        let mut parts = response.into_parts().0;
+        seal_response(&mut parts, version);
+        parts.headers.contains_key("trailer")
+    };
+    assert!(sealed(Version::HTTP_11) && !sealed(Version::HTTP_2));
+}
+
+#[test]
 fn trailers_cannot_smuggle_framing() {
     let mut trailers = HeaderMap::new();
     for name in ["content-length", "transfer-encoding", "host", "connection", "grpc-status", "te", "trailer"] {

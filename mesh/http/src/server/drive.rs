@@ -71,7 +71,7 @@ pub(super) async fn drive<C: Connection>(
             }
             match patience.poll(cx, progress) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Limit::Head) => return Poll::Ready(Ended::Idle),
+                Poll::Ready(Limit::Stuck) => return Poll::Ready(Ended::Idle),
                 Poll::Ready(Limit::Idle) if stopping => return Poll::Ready(Ended::Idle),
                 Poll::Ready(Limit::Idle) => {
                     stopping = true;
@@ -95,8 +95,8 @@ fn ended(result: hyper::Result<()>) -> Ended {
 
 /// A limit of time that was exceeded.
 enum Limit {
-    /// A head was begun and not finished.
-    Head,
+    /// A head was begun and not finished, or a response is not read: nothing more can be said to the peer.
+    Stuck,
     /// No request for too long.
     Idle,
 }
@@ -114,6 +114,8 @@ struct Patience {
     /// Bytes came, or must come, without a request being complete.
     expecting: bool,
     idle: Duration,
+    stalled_at: Option<u64>,
+    stalled: Duration,
 }
 
 impl Patience {
@@ -129,6 +131,8 @@ impl Patience {
             // The first head is waited for from the start.
             expecting: heads,
             idle: Duration::ZERO,
+            stalled_at: None,
+            stalled: Duration::ZERO,
         }
     }
 
@@ -143,6 +147,9 @@ impl Patience {
     }
 
     fn look(&mut self, progress: &Progress) -> Option<Limit> {
+        if self.is_stalled(progress) {
+            return Some(Limit::Stuck);
+        }
         let (requests, read) = (progress.requests(), progress.read());
         let active = progress.is_active();
         // A request that was under way at the last look has ended since: the quiet begins now.
@@ -156,7 +163,7 @@ impl Patience {
             return None;
         }
         if self.expecting {
-            return Some(Limit::Head);
+            return Some(Limit::Stuck);
         }
         if arrived && self.heads {
             self.expecting = true;
@@ -164,5 +171,13 @@ impl Patience {
         }
         self.idle += self.period;
         (self.idle >= self.idle_timeout).then_some(Limit::Idle)
+    }
+
+    /// Whether the peer has read nothing for the idle timeout although bytes wait for it.
+    fn is_stalled(&mut self, progress: &Progress) -> bool {
+        let at = progress.stalled_at();
+        let same = at.is_some() && at == std::mem::replace(&mut self.stalled_at, at);
+        self.stalled = if same { self.stalled + self.period } else { Duration::ZERO };
+        self.stalled >= self.idle_timeout
     }
 }

@@ -24,6 +24,10 @@ use crate::refuse;
 pub(super) struct Progress {
     /// Bytes received.
     read: AtomicU64,
+    /// Bytes sent.
+    written: AtomicU64,
+    /// Whether bytes wait because the peer does not read.
+    stalled: AtomicBool,
     /// Requests begun.
     requests: AtomicU64,
     /// Requests whose response is not complete.
@@ -44,6 +48,18 @@ impl Progress {
 
     pub(super) fn read(&self) -> u64 {
         self.read.load(Relaxed)
+    }
+
+    /// How many bytes were sent when the peer stopped reading; `None` if none wait.
+    pub(super) fn stalled_at(&self) -> Option<u64> {
+        self.stalled.load(Relaxed).then(|| self.written.load(Relaxed))
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.stalled.store(polled.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.written.fetch_add(*written as u64, Relaxed);
+        }
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -171,7 +187,11 @@ impl AsyncWrite for ServerIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match ready!(self.poll_refuse(cx, buf, buf.len()))? {
             Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut self.io).poll_write(cx, buf),
+            None => {
+                let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+                self.progress.wrote(&polled);
+                polled
+            }
         }
     }
 
@@ -184,7 +204,11 @@ impl AsyncWrite for ServerIo {
         let len = bufs.iter().map(|buf| buf.len()).sum();
         match ready!(self.poll_refuse(cx, first, len))? {
             Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+            None => {
+                let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+                self.progress.wrote(&polled);
+                polled
+            }
         }
     }
 

@@ -12,12 +12,13 @@ pub struct ServerOptions {
     pub node: Arc<str>,
     /// Which protocol is spoken; detected by default.
     pub protocol: Protocol,
-    /// The largest request head, in bytes; 64 KiB by default. Beyond: 431.
+    /// The largest request head, in bytes; 64 KiB by default. Beyond that, and beyond 100 fields in HTTP/1: 431.
     pub max_header_bytes: u32,
     /// How long a request's head may take; 10 s by default. Looked at once per such period, so that a slow head is
     /// cut off after one to two of them.
     pub header_timeout: Duration,
-    /// How long a connection may be without a request; 300 s by default, rounded up to periods of `header_timeout`.
+    /// How long a connection may be without a request, and how long its peer may leave a response unread; 300 s by
+    /// default, rounded up to periods of `header_timeout`.
     pub idle_timeout: Duration,
     /// HTTP/2.
     pub h2: H2Options,

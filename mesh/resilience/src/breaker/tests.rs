@@ -119,7 +119,8 @@ fn acceptance_rises_over_ten_seconds_after_a_probe() {
     for (ms, expected) in [(0, 0.1), (5_000, 0.55), (10_000, 1.0), (60_000, 1.0)] {
         assert!((breaker.acceptance(at(ms)) - expected).abs() < 1e-3, "{ms} ms");
     }
-    assert!(breaker.rising(at(9_999)) && !breaker.rising(at(10_000)));
+    assert!(breaker.settle_rise(at(9_999)) && breaker.is_rising());
+    assert!(breaker.settle_rise(at(10_000)) && !breaker.is_rising() && !breaker.settle_rise(at(10_000)));
     assert!(!breaker.is_down() && breaker.pressure(at(0)) == 0.0);
 }
 

@@ -22,8 +22,13 @@ pub struct Checks<'a> {
     listeners: Vec<(SocketAddr, String)>,
 }
 
-/// What stands for an address that could not be read.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// What stands for an address that could not be read: one that nobody can mean.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 0);
+
+/// Whether `address` stands for one that could not be read, so that there is no more to be said about it.
+pub fn is_stand_in(address: SocketAddr) -> bool {
+    address == NOWHERE
+}
 
 impl<'a> Checks<'a> {
     /// No problem yet in `source`.
@@ -80,7 +85,7 @@ impl<'a> Checks<'a> {
     /// An address to listen on that only this machine reaches.
     pub fn listen_locally(&mut self, path: &str, text: &AddressText, why: &str) -> SocketAddr {
         let address = self.listen(path, text);
-        if address != NOWHERE && !address.ip().is_loopback() {
+        if !is_stand_in(address) && !address.ip().is_loopback() {
             self.problem(path, format!("`{address}` is not a loopback address: {why}"));
         }
         address
@@ -118,7 +123,10 @@ impl<'a> Checks<'a> {
     /// A domain: labels, joined by dots.
     pub fn domain(&mut self, path: &str, text: &str) -> String {
         if text.len() > 253 || !text.split('.').all(is_label) {
-            self.problem(path, format!("`{text}` is not a domain: lower-case labels joined by dots, such as mesh.internal"));
+            self.problem(
+                path,
+                format!("`{text}` is not a domain: lower-case labels joined by dots, such as mesh.internal"),
+            );
         }
         text.to_owned()
     }
@@ -151,10 +159,22 @@ impl<'a> Checks<'a> {
         file
     }
 
+    /// A file that is or can be created, in a folder that exists.
+    pub fn output(&mut self, path: &str, text: &FileText) -> PathBuf {
+        let file = self.source.resolve(text.as_str());
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if file.is_dir() {
+            self.problem(path, format!("cannot write `{}`: it is a folder", file.display()));
+        } else if !folder.is_dir() {
+            self.problem(path, format!("cannot write `{}`: its folder does not exist", file.display()));
+        }
+        file
+    }
+
     /// A folder that exists or can be created.
     pub fn folder(&mut self, path: &str, text: &FileText) -> PathBuf {
         let folder = self.source.resolve(text.as_str());
-        // Normalised, an empty path is the current folder.
+        // The empty path stands for the current folder, which exists.
         let nearest = folder.ancestors().find(|part| !part.as_os_str().is_empty() && part.exists());
         if let Some(part) = nearest.filter(|part| !part.is_dir()) {
             self.problem(path, format!("`{}` cannot be a folder: `{}` is a file", folder.display(), part.display()));
@@ -163,7 +183,7 @@ impl<'a> Checks<'a> {
     }
 }
 
-/// Whether `text` is `HOST:PORT`, the host an IP address (IPv6 in brackets) or a name.
+/// Whether `text` is `HOST:PORT`: the host an IP address (IPv6 in brackets) or a name.
 pub(crate) fn is_host_and_port(text: &str) -> bool {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return address.port() != 0;
@@ -220,7 +240,9 @@ mod tests {
         for good in ["10.0.0.1:15443", "[::1]:1", "gateway.eu-west.example:15443", "gw:65535"] {
             assert!(is_host_and_port(good), "{good}");
         }
-        for bad in ["", "gw", "gw:", "gw:0", "gw:+1", "gw:65536", "10.0.0:1", "10.0.0.256:1", "::1:80", "a b:1", "-a:1", ":80"] {
+        for bad in
+            ["", "gw", "gw:", "gw:0", "gw:+1", "gw:65536", "10.0.0:1", "10.0.0.256:1", "::1:80", "a b:1", "-a:1", ":80"]
+        {
             assert!(!is_host_and_port(bad), "{bad}");
         }
     }

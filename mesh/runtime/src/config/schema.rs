@@ -168,7 +168,8 @@ impl<'a> Check<'a> {
         if let Some(tag) = shared_tag(&branches) {
             return self.tagged(tag, &branches, node, path);
         }
-        let keyed: Vec<(&str, &'a Value)> = branches.iter().filter_map(|branch| Some((sole_key(branch)?, *branch))).collect();
+        let keyed: Vec<(&str, &'a Value)> =
+            branches.iter().filter_map(|branch| Some((sole_key(branch)?, *branch))).collect();
         match &node.kind {
             Kind::Text(_) if keyed.is_empty() => self.one_of(&words, node, path),
             Kind::Text(text) if words.contains(&text.as_str()) => {}
@@ -277,7 +278,8 @@ fn words(branch: &Value) -> Vec<&str> {
 
 /// The key that tells all branches apart by a constant.
 fn shared_tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
-    let constant = |branch: &Value, key: &str| branch.get("properties").and_then(|p| p.get(key)?.get("const")).is_some();
+    let constant =
+        |branch: &Value, key: &str| branch.get("properties").and_then(|p| p.get(key)?.get("const")).is_some();
     let keys = branches.first()?.get("properties")?.as_object()?.keys();
     keys.map(String::as_str).find(|key| branches.iter().all(|branch| constant(branch, key)))
 }

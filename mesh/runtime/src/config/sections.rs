@@ -153,7 +153,8 @@ pub const DEFAULT_SAMPLING: f64 = 0.01;
 pub fn otlp(checks: &mut Checks<'_>, otlp: Option<&RawOtlp>, sampling: Option<f64>) -> Option<Otlp> {
     let Some(raw) = otlp else {
         if sampling.is_some() {
-            checks.problem("telemetry.sampling", "has no effect without `telemetry.otlp`: add a collector, or remove it");
+            checks
+                .problem("telemetry.sampling", "has no effect without `telemetry.otlp`: add a collector, or remove it");
         }
         return None;
     };

@@ -2,7 +2,8 @@
 
 /// The candidate that `word` was probably meant to be, if one is near enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let bare = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let bare =
+        |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<_>>();
     let word = bare(word);
     // A third of the letters may be wrong: `liten` is `listen`, but `a` is not `b`.
     let allowed = word.len().div_ceil(3).min(3);

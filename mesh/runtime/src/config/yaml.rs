@@ -77,9 +77,9 @@ impl Node {
             Kind::Number(value) => Value::Number(value.clone()),
             Kind::Text(value) => Value::String(value.clone()),
             Kind::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
-            Kind::Map(entries) => {
-                Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect::<Map<_, _>>())
-            }
+            Kind::Map(entries) => Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect::<Map<_, _>>(),
+            ),
         }
     }
 
@@ -204,9 +204,7 @@ impl<'a> Reader<'a> {
         }
         let (kind, anchored, tagged) = match event {
             Event::Scalar(text, style, anchor, tag) => (scalar(&text, style), anchor != 0, tag.is_some()),
-            Event::SequenceStart(_, anchor, tag) => {
-                (Kind::List(self.list(path, depth)?), anchor != 0, tag.is_some())
-            }
+            Event::SequenceStart(_, anchor, tag) => (Kind::List(self.list(path, depth)?), anchor != 0, tag.is_some()),
             Event::MappingStart(_, anchor, tag) => (Kind::Map(self.map(path, depth)?), anchor != 0, tag.is_some()),
             Event::Alias(_) => (Kind::Refused, true, false),
             // No other event stands for a node.

@@ -7,6 +7,7 @@ use eastway_core::resource::{API_VERSION, Document, Peer, Resource, Service};
 
 use super::LoadedResource;
 use crate::config::check::is_host_and_port;
+use crate::config::yaml::join;
 use crate::config::{Checks, FileText, Problem, Problems};
 
 /// Checks one resource and makes the files that it names independent of its own place.
@@ -109,7 +110,7 @@ fn service(checks: &mut Checks<'_>, service: &Service) {
     }
     repeated(checks, "spec.failover", &service.failover);
     for (zone, weight) in &service.locality_weights {
-        let path = format!("spec.localityWeights[{zone:?}]");
+        let path = join("spec.localityWeights", zone);
         if !zone.split_once('/').is_some_and(|(cluster, zone)| is_label(cluster) && is_label(zone)) {
             checks.problem(&path, format!("`{zone}` is not CLUSTER/ZONE"));
         }

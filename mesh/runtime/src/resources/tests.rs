@@ -1,0 +1,153 @@
+use eastway_core::resource::Protocol;
+
+use super::*;
+
+/// A folder with files, and a bundle that peers may name.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::write(folder.path().join("ca.crt"), "x").expect("written");
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
+
+const SERVICE: &str = "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: payments, namespace: shop }\nspec:\n  export: ['*']\n";
+const PEER: &str = "apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: { name: eu-west }\nspec:\n  gateways: [\"gw.eu-west.example:15443\"]\n  trustBundle: ca.crt\n  imports: [shop/*]\n";
+
+fn shown(folder: &tempfile::TempDir) -> Vec<String> {
+    let problems = load(&[folder.path().to_owned()]).expect_err("invalid");
+    let prefix = format!("{}/", folder.path().display());
+    problems.to_string().lines().map(|line| line.replace(&prefix, "")).collect()
+}
+
+#[test]
+fn files_and_folders_in_order_with_several_documents() {
+    let folder = folder(&[
+        ("b.yaml", &format!("{SERVICE}---\n{PEER}")),
+        ("a.yml", &SERVICE.replace("payments", "cart")),
+        (".hidden.yaml", "not: a resource\n"),
+        ("notes.txt", "not YAML: ["),
+    ]);
+    let loaded = load(&[folder.path().to_owned()]).expect("valid");
+    let places: Vec<_> = loaded.iter().map(|r| (r.file.file_name().expect("a name").to_owned(), r.line)).collect();
+    assert_eq!(places, [("a.yml".into(), 1), ("b.yaml".into(), 1), ("b.yaml".into(), 7)]);
+    let Resource::Peer(peer) = &loaded[2].resource else { panic!("a peer") };
+    assert_eq!(Path::new(&peer.spec.trust_bundle), folder.path().join("ca.crt"));
+    // A path to a file reads that file alone; nothing to read is no mistake.
+    assert_eq!(load(&[folder.path().join("a.yml")]).expect("valid").len(), 1);
+    assert_eq!(load(&[]).expect("valid"), []);
+}
+
+#[test]
+fn names_are_declared_once_over_all_files() {
+    let folder =
+        folder(&[("a.yaml", SERVICE), ("b.yaml", &format!("{}---\n{SERVICE}", SERVICE.replace("shop", "bank")))]);
+    let found = shown(&folder);
+    assert_eq!(found, ["b.yaml:7: metadata.name: Service shop/payments is declared twice: first at a.yaml:1"]);
+}
+
+#[test]
+fn problems_of_all_documents_and_files_at_once() {
+    let folder = folder(&[
+        (
+            "a.yaml",
+            "apiVersion: eastway.dev/v2\nkind: Service\nmetadata: { name: Pay, namespace: shop }\nspec: {}\n---\nkind: Servce\n",
+        ),
+        (
+            "b.yaml",
+            "kind: Peer\napiVersion: eastway.dev/v1\nmetadata: { name: eu }\nspec: { gateways: [], trustBundle: none.crt, import: [] }\n",
+        ),
+        ("c.yaml", "a: [\n"),
+    ]);
+    let found = shown(&folder);
+    for (index, part) in [
+        "a.yaml:1: apiVersion: unknown version `eastway.dev/v2`; this program knows `eastway.dev/v1`",
+        "a.yaml:3: metadata.name: `Pay` is not a name",
+        "a.yaml:6: kind: unknown kind `Servce`; did you mean `Service`?",
+        "b.yaml:4: spec.import: unknown key `import`; did you mean `imports`?",
+        "c.yaml:",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(found[index].starts_with(part), "{part}\n--\n{found:#?}");
+    }
+}
+
+#[test]
+fn what_peers_must_not_say() {
+    let folder = folder(&[(
+        "a.yaml",
+        "apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: { name: eu-west, namespace: shop }\nspec:\n  gateways:\n    - 10.0.0.1\n    - gw:1\n    - gw:1\n  trustDomain: UPPER\n  trustBundle: none.crt\n  imports: [shop, '*/x', 'shop/*', 'shop/*']\n",
+    )]);
+    let found = shown(&folder);
+    for part in [
+        ":3: metadata.namespace: a Peer is in no namespace",
+        ":6: spec.gateways[0]: `10.0.0.1` is not HOST:PORT",
+        ":8: spec.gateways[2]: `gw:1` is listed twice",
+        ":9: spec.trustDomain: `UPPER` is not a trust domain",
+        ":10: spec.trustBundle: cannot read",
+        ":11: spec.imports[0]: `shop` is not",
+        ":11: spec.imports[1]: `*/x` is not",
+        ":11: spec.imports[3]: `shop/*` is listed twice",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
+    }
+    assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn what_services_must_not_say() {
+    let folder = folder(&[(
+        "a.yaml",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  ports: [{ port: 80 }, { port: 80 }, { port: 0 }]\n  accounts: [Bad]\n  export: [eu_west, a, a]\n  failover: [x, x]\n  localityWeights:\n    us-east: 1\n    us-east/a: -1\n",
+    )]);
+    let found = shown(&folder);
+    for part in [
+        ":5: spec.ports[1].port: port 80 is listed twice",
+        ":5: spec.ports[2].port: 0 is no port",
+        ":6: spec.accounts[0]: `Bad` is not a name",
+        ":7: spec.export[0]: `eu_west` is not a name",
+        ":7: spec.export[2]: `a` is listed twice",
+        ":8: spec.failover[1]: `x` is listed twice",
+        ":10: spec.localityWeights.us-east: `us-east` is not CLUSTER/ZONE",
+        ":11: spec.localityWeights[\"us-east/a\"]: -1 is not a weight",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
+    }
+    assert_eq!(found.len(), 8, "{found:#?}");
+}
+
+#[test]
+fn two_peers_cannot_share_a_trust_domain() {
+    let second = PEER
+        .replace("name: eu-west", "name: eu-north")
+        .replace("spec:\n", "spec:\n  trustDomain: eu-west.mesh.internal\n");
+    let folder = folder(&[("a.yaml", &format!("{PEER}---\n{second}"))]);
+    let found = shown(&folder);
+    assert_eq!(
+        found,
+        ["a.yaml:9: spec.trustDomain: `eu-west.mesh.internal` is the trust domain of the peer `eu-west` already"]
+    );
+}
+
+#[test]
+fn missing_paths_are_problems() {
+    let folder = folder(&[]);
+    let missing = folder.path().join("none.yaml");
+    let problems = load(std::slice::from_ref(&missing)).expect_err("missing");
+    assert!(problems.to_string().starts_with(&format!("{}: cannot be read: ", missing.display())), "{problems}");
+}
+
+#[test]
+fn the_defaults_of_a_port() {
+    let folder = folder(&[(
+        "a.yaml",
+        &SERVICE.replace("  export: ['*']", "  ports: [{ port: 90 }, { port: 91, protocol: tcp }]"),
+    )]);
+    let loaded = load(&[folder.path().to_owned()]).expect("valid");
+    let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
+    let protocols: Vec<Protocol> = service.spec.ports.iter().map(|port| port.protocol).collect();
+    assert_eq!(protocols, [Protocol::Http, Protocol::Tcp]);
+}

@@ -30,6 +30,11 @@ impl Party {
         Self { service: None, zone: Some(zone) }
     }
 
+    /// `service`, wherever it is.
+    pub const fn service_only(service: ServiceName) -> Self {
+        Self { service: Some(service), zone: None }
+    }
+
     /// Nothing is known.
     pub const fn unknown() -> Self {
         Self { service: None, zone: None }

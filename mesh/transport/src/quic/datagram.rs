@@ -126,8 +126,7 @@ mod tests {
         let destination = SocketAddr::from(([127, 0, 0, 1], 9));
         let transmit = Transmit { destination, ecn: None, contents: &contents, segment_size, src_ip: None };
         socket.try_send(&transmit).expect("sent");
-        let sent = sent.0.lock().clone();
-        sent
+        sent.0.lock().split_off(0)
     }
 
     #[test]

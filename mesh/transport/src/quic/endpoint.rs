@@ -11,6 +11,7 @@ use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime, TransportCon
 
 use super::cid::{ShardedIds, initial_ids, kind_of};
 use super::datagram::LargePackets;
+use super::reset::ResetKey;
 use super::tunnel::QuicTunnel;
 use super::{QuicOptions, mtu};
 use crate::error::{code, lost};
@@ -47,6 +48,9 @@ impl Endpoint {
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFER * options.max_incoming as u64);
         let mut config = EndpointConfig::default();
+        if let Some(secret) = &options.reset_secret {
+            config.reset_key(Arc::new(ResetKey::new(secret)));
+        }
         config.max_udp_payload_size(payload).map_err(invalid)?.cid_generator(move || Box::new(ShardedIds::new(shard)));
         let runtime = Arc::new(TokioRuntime);
         let socket = LargePackets::new(runtime.wrap_udp_socket(socket)?, payload);
@@ -81,7 +85,8 @@ impl Endpoint {
 
     /// Opens a tunnel to the gateway at `address`, whose identity must be one that `client` expects.
     ///
-    /// The own identity is judged by the peer after this returns: if it refuses it, the tunnel closes at once.
+    /// The own identity is judged by the peer after this returns: if it refuses it, the tunnel closes at once. Whoever
+    /// connects again and again should wait for [`QuicTunnel::confirmed`] before taking an attempt for a success.
     ///
     /// # Errors
     /// If the handshake fails or takes too long.

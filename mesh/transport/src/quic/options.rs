@@ -1,12 +1,13 @@
 //! The numbers of a tunnel, and what they become in quinn's configuration.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 /// How tunnels behave. The defaults suit links between regions as well as loopback.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct QuicOptions {
     /// Bytes that a stream's sender may be ahead of its reader; fixed for the life of a connection. A stream moves at most
     /// this much per round trip. Default: 2 MiB.
@@ -36,6 +37,9 @@ pub struct QuicOptions {
     pub opening_timeout: Duration,
     /// Whether a peer may change its address during a connection. Gateways have fixed ones. Default: no.
     pub migration: bool,
+    /// A secret that a gateway keeps over its restarts: with it, peers learn with the first packet that the connections of
+    /// its earlier life are over. Default: none, so that they learn it by the idle timeout.
+    pub reset_secret: Option<[u8; 32]>,
 }
 
 impl Default for QuicOptions {
@@ -54,11 +58,33 @@ impl Default for QuicOptions {
             open_timeout: Duration::from_secs(1),
             opening_timeout: Duration::from_secs(5),
             migration: false,
+            reset_secret: None,
         }
     }
 }
 
+/// Shows what can be configured, and not the secret.
+impl fmt::Debug for QuicOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicOptions")
+            .field("stream_window", &self.stream_window)
+            .field("window_streams", &self.window_streams)
+            .field("max_streams", &self.max_streams)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("keepalive", &self.keepalive)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("max_connections", &self.max_connections)
+            .field("max_mtu", &self.max_mtu)
+            .finish_non_exhaustive()
+    }
+}
+
 impl QuicOptions {
+    /// Stream windows that a connection's window holds.
+    pub(super) fn window_streams(&self) -> u32 {
+        self.window_streams.max(MIN_WINDOW_STREAMS)
+    }
+
     /// quinn's transport configuration for a link that carries payloads up to `mtu`.
     pub(super) fn transport(&self, mtu: u16) -> Arc<TransportConfig> {
         let window = u64::from(self.stream_window);
@@ -67,7 +93,7 @@ impl QuicOptions {
         let mut transport = TransportConfig::default();
         transport
             .stream_receive_window(VarInt::from_u32(self.stream_window))
-            .receive_window(varint(window * u64::from(self.window_streams.max(MIN_WINDOW_STREAMS))))
+            .receive_window(varint(window * u64::from(self.window_streams())))
             .send_window(window * SEND_WINDOWS)
             .max_concurrent_bidi_streams(VarInt::from_u32(self.max_streams))
             .max_concurrent_uni_streams(VarInt::from_u32(0))

@@ -33,6 +33,10 @@ pub(super) struct Shared {
     pub(super) sent: AtomicU64,
     /// Bytes of streams, received.
     pub(super) received: AtomicU64,
+    /// Streams whose bytes wait for a reader that takes nothing.
+    pub(super) stalled: AtomicU64,
+    /// So many stalled streams may hold half of the connection's window.
+    pub(super) stall_limit: u64,
 }
 
 /// A bidirectional stream of a tunnel.
@@ -42,25 +46,21 @@ pub(super) struct Shared {
 pub struct QuicStream {
     send: SendStream,
     recv: RecvStream,
-    connection: quinn::Connection,
     shared: Arc<Shared>,
     /// Whether this side opened it.
     opener: bool,
     /// Whether the sending half has ended: by FIN, or by a reset.
     sent_end: bool,
+    /// Whether it counts among the connection's stalled streams.
+    stalled: bool,
 }
 
 impl QuicStream {
-    pub(super) fn new(
-        (send, recv): (SendStream, RecvStream),
-        connection: quinn::Connection,
-        shared: Arc<Shared>,
-        opener: bool,
-    ) -> Self {
+    pub(super) fn new((send, recv): (SendStream, RecvStream), shared: Arc<Shared>, opener: bool) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let total = if opener { &shared.opened } else { &shared.accepted };
         total.fetch_add(1, Ordering::Relaxed);
-        Self { send, recv, connection, shared, opener, sent_end: false }
+        Self { send, recv, shared, opener, sent_end: false, stalled: false }
     }
 
     /// Who is on the other side of the tunnel.
@@ -94,9 +94,16 @@ impl QuicStream {
         drop(self.recv.stop(code(reason)));
     }
 
-    /// How often the peer said that the connection's window keeps it from sending.
-    pub(crate) fn times_blocked(&self) -> u64 {
-        self.connection.stats().frame_rx.data_blocked
+    /// Notes whether what the stream carries waits for a reader that takes nothing. `true` if so many streams do that they
+    /// may hold half of the connection's window.
+    pub(crate) fn set_stalled(&mut self, stalled: bool) -> bool {
+        match (self.stalled, stalled) {
+            (false, true) => drop(self.shared.stalled.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.shared.stalled.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        self.stalled = stalled;
+        stalled && self.shared.stalled.load(Ordering::Relaxed) >= self.shared.stall_limit
     }
 
     /// Reads chunks as they arrived, without copying. 0 chunks: the regular end.
@@ -213,6 +220,7 @@ impl AsyncWrite for QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         self.condemn(self.dropped());
+        self.set_stalled(false);
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

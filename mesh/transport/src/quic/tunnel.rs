@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use eastway_core::{Reason, SpiffeId};
 use rustls_pki_types::CertificateDer;
 
+use super::QuicOptions;
 use super::endpoint::ConnectError;
 use super::stream::{QuicStream, Shared};
-use super::QuicOptions;
 use crate::error::{code, lost};
 use crate::io::Io;
 use crate::tunnel::{self, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
@@ -46,12 +47,30 @@ impl QuicTunnel {
             accepted: 0.into(),
             sent: 0.into(),
             received: 0.into(),
+            stalled: 0.into(),
+            stall_limit: u64::from(options.window_streams() / 2),
         });
         Ok(Arc::new(Self { connection, shared, kind, options: Arc::clone(options) }))
     }
 
+    /// Waits until the peer has accepted this side's identity too, which takes another round trip after the handshake.
+    ///
+    /// # Errors
+    /// If the peer refuses, or the connection breaks first.
+    pub async fn confirmed(&self) -> Result<(), ConnectError> {
+        // quinn tells it by a counter only.
+        while self.connection.side().is_client() && self.connection.stats().frame_rx.handshake_done == 0 {
+            let pause = tokio::time::sleep(CONFIRMATION_POLL);
+            tokio::select! {
+                error = self.connection.closed() => return Err(error.into()),
+                () = pause => {}
+            }
+        }
+        Ok(())
+    }
+
     fn stream(&self, halves: (quinn::SendStream, quinn::RecvStream), opener: bool) -> QuicStream {
-        QuicStream::new(halves, self.connection.clone(), Arc::clone(&self.shared), opener)
+        QuicStream::new(halves, Arc::clone(&self.shared), opener)
     }
 
     async fn open_stream(&self) -> Result<QuicStream, OpenError> {
@@ -74,7 +93,8 @@ impl Tunnel for QuicTunnel {
 
     async fn open_raw(&self) -> Result<Io, OpenError> {
         let opening = self.open_stream();
-        let stream = tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| OpenError::Timeout)??;
+        let stream =
+            tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| OpenError::Timeout)??;
         Ok(stream.into())
     }
 
@@ -133,3 +153,6 @@ impl Tunnel for QuicTunnel {
         "quic"
     }
 }
+
+/// How often the confirmation of a handshake is looked for.
+const CONFIRMATION_POLL: Duration = Duration::from_millis(5);

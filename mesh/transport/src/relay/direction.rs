@@ -28,8 +28,8 @@ pub(super) struct Direction {
     moved: u64,
     counter: Option<Arc<AtomicU64>>,
     tap: Option<Tap>,
-    /// At the last look: bytes moved so far, and how often the source's connection was out of window, if bytes waited.
-    last_look: Option<(u64, u64)>,
+    /// Bytes moved up to the last look, if others waited then.
+    last_look: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,16 +180,15 @@ impl Direction {
         }
     }
 
-    /// Whether bytes have waited here since the last look, while the tunnel that feeds this direction ran out of window.
-    pub(super) fn holds_up(&mut self, from: &Io) -> bool {
-        let Io::Quic(stream) = from else { return false };
-        if self.pending.is_empty() {
-            self.last_look = None;
-            return false;
+    /// Looks whether bytes have waited here since the last look, and whether so many streams of the tunnel that feeds this
+    /// direction do that they starve its other streams.
+    pub(super) fn starves_others(&mut self, from: &mut Io) -> bool {
+        let waited = !self.pending.is_empty() && self.last_look == Some(self.moved);
+        self.last_look = Some(self.moved).filter(|_| !self.pending.is_empty());
+        match from {
+            Io::Quic(stream) => stream.set_stalled(waited),
+            _ => false,
         }
-        let now = (self.moved, stream.times_blocked());
-        let before = self.last_look.replace(now);
-        before.is_some_and(|(moved, blocked)| moved == now.0 && blocked < now.1)
     }
 }
 

@@ -150,6 +150,35 @@ fn oversized_heads_get_431() {
 }
 
 #[test]
+fn oversized_http2_heads_get_431() {
+    local(async {
+        let server = listen(mirror).await;
+        let (mut client, connection) = h2::client::handshake(crate::testing::dial(server).await).await.expect("HTTP/2");
+        tokio::task::spawn_local(connection);
+        let request = http::Request::get("http://a/").header("x", "x".repeat(70 * 1024)).body(()).expect("valid");
+        let (response, _) = client.send_request(request, true).expect("open");
+        assert_eq!(response.await.expect("an answer").status(), 431);
+    });
+}
+
+#[test]
+fn an_http2_body_shorter_than_its_length_is_not_forwarded_as_whole() {
+    local(async {
+        let upstream = Recorder::new(b"").await;
+        let server = listen(proxy(Upstream::H1(upstream.address))).await;
+        let (mut client, connection) =
+            h2::client::handshake(crate::testing::dial(server).await).await.expect("HTTP/2");
+        tokio::task::spawn_local(connection);
+        let request = http::Request::post("http://a/").header("content-length", "10").body(()).expect("valid");
+        let (response, mut body) = client.send_request(request, false).expect("open");
+        body.send_data(bytes::Bytes::from_static(b"abc"), true).expect("open");
+        assert!(response.await.is_err(), "the stream is reset");
+        let seen = upstream.text();
+        assert!(seen.is_empty() || seen.ends_with("content-length: 10\r\n\r\n") || seen.ends_with("abc"), "{seen}");
+    });
+}
+
+#[test]
 fn a_head_that_never_ends_is_cut_off() {
     local(async {
         let server = listen(mirror).await;

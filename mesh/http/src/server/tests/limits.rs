@@ -38,7 +38,7 @@ where
         };
         serve(Io::other(far), &options, &sweeper, stop, handler).await
     });
-    (near, served, move || drop(stop.send(())))
+    (near, served, move || stop.send(()).expect("it serves"))
 }
 
 async fn rest(mut near: DuplexStream) -> String {
@@ -97,6 +97,30 @@ fn an_idle_connection_ends_after_its_limit_and_a_busy_one_does_not() {
         assert!(took >= Duration::from_secs(400) && took <= Duration::from_secs(430), "{took:?}");
         assert!(rest(near).await.ends_with("ok"));
     });
+}
+
+#[test]
+fn a_caller_that_does_not_read_its_response_is_given_up() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        paused(async {
+            let big = |_: Request<Body>| async { Response::new(Body::full(vec![b'x'; 1 << 20])) };
+            let (near, served, _stop) = server(ServerOptions { protocol, ..options() }, big);
+            let start = Instant::now();
+            let mut near = near;
+            if protocol == Protocol::Http2 {
+                // The preface, SETTINGS with large windows, a large connection window, and GET / on stream 1.
+                near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("open");
+                near.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]).await.expect("open");
+                near.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]).await.expect("open");
+                near.write_all(&[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 1, b'a']).await.expect("open");
+            } else {
+                near.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+            }
+            assert!(matches!(served.await.expect("no panic"), Ended::Idle));
+            let took = start.elapsed();
+            assert!(took >= Duration::from_secs(300) && took <= Duration::from_secs(330), "{took:?}");
+        });
+    }
 }
 
 #[test]

@@ -37,6 +37,8 @@ async fn both_gateways_know_each_other() {
     assert_eq!((out.kind(), back.kind(), out.protocol()), (Kind::Data, Kind::Data, "quic"));
     assert!(!out.is_closed() && !back.is_closed());
     assert_eq!(back.peer_chain().len(), 1);
+    soon(out.confirmed()).await.expect("accepted by the peer");
+    soon(back.confirmed()).await.expect("accepted by the peer");
 }
 
 #[tokio::test]
@@ -61,11 +63,13 @@ async fn a_workload_that_poses_as_a_gateway_is_refused() {
     let (out, back) = handshake(&workload, &gateway).await;
     let error = back.expect_err("refused");
     assert!(matches!(error, ConnectError::Identity(Refusal::WrongIdentity)), "{error:?}");
-    // The client may have been done before it was judged; its tunnel closes then.
-    match out {
-        Ok(tunnel) => drop(soon(tunnel.closed()).await),
-        Err(error) => assert!(matches!(error, ConnectError::ByPeer(_)), "{error:?}"),
-    }
+    // The client may have been done before it was judged: it learns of it when it waits for the confirmation.
+    let told = match out {
+        Ok(tunnel) => soon(tunnel.confirmed()).await.expect_err("told"),
+        Err(error) => error,
+    };
+    assert!(matches!(told, ConnectError::ByPeer(_)), "{told:?}");
+    assert_eq!(told.reason(), Reason::IdentityRefused);
 }
 
 #[tokio::test]
@@ -119,6 +123,41 @@ async fn closing_an_endpoint_tells_the_peers_why() {
     assert_eq!(soon(out.closed()).await, Reason::Draining);
     assert!(soon(theirs.accept()).await.is_none());
     soon(theirs.wait_idle()).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_restarted_ends_the_connections_of_its_earlier_life_at_once() {
+    // No timeout can end the connection within this test.
+    let options =
+        QuicOptions { idle_timeout: Duration::from_secs(600), reset_secret: Some([42; 32]), ..QuicOptions::default() };
+    let (us, eu) = gateways();
+    let ours = endpoints(&us, 0, &options).remove(0);
+    let first_life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let first_life = first_life.expect("a runtime");
+    let guard = first_life.enter();
+    let theirs = endpoints(&eu, 0, &options).remove(0);
+    drop(guard);
+    let address = theirs.local_addr().expect("bound");
+    let accepting = first_life.spawn(async move { theirs.accept().await.expect("open").establish().await });
+    let out = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("connected");
+    soon(out.confirmed()).await.expect("confirmed");
+    let back = soon(accepting).await.expect("ran").expect("accepted");
+    // It dies without a word, with everything that it knows.
+    tokio::task::spawn_blocking(move || drop(first_life)).await.expect("stopped");
+    std::mem::forget(back);
+
+    let socket = soon(async {
+        loop {
+            match crate::quic::bind(address, 0, &options) {
+                Ok(mut sockets) => break sockets.remove(0),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let _second_life = Endpoint::new(socket.await, 0, server(&eu), &options).expect("an endpoint");
+    let mut stream = out.open_raw().await.expect("opened");
+    stream.write_all(&[0; 1000]).await.expect("written");
+    assert_eq!(soon(out.closed()).await, Reason::TunnelLost);
 }
 
 /// Accepts tunnels at all endpoints, and answers the first stream of each with the number of the endpoint.

@@ -58,7 +58,7 @@ async fn regular_ends_pass_between_all_kinds_each_direction_by_itself() {
     converse(relay(tls_pair().await, quic_pair(&tunnel).await)).await;
     converse(relay(quic_pair(&tunnel).await, tls_pair().await)).await;
     converse(relay(quic_pair(&tunnel).await, quic_pair(&tunnel).await)).await;
-    converse(relay(Io::pair(3), Io::pair(5))).await;
+    converse(relay(Io::pair(8), Io::pair(16))).await;
 }
 
 #[tokio::test]

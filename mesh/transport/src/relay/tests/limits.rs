@@ -100,9 +100,8 @@ async fn a_recorder_writes_down_each_direction_of_each_relay() {
         soon(relay).await.expect("relayed");
     }
     for (number, (request, response)) in (1..).zip(&bodies) {
-        let recorded = |direction| {
-            fs::read(folder.path().join(format!("relays/{number:06}-{direction}.bin"))).expect("recorded")
-        };
+        let recorded =
+            |direction| fs::read(folder.path().join(format!("relays/{number:06}-{direction}.bin"))).expect("recorded");
         assert!(recorded("forward") == [&b"first "[..], request].concat());
         assert!(recorded("backward") == *response);
     }
@@ -113,16 +112,18 @@ async fn streams_that_stall_are_reset_once_they_starve_the_others() {
     let options = QuicOptions { stream_window: 32 << 10, ..QuicOptions::default() };
     let tunnel = tunnel(&options).await;
     let stall = SpliceOptions { stall: Duration::from_millis(200), ..SpliceOptions::default() };
-    let mut relays = tokio::task::JoinSet::new();
-    let mut held = Vec::new();
     // Each takes a whole stream window and reads nothing; 64 of them take the connection's.
     for _ in 0..66 {
         let mut sender = soon(tunnel.0.open_raw()).await.expect("opened");
-        sender.write_all(&[0]).await.expect("written");
+        tokio::spawn(async move { sender.write_all(&[0; 128 << 10]).await });
+    }
+    let mut relays = tokio::task::JoinSet::new();
+    let mut unread = Vec::new();
+    for _ in 0..64 {
         let a = soon(tunnel.1.accept_raw()).await.expect("accepted");
         let (b, reader) = Io::pair(16);
         relays.spawn(splice(a, b, stall.clone()));
-        held.push((tokio::spawn(async move { sender.write_all(&[0; 128 << 10]).await }), reader));
+        unread.push(reader);
     }
     let relayed = soon(relays.join_next()).await.expect("a relay").expect("relayed");
     assert_eq!(relayed.end, End::Failed { side: Side::B, reason: Reason::Overloaded });

@@ -1,0 +1,195 @@
+//! What peers say.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn no_probe(_: &Probe) -> ProbeOutcome {
+    ProbeOutcome::Answered
+}
+
+#[test]
+fn a_peer_is_visible_with_its_first_whole_snapshot() {
+    let mut world = World::new();
+    world.peer_says(1, Fact::Change(Version::new(1, 5), payments(), Some(exported(&[("a", 2, 2)]))));
+    assert!(world.remote_ready().is_empty() && world.catalogue.mesh().peers.is_empty());
+    world.peer_says(1, snapshot(1, 4, &[(payments(), exported(&[("a", 2, 2), ("b", 1, 1)]))]));
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 2), ("eu-west/b".into(), 1)]));
+    let mesh = world.catalogue.mesh();
+    assert_eq!((mesh.peers[0].staleness, mesh.peers[0].trust_bundle.len()), (Staleness::Fresh, 1));
+    assert!(world.catalogue.take_changes().mirrors.contains("eu-west"));
+}
+
+#[test]
+fn the_ladder_follows_the_heartbeat_and_silence_empties_nothing() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), exported(&[("a", 2, 2)]))]));
+    let start = world.now;
+    for (seconds, expected) in
+        [(2.9, Staleness::Fresh), (3.1, Staleness::Stale1), (31.0, Staleness::Stale2), (901.0, Staleness::Stale3)]
+    {
+        world.now = start + Duration::from_secs_f64(seconds);
+        world.catalogue.tick(world.now);
+        assert_eq!(world.staleness(), Some(expected), "{seconds} s");
+        assert_eq!(world.remote_ready()["eu-west/a"], 2, "{seconds} s");
+    }
+    world.peer_says(1, Fact::Alive);
+    assert_eq!(world.staleness(), Some(Staleness::Fresh));
+}
+
+#[test]
+fn a_lower_epoch_changes_nothing_and_proves_no_life() {
+    let mut world = World::new();
+    world.peer_says(5, snapshot(5, 0, &[(payments(), exported(&[("a", 2, 2)]))]));
+    world.pass(10 * SECOND, no_probe);
+    world.peer_says(4, snapshot(4, 900, &[]));
+    world.peer_says(4, Fact::Change(Version::new(4, 901), payments(), None));
+    world.peer_says(4, Fact::Alive);
+    assert_eq!(world.remote_ready()["eu-west/a"], 2);
+    assert_eq!(world.staleness(), Some(Staleness::Stale1));
+}
+
+#[test]
+fn only_imported_services_of_declared_peers_appear() {
+    let mut world = World::new();
+    let other = ServiceName::new("bank", "payments");
+    world.peer_says(1, snapshot(1, 0, &[(other.clone(), exported(&[("a", 1, 1)]))]));
+    assert!(world.catalogue.view(&other, world.now).is_none(), "no peer attracts traffic by exporting a name");
+    world.catalogue.peer_fact(&meta("mars"), "gw-9", 1, snapshot(1, 0, &[(payments(), exported(&[("a", 1, 1)]))]), world.now);
+    assert!(world.remote_ready().is_empty());
+
+    let mut resources = resources();
+    resources.peers.insert("eu-west".to_owned(), peer(&["*"]));
+    world.catalogue.set_resources(resources, world.now);
+    assert!(world.catalogue.view(&other, world.now).is_some(), "imports apply at once");
+    world.catalogue.set_resources(Resources::default(), world.now);
+    assert!(world.catalogue.view(&other, world.now).is_none() && world.catalogue.mesh().peers.is_empty());
+}
+
+#[test]
+fn a_restarted_peer_that_forgot_half_of_a_service_is_not_believed_for_30_seconds() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), exported(&[("a", 4, 4)]))]));
+    let before = world.view();
+    world.peer_says(2, snapshot(2, 0, &[]));
+    assert_eq!(world.view(), before);
+    world.pass(20 * SECOND, no_probe);
+    assert_eq!(world.view(), before);
+    world.peer_says(2, Fact::Change(Version::new(2, 1), payments(), Some(exported(&[("a", 3, 3)]))));
+    world.pass(SECOND, no_probe);
+    assert_eq!(world.remote_ready()["eu-west/a"], 3, "it remembers: believed at once");
+
+    world.peer_says(3, snapshot(3, 0, &[]));
+    world.pass(31 * SECOND, no_probe);
+    assert!(world.remote_ready().is_empty());
+}
+
+#[test]
+fn the_data_plane_can_confirm_what_is_held() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), exported(&[("a", 4, 4)]))]));
+    world.peer_says(2, snapshot(2, 0, &[]));
+    world.catalogue.confirm_gone(&payments(), &ZoneId::new("eu-west", "a"), world.now);
+    assert!(world.remote_ready().is_empty());
+}
+
+#[test]
+fn within_one_life_a_peer_is_believed_at_once() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), exported(&[("a", 4, 4)]))]));
+    world.peer_says(1, Fact::Change(Version::new(1, 1), payments(), None));
+    assert!(world.remote_ready().is_empty());
+}
+
+#[test]
+fn the_gateways_of_a_cluster_are_summed_and_a_lost_one_is_not_counted_twice() {
+    let mut world = World::new();
+    let says = |world: &mut World, gateway: &str, fact: Fact| {
+        world.catalogue.peer_fact(&meta("eu-west"), gateway, 1, fact, world.now);
+    };
+    says(&mut world, "gw-8", snapshot(1, 0, &[(payments(), exported(&[("a", 2, 1), ("b", 1, 1)]))]));
+    says(&mut world, "gw-9", snapshot(1, 0, &[(payments(), exported(&[("a", 3, 3)]))]));
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 4), ("eu-west/b".into(), 1)]));
+    for _ in 0..40 {
+        world.pass(SECOND, no_probe);
+        says(&mut world, "gw-9", Fact::Alive);
+    }
+    says(&mut world, "gw-9", Fact::Change(Version::new(1, 1), payments(), Some(exported(&[("a", 5, 5)]))));
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 5), ("eu-west/b".into(), 1)]));
+    assert_eq!(world.staleness(), Some(Staleness::Fresh));
+}
+
+#[test]
+fn a_rebuilt_cluster_replaces_its_namesake_and_the_old_ones_last_words_are_dropped() {
+    let mut world = World::new();
+    world.peer_says(9, snapshot(9, 0, &[(payments(), exported(&[("a", 4, 4)]))]));
+    let rebuilt = ClusterMeta { uid: "another".to_owned(), ..meta("eu-west") };
+    let fact = snapshot(1, 0, &[(payments(), exported(&[("b", 4, 4)]))]);
+    world.catalogue.peer_fact(&rebuilt, "gw-9", 1, fact, world.now);
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/b".into(), 4)]));
+    world.peer_says(9, snapshot(9, 5, &[]));
+    world.peer_says(9, Fact::Change(Version::new(9, 6), payments(), None));
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/b".into(), 4)]));
+}
+
+#[test]
+fn a_stored_mirror_is_visible_at_once_as_stale_and_the_gateway_itself_outranks_it() {
+    let mut world = World::new();
+    world.peer_says(3, snapshot(3, 7, &[(payments(), exported(&[("a", 4, 4)]))]));
+    let stored = world.catalogue.mirrors("eu-west");
+    let text = serde_json::to_string(&stored).expect("JSON");
+    let stored: Vec<crate::StoredMirror> = serde_json::from_str(&text).expect("read back");
+
+    let mut cold = World::new();
+    for mirror in stored.clone() {
+        cold.catalogue.load_mirror(mirror, cold.now);
+    }
+    assert_eq!(cold.remote_ready()["eu-west/a"], 4);
+    assert_eq!(cold.staleness(), Some(Staleness::Stale2));
+    cold.peer_says(4, snapshot(4, 0, &[(payments(), exported(&[("a", 3, 3)]))]));
+    assert_eq!((cold.staleness(), cold.remote_ready()["eu-west/a"]), (Some(Staleness::Fresh), 3));
+    for mirror in stored {
+        cold.catalogue.load_mirror(mirror, cold.now);
+    }
+    assert_eq!(cold.remote_ready()["eu-west/a"], 3);
+}
+
+#[test]
+fn exports_are_opt_in_and_versions_grow_with_each_statement() {
+    let mut world = World::new();
+    world.register("p1", "a", 1);
+    let first = world.catalogue.exports_for("eu-west")[&payments()].clone();
+    assert_eq!((first.exported.zones["a"].summary.ready, first.seq), (1, world.catalogue.export_version().seq));
+    let stream = world.register("p2", "a", 1);
+    let second = world.catalogue.exports_for("eu-west")[&payments()].clone();
+    assert!(second.seq > first.seq && world.catalogue.take_changes().exports);
+
+    let load = LoadReport { rif: 1, utilisation: Some(0.5), error_rate: 0.0 };
+    world.catalogue.report_load(stream, load, world.now);
+    assert_eq!(world.catalogue.export_version().seq, second.seq, "loads wait for the next second");
+    world.catalogue.refresh_exported_loads(world.now);
+    assert!(world.catalogue.export_version().seq > second.seq);
+
+    let mut resources = resources();
+    resources.services.get_mut(&payments()).expect("declared").export = vec!["mars".to_owned()];
+    world.catalogue.set_resources(resources, world.now);
+    assert!(world.catalogue.exports_for("eu-west").is_empty() && !world.catalogue.exports_for("mars").is_empty());
+}
+
+#[test]
+fn paths_are_told_when_they_change_state_or_their_length_noticeably() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[]));
+    world.catalogue.take_changes();
+    let mut path = |state, micros: u64| {
+        let facts = crate::PathFacts { state, min_rtt: Some(Duration::from_micros(micros)), ..Default::default() };
+        world.catalogue.set_path("eu-west", "192.0.2.1:15443", facts);
+        world.catalogue.take_changes().mesh
+    };
+    use eastway_core::view::PathState::{Down, Up};
+    assert!(path(Up, 80_000));
+    assert!(!path(Up, 80_500), "half a millisecond of 80 is no news");
+    assert!(path(Up, 120_000));
+    assert!(path(Down, 120_000));
+    assert_eq!(world.catalogue.mesh().peers[0].path, Down);
+}

@@ -1,0 +1,115 @@
+//! Membership that was stored: by this gateway's former life, or by siblings.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn slice(endpoints: &[&str]) -> Option<Slice> {
+    Some(Slice { endpoints: endpoints.iter().map(|id| registration(id, "a", 1)).collect() })
+}
+
+fn load(world: &mut World, gateway: &str, content: Option<Slice>) {
+    world.catalogue.load_slice(gateway, &payments(), 0, content, world.now);
+}
+
+#[test]
+fn a_restarted_gateway_serves_what_it_stored_and_probes_it() {
+    let mut world = World::new();
+    load(&mut world, "gw-1", slice(&["p1", "p2"]));
+    assert_eq!(world.health("p1"), Some(Health::Ready), "never an empty view");
+    assert!(!world.catalogue.is_probed());
+    world.pass(Duration::from_millis(100), |probe| match probe.endpoint.as_str() {
+        "p1" => ProbeOutcome::Answered,
+        _ => ProbeOutcome::Refused,
+    });
+    assert!(world.catalogue.is_probed());
+    assert_eq!((world.health("p1"), world.health("p2")), (Some(Health::Ready), Some(Health::Down)));
+    let stream = world.register("p2", "a", 1);
+    assert_eq!(world.health("p2"), Some(Health::Ready));
+    world.catalogue.goodbye(stream, world.now);
+    assert_eq!(world.catalogue.slice(&payments(), 0), slice(&["p1"]));
+}
+
+#[test]
+fn what_is_written_is_what_was_registered() {
+    let mut world = World::new();
+    world.catalogue = Catalogue::new(
+        meta("us-east"),
+        "gw-1",
+        1,
+        Options { slice_size: 2, max_endpoints: 100, ..Options::default() },
+    );
+    for endpoint in ["p1", "p2", "p3"] {
+        world.register(endpoint, "a", 1);
+    }
+    let dirty = world.catalogue.take_changes().slices;
+    assert_eq!(dirty, BTreeSet::from([(payments(), 0), (payments(), 1)]));
+    assert_eq!(world.catalogue.slice(&payments(), 0), slice(&["p1", "p2"]));
+    assert_eq!(world.catalogue.slice(&payments(), 1), slice(&["p3"]));
+    world.catalogue.goodbye(StreamId(3), world.now);
+    assert_eq!(world.catalogue.slice(&payments(), 1), None);
+    let text = serde_json::to_string(&slice(&["p1"])).expect("JSON");
+    assert_eq!(serde_json::from_str::<Option<Slice>>(&text).expect("read back"), slice(&["p1"]));
+}
+
+#[test]
+fn registering_again_unchanged_writes_nothing() {
+    let mut world = World::new();
+    load(&mut world, "gw-1", slice(&["p1"]));
+    world.catalogue.take_changes();
+    world.register("p1", "a", 1);
+    assert!(world.catalogue.take_changes().slices.is_empty());
+}
+
+#[test]
+fn a_sidecar_that_moved_to_a_sibling_leaves_this_gateway() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    world.catalogue.lost(stream, world.now);
+    let mut moved = registration("p1", "a", 1);
+    moved.session = 2;
+    load(&mut world, "gw-2", Some(Slice { endpoints: vec![moved] }));
+    assert_eq!(world.catalogue.slice(&payments(), 0), None);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    assert_eq!(world.catalogue.siblings(), BTreeSet::from(["gw-2".into()]));
+    assert!(world.catalogue.exports_for("eu-west")[&payments()].exported.zones.is_empty(), "the sibling exports it");
+}
+
+#[test]
+fn endpoints_of_foreign_accounts_and_zones_are_not_believed_from_the_store_either() {
+    let mut world = World::new();
+    let (mut account, mut zone) = (registration("p1", "a", 1), registration("p2", "a", 1));
+    (account.account, zone.zone) = ("cart".to_owned(), "c".into());
+    load(&mut world, "gw-2", Some(Slice { endpoints: vec![account, zone] }));
+    assert!(world.view().expect("declared").endpoints.is_empty());
+}
+
+#[test]
+fn half_of_a_service_that_vanishes_from_a_list_is_held_unless_a_probe_confirms_it() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", slice(&["p1", "p2", "p3", "p4"]));
+    let before = world.view();
+    load(&mut world, "gw-2", slice(&["p1", "p2"]));
+    world.pass(25 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.view(), before);
+    world.pass(6 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.view().expect("a view").endpoints.len(), 2);
+
+    load(&mut world, "gw-2", None);
+    world.pass(SECOND, |probe| match probe.endpoint.as_str() {
+        "p1" => ProbeOutcome::Refused,
+        _ => ProbeOutcome::Answered,
+    });
+    assert_eq!((world.health("p1"), world.health("p2")), (None, Some(Health::Ready)));
+}
+
+#[test]
+fn a_single_endpoint_of_many_goes_after_the_window() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", slice(&["p1", "p2", "p3", "p4"]));
+    load(&mut world, "gw-2", slice(&["p1", "p2", "p3"]));
+    world.pass(9 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p4"), Some(Health::Ready));
+    world.pass(2 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p4"), None);
+}

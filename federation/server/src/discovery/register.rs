@@ -1,0 +1,148 @@
+//! One registration stream.
+
+use std::sync::Arc;
+
+use eastway_client::convert;
+use eastway_proto::discovery::v1::register_rejected::Cause;
+use eastway_proto::discovery::v1::register_request::Event as Say;
+use eastway_proto::discovery::v1::register_response::Event as Hear;
+use eastway_proto::discovery::v1::{
+    Heartbeat, RegisterAccepted, RegisterRejected, RegisterRequest, RegisterResponse, Registration,
+};
+use eastway_registry::{RegisterError, StreamId};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::{Status, Streaming};
+
+use crate::hub::{Hub, raised};
+
+type Outgoing = mpsc::Sender<Result<RegisterResponse, Status>>;
+
+/// The workload that proved who it is.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) namespace: String,
+    pub(super) account: String,
+}
+
+/// How a stream goes on after a message.
+enum Next {
+    Listen,
+    End,
+}
+
+/// A stream that is registered with the hub; dropping it is the loss of the stream.
+struct Open {
+    hub: Arc<Hub>,
+    stream: StreamId,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.hub.close_stream(self.stream);
+    }
+}
+
+/// Runs until the stream ends, the registration is rejected or revoked, or goodbye is said.
+pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<RegisterRequest>, outgoing: Outgoing) {
+    let (stream, mut revoked) = hub.open_stream();
+    let open = Open { hub: Arc::clone(&hub), stream };
+    let mut draining = hub.draining.subscribe();
+    let mut heartbeats = interval(hub.options.heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = incoming.message() => {
+                let Ok(Some(RegisterRequest { event })) = message else { return };
+                match take(&open, &caller, event, &outgoing).await {
+                    Next::Listen => {}
+                    Next::End => return,
+                }
+            }
+            _ = heartbeats.tick() => {
+                // A sidecar that does not read will find the stream silent; nothing is queued for it.
+                let heartbeat = Hear::Heartbeat(Heartbeat {});
+                let _ = outgoing.try_send(Ok(RegisterResponse { event: Some(heartbeat) }));
+                if outgoing.is_closed() {
+                    return;
+                }
+            }
+            Ok(why) = &mut revoked => {
+                say(&outgoing, Hear::Rejected(why)).await;
+                return;
+            }
+            () = raised(&mut draining) => return,
+        }
+    }
+}
+
+async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgoing) -> Next {
+    let Open { hub, stream } = open;
+    match event {
+        Some(Say::Registration(registration)) => match register(hub, *stream, caller, registration) {
+            Ok(()) => {
+                let accepted = RegisterAccepted { gateway: hub.gateway.to_string(), epoch: hub.epoch };
+                say(outgoing, Hear::Accepted(accepted)).await;
+            }
+            Err(rejected) => {
+                tracing::warn!(namespace = caller.namespace, account = caller.account, why = rejected.message,
+                    "a registration is rejected");
+                say(outgoing, Hear::Rejected(rejected)).await;
+                return Next::End;
+            }
+        },
+        Some(Say::Health(report)) => {
+            let Ok(health) = convert::health_from_wire(report.health) else { return Next::End };
+            hub.change(|catalogue, now| catalogue.report_health(*stream, health, now));
+        }
+        Some(Say::Load(report)) => {
+            let Ok(load) = convert::load_from_wire(report) else { return Next::End };
+            hub.change(|catalogue, now| catalogue.report_load(*stream, load, now));
+        }
+        Some(Say::Goodbye(_)) => {
+            hub.change(|catalogue, now| catalogue.goodbye(*stream, now));
+            return Next::End;
+        }
+        // Events of newer versions are signs of life like any other.
+        Some(Say::Heartbeat(_)) | None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
+    }
+    Next::Listen
+}
+
+/// Registers, if the caller may: its account must be one of the service's, in the service's namespace.
+fn register(hub: &Hub, stream: StreamId, caller: &Caller, message: Registration) -> Result<(), RegisterRejected> {
+    let (registration, health) = convert::registration_from_wire(message, &caller.account)
+        .map_err(|error| rejected(Cause::Invalid, &error, 0))?;
+    if *registration.service.namespace != *caller.namespace {
+        let message = format!("a workload of {} cannot serve {}", caller.namespace, registration.service);
+        return Err(RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 });
+    }
+    let endpoint = registration.endpoint.clone();
+    let (replaced, version) = hub
+        .change(|catalogue, now| {
+            let incarnation = registration.incarnation;
+            catalogue.register(stream, registration, health, now).map(|replaced| (replaced, incarnation))
+        })
+        .map_err(|error| match error {
+            RegisterError::Account { .. } => rejected(Cause::Identity, &error, 0),
+            RegisterError::Stale { highest, .. } => rejected(Cause::StaleIncarnation, &error, highest),
+            RegisterError::Zone { .. } => rejected(Cause::UnknownZone, &error, 0),
+            RegisterError::Full(_) => rejected(Cause::Limit, &error, 0),
+        })?;
+    if let Some(replaced) = replaced {
+        let message = format!("`{endpoint}` registered again over another stream");
+        let cause = Cause::StaleIncarnation.into();
+        hub.end_stream(replaced, RegisterRejected { cause, message, highest_incarnation: version });
+    }
+    Ok(())
+}
+
+/// The message that tells a sidecar why.
+pub(crate) fn rejected(cause: Cause, error: &dyn std::error::Error, highest_incarnation: u64) -> RegisterRejected {
+    RegisterRejected { cause: cause.into(), message: error.to_string(), highest_incarnation }
+}
+
+async fn say(outgoing: &Outgoing, event: Hear) {
+    // Fails if the sidecar is gone, which the next read shows.
+    let _ = outgoing.send(Ok(RegisterResponse { event: Some(event) })).await;
+}

@@ -1,0 +1,206 @@
+//! The server's state, and how its changes reach whoever follows them.
+//!
+//! There is one catalogue behind one lock. Whoever changes it publishes what changed before the call returns: names of
+//! services are put into the feeds of the streams that want them, and each stream forms its message from the state at
+//! the time when it can send. So nothing queues up behind a slow reader, and everybody ends at the latest state.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use eastway_client::clock::Clock;
+use eastway_core::{ServiceName, Timestamp};
+use eastway_proto::discovery::v1::RegisterRejected;
+use eastway_registry::{Catalogue, Changes, StreamId};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::feed::Feed;
+use crate::server::ServerOptions;
+
+/// The shared state of a server.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) gateway: Arc<str>,
+    pub(crate) trust_domain: String,
+    pub(crate) epoch: u64,
+    pub(crate) options: ServerOptions,
+    pub(crate) clock: Clock,
+    catalogue: Mutex<Catalogue>,
+    feeds: Mutex<HashMap<u64, Arc<Feed>>>,
+    /// Services with loads that were not yet published.
+    loads: Mutex<BTreeSet<ServiceName>>,
+    /// Own slices to be written.
+    pub(crate) slices: Dirty<(ServiceName, u32)>,
+    /// Peers whose mirrors are to be written.
+    pub(crate) mirrors: Dirty<String>,
+    /// Grows with each change of what is exported.
+    pub(crate) exports: watch::Sender<u64>,
+    /// Grows with each change of the resources.
+    pub(crate) resources: watch::Sender<u64>,
+    /// Registration streams, to be ended with this message.
+    streams: Mutex<HashMap<StreamId, oneshot::Sender<RegisterRejected>>>,
+    /// A probe may be due at once.
+    pub(crate) probe: Notify,
+    /// What was loaded at the start has been probed: subscribers may be answered.
+    pub(crate) settled: watch::Sender<bool>,
+    pub(crate) draining: watch::Sender<bool>,
+    next: AtomicU64,
+}
+
+impl Hub {
+    pub(crate) fn new(catalogue: Catalogue, gateway: &str, epoch: u64, options: ServerOptions) -> Arc<Self> {
+        Arc::new(Self {
+            gateway: gateway.into(),
+            trust_domain: catalogue.meta().trust_domain.clone(),
+            epoch,
+            options,
+            clock: Clock::start(),
+            catalogue: Mutex::new(catalogue),
+            feeds: Mutex::default(),
+            loads: Mutex::default(),
+            slices: Dirty::default(),
+            mirrors: Dirty::default(),
+            exports: watch::Sender::new(0),
+            resources: watch::Sender::new(0),
+            streams: Mutex::default(),
+            probe: Notify::new(),
+            settled: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// Looks at the catalogue.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Catalogue, Timestamp) -> R) -> R {
+        let catalogue = self.catalogue.lock();
+        look(&catalogue, self.clock.now())
+    }
+
+    /// Changes the catalogue, and publishes what changed.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Catalogue, Timestamp) -> R) -> R {
+        let (result, changes) = {
+            let mut catalogue = self.catalogue.lock();
+            let result = change(&mut catalogue, self.clock.now());
+            (result, catalogue.take_changes())
+        };
+        if !changes.is_empty() {
+            self.publish(changes);
+        }
+        result
+    }
+
+    fn publish(&self, changes: Changes) {
+        if changes.mesh || !changes.services.is_empty() {
+            for feed in self.feeds.lock().values() {
+                feed.publish(changes.mesh, &changes.services);
+            }
+        }
+        if !changes.loads.is_empty() {
+            self.loads.lock().extend(changes.loads);
+        }
+        if changes.exports {
+            self.exports.send_modify(|version| *version += 1);
+        }
+        self.slices.add(changes.slices);
+        self.mirrors.add(changes.mirrors);
+    }
+
+    /// Publishes the loads that were reported since the last time.
+    pub(crate) fn publish_loads(&self) {
+        let loads = std::mem::take(&mut *self.loads.lock());
+        if loads.is_empty() {
+            return;
+        }
+        for feed in self.feeds.lock().values() {
+            feed.publish_loads(&loads);
+        }
+    }
+
+    /// A feed of changes, for as long as the returned guard lives. `all`: of every service.
+    pub(crate) fn feed(self: &Arc<Self>, all: bool) -> Following {
+        let feed = Arc::new(Feed::new(all));
+        let id = self.next_id();
+        self.feeds.lock().insert(id, Arc::clone(&feed));
+        Following { hub: Arc::clone(self), id, feed }
+    }
+
+    /// A name for a new registration stream, and what tells it to end.
+    pub(crate) fn open_stream(&self) -> (StreamId, oneshot::Receiver<RegisterRejected>) {
+        let stream = StreamId(self.next_id());
+        let (end, ended) = oneshot::channel();
+        self.streams.lock().insert(stream, end);
+        (stream, ended)
+    }
+
+    /// Ends a registration stream, telling its sidecar why.
+    pub(crate) fn end_stream(&self, stream: StreamId, why: RegisterRejected) {
+        if let Some(end) = self.streams.lock().remove(&stream) {
+            // Fails if the stream is ending by itself.
+            let _ = end.send(why);
+        }
+    }
+
+    /// A registration stream has ended.
+    pub(crate) fn close_stream(&self, stream: StreamId) {
+        self.streams.lock().remove(&stream);
+        self.change(|catalogue, now| catalogue.lost(stream, now));
+        self.probe.notify_one();
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Waits until a flag of the hub is raised.
+pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
+    // Fails only if the hub is gone, and with it everything to wait for.
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+/// A registered feed; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Following {
+    hub: Arc<Hub>,
+    id: u64,
+    pub(crate) feed: Arc<Feed>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.hub.feeds.lock().remove(&self.id);
+    }
+}
+
+/// Things to be written, each at most once however often it changed.
+#[derive(Debug)]
+pub(crate) struct Dirty<T> {
+    items: Mutex<BTreeSet<T>>,
+    added: Notify,
+}
+
+impl<T> Default for Dirty<T> {
+    fn default() -> Self {
+        Self { items: Mutex::default(), added: Notify::new() }
+    }
+}
+
+impl<T: Ord> Dirty<T> {
+    pub(crate) fn add(&self, items: impl IntoIterator<Item = T>) {
+        let mut known = self.items.lock();
+        let before = known.len();
+        known.extend(items);
+        if known.len() > before {
+            self.added.notify_one();
+        }
+    }
+
+    pub(crate) fn take(&self) -> BTreeSet<T> {
+        std::mem::take(&mut *self.items.lock())
+    }
+
+    pub(crate) async fn added(&self) {
+        self.added.notified().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Other clusters: a control connection to each of their gateways, what they state, and whether they answer.
+//!
+//! Each side connects and subscribes for itself, so two gateways share two control connections, one in each direction.
+//! On each, one raw stream carries gRPC (the statements), another the pings. Path and peer are separate facts: a path
+//! that is down stops carrying traffic at once, while the peer's statements merely age.
+//!
+//! Never: carrying requests; the data connections are the gateway role's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eastway_core::Reason;
+use eastway_core::view::{PathState, Staleness};
+use eastway_registry::PathFacts;
+use eastway_runtime::tasks::TaskGroup;
+use eastway_transport::Tunnel;
+use serde::Serialize;
+use tokio::task::AbortHandle;
+
+use crate::hub::Hub;
+
+mod incoming;
+mod outgoing;
+mod ping;
+mod publish;
+mod subscribe;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use incoming::serve;
+
+/// Opens control connections. The gateway role implements it over its QUIC endpoint.
+#[async_trait]
+pub trait Dialer: Send + Sync + std::fmt::Debug {
+    /// A control connection to the gateway at `address` (`HOST:PORT`), which must show the identity of a gateway of
+    /// `trust_domain`. Limited in time by itself.
+    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError>;
+}
+
+/// Why a control connection could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DialError {
+    /// The reason, as for a stream.
+    pub reason: Reason,
+    /// What happened, for the log.
+    pub message: String,
+}
+
+/// A way to a peer cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeerPath {
+    /// The gateway's address, as declared.
+    pub address: String,
+    /// The gateway's id, once it said it.
+    pub gateway: Option<String>,
+    /// Whether it answers.
+    pub state: PathState,
+    /// Least round-trip time of the last minute, in milliseconds.
+    pub min_rtt_ms: Option<f64>,
+    /// It announced its end.
+    pub leaving: bool,
+}
+
+/// A peer cluster, for operators and for admitting streams.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeerStatus {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The trust domain of its identities.
+    pub trust_domain: String,
+    /// How old its statements are; none before the first were complete.
+    pub staleness: Option<Staleness>,
+    /// The ways to it, best first.
+    pub paths: Vec<PeerPath>,
+}
+
+/// How a raw stream of a control connection begins: what it carries.
+const STATEMENTS: u8 = b'S';
+const PINGS: u8 = b'P';
+
+/// The ways to `cluster`, best first: those that are up before those not known, those that stay before those that leave.
+pub(crate) fn paths(hub: &Hub, cluster: &str) -> Vec<PeerPath> {
+    let mut paths = hub.read(|catalogue, _| catalogue.paths(cluster));
+    paths.sort_by_key(|(address, path)| (path.leaving, rank(path.state), path.min_rtt, address.clone()));
+    paths.into_iter().map(|(address, facts)| peer_path(address, facts)).collect()
+}
+
+const fn rank(state: PathState) -> u8 {
+    match state {
+        PathState::Up => 0,
+        PathState::Unknown => 1,
+        PathState::Suspect => 2,
+        PathState::Down => 3,
+    }
+}
+
+fn peer_path(address: String, facts: PathFacts) -> PeerPath {
+    PeerPath {
+        address,
+        gateway: facts.gateway,
+        state: facts.state,
+        min_rtt_ms: facts.min_rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+        leaving: facts.leaving,
+    }
+}
+
+/// Keeps a connection to every declared address of every peer. Runs until it is dropped.
+pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup) {
+    let mut running: BTreeMap<(String, String), AbortHandle> = BTreeMap::new();
+    let mut resources = hub.resources.subscribe();
+    loop {
+        let declared = declared(&hub);
+        running.retain(|key, task| {
+            let kept = declared.contains(key);
+            if !kept {
+                task.abort();
+                hub.change(|catalogue, _| catalogue.remove_path(&key.0, &key.1));
+            }
+            kept
+        });
+        for (cluster, address) in declared {
+            running.entry((cluster.clone(), address.clone())).or_insert_with(|| {
+                let name = format!("control connection to {cluster} at {address}");
+                let run = outgoing::run(Arc::clone(&hub), Arc::clone(&dialer), cluster, address);
+                tasks.spawn_loop(name, run).abort_handle()
+            });
+        }
+        if resources.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn declared(hub: &Hub) -> BTreeSet<(String, String)> {
+    hub.read(|catalogue, _| {
+        let peers = catalogue.resources().peers.iter();
+        peers.flat_map(|(c, policy)| policy.peer.gateways.iter().map(move |a| (c.clone(), a.clone()))).collect()
+    })
+}
+
+/// Times of peering.
+#[derive(Clone, Debug)]
+pub struct PeeringOptions {
+    /// When a path is suspect, and when down.
+    pub liveness: eastway_resilience::liveness::PathMonitorConfig,
+    /// A connection whose path has been down for this long is given up and dialled anew. Default 3 s.
+    pub redial_after: Duration,
+    /// How long opening a connection may take. Default 5 s.
+    pub dial_timeout: Duration,
+    /// Before statements are asked for again on the same connection. Default 500 ms.
+    pub resync_pause: Duration,
+    /// Raw streams that a peer may have open on one control connection. Default 8.
+    pub max_streams: usize,
+}
+
+impl Default for PeeringOptions {
+    fn default() -> Self {
+        Self {
+            liveness: eastway_resilience::liveness::PathMonitorConfig::default(),
+            redial_after: Duration::from_secs(3),
+            dial_timeout: Duration::from_secs(5),
+            resync_pause: Duration::from_millis(500),
+            max_streams: 8,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Listening to a peer's gateway: one gRPC stream of statements after the other, over one control connection.
+
+use std::io;
+
+use eastway_client::convert::{self, ConvertError};
+use eastway_client::link::channel_over;
+use eastway_core::Version;
+use eastway_core::resource::ClusterMeta;
+use eastway_core::spiffe::Principal;
+use eastway_proto::discovery::v1::Heartbeat;
+use eastway_proto::federation::v1::federation_client::FederationClient;
+use eastway_proto::federation::v1::sync_request::Event as Say;
+use eastway_proto::federation::v1::sync_response::Event as Hear;
+use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse};
+use eastway_registry::{Fact, Reader, SyncError};
+use eastway_transport::Tunnel;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::STATEMENTS;
+use super::outgoing::Path;
+
+/// Why a stream of statements ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("the stream cannot be opened: {0}")]
+    Open(eastway_transport::OpenError),
+    #[error("the stream broke")]
+    Broken(#[source] io::Error),
+    #[error("the peer refuses")]
+    Status(#[source] Box<tonic::Status>),
+    #[error("the peer is silent")]
+    Silent,
+    #[error("the peer ended the stream")]
+    Ended,
+    #[error("the peer's message cannot be read")]
+    Malformed(#[source] ConvertError),
+    #[error("the peer contradicts itself")]
+    Contradiction(#[source] SyncError),
+    #[error("the gateway says it is {said}, but its certificate says {shown}")]
+    Impostor { said: String, shown: String },
+}
+
+/// Runs until it is dropped.
+pub(super) async fn run(path: &Path, tunnel: &dyn Tunnel) {
+    loop {
+        if let Err(error) = listen(path, tunnel).await {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(cluster = path.cluster, address = path.address, error = %error, cause,
+                "no statements from a peer's gateway");
+        }
+        sleep(path.hub.options.peering.resync_pause).await;
+    }
+}
+
+/// One stream, until it fails.
+async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
+    let hub = &path.hub;
+    let options = hub.options.link();
+    let mut io = tunnel.open_raw().await.map_err(StreamError::Open)?;
+    io.write_u8(STATEMENTS).await.map_err(StreamError::Broken)?;
+    let channel = channel_over(io, &options).await.map_err(StreamError::Broken)?;
+    let (requests, outgoing) = mpsc::channel(4);
+    let hello = Hello { cluster: hub.read(|c, _| c.meta().name.clone()), gateway: hub.gateway.to_string() };
+    // There is room: the channel is new.
+    let _ = requests.try_send(SyncRequest { event: Some(Say::Hello(hello)) });
+    let mut client = FederationClient::new(channel).max_decoding_message_size(options.max_message);
+    let opening = timeout(options.silence, client.sync(ReceiverStream::new(outgoing))).await;
+    let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
+    let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;
+    path.note(|facts| (facts.gateway, facts.leaving) = (Some(gateway.clone()), false));
+    let mut reader = Reader::new(version, hub.options.registry.max_exported);
+    let mut heartbeats = interval(options.heartbeat);
+    loop {
+        let message = tokio::select! {
+            message = next(&mut incoming, options.silence) => message?,
+            _ = heartbeats.tick() => {
+                // A full channel means that the peer does not read; its own silence limit ends the stream.
+                let _ = requests.try_send(SyncRequest { event: Some(Say::Heartbeat(Heartbeat {})) });
+                continue;
+            }
+        };
+        let received = hub.clock.now();
+        let (version, statement) = convert::statement_from_wire(message, received).map_err(StreamError::Malformed)?;
+        let Some(fact) = reader.read(version, statement).map_err(StreamError::Contradiction)? else { continue };
+        if fact == Fact::GoAway {
+            path.note(|facts| facts.leaving = true);
+        }
+        hub.change(|catalogue, now| catalogue.peer_fact(&meta, &gateway, version.epoch, fact, now));
+    }
+}
+
+/// The first message: who speaks. It must be whom the certificate names, of the cluster that was declared.
+async fn welcome(
+    path: &Path,
+    tunnel: &dyn Tunnel,
+    incoming: &mut Streaming<SyncResponse>,
+) -> Result<(ClusterMeta, String, Version), StreamError> {
+    let first = next(incoming, path.hub.options.silence).await?;
+    let version = Version::new(first.epoch, first.seq);
+    let missing = |what: &str| StreamError::Malformed(ConvertError { field: "event", problem: what.to_owned() });
+    let Some(Hear::Welcome(welcome)) = first.event else { return Err(missing("no welcome")) };
+    let meta = convert::cluster_from_wire(welcome.cluster.ok_or_else(|| missing("a welcome without a cluster"))?)
+        .map_err(StreamError::Malformed)?;
+    let shown = tunnel.peer();
+    let itself = matches!(&shown.principal, Principal::Gateway(id) if *id == welcome.gateway);
+    if !itself || meta.name != path.cluster || meta.trust_domain != shown.trust_domain {
+        let said = format!("{} of {} in {}", welcome.gateway, meta.name, meta.trust_domain);
+        return Err(StreamError::Impostor { said, shown: shown.to_string() });
+    }
+    Ok((meta, welcome.gateway, version))
+}
+
+async fn next(
+    incoming: &mut Streaming<SyncResponse>,
+    silence: std::time::Duration,
+) -> Result<SyncResponse, StreamError> {
+    let message = timeout(silence, incoming.message()).await.map_err(|_| StreamError::Silent)?;
+    message.map_err(refused)?.ok_or(StreamError::Ended)
+}
+
+fn refused(status: tonic::Status) -> StreamError {
+    StreamError::Status(Box::new(status))
+}

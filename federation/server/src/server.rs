@@ -1,0 +1,383 @@
+//! The server as the gateway role sees it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_client::{LinkOptions, Sink};
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::{Coordinates, EndpointId, ServiceName, ZoneId};
+use eastway_identity::Identity;
+use eastway_proto::discovery::v1::RegisterRejected;
+use eastway_proto::discovery::v1::register_rejected::Cause;
+use eastway_registry::{Catalogue, Options, Probe, ProbeOutcome, Resources};
+use eastway_runtime::tasks::{StillRunning, TaskGroup};
+use eastway_transport::Tunnel;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::feed::{Feed, Item};
+use crate::hub::Hub;
+use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
+use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
+use crate::{listener, membership, mirrors, probing};
+
+/// What a server needs to know.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The region it lies in.
+    pub region: String,
+    /// The trust domain of its identities.
+    pub trust_domain: String,
+    /// Its zones.
+    pub zones: BTreeMap<String, Option<Coordinates>>,
+    /// This gateway's id.
+    pub gateway: String,
+    /// The address at which siblings and peers reach this gateway, for the store.
+    pub address: String,
+    /// This gateway's identity.
+    pub identity: Arc<Identity>,
+    /// Where sidecars are accepted; bound, not yet listened on.
+    pub discovery: std::net::TcpListener,
+    /// Opens control connections to peers.
+    pub dialer: Arc<dyn Dialer>,
+    /// Times and bounds.
+    pub options: ServerOptions,
+}
+
+/// Times and bounds of a server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Of the catalogue.
+    pub registry: Options,
+    /// Of the peers.
+    pub peering: PeeringOptions,
+    /// Between signs of life on every stream. Default 1 s.
+    pub heartbeat: Duration,
+    /// A stream that is silent for this long is lost. Default 3 s.
+    pub silence: Duration,
+    /// Between two looks at the clock, and between two batches of loads. Default 100 ms.
+    pub tick: Duration,
+    /// How long a probe may take. Default 500 ms.
+    pub probe_timeout: Duration,
+    /// Probes at a time. Default 64.
+    pub max_probes: usize,
+    /// How long subscribers wait at most after a start, until what was loaded has been probed. Default 600 ms.
+    pub settle: Duration,
+    /// Between two statements of exported loads. Default 1 s.
+    pub export_interval: Duration,
+    /// The least time between two writes of the peers' mirrors. Default 10 s.
+    pub mirror_interval: Duration,
+    /// A gateway's slices are collected when it has been gone for this long. Default 60 s.
+    pub collect_after: Duration,
+    /// The time to live of the gateway's own key. Default 10 s.
+    pub session_ttl: Duration,
+    /// How long a sidecar's TLS handshake may take. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// Connections of sidecars at a time. Default 20,000.
+    pub max_connections: usize,
+    /// Services that one sidecar may follow. Default 2,000.
+    pub max_subscriptions: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            registry: Options::default(),
+            peering: PeeringOptions::default(),
+            heartbeat: Duration::from_secs(1),
+            silence: Duration::from_secs(3),
+            tick: Duration::from_millis(100),
+            probe_timeout: Duration::from_millis(500),
+            max_probes: 64,
+            settle: Duration::from_millis(600),
+            export_interval: Duration::from_secs(1),
+            mirror_interval: Duration::from_secs(10),
+            collect_after: Duration::from_secs(60),
+            session_ttl: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            max_connections: 20_000,
+            max_subscriptions: 2_000,
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The same times for gRPC towards a peer.
+    pub(crate) fn link(&self) -> LinkOptions {
+        LinkOptions { silence: self.silence, heartbeat: self.heartbeat, ..LinkOptions::default() }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store refuses.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// The store belongs to another cluster.
+    #[error("the store belongs to the cluster `{found}`, not to `{expected}`")]
+    OtherCluster {
+        /// The cluster that it belongs to.
+        found: String,
+        /// The configured one.
+        expected: String,
+    },
+    /// The cluster's entry in the store cannot be read.
+    #[error("the cluster's entry in the store is damaged")]
+    Damaged(#[source] serde_json::Error),
+    /// The listener cannot be used.
+    #[error("the discovery listener cannot be used")]
+    Listener(#[source] std::io::Error),
+}
+
+/// A running server. Its tasks end with [`Server::shutdown`].
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    store: Arc<dyn Store>,
+    session: Mutex<Option<Arc<Session>>>,
+    tasks: TaskGroup,
+}
+
+/// How a server does, for the admin API.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServerStatus {
+    /// The gateway's id.
+    pub gateway: String,
+    /// Which life of it this is.
+    pub epoch: u64,
+    /// The cluster's uid.
+    pub cluster_uid: String,
+    /// How many services have a view.
+    pub services: usize,
+    /// How many endpoints there are, by health.
+    pub endpoints: BTreeMap<&'static str, usize>,
+    /// The peers.
+    pub peers: Vec<PeerStatus>,
+    /// The store.
+    pub store: StoreHealth,
+}
+
+impl Server {
+    /// Starts the server on the current runtime, which should be the control runtime. Waits for the store.
+    ///
+    /// # Errors
+    /// If the store refuses or is another cluster's.
+    pub async fn start(
+        config: ServerConfig,
+        store: Arc<dyn Store>,
+        resources: Resources,
+    ) -> Result<Arc<Self>, StartError> {
+        let (meta, epoch) = membership::claim(&*store, &config).await?;
+        let catalogue = Catalogue::new(meta, config.gateway.as_str(), epoch, config.options.registry.clone());
+        let hub = Hub::new(catalogue, &config.gateway, epoch, config.options);
+        hub.change(|catalogue, now| catalogue.set_resources(resources, now));
+        membership::load(&*store, &hub).await?;
+        mirrors::load(&*store, &hub).await;
+        let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
+
+        let tasks = TaskGroup::new("federation");
+        let session = Arc::new(Session::start(Arc::clone(&store), hub.options.session_ttl));
+        let own = serde_json::json!({ "address": config.address, "epoch": epoch });
+        session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
+        let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
+        let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
+        tasks.spawn_loop("clock and probes", probing::run(h()));
+        tasks.spawn_loop("membership, writing", membership::write(h(), s()));
+        tasks.spawn_loop("membership, reading", membership::follow(h(), s()));
+        tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
+        tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
+        tasks.spawn_loop("peering", peering::run(h(), config.dialer, tasks.clone()));
+        let listening = listener::run(h(), listener, config.identity, tasks.clone());
+        tasks.spawn_loop("discovery listener", listening);
+        Ok(Arc::new(Self { hub, store, session: Mutex::new(Some(session)), tasks }))
+    }
+
+    /// This cluster, with its uid.
+    pub fn cluster(&self) -> ClusterMeta {
+        self.hub.read(|catalogue, _| catalogue.meta().clone())
+    }
+
+    /// Which life of the gateway this is.
+    pub fn epoch(&self) -> u64 {
+        self.hub.epoch
+    }
+
+    /// The operator's resources changed. Registrations and peers that are no longer allowed end.
+    pub fn set_resources(&self, resources: Resources) {
+        let revoked = self.hub.change(|catalogue, now| catalogue.set_resources(resources, now));
+        for stream in revoked {
+            let message = "the service's accounts changed".to_owned();
+            let why = RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 };
+            self.hub.end_stream(stream, why);
+        }
+        self.hub.resources.send_modify(|version| *version += 1);
+    }
+
+    /// The service as this cluster sees it; `None` if no cluster known here offers it.
+    pub fn view(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
+        self.hub.read(|catalogue, now| catalogue.view(name, now))
+    }
+
+    /// The mesh around the services.
+    pub fn mesh(&self) -> MeshView {
+        self.hub.read(|catalogue, _| catalogue.mesh())
+    }
+
+    /// Every service that some cluster known here offers.
+    pub fn services(&self) -> Vec<ServiceName> {
+        self.hub.read(|catalogue, _| catalogue.services().cloned().collect())
+    }
+
+    /// Tells `sink` of the mesh and of every service, now and whenever one changes.
+    pub fn subscribe(&self, sink: Arc<dyn Sink>) {
+        self.tasks.spawn_loop("own subscription", tell(Arc::clone(&self.hub), sink));
+    }
+
+    /// Whether callers of the peer cluster `cluster` may be let in to the service.
+    pub fn exports(&self, name: &ServiceName, cluster: &str) -> bool {
+        self.hub.read(|catalogue, _| catalogue.resources().exports(name, cluster))
+    }
+
+    /// The declared peer that identities of `trust_domain` belong to.
+    pub fn peer_of(&self, trust_domain: &str) -> Option<String> {
+        self.hub.read(|catalogue, _| {
+            let mut peers = catalogue.resources().peers.iter();
+            peers.find(|(_, policy)| policy.trust_domain == trust_domain).map(|(cluster, _)| cluster.clone())
+        })
+    }
+
+    /// The trust domain of the declared peer `cluster`; `None` if it is no peer.
+    pub fn trust_domain_of(&self, cluster: &str) -> Option<String> {
+        self.hub.read(|catalogue, _| catalogue.resources().peers.get(cluster).map(|policy| policy.trust_domain.clone()))
+    }
+
+    /// The peers, by name.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let (mesh, policies) = self.hub.read(|catalogue, _| (catalogue.mesh(), catalogue.resources().peers.clone()));
+        let status = |(cluster, policy): (String, eastway_registry::PeerPolicy)| PeerStatus {
+            staleness: mesh.peers.iter().find(|peer| peer.cluster.name == cluster).map(|peer| peer.staleness),
+            trust_domain: policy.trust_domain,
+            paths: peering::paths(&self.hub, &cluster),
+            cluster,
+        };
+        policies.into_iter().map(status).collect()
+    }
+
+    /// The ways to the peer `cluster`, best first, those that are down included last.
+    pub fn paths(&self, cluster: &str) -> Vec<PeerPath> {
+        peering::paths(&self.hub, cluster)
+    }
+
+    /// The best way to the peer `cluster`; `None` if every way is down.
+    pub fn best_path(&self, cluster: &str) -> Option<PeerPath> {
+        self.paths(cluster).into_iter().find(|path| path.state != eastway_core::view::PathState::Down)
+    }
+
+    /// Serves a control connection that a peer's gateway opened. Returns when it has ended.
+    pub async fn on_control_connection(&self, tunnel: Arc<dyn Tunnel>) {
+        peering::serve(Arc::clone(&self.hub), tunnel, self.tasks.clone()).await;
+    }
+
+    /// The data path was refused by an endpoint of this cluster: evidence about one whose sidecar is not heard of.
+    pub fn report_refused(&self, service: &ServiceName, endpoint: &EndpointId) {
+        self.hub.change(|catalogue, now| {
+            let facts = catalogue.facts(service);
+            let known = facts.iter().flat_map(|facts| &facts.endpoints).find(|known| known.id == *endpoint);
+            if let Some(known) = known {
+                let (service, endpoint) = (service.clone(), endpoint.clone());
+                let probe = Probe { service, endpoint, incarnation: known.incarnation, address: known.address };
+                catalogue.probed(&probe, ProbeOutcome::Refused, now);
+            }
+        });
+    }
+
+    /// The data path found that a peer's zone no longer serves the service.
+    pub fn report_gone(&self, service: &ServiceName, zone: &ZoneId) {
+        self.hub.change(|catalogue, now| catalogue.confirm_gone(service, zone, now));
+    }
+
+    /// How the server does.
+    pub fn status(&self) -> ServerStatus {
+        let (services, endpoints, meta) =
+            self.hub.read(|catalogue, _| (catalogue.services().count(), catalogue.census(), catalogue.meta().clone()));
+        ServerStatus {
+            gateway: self.hub.gateway.to_string(),
+            epoch: self.hub.epoch,
+            cluster_uid: meta.uid,
+            services,
+            endpoints,
+            peers: self.peers(),
+            store: self.store.health(),
+        }
+    }
+
+    /// Completes once subscribers are answered.
+    pub async fn settled(&self) {
+        let _ = self.hub.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Announces the end: peers are told to use other paths, and sidecars' streams end so that they go elsewhere.
+    pub fn drain(&self) {
+        self.hub.draining.send_replace(true);
+    }
+
+    /// Ends everything, after what is unwritten was written if the store answers.
+    ///
+    /// # Errors
+    /// The tasks that had to be aborted.
+    pub async fn shutdown(&self, limit: Duration) -> Result<(), StillRunning> {
+        self.drain();
+        let ended = self.tasks.shutdown(limit).await;
+        let flush = membership::write_dirty(&self.hub, &*self.store);
+        let _ = tokio::time::timeout(limit, flush).await;
+        // The election's tasks held clones; they have ended, so that this is the last one.
+        if let Some(session) = self.session.lock().take().and_then(Arc::into_inner) {
+            session.close().await;
+        }
+        ended
+    }
+}
+
+/// Tells an own sink of everything. Runs until it is dropped.
+async fn tell(hub: Arc<Hub>, sink: Arc<dyn Sink>) {
+    let following = hub.feed(true);
+    let feed: &Feed = &following.feed;
+    let known: Vec<ServiceName> = hub.read(|catalogue, _| catalogue.services().cloned().collect());
+    feed.publish(false, &known.into_iter().collect());
+    let mut heard: HashMap<ServiceName, u64> = HashMap::new();
+    loop {
+        while let Some(item) = feed.next() {
+            match item {
+                Item::Mesh => sink.mesh(&Arc::new(hub.read(|catalogue, _| catalogue.mesh()))),
+                Item::Service(name) => match hub.read(|catalogue, now| catalogue.view(&name, now)) {
+                    Some(view) => {
+                        sink.service(&view);
+                        if !heard.contains_key(&name) {
+                            tell_loads(&hub, &*sink, &mut heard, name);
+                        }
+                    }
+                    None => {
+                        heard.remove(&name);
+                        sink.unknown(&name);
+                    }
+                },
+                Item::Loads(name) => tell_loads(&hub, &*sink, &mut heard, name),
+            }
+        }
+        feed.arrived().await;
+    }
+}
+
+fn tell_loads(hub: &Hub, sink: &dyn Sink, heard: &mut HashMap<ServiceName, u64>, name: ServiceName) {
+    let since = heard.get(&name).copied().unwrap_or(0);
+    let (loads, seq) = hub.read(|catalogue, _| (catalogue.loads_since(&name, since), catalogue.load_seq()));
+    if !loads.is_empty() {
+        sink.loads(&name, &loads);
+    }
+    heard.insert(name, seq);
+}

@@ -1,0 +1,222 @@
+//! From the file to the checked configuration, with every problem at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use eastway_core::Coordinates;
+use eastway_core::resource::Resource;
+use eastway_identity::IdentityFiles;
+use eastway_runtime::config::sections::{IdentityPaths, otlp};
+use eastway_runtime::config::{Checks, DurationText, FileText, Source};
+use eastway_runtime::resources::{self, LoadedResource};
+use eastway_runtime::{Problem, Problems};
+
+use super::raw::*;
+use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Store, Telemetry, Timeouts, Tunnel};
+
+/// Checks what the schema cannot, and the resources.
+pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems> {
+    let mut owned = Checks::new(source);
+    let checks = &mut owned;
+    let IdentityPaths { certificate, key, bundle } = raw.identity.check(checks);
+    let default_domain = format!("{}.mesh.internal", raw.cluster);
+    let config = Config {
+        cluster: checks.label("cluster", &raw.cluster),
+        region: checks.label("region", &raw.region),
+        gateway: checks.label("gateway", &raw.gateway),
+        zones: zones(checks, &raw.zones),
+        identity: IdentityFiles { certificate, key, bundle },
+        trust_domain: match &raw.trust_domain {
+            Some(domain) => checks.trust_domain("trustDomain", domain),
+            None => default_domain,
+        },
+        tunnel: Tunnel {
+            listen: checks.listen("tunnel.listen", &raw.tunnel.listen),
+            record: raw.tunnel.record.as_ref().map(|record| checks.folder("tunnel.record", record)),
+        },
+        discovery: checks.listen("discovery.listen", &raw.discovery.listen),
+        admin: raw.admin.check(checks),
+        metrics: raw.metrics.check(checks),
+        store: store(checks, &raw.store),
+        resources: raw.resources.iter().map(|path| source.resolve(path.as_str())).collect(),
+        suffix: checks.domain("suffix", &raw.suffix),
+        timeouts: timeouts(checks, &raw.timeouts),
+        limits: limits(&raw.limits),
+        telemetry: Telemetry {
+            otlp: otlp(checks, raw.telemetry.otlp.as_ref(), raw.telemetry.sampling),
+            log: raw.telemetry.log.check(),
+        },
+    };
+    for (index, path) in config.resources.iter().enumerate() {
+        if config.resources[..index].contains(path) {
+            checks.problem(&format!("resources[{index}]"), format!("`{}` is listed twice", path.display()));
+        }
+    }
+    if let Err(problems) = resources(&config) {
+        checks.extend(problems);
+    }
+    owned.finish(config)
+}
+
+/// The resources, checked by themselves and against the gateway's own cluster.
+pub(super) fn resources(config: &Config) -> Result<Vec<LoadedResource>, Problems> {
+    let mut paths = config.resources.clone();
+    // A path that is listed twice was reported where it is listed.
+    paths.sort();
+    paths.dedup();
+    let loaded = resources::load(&paths)?;
+    let mut problems = Problems::default();
+    for LoadedResource { resource, file, line } in &loaded {
+        let mut problem = |path: &str, message: String| problems.push(Problem::new(file, *line, path, message));
+        match resource {
+            Resource::Peer(document) => {
+                let name = &document.metadata.name;
+                if *name == config.cluster {
+                    problem("metadata.name", format!("`{name}` is this cluster, not a peer of it"));
+                    continue;
+                }
+                let domain = document.spec.trust_domain.clone().unwrap_or_else(|| format!("{name}.mesh.internal"));
+                if domain == config.trust_domain {
+                    problem("spec.trustDomain", format!("`{domain}` is the trust domain of this cluster itself"));
+                }
+            }
+            Resource::Service(document) => {
+                for cluster in document.spec.failover.iter().filter(|cluster| **cluster == config.cluster) {
+                    problem(
+                        "spec.failover",
+                        format!("`{cluster}` is this cluster, which always comes first: remove it"),
+                    );
+                }
+                for zone in document.spec.locality_weights.keys() {
+                    let own = zone.split_once('/').filter(|(cluster, _)| *cluster == config.cluster);
+                    if own.is_some_and(|(_, zone)| !config.zones.contains_key(zone)) {
+                        problem("spec.localityWeights", format!("`{zone}` is no zone of this cluster"));
+                    }
+                }
+            }
+        }
+    }
+    problems.or(loaded)
+}
+
+fn zones(checks: &mut Checks<'_>, raw: &BTreeMap<String, RawZone>) -> BTreeMap<String, Option<Coordinates>> {
+    if raw.is_empty() {
+        checks.problem("zones", "at least one expected");
+    }
+    let mut zones = BTreeMap::new();
+    for (name, zone) in raw {
+        let path = format!("zones.{name}");
+        checks.label(&path, name);
+        let coordinates = match (zone.latitude, zone.longitude) {
+            (Some(latitude), Some(longitude)) => Some(Coordinates { latitude, longitude }),
+            (None, None) => None,
+            (Some(_), None) => {
+                checks.problem(&path, "`latitude` has no effect without `longitude`");
+                None
+            }
+            (None, Some(_)) => {
+                checks.problem(&path, "`longitude` has no effect without `latitude`");
+                None
+            }
+        };
+        zones.insert(name.clone(), coordinates);
+    }
+    zones
+}
+
+fn store(checks: &mut Checks<'_>, raw: &RawStore) -> Store {
+    match raw {
+        RawStore::Embedded(raw) => Store::Embedded { path: checks.folder("store.embedded.path", &raw.path) },
+        RawStore::Etcd(raw) => Store::Etcd(etcd(checks, raw)),
+    }
+}
+
+fn etcd(checks: &mut Checks<'_>, raw: &RawEtcd) -> Etcd {
+    let mut endpoints: Vec<String> = Vec::new();
+    for (index, url) in raw.endpoints.iter().enumerate() {
+        let path = format!("store.etcd.endpoints[{index}]");
+        if endpoints.contains(url) {
+            checks.problem(&path, format!("`{url}` is listed twice"));
+        }
+        endpoints.push(checks.url(&path, url, &["http", "https"]));
+    }
+    let https = endpoints.iter().filter(|url| url.starts_with("https://")).count();
+    if https > 0 && https < endpoints.len() {
+        checks.problem("store.etcd.endpoints", "either all members are reached by https, or none");
+    } else if https > 0 && raw.tls.is_none() {
+        checks.problem("store.etcd.tls", "missing: `https` needs at least `ca`");
+    } else if https == 0 && raw.tls.is_some() {
+        checks.problem("store.etcd.tls", "has no effect: no member is reached by https");
+    }
+    Etcd {
+        endpoints,
+        user: etcd_user(checks, raw),
+        tls: raw.tls.as_ref().map(|tls| etcd_tls(checks, tls)),
+        prefix: raw.prefix.clone(),
+    }
+}
+
+fn etcd_user(checks: &mut Checks<'_>, raw: &RawEtcd) -> Option<EtcdUser> {
+    let file = |checks: &mut Checks<'_>, path: &FileText| checks.file("store.etcd.passwordFile", path);
+    match (&raw.username, &raw.password_file) {
+        (Some(name), Some(path)) => {
+            if name.is_empty() {
+                checks.problem("store.etcd.username", "must not be empty");
+            }
+            Some(EtcdUser { name: name.clone(), password_file: file(checks, path) })
+        }
+        (Some(_), None) => {
+            checks.problem("store.etcd.username", "needs `passwordFile`");
+            None
+        }
+        (None, Some(_)) => {
+            checks.problem("store.etcd.passwordFile", "has no effect without `username`");
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn etcd_tls(checks: &mut Checks<'_>, raw: &RawEtcdTls) -> EtcdTls {
+    let identity = match (&raw.certificate, &raw.key) {
+        (Some(certificate), Some(key)) => {
+            let certificate = checks.file("store.etcd.tls.certificate", certificate);
+            Some((certificate, checks.file("store.etcd.tls.key", key)))
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            checks.problem("store.etcd.tls.certificate", "needs `key`");
+            None
+        }
+        (None, Some(_)) => {
+            checks.problem("store.etcd.tls.key", "has no effect without `certificate`");
+            None
+        }
+    };
+    EtcdTls { ca: checks.file("store.etcd.tls.ca", &raw.ca), identity, server_name: raw.server_name.clone() }
+}
+
+fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
+    let mut read = |name: &str, text: &DurationText, least: Duration, most: Duration| {
+        checks.duration(&format!("timeouts.{name}"), text, least..=most)
+    };
+    let (milli, minute, day) = (Duration::from_millis(1), Duration::from_secs(60), Duration::from_secs(24 * 3600));
+    Timeouts {
+        connect: read("connect", &raw.connect, milli, minute),
+        stream_open: read("streamOpen", &raw.stream_open, milli, minute),
+        idle: read("idle", &raw.idle, Duration::from_secs(1), day),
+        drain: read("drain", &raw.drain, Duration::ZERO, day),
+        tcp_user: read("tcpUserTimeout", &raw.tcp_user_timeout, 10 * milli, 60 * minute),
+        header: read("header", &raw.header, 10 * milli, 60 * minute),
+    }
+}
+
+fn limits(raw: &RawLimits) -> Limits {
+    Limits {
+        workers: raw.workers as usize,
+        connections: raw.connections,
+        streams: raw.streams,
+        header_bytes: raw.header_bytes,
+        metric_series: raw.metric_series as usize,
+    }
+}

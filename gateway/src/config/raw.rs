@@ -1,0 +1,226 @@
+//! The file of a gateway's configuration, as it is written. The documentation of these fields is the reference.
+
+use std::collections::BTreeMap;
+
+use eastway_runtime::config::sections::{RawAdmin, RawIdentity, RawLog, RawMetrics, RawOtlp};
+use eastway_runtime::config::{AddressText, DurationText, FileText};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a gateway.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawConfig {
+    /// The cluster that the gateway serves.
+    pub cluster: String,
+    /// The region that the cluster lies in. Clusters of one region are preferred to those of others.
+    pub region: String,
+    /// The gateway's id, unique in its cluster, and the last part of its certificate's SPIFFE id.
+    pub gateway: String,
+    /// The cluster's zones.
+    pub zones: BTreeMap<String, RawZone>,
+    /// The gateway's identity, in PEM files. They are read again when they change and at SIGHUP.
+    pub identity: RawIdentity,
+    /// The trust domain of the cluster's identities. `CLUSTER.mesh.internal` if not given.
+    pub trust_domain: Option<String>,
+    /// The tunnel.
+    #[serde(default)]
+    pub tunnel: RawTunnel,
+    /// Discovery and registration, for the cluster's sidecars.
+    #[serde(default)]
+    pub discovery: RawDiscovery,
+    /// The administration server.
+    #[serde(default)]
+    pub admin: RawAdmin,
+    /// The server for scrapers and probes: `/metrics`, `/live`, `/ready`.
+    #[serde(default)]
+    pub metrics: RawMetrics,
+    /// Where the cluster's state is kept: exactly one of the two.
+    pub store: RawStore,
+    /// Files of resources, or folders whose `*.yaml` and `*.yml` are. Everything in them is checked together; at SIGHUP
+    /// either all of it is taken or, if anything is wrong, nothing.
+    #[serde(default)]
+    #[schemars(extend("x-reload" = "SIGHUP reads the files again"))]
+    pub resources: Vec<FileText>,
+    /// The suffix of mesh names: `SERVICE.NAMESPACE.SUFFIX`.
+    #[serde(default = "default_suffix")]
+    pub suffix: String,
+    /// Time limits.
+    #[serde(default)]
+    pub timeouts: RawTimeouts,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: RawLimits,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: RawTelemetry,
+}
+
+fn default_suffix() -> String {
+    eastway_core::name::DEFAULT_SUFFIX.to_owned()
+}
+
+/// A zone of the cluster. Its coordinates, if given, order clusters by distance until round trips are measured.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawZone {
+    /// Degrees north of the equator; needs `longitude`.
+    #[schemars(range(min = -90.0, max = 90.0))]
+    pub latitude: Option<f64>,
+    /// Degrees east of Greenwich; needs `latitude`.
+    #[schemars(range(min = -180.0, max = 180.0))]
+    pub longitude: Option<f64>,
+}
+
+/// The tunnel: QUIC from peers' gateways on UDP, CONNECT from sidecars on TCP.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTunnel {
+    /// Where it listens, with UDP and TCP on the same port.
+    pub listen: AddressText,
+    /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees
+    /// ciphertext only: it grows without bound and is not for production. Nothing is recorded if not given.
+    pub record: Option<FileText>,
+}
+
+impl Default for RawTunnel {
+    fn default() -> Self {
+        Self { listen: "0.0.0.0:15443".into(), record: None }
+    }
+}
+
+/// Discovery and registration.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawDiscovery {
+    /// Where it listens, for gRPC over mutual TLS.
+    pub listen: AddressText,
+}
+
+impl Default for RawDiscovery {
+    fn default() -> Self {
+        Self { listen: "0.0.0.0:15010".into() }
+    }
+}
+
+/// Where the cluster's state is kept.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawStore {
+    /// In the gateway's process: for a cluster with one gateway.
+    Embedded(RawEmbedded),
+    /// In an etcd of the cluster's own: for several gateways.
+    Etcd(RawEtcd),
+}
+
+/// The store in the gateway's process.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawEmbedded {
+    /// Its folder, created if missing. No other gateway may use it.
+    pub path: FileText,
+}
+
+/// The store in etcd.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawEtcd {
+    /// The client URLs of its members: all `http://HOST:PORT`, or all `https://HOST:PORT`.
+    #[schemars(length(min = 1, max = 32))]
+    pub endpoints: Vec<String>,
+    /// The user, if etcd's authentication is on; needs `passwordFile`.
+    pub username: Option<String>,
+    /// The file whose first line is the user's password.
+    pub password_file: Option<FileText>,
+    /// TLS to the members; needed with `https` and only then.
+    pub tls: Option<RawEtcdTls>,
+    /// What all keys begin with, so that several clusters can share one etcd in tests. Nothing if not given.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+/// TLS to etcd, in PEM files.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawEtcdTls {
+    /// The CAs of the members' certificates.
+    pub ca: FileText,
+    /// The certificate to show to the members, if they want one; needs `key`.
+    pub certificate: Option<FileText>,
+    /// The key of `certificate`.
+    pub key: Option<FileText>,
+    /// The name that the members' certificates must have. The host of each URL if not given.
+    pub server_name: Option<String>,
+}
+
+/// Time limits.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTimeouts {
+    /// For a TCP connection to an endpoint of the cluster.
+    pub connect: DurationText,
+    /// For opening a tunnel stream to a peer, its answer included.
+    pub stream_open: DurationText,
+    /// How long a relayed stream may carry nothing.
+    pub idle: DurationText,
+    /// How long the process finishes what it has in hand, after it was told to end.
+    pub drain: DurationText,
+    /// How long sent bytes may stay unacknowledged until a TCP connection is given up (TCP_USER_TIMEOUT).
+    pub tcp_user_timeout: DurationText,
+    /// For a TLS handshake and the head of a CONNECT request.
+    pub header: DurationText,
+}
+
+impl Default for RawTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: "250ms".into(),
+            stream_open: "1s".into(),
+            idle: "5m".into(),
+            drain: "30s".into(),
+            tcp_user_timeout: "1s".into(),
+            header: "10s".into(),
+        }
+    }
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawLimits {
+    /// Threads that carry data, each with its own sockets and connections.
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: u32,
+    /// Connections of sidecars that one worker has accepted.
+    #[schemars(range(min = 1))]
+    pub connections: u32,
+    /// Tunnel streams that a peer may have open at once on one connection.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub streams: u32,
+    /// Bytes of the head of a CONNECT request.
+    #[schemars(range(min = 4_096, max = 1_048_576))]
+    pub header_bytes: u32,
+    /// Label sets of the traffic metrics; what is beyond is counted as `_other`.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub metric_series: u32,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self { workers: 1, connections: 10_000, streams: 4_096, header_bytes: 64 * 1024, metric_series: 2_000 }
+    }
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawTelemetry {
+    /// Where traces are exported to. Nowhere if not given.
+    pub otlp: Option<RawOtlp>,
+    /// The part of traces that begin here and are recorded, 0 to 1; a caller's decision is kept. Only with `otlp`; 0.01 if
+    /// not given.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sampling: Option<f64>,
+    /// The log, on standard error.
+    pub log: RawLog,
+}

@@ -1,0 +1,194 @@
+//! The border to discovery and peering: starts the server, dials control connections for it, and answers what the data
+//! path needs to know of peers.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eastway_core::view::PathState;
+use eastway_core::Reason;
+use eastway_core::ServiceName;
+use eastway_identity::{Expected, Identity, client_config};
+use eastway_registry::Resources;
+use eastway_runtime::tasks::TaskGroup;
+use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
+use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOptions};
+use eastway_transport::ALPN;
+use eastway_transport::quic::{Endpoint, Kind};
+use eastway_transport::tunnel::Tunnel;
+
+use crate::RunError;
+use crate::config::{Config, Etcd, Store as StoreConfig};
+use crate::services::Services;
+
+/// A gateway's view of the mesh, and its part in making it.
+#[derive(Debug)]
+pub(crate) struct Federation {
+    server: Arc<Server>,
+}
+
+impl Federation {
+    /// Opens the store, starts discovery on `discovery` and peering over `endpoint`, and follows everything into `sink`.
+    ///
+    /// # Errors
+    /// [`RunError`], by what cannot be opened or read.
+    pub(crate) async fn start(
+        config: &Config,
+        tasks: &TaskGroup,
+        identity: Arc<Identity>,
+        sink: Arc<Services>,
+        endpoint: Endpoint,
+        discovery: TcpListener,
+    ) -> Result<Self, RunError> {
+        let store = open_store(&config.store).await?;
+        let resources = read_resources(config)?;
+        let dialer = ControlDialer { endpoint: endpoint.clone(), identity: Arc::clone(&identity) };
+        let server = ServerConfig {
+            cluster: config.cluster.clone(),
+            region: config.region.clone(),
+            trust_domain: config.trust_domain.clone(),
+            zones: config.zones.clone(),
+            gateway: config.gateway.clone(),
+            address: config.tunnel.listen.to_string(),
+            identity,
+            discovery,
+            dialer: Arc::new(dialer),
+            options: ServerOptions::default(),
+        };
+        let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
+        server.subscribe(sink);
+        tasks.spawn_loop("control-connections", accept(Arc::clone(&server), endpoint));
+        Ok(Self { server })
+    }
+
+    /// Reads the resources again; answers how many there are.
+    ///
+    /// # Errors
+    /// If they cannot be used; the old ones stay.
+    pub(crate) async fn reload(&self, config: &Config) -> Result<usize, RunError> {
+        let config = config.clone();
+        let read = tokio::task::spawn_blocking(move || read_resources(&config));
+        let resources = read.await.map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
+        let count = resources.services.len() + resources.peers.len();
+        self.server.set_resources(resources);
+        Ok(count)
+    }
+
+    /// The peer cluster whose identities are of `trust_domain`.
+    pub(crate) fn cluster_of(&self, trust_domain: &str) -> Option<String> {
+        self.server.peer_of(trust_domain)
+    }
+
+    /// The trust domain of `cluster` and the ways there, best first, those known to be down left out; `None` if it is no
+    /// peer.
+    pub(crate) fn paths(&self, cluster: &str) -> Option<(String, Vec<PeerPath>)> {
+        let trust_domain = self.server.trust_domain_of(cluster)?;
+        let mut paths = self.server.paths(cluster);
+        paths.retain(|path| path.state != PathState::Down);
+        Some((trust_domain, paths))
+    }
+
+    /// Whether `cluster` may call `service` here.
+    ///
+    /// # Errors
+    /// [`Reason::NotExported`].
+    pub(crate) fn check_export(&self, service: &ServiceName, cluster: &str) -> Result<(), Reason> {
+        if self.server.exports(service, cluster) { Ok(()) } else { Err(Reason::NotExported) }
+    }
+
+    /// What an operator wants to know of the peers.
+    pub(crate) fn peers(&self) -> serde_json::Value {
+        serde_json::to_value(self.server.peers()).unwrap_or_default()
+    }
+
+    /// The server, for the admin API.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Tells peers and sidecars to go elsewhere.
+    pub(crate) fn leave(&self) {
+        self.server.drain();
+    }
+
+    /// Writes what is unwritten and ends every task, within `limit`.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        if let Err(left) = self.server.shutdown(limit).await {
+            tracing::warn!(%left, "discovery's tasks had to be ended");
+        }
+    }
+}
+
+fn read_resources(config: &Config) -> Result<Resources, RunError> {
+    let loaded = config.load_resources().map_err(RunError::Resources)?;
+    let resources: Vec<_> = loaded.into_iter().map(|loaded| loaded.resource).collect();
+    eastway_server::resources(&resources).map_err(RunError::Bundles)
+}
+
+async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
+    Ok(match config {
+        StoreConfig::Embedded { path } => Arc::new(EmbeddedStore::open(path).await.map_err(RunError::Store)?),
+        StoreConfig::Etcd(etcd) => Arc::new(EtcdStore::new(etcd_options(etcd)?).await.map_err(RunError::Store)?),
+    })
+}
+
+fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|source| RunError::File { path: path.clone(), source })
+    };
+    let mut options = EtcdOptions::new(config.endpoints.clone());
+    options.prefix.clone_from(&config.prefix);
+    if let Some(user) = &config.user {
+        let password = String::from_utf8_lossy(&read(&user.password_file)?).trim_end().to_owned();
+        options.user = Some((user.name.clone(), password));
+    }
+    if let Some(tls) = &config.tls {
+        let identity = tls.identity.as_ref().map(|(certificate, key)| Ok((read(certificate)?, read(key)?))).transpose()?;
+        options.tls = Some(EtcdTls { ca: read(&tls.ca)?, identity, server_name: tls.server_name.clone() });
+    }
+    Ok(options)
+}
+
+/// Takes control connections of peers until it is dropped. Data connections arrive on the workers' sockets.
+async fn accept(server: Arc<Server>, endpoint: Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (server, address) = (Arc::clone(&server), incoming.remote_address());
+        tokio::spawn(async move {
+            match incoming.establish().await {
+                Ok(tunnel) => server.on_control_connection(tunnel).await,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::info!(peer = %address, error, "refused a peer's control connection");
+                }
+            }
+        });
+    }
+}
+
+/// Opens control connections from the gateway's own port.
+#[derive(Debug)]
+struct ControlDialer {
+    endpoint: Endpoint,
+    identity: Arc<Identity>,
+}
+
+#[async_trait]
+impl Dialer for ControlDialer {
+    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+        let address = tokio::net::lookup_host(address)
+            .await
+            .map_err(|error| failed(Reason::PathDown, &error))?
+            .next()
+            .ok_or_else(|| failed(Reason::PathDown, &std::io::Error::from(std::io::ErrorKind::NotFound)))?;
+        let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
+        let client = client_config(&self.identity, expected, &[ALPN]);
+        let tunnel = self.endpoint.connect(address, client, Kind::Control).await;
+        Ok(tunnel.map_err(|error| failed(error.reason(), &error))?)
+    }
+}
+
+fn failed(reason: Reason, error: &dyn std::error::Error) -> DialError {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    DialError { reason, message: format!("{error}{cause}") }
+}

@@ -1,0 +1,228 @@
+//! Endpoints and lanes that fail.
+
+use std::time::Duration;
+
+use eastway_core::Health;
+
+use super::harness::*;
+use crate::{Outcome, Tried};
+
+#[test]
+fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_lane() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (10_000, 0));
+    world.attempts_on("a-00000", 1, refused());
+    assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (7_000, 3_000));
+    assert!(!world.counts(500).contains_key("a-00000"));
+    world.attempts_on("a-00001", 1, refused());
+    assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (0, 10_000));
+    world.check();
+}
+
+#[test]
+fn a_killed_zone_loses_no_request() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    let mut first_attempts_elsewhere = 0;
+    for request in 0..500 {
+        let mut tried = Tried::new();
+        let served = (0..4).any(|attempt| {
+            let pick = world.try_pick(&tried).expect("somebody serves");
+            let dead = *pick.lane.zone.zone == *"a";
+            if attempt == 0 && !dead {
+                first_attempts_elsewhere += 1;
+            }
+            if dead {
+                tried.push_endpoint(pick.endpoint().expect("local"));
+                tried.push_lane(&pick.lane.zone);
+            }
+            world.finish(&pick, if dead { refused() } else { success() });
+            !dead
+        });
+        assert!(served, "request {request} is lost");
+        world.now = world.now + Duration::from_millis(2);
+    }
+    assert!(first_attempts_elsewhere >= 495, "{first_attempts_elsewhere}");
+}
+
+#[test]
+fn a_down_endpoint_is_tried_again_once_and_comes_back_slowly() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    assert!((0..200).all(|_| World::name(&world.pick()) == "a-00001"));
+    world.wait(Duration::from_millis(1_600));
+    let probe = world.pick();
+    assert_eq!((World::name(&probe).as_str(), probe.probe), ("a-00000", true));
+    world.wait(Duration::from_millis(200));
+    assert!((0..200).all(|_| !world.pick().probe), "one probe at a time");
+    world.finish(&probe, success());
+    drop(probe);
+    let soon = world.counts(4_000).get("a-00000").copied().unwrap_or(0);
+    assert!((20..800).contains(&soon), "a tenth of its part at first: {soon}");
+    world.wait(Duration::from_secs(11));
+    let later = world.counts(4_000)["a-00000"];
+    assert!((1_800..2_200).contains(&later), "{later}");
+}
+
+#[test]
+fn a_probe_that_fails_waits_longer_and_one_that_is_dropped_frees_its_permit() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_millis(1_600));
+    let probe = world.pick();
+    assert!(probe.probe);
+    drop(probe);
+    world.wait(Duration::from_millis(100));
+    let probe = world.pick();
+    assert!(probe.probe, "the permit of a probe without an end is free again");
+    world.finish(&probe, refused());
+    drop(probe);
+    world.wait(Duration::from_millis(900));
+    assert!(!world.pick().probe);
+    world.wait(Duration::from_millis(2_200));
+    assert!(world.pick().probe);
+}
+
+#[test]
+fn requests_that_must_not_be_repeated_probe_only_what_nobody_else_does() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(2));
+    assert!(!world.counts(200).contains_key("a-00000"));
+    world.wait(Duration::from_secs(6));
+    assert!(world.counts(200).contains_key("a-00000"));
+}
+
+#[test]
+fn when_nothing_else_is_left_the_half_open_is_tried_by_anybody() {
+    let mut world = World::new(&[("a", 1)]);
+    world.attempts_on("a-00000", 1, refused());
+    let refused_pick = world.try_pick(&Tried::new()).expect_err("down is hard");
+    assert_eq!(refused_pick.reason, eastway_core::Reason::NoReadyEndpoint);
+    world.wait(Duration::from_secs(2));
+    let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), None, false).expect("half-open");
+    assert!(pick.probe);
+    world.finish(&pick, success());
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn a_new_incarnation_starts_closed_and_slowly() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.change("a-00000", |e| e.incarnation = 2);
+    world.update();
+    let counts = world.counts(4_000);
+    assert!((20..800).contains(&counts["a-00000"]), "{counts:?}");
+    world.wait(Duration::from_secs(10));
+    let counts = world.counts(4_000);
+    assert!((1_800..2_200).contains(&counts["a-00000"]), "{counts:?}");
+}
+
+#[test]
+fn four_errors_in_a_row_eject_an_endpoint_and_three_do_not() {
+    let mut world = World::new(&[("a", 4)]);
+    world.attempts_on("a-00000", 3, error());
+    assert!(world.counts(1_000).contains_key("a-00000"));
+    world.attempts_on("a-00000", 1, error());
+    assert!(!world.counts(1_000).contains_key("a-00000"));
+    // What the called sidecar cannot reach counts double.
+    world.attempts_on("a-00001", 2, Outcome::failed(eastway_core::Reason::AppUnreachable));
+    assert!(!world.counts(1_000).contains_key("a-00001"));
+    world.check();
+}
+
+#[test]
+fn at_most_half_of_a_lane_is_ejected_until_the_lane_itself_trips() {
+    let mut world = World::new(&[("a", 4), ("b", 4)]);
+    for id in ["a-00000", "a-00001"] {
+        world.attempts_on(id, 4, error());
+    }
+    world.check();
+    assert_eq!(world.share("us-east/a"), 7_000);
+    world.attempts_on("a-00002", 3, error());
+    world.check();
+    // The third would exceed the cap; but now enough distinct endpoints failed for the lane's own breaker.
+    world.attempts_on("a-00002", 6, error());
+    world.attempts_on("a-00003", 6, error());
+    world.check();
+    assert_eq!(world.share("us-east/a"), 0, "the lane is tripped");
+    assert_eq!(world.share("us-east/b"), 10_000);
+}
+
+#[test]
+fn one_bad_endpoint_never_trips_its_lane() {
+    let mut world = World::new(&[("a", 4), ("b", 4)]);
+    world.attempts_on("a-00000", 100, error());
+    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].breaker, "closed");
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn a_single_endpoint_is_ejected_only_if_another_lane_can_serve() {
+    let mut alone = World::new(&[("a", 1)]);
+    alone.attempts_on("a-00000", 4, error());
+    assert_eq!(alone.service.explain(alone.now).tiers[0].lanes[0].endpoints[0].breaker, "closed");
+    alone.pick();
+    let mut pair = World::new(&[("a", 1), ("b", 1)]);
+    pair.attempts_on("a-00000", 4, error());
+    assert_eq!((pair.share("us-east/a"), pair.share("us-east/b")), (0, 10_000));
+}
+
+#[test]
+fn a_dependency_that_fails_everywhere_empties_nothing() {
+    let mut world = World::new(&[("a", 3), ("b", 3)]);
+    for _ in 0..2_000 {
+        let pick = world.pick();
+        world.finish(&pick, error());
+        drop(pick);
+        world.now = world.now + Duration::from_millis(1);
+    }
+    world.check();
+    let explanation = world.service.explain(world.now);
+    assert!(explanation.tiers.iter().all(|tier| tier.panic), "{explanation:#?}");
+    // And it recovers.
+    for _ in 0..200 {
+        world.wait(Duration::from_millis(500));
+        for _ in 0..20 {
+            let pick = world.pick();
+            world.finish(&pick, success());
+            drop(pick);
+            world.now = world.now + Duration::from_millis(20);
+        }
+    }
+    assert_eq!(world.share("us-east/a"), 10_000, "{:#?}", world.service.explain(world.now));
+}
+
+#[test]
+fn callers_faults_and_limits_cost_nobody_its_health() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 50, Outcome::cancelled());
+    world.attempts_on("a-00000", 50, Outcome::failed(eastway_core::Reason::CallerGone));
+    world.attempts_on("a-00000", 50, Outcome::status(429, LATENCY));
+    world.attempts_on("a-00000", 50, Outcome::status(404, LATENCY));
+    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].breaker, "closed");
+}
+
+#[test]
+fn only_the_first_end_of_a_pick_counts() {
+    let mut world = World::new(&[("a", 2)]);
+    let pick = world.pick_of("a-00000");
+    (0..10).for_each(|_| world.finish(&pick, error()));
+    drop(pick);
+    assert!(world.counts(1_000).contains_key("a-00000"));
+}
+
+#[test]
+fn a_lane_that_shrinks_below_the_cap_takes_the_ejected_back() {
+    let mut world = World::new(&[("a", 4)]);
+    for id in ["a-00000", "a-00001"] {
+        world.attempts_on(id, 4, error());
+    }
+    world.view.endpoints.retain(|e| e.id.as_str() != "a-00003");
+    world.update();
+    let used = world.service.explain(world.now).tiers[0].lanes[0].endpoints.iter().filter(|e| e.used).count();
+    assert_eq!(used, 2);
+    world.change("a-00002", |e| e.health = Health::Unready);
+    world.update();
+    world.pick();
+}

@@ -1,0 +1,211 @@
+//! Which endpoint is chosen, and what a retry avoids.
+
+use std::time::Duration;
+
+use eastway_core::{EndpointId, LoadReport, Reason};
+
+use super::harness::*;
+use crate::{Algorithm, Outcome, Policy, Tried};
+
+#[test]
+fn the_less_loaded_of_two_wins() {
+    let mut world = World::new(&[("a", 2)]);
+    let load = LoadReport { rif: 10, ..LoadReport::default() };
+    world.service.apply_load(&EndpointId::new("a-00000"), load, world.now);
+    assert!(world.counts(500).get("a-00000").is_none_or(|n| *n < 60));
+    let held: Vec<_> = (0..20).map(|_| world.pick_of("a-00001")).collect();
+    assert!(world.counts(500)["a-00000"] > 400);
+    drop(held);
+}
+
+#[test]
+fn weights_draw_and_divide() {
+    let mut world = World::new(&[]);
+    world.add("a-0", "a", 3.0);
+    world.add("a-1", "a", 1.0);
+    world.update();
+    let counts = world.counts(8_000);
+    let part = counts["a-0"] as f64 / 8_000.0;
+    assert!((part - 0.75).abs() < 0.02, "{part}");
+}
+
+#[test]
+fn a_slow_endpoint_loses_unless_the_other_is_slow_too() {
+    let mut world = World::new(&[("a", 3)]);
+    for (id, ms) in [("a-00000", 10), ("a-00001", 10), ("a-00002", 100)] {
+        world.attempts_on(id, 20, Outcome::success(Duration::from_millis(ms)));
+    }
+    world.wait(Duration::from_secs(1));
+    let slow = world.counts(3_000).get("a-00002").copied().unwrap_or(0);
+    assert!(slow < 100, "{slow}");
+    // Nobody asked it for long: it gets another chance.
+    world.wait(Duration::from_secs(30));
+    let again = world.counts(3_000).get("a-00002").copied().unwrap_or(0);
+    assert!(again > 500, "{again}");
+}
+
+#[test]
+fn fast_failures_attract_nobody() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, Outcome::status(500, Duration::from_micros(50)));
+    let counts = world.counts(1_000);
+    assert!(counts.get("a-00000").is_none_or(|n| *n < 100), "{counts:?}");
+    world.wait(Duration::from_secs(10));
+    let counts = world.counts(1_000);
+    assert!(counts["a-00000"] > 400, "{counts:?}");
+}
+
+#[test]
+fn a_retry_leaves_the_endpoint_then_the_lane_then_the_path() {
+    let mut world = World::new(&[("a", 2), ("b", 1)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("ap/a", "ap", 2);
+    world.update();
+    let mut tried = Tried::new();
+    let first = world.pick();
+    tried.push_endpoint(first.endpoint().expect("local"));
+    for _ in 0..50 {
+        let second = world.try_pick(&tried).expect("the other of zone a");
+        assert_eq!(&*second.lane.zone.zone, "a");
+        assert_ne!(World::name(&second), World::name(&first));
+    }
+    tried.push_lane(&zone("us-east/a"));
+    assert!((0..50).all(|_| World::name(&world.try_pick(&tried).expect("zone b")) == "b-00000"));
+    tried.push_lane(&zone("us-east/b"));
+    let remote: Vec<_> = (0..50).map(|_| World::name(&world.try_pick(&tried).expect("a region"))).collect();
+    assert!(remote.iter().all(|name| name == "eu-west/a" || name == "ap/a"), "{remote:?}");
+    tried.push_cluster("eu-west");
+    assert!((0..50).all(|_| World::name(&world.try_pick(&tried).expect("the other path")) == "ap/a"));
+    tried.push_cluster("ap");
+    // Everything failed once: lanes that were left are better than a path that failed.
+    let name = World::name(&world.try_pick(&tried).expect("still somebody untried"));
+    assert!(name.starts_with("b-") || name.starts_with("a-"), "{name}");
+    assert_ne!(name, World::name(&first));
+}
+
+#[test]
+fn what_was_tried_is_tried_again_only_when_nothing_else_exists() {
+    let mut world = World::new(&[("a", 2)]);
+    let mut tried = Tried::new();
+    tried.push_endpoint(world.pick_of("a-00000").endpoint().expect("local"));
+    tried.push_lane(&zone("us-east/a"));
+    assert_eq!(World::name(&world.try_pick(&tried).expect("the other")), "a-00001");
+    tried.push_endpoint(world.pick_of("a-00001").endpoint().expect("local"));
+    world.try_pick(&tried).expect("one of them again");
+    world.attempts_on("a-00001", 1, refused());
+    assert_eq!(World::name(&world.try_pick(&tried).expect("the one that is not down")), "a-00000");
+}
+
+#[test]
+fn a_name_of_one_cluster_never_leaves_it() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("eu-west/b", "eu", 2);
+    world.update();
+    let mut pick = |tried: &Tried, cluster| world.service.pick(&mut world.rng, world.now, tried, Some(cluster), true);
+    let names: Vec<_> = (0..200).map(|_| World::name(&pick(&Tried::new(), "eu-west").expect("there"))).collect();
+    assert!(names.iter().all(|n| n.starts_with("eu-west/")));
+    assert!(names.iter().any(|n| n == "eu-west/a") && names.iter().any(|n| n == "eu-west/b"));
+    let mut tried = Tried::new();
+    tried.push_cluster("eu-west");
+    assert!(World::name(&pick(&tried, "eu-west").expect("no other way")).starts_with("eu-west/"));
+    assert!(World::name(&pick(&Tried::new(), "us-east").expect("here")).starts_with("a-"));
+    assert_eq!(pick(&Tried::new(), "nowhere").expect_err("unknown").reason, Reason::NoReadyEndpoint);
+}
+
+#[test]
+fn every_algorithm_uses_every_endpoint_and_avoids_what_is_out() {
+    use Algorithm::*;
+    for algorithm in [TwoChoices, LeastRequest, LeastConnections, Random, RoundRobin] {
+        let mut world = World::with_policy(&[("a", 4)], Policy { algorithm, ..Policy::default() });
+        let counts = world.counts(4_000);
+        assert!(counts.len() == 4 && counts.values().all(|n| *n > 800), "{algorithm:?}: {counts:?}");
+        world.attempts_on("a-00001", 1, refused());
+        assert!(!world.counts(1_000).contains_key("a-00001"), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn turns_are_taken_in_order_and_by_weight() {
+    let policy = || Policy { algorithm: Algorithm::RoundRobin, ..Policy::default() };
+    let mut world = World::with_policy(&[("a", 3)], policy());
+    let names: Vec<_> = (0..6).map(|_| World::name(&world.pick())).collect();
+    assert_eq!(names[..3], names[3..]);
+    let mut weighted = World::with_policy(&[], policy());
+    weighted.add("a-0", "a", 3.0);
+    weighted.add("a-1", "a", 1.0);
+    weighted.update();
+    let part = weighted.counts(1_000)["a-0"];
+    assert!((740..=760).contains(&part), "{part}");
+}
+
+#[test]
+fn least_request_ignores_what_others_report() {
+    let policy = Policy { algorithm: Algorithm::LeastRequest, ..Policy::default() };
+    let mut world = World::with_policy(&[("a", 2)], policy);
+    let load = LoadReport { rif: 100, ..LoadReport::default() };
+    world.service.apply_load(&EndpointId::new("a-00000"), load, world.now);
+    assert!(world.counts(1_000)["a-00000"] > 400);
+    let _held = world.pick_of("a-00001");
+    assert!(world.counts(1_000)["a-00000"] > 900);
+}
+
+#[test]
+fn sessions_are_chosen_by_load_and_avoid_what_was_tried() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 3);
+    world.update();
+    let lane = world.pick().lane.clone();
+    let sessions: Vec<_> =
+        ["p-1", "p-2"].map(|id| world.service.session(&lane, &EndpointId::new(id))).into_iter().collect();
+    assert!(std::sync::Arc::ptr_eq(&sessions[0], &world.service.session(&lane, &EndpointId::new("p-1"))));
+    let mut bound = world.pick();
+    assert!(bound.bind(sessions[0].clone()) && sessions[0].rif() == 1);
+    let choose = |world: &mut World, tried: &Tried| {
+        world.service.choose(&mut world.rng, world.now, &sessions, tried, true)
+    };
+    assert!((0..100).all(|_| choose(&mut world, &Tried::new()) == Some(1)), "the idle one");
+    let mut tried = Tried::new();
+    tried.push_endpoint(&sessions[1]);
+    assert!((0..100).all(|_| choose(&mut world, &tried) == Some(0)));
+    tried.push_endpoint(&sessions[0]);
+    assert_eq!(choose(&mut world, &tried), None);
+    assert_eq!(world.service.choose(&mut world.rng, world.now, &[], &Tried::new(), true), None);
+    assert!(bound.bind(sessions[1].clone()));
+    assert_eq!((sessions[0].rif(), sessions[1].rif()), (0, 1));
+    drop(bound);
+    assert_eq!(sessions[1].rif(), 0);
+}
+
+#[test]
+fn sessions_are_judged_by_the_caller() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 4);
+    world.update();
+    let lane = world.pick().lane.clone();
+    let session = |world: &World, id: &str| world.service.session(&lane, &EndpointId::new(id));
+    let (bad, good) = (session(&world, "p-1"), session(&world, "p-2"));
+    let fail = |world: &mut World, session: &std::sync::Arc<crate::Endpoint>, outcome| {
+        let mut pick = world.pick();
+        assert!(pick.bind(session.clone()));
+        world.finish(&pick, outcome);
+    };
+    (0..4).for_each(|_| fail(&mut world, &bad, error()));
+    let candidates = [bad.clone(), good.clone()];
+    let choose = |world: &mut World| world.service.choose(&mut world.rng, world.now, &candidates, &Tried::new(), true);
+    assert!((0..100).all(|_| choose(&mut world) == Some(1)));
+    // Half-open: chosen by the next, and bound by one at a time.
+    world.wait(Duration::from_secs(2));
+    assert_eq!(choose(&mut world), Some(0));
+    let (mut probe, mut second) = (world.pick(), world.pick());
+    assert!(probe.bind(bad.clone()) && probe.probe && !second.bind(bad.clone()));
+    assert_eq!(choose(&mut world), Some(1));
+    world.finish(&probe, success());
+    drop(probe);
+    assert!(second.bind(bad.clone()) && !second.probe);
+    // Down by a refusal, alive by a new session.
+    fail(&mut world, &good, refused());
+    assert!(!good.is_reachable());
+    world.service.revive(&good, world.now);
+    assert!(good.is_reachable());
+}

@@ -1,0 +1,159 @@
+//! What comes back comes back slowly.
+
+use std::time::Duration;
+
+use eastway_core::Health;
+use eastway_core::view::PathState;
+
+use super::harness::*;
+use crate::Policy;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn kill(world: &mut World, prefix: &str) {
+    world.change(prefix, |e| e.health = Health::Down);
+    world.update();
+}
+
+fn restart(world: &mut World, prefix: &str) {
+    world.change(prefix, |e| {
+        e.health = Health::Ready;
+        e.incarnation += 1;
+    });
+    world.update();
+}
+
+#[test]
+fn a_zone_that_returns_ramps_over_thirty_seconds() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    kill(&mut world, "a-");
+    assert_eq!(world.share("us-east/b"), 10_000, "who takes over is not ramped");
+    world.wait(secs(20));
+    restart(&mut world, "a-");
+    for (after, share) in [(0, 0), (3, 1_000), (12, 5_000), (15, 10_000)] {
+        world.wait(secs(after));
+        assert_eq!(world.share("us-east/a"), share);
+    }
+}
+
+#[test]
+fn a_zone_found_dead_by_this_node_alone_ramps_too() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.attempts_on("a-00000", 1, refused());
+    assert_eq!(world.share("us-east/a"), 0);
+    world.wait(secs(2));
+    let probe = world.pick();
+    assert!(probe.probe);
+    world.finish(&probe, success());
+    drop(probe);
+    assert_eq!(world.share("us-east/a"), 0);
+    world.wait(secs(15));
+    assert_eq!(world.share("us-east/a"), 5_000);
+    world.wait(secs(15));
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn the_last_lane_takes_all_at_once() {
+    let mut world = World::new(&[("a", 2)]);
+    kill(&mut world, "a-");
+    assert_eq!(world.share("us-east/a"), 0);
+    restart(&mut world, "a-");
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn zones_that_appear_one_by_one_at_the_start_are_not_ramped() {
+    let mut world = World::new(&[("b", 2)]);
+    world.add("a-0", "a", 1.0);
+    world.change("a-0", |e| e.health = Health::Warming);
+    world.update();
+    assert_eq!(world.share("us-east/b"), 10_000);
+    world.change("a-0", |e| e.health = Health::Ready);
+    world.update();
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn a_restarted_node_joins_a_remote_ramp_in_the_middle() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("eu-west/b", "eu", 2);
+    world.summary("eu-west/a").returned_ago = Some(secs(6));
+    world.update();
+    assert_eq!(world.share("eu-west/a"), 2_000);
+    world.wait(secs(6));
+    world.summary("eu-west/a").returned_ago = Some(secs(12));
+    world.update();
+    assert_eq!(world.share("eu-west/a"), 4_000);
+    world.wait(secs(18));
+    assert_eq!(world.share("eu-west/a"), 5_000);
+}
+
+#[test]
+fn a_path_that_comes_back_ramps() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("ap/a", "ap", 2);
+    world.view.spec.failover = vec!["eu-west".to_owned()];
+    world.update();
+    assert_eq!(world.share("eu-west/a"), 10_000);
+    world.peer("eu-west").path = PathState::Down;
+    world.update();
+    assert_eq!(world.share("ap/a"), 10_000);
+    world.peer("eu-west").path = PathState::Up;
+    world.update();
+    world.wait(secs(3));
+    assert_eq!(world.share("eu-west/a"), 1_000);
+}
+
+#[test]
+fn a_flapping_zone_is_kept_out_while_another_can_serve() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    for _ in 0..4 {
+        kill(&mut world, "a-");
+        world.wait(secs(10));
+        restart(&mut world, "a-");
+        world.wait(secs(10));
+    }
+    assert_eq!(world.share("us-east/a"), 0);
+    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].stage, "damped");
+    kill(&mut world, "b-");
+    assert_eq!(world.share("us-east/a"), 10_000, "never the last lane");
+    restart(&mut world, "b-");
+    world.wait(secs(340));
+    assert_eq!(world.share("us-east/a"), 10_000);
+}
+
+#[test]
+fn errors_while_it_ramps_set_a_lane_back() {
+    let mut world = World::new(&[("a", 4), ("b", 4)]);
+    kill(&mut world, "a-");
+    restart(&mut world, "a-");
+    world.wait(secs(15));
+    let before = world.share("us-east/a");
+    for id in ["a-00000", "a-00001", "a-00002"] {
+        world.attempts_on(id, 2, error());
+    }
+    world.wait(secs(1));
+    let after = world.share("us-east/a");
+    assert!(before >= 5_000 && after <= before / 2 + 400, "{before} to {after}");
+}
+
+#[test]
+fn each_node_delays_its_ramp_by_its_own_jitter() {
+    let delay = |seed| {
+        let mut world = World::with_policy(&[("a", 2), ("b", 2)], Policy { seed, ..Policy::default() });
+        kill(&mut world, "a-");
+        restart(&mut world, "a-");
+        (1..=50).find(|_| {
+            world.wait(Duration::from_millis(100));
+            world.share("us-east/a") > 0
+        })
+    };
+    let delays: Vec<_> = (0..8).map(|seed| delay(seed).expect("within 5 s")).collect();
+    assert!(delays.iter().any(|d| *d != delays[0]), "{delays:?}");
+    assert_eq!(delay(3), delay(3));
+}

@@ -1,0 +1,131 @@
+//! HTTP/1.1 and HTTP/2 connections in good order.
+
+use bytes::Bytes;
+use http::Request;
+
+use crate::body::Body;
+use crate::client::{ClientOptions, H1};
+use crate::testing::{OK, Recorder, channel, data, get, h1, h2, listen, local, mirror, post, until};
+
+#[test]
+fn one_http1_connection_carries_many_requests() {
+    local(async {
+        let mut client = h1(listen(mirror).await).await;
+        for round in 0..5 {
+            assert_eq!(client.is_reused(), round > 0);
+            let response = client.send(post("a", Body::full("hi"))).await.expect("an answer");
+            assert!(response.into_body().collect(999).await.expect("whole").0.ends_with(b"hi"));
+        }
+        assert!(client.ready().await && !client.is_closed());
+    });
+}
+
+#[test]
+fn http1_is_written_in_origin_form_with_one_length() {
+    local(async {
+        let upstream = Recorder::new(OK).await;
+        let mut client = h1(upstream.address).await;
+        let request = Request::post("/x?y").header("host", "a.b:81").body(Body::full("hello")).expect("valid");
+        client.send(request).await.expect("an answer");
+        assert_eq!(upstream.text(), "POST /x?y HTTP/1.1\r\nhost: a.b:81\r\ncontent-length: 5\r\n\r\nhello");
+    });
+}
+
+#[test]
+fn many_requests_share_an_http2_connection() {
+    local(async {
+        let client = h2(listen(mirror).await).await;
+        let requests = (0..100).map(|_| {
+            let client = client.clone();
+            async move {
+                let response = client.send(get("a.b:81")).await.expect("an answer");
+                response.into_body().collect(999).await.expect("whole").0
+            }
+        });
+        for answer in futures_util::future::join_all(requests).await {
+            assert_eq!(answer, "GET / for a.b:81\nhost: a.b:81\n\n");
+        }
+        assert_eq!(client.active(), 0);
+        assert!(client.is_reused() && !client.is_closed());
+    });
+}
+
+#[test]
+fn an_http2_request_is_active_until_its_response_was_read() {
+    local(async {
+        let client = h2(listen(mirror).await).await;
+        let response = client.send(get("a")).await.expect("an answer");
+        assert_eq!(client.active(), 1);
+        let free = client.available();
+        response.into_body().collect(999).await.expect("whole");
+        assert_eq!((client.active(), client.available()), (0, free + 1));
+        let dropped = client.send(get("a")).await.expect("an answer");
+        drop(dropped);
+        assert_eq!(client.active(), 0);
+    });
+}
+
+#[test]
+fn an_upstream_sees_the_end_when_nobody_waits_any_more() {
+    local(async {
+        let upstream = Recorder::new(b"").await;
+        let address = upstream.address;
+        let waiting = tokio::task::spawn_local(async move { h1(address).await.send(get("a")).await.is_ok() });
+        until(|| upstream.text().ends_with("\r\n\r\n")).await;
+        waiting.abort();
+        upstream.closed().await;
+    });
+}
+
+#[test]
+fn an_answer_may_come_before_the_request_is_complete() {
+    local(async {
+        let upstream = Recorder::new(OK).await;
+        let mut client = h1(upstream.address).await;
+        let (sender, body) = channel();
+        sender.send(data(b"abc")).await.expect("room");
+        let response = client.send(post("a", body)).await.expect("an answer");
+        assert_eq!(response.into_body().collect(9).await.expect("whole").0, "ok");
+        assert!(!client.is_ready(), "it still sends");
+        drop(sender);
+        assert!(client.ready().await);
+        until(|| upstream.text().ends_with("3\r\nabc\r\n0\r\n\r\n")).await;
+    });
+}
+
+#[test]
+fn a_large_response_head_passes_up_to_the_limit() {
+    local(async {
+        let server = listen(|request: Request<Body>| async move {
+            let size: usize = request.uri().path()[1..].parse().expect("a number");
+            let filler = http::HeaderValue::try_from("x".repeat(size)).expect("valid");
+            http::Response::builder().header("x-filler", filler).body(Body::full("ok")).expect("valid")
+        })
+        .await;
+        let ask = |size: usize| Request::get(format!("/{size}")).header("host", "a").body(Body::empty()).expect("valid");
+        for size in [10_000, 60_000] {
+            assert!(h1(server).await.send(ask(size)).await.is_ok(), "{size}");
+            assert!(h2(server).await.send(ask(size)).await.is_ok(), "{size}");
+        }
+        assert!(h1(server).await.send(ask(200_000)).await.is_err());
+        assert!(h2(server).await.send(ask(200_000)).await.is_err());
+    });
+}
+
+#[test]
+fn a_response_until_the_end_of_the_connection_is_read_whole() {
+    local(async {
+        let (near, mut far) = eastway_transport::Io::pair(1024);
+        tokio::task::spawn_local(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let mut head = [0; 512];
+            let _ = far.read(&mut head).await;
+            let _ = far.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it").await;
+            let _ = far.shutdown().await;
+        });
+        let mut client = H1::new(near, &ClientOptions::default()).await.expect("no I/O yet");
+        let response = client.send(get("a")).await.expect("an answer");
+        assert_eq!(response.version(), http::Version::HTTP_11);
+        assert_eq!(response.into_body().collect(99).await.expect("whole").0, Bytes::from("all of it"));
+    });
+}

@@ -1,0 +1,64 @@
+//! The end-to-end scenarios: real processes of the real binary, on loopback addresses, with certificates made at run time.
+//!
+//! Every test builds a small mesh of its own (`eastway_tests::lab`), does something to it, and waits for what must
+//! come true. Each module is one question:
+
+// What do applications see of HTTP through two sidecars of one cluster?
+#[path = "e2e/http.rs"]
+mod http_within;
+// Do gRPC calls and streams pass, with their trailers, within a cluster and across?
+#[path = "e2e/grpc.rs"]
+mod grpc;
+// Do bytes pass that are no HTTP, with the ends of their streams?
+#[path = "e2e/opaque.rs"]
+mod opaque;
+// Does all of it work across clusters, and what can a gateway read of it?
+#[path = "e2e/across.rs"]
+mod across;
+// Does anybody lose a request when zones, regions, gateways and sidecars die, restart or drain?
+#[path = "e2e/failover.rs"]
+mod failover;
+#[path = "e2e/restart.rs"]
+mod restart;
+// Who is let in, and what may they say of themselves?
+#[path = "e2e/identity.rs"]
+mod identity;
+// What do clusters show one another?
+#[path = "e2e/federation.rs"]
+mod federation;
+// What becomes of malformed, oversized and interrupted HTTP?
+#[path = "e2e/malformed.rs"]
+mod malformed;
+#[path = "e2e/interrupted.rs"]
+mod interrupted;
+// Does the mesh outlive its etcd?
+#[path = "e2e/etcd.rs"]
+mod etcd;
+// What if a host is silent instead of dead, and what if the clock jumps?
+#[path = "e2e/vanished.rs"]
+mod vanished;
+#[path = "e2e/clock.rs"]
+mod clock;
+// Are mistakes in configuration found, all at once, and are changes taken?
+#[path = "e2e/configuration.rs"]
+mod configuration;
+// Can an operator see what happened?
+#[path = "e2e/traces.rs"]
+mod traces;
+#[path = "e2e/metrics.rs"]
+mod metrics;
+// Do the demo and the walk in the README work as they are written?
+#[path = "e2e/demo.rs"]
+mod demo;
+#[path = "e2e/walk.rs"]
+mod walk;
+
+// What several of them use: a collector of traces, an HTTP/2 client, curl, TLS without the mesh's care.
+#[path = "e2e/collector.rs"]
+mod collector;
+#[path = "e2e/h2.rs"]
+mod h2;
+#[path = "e2e/curl.rs"]
+mod curl;
+#[path = "e2e/tls.rs"]
+mod tls;

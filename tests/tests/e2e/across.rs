@@ -1,0 +1,148 @@
+//! From one cluster to the other: sidecar, gateway, tunnel, gateway, sidecar.
+
+use eastway_tests::apps::App;
+use eastway_tests::client;
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::wire::Wire;
+use eastway_tests::{check, eventually};
+
+use crate::http_within::{STOREFRONT, connect, known, upgrade};
+use crate::opaque::TCP;
+use crate::{curl, h2};
+
+/// Two clusters in which eu-west's payments is an application of the test itself; answers the caller in us-east.
+fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, Node) {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    let ip = lab.host();
+    let app = app((ip, 8080).into());
+    lab.beside("eu-west", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    known(storefront.proxy(), "payments.shop.mesh.internal");
+    (lab, app, storefront)
+}
+
+#[test]
+fn an_application_in_another_region_answers_and_knows_who_calls() {
+    let (_lab, _, storefront) = Lab::two_clusters();
+    for url in [PAYMENTS, "http://payments.shop.eu-west.mesh.internal/"] {
+        let answer = client::get(storefront.proxy(), url).expect("an answer");
+        assert_eq!((answer.status, answer.json()["zone"].as_str()), (200, Some("eu-west/a")), "{url}: {answer:?}");
+        assert_eq!(answer.json()["caller"].as_str(), Some(STOREFRONT), "{url}");
+    }
+    let own = client::get(storefront.proxy(), "http://payments.shop.us-east.mesh.internal/").expect("an answer");
+    assert_eq!((own.status, own.reason()), (503, Some("no_ready_endpoint")), "us-east has none: {own:?}");
+    let nowhere = client::get(storefront.proxy(), "http://payments.shop.ap-south.mesh.internal/").expect("an answer");
+    assert!([404, 503].contains(&nowhere.status), "there is no such cluster: {nowhere:?}");
+}
+
+#[test]
+fn http2_trailers_and_the_other_name_of_a_service_pass() {
+    let (_lab, _, storefront) = Lab::two_clusters();
+    let proxy = format!("payments.shop.mesh.internal:80:{}", storefront.proxy());
+    let got = curl::curl(["--http2-prior-knowledge", "--connect-to", &proxy, PAYMENTS]).expect("an answer");
+    assert_eq!((got.status, got.version.as_str()), (200, "2"), "{got:?}");
+
+    let url = format!("{PAYMENTS}echo");
+    let request = h2::request("POST", &url).header("te", "trailers").body(()).expect("a request");
+    let answer = h2::send(storefront.proxy(), request, vec![h2::data(b"far"), h2::trailers("x-sum", "3")]);
+    let answer = answer.expect("an answer");
+    assert_eq!(&answer.body[..], b"far");
+    assert!(answer.trailers.is_some_and(|trailers| trailers.contains_key("x-sum")));
+
+    let alias = client::get(storefront.proxy(), "http://payments.shop.svc.clusterset.local/").expect("an answer");
+    assert_eq!(alias.status, 200, "{alias:?}");
+}
+
+#[test]
+fn large_bodies_stream_through_the_tunnel_without_being_kept() {
+    const SIZE: usize = 32 << 20;
+    let (mut lab, _app, storefront) = with_app(App::echoing);
+    let nodes = [storefront.name.clone(), lab.gateway("us-east").name, lab.gateway("eu-west").name];
+    let before = nodes.clone().map(|node| lab.process(&node).peak_memory());
+    let mut wire = connect(storefront.proxy(), TCP).expect("a stream");
+    let mut writer = wire.writer();
+    let sender = std::thread::spawn(move || (0..SIZE >> 20).for_each(|_| writer.send(vec![7; 1 << 20])));
+    let mut received = 0;
+    while received < SIZE {
+        let bytes = wire.chunk().expect("the stream lives");
+        assert!(!bytes.is_empty(), "the stream ended after {received} bytes");
+        received += bytes.len();
+    }
+    sender.join().expect("the sender ends");
+    for (node, before) in nodes.iter().zip(before) {
+        let grown = lab.process(node).peak_memory().saturating_sub(before);
+        assert!(grown < 48 << 20, "{node} grew by {grown} bytes for {SIZE}");
+    }
+}
+
+#[test]
+fn half_a_stream_may_end_before_the_other() {
+    let (_lab, _app, storefront) = with_app(App::counting);
+    let mut wire = connect(storefront.proxy(), TCP).expect("a stream");
+    wire.send("hello");
+    wire.finish();
+    let (answer, end) = wire.rest();
+    assert_eq!((String::from_utf8_lossy(&answer).as_ref(), end), ("5 bytes: hello", None));
+}
+
+#[test]
+fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
+    let (_lab, _app, storefront) = with_app(App::switching);
+    upgrade(&mut Wire::to(storefront.proxy()));
+}
+
+#[test]
+fn a_gateway_relays_the_request_but_cannot_read_it() {
+    const MARKER: &[u8] = b"the-secret-of-shop-payments";
+    const COPIES: usize = 4_096;
+    let mut lab = Lab::new();
+    let folders = ["us-east", "eu-west"].map(|name| lab.plan(name, StoreKind::Embedded, "").record(name));
+    for (name, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+        lab.resources(name, &[peer]);
+        lab.start_gateway(name);
+    }
+    let ip = lab.host();
+    // What the application sees is what the caller sent: there the marker must be found by the same search.
+    let app = App::start((ip, 8080).into(), |mut connection| {
+        let (Some(_), Ok(body)) = (connection.request(), connection.wire.exactly(MARKER.len() * COPIES)) else { return };
+        connection.note(&format!("plain: {}", count(&body, MARKER)));
+        connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
+    lab.beside("eu-west", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    known(storefront.proxy(), "payments.shop.mesh.internal");
+    let body = MARKER.repeat(COPIES);
+    let answer = client::send(storefront.proxy(), "POST", PAYMENTS, &["x-marker: the-secret-of-shop-payments"], &body);
+    assert_eq!(answer.expect("an answer").status, 200);
+    assert!(app.seen().contains(&format!("plain: {COPIES}")), "the application saw something else: {:?}", app.seen().last());
+    for folder in folders {
+        let relayed = eventually("the gateway has relayed the body", || {
+            let relayed = recorded(&folder);
+            let bytes: usize = relayed.iter().map(Vec::len).sum();
+            check(bytes >= body.len(), || format!("{bytes} bytes in {}", folder.display())).map(|()| relayed)
+        });
+        let found: usize = relayed.iter().map(|bytes| count(bytes, MARKER)).sum();
+        assert_eq!(found, 0, "{} has the marker in the clear", folder.display());
+    }
+}
+
+/// How often `needle` is in `bytes`.
+fn count(bytes: &[u8], needle: &[u8]) -> usize {
+    bytes.windows(needle.len()).filter(|window| *window == needle).count()
+}
+
+/// What a recorder wrote into `folder`, a file each.
+fn recorded(folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read(file.path()).ok()).collect()
+}
+
+#[test]
+fn the_nearest_copy_is_preferred_and_another_region_can_be_named() {
+    let (mut lab, _, storefront) = Lab::two_clusters();
+    lab.payments("us-east", "a", "payments-1");
+    reaches(storefront.proxy(), "us-east/a");
+    let far = client::get(storefront.proxy(), "http://payments.shop.eu-west.mesh.internal/").expect("an answer");
+    assert_eq!(far.json()["zone"].as_str(), Some("eu-west/a"), "{far:?}");
+}

@@ -1,0 +1,82 @@
+//! A gateway on a real etcd: what lives there outlives the gateway, and nothing that serves waits for it.
+
+use eastway_tests::caller::Caller;
+use eastway_tests::client;
+use eastway_tests::lab::{Lab, PAYMENTS, StoreKind, reaches};
+use eastway_tests::{check, eventually};
+
+#[test]
+fn etcd_is_killed_and_restarted_during_traffic_and_no_request_fails() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], StoreKind::Etcd);
+    lab.payments("us-east", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "us-east/a");
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    lab.kill("us-east-etcd");
+    caller.answers(150);
+    // Who comes while etcd is away is served from memory, and who is called for the first time as well.
+    let newcomer = lab.storefront("us-east", "b");
+    reaches(newcomer.proxy(), "us-east/a");
+    lab.start_etcd("us-east");
+    caller.answers(50);
+    let payments = lab.payments("us-east", "b", "payments-2");
+    eventually("a workload that registered afterwards is called", || {
+        let answer = client::get(newcomer.proxy(), PAYMENTS)?;
+        check(answer.json()["name"] == payments.name.as_str(), || format!("{answer:?}"))
+    });
+    caller.finish_without_failure();
+}
+
+#[test]
+fn membership_in_etcd_outlives_the_gateway_and_the_workload() {
+    remembers(StoreKind::Etcd);
+}
+
+#[test]
+fn membership_in_the_embedded_store_outlives_the_gateway_and_the_workload() {
+    remembers(StoreKind::Embedded);
+}
+
+/// A workload dies together with the gateway. The gateway that starts again still knows it, and that it is gone: the
+/// service has an endpoint that is not ready, and is not unknown.
+fn remembers(store: StoreKind) {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], store);
+    let ip = lab.host();
+    // No resource declares it: only its registration says that it exists.
+    let ledger = lab.workload("us-east", "a", "ledger-1", "ledger", ip);
+    let storefront = lab.storefront("us-east", "a");
+    let call = |caller: &eastway_tests::lab::Node| client::get(caller.proxy(), "http://ledger.shop.mesh.internal/");
+    eventually("the ledger answers", || check(call(&storefront)?.status == 200, || "not yet".to_owned()));
+    lab.kill_workload(&ledger);
+    lab.kill("us-east-gateway");
+    lab.start_gateway("us-east");
+    let newcomer = lab.storefront("us-east", "b");
+    let answer = eventually("the newcomer gets an answer", || {
+        let answer = call(&newcomer)?;
+        check(answer.reason() != Some("discovery_timeout"), || format!("{answer:?}")).map(|()| answer)
+    });
+    assert!([502, 503, 504].contains(&answer.status), "the ledger is forgotten: {answer:?}");
+    lab.restart_workload("us-east", "a", &ledger);
+    eventually("the ledger answers again", || {
+        let answer = call(&newcomer)?;
+        check(answer.status == 200, || format!("{answer:?}"))
+    });
+}
+
+#[test]
+fn two_clusters_on_etcd_reach_one_another() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Etcd);
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "eu-west/a");
+    // What the peer exports is mirrored: a gateway that starts while the peer is away still knows the service.
+    for name in ["us-east-gateway", "eu-west-gateway"] {
+        lab.kill(name);
+        lab.start_gateway(name.trim_end_matches("-gateway"));
+        reaches(storefront.proxy(), "eu-west/a");
+    }
+}

@@ -1,0 +1,88 @@
+//! What a steady caller sees while zones and regions die and return: nothing.
+
+use eastway_tests::caller::Caller;
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
+use eastway_tests::{check, client, eventually};
+
+/// Both regions of the demo in small: payments once in us-east/a, us-east/b and eu-west/a, called from us-east/a.
+struct Regions {
+    lab: Lab,
+    near: Node,
+    same_region: Node,
+    storefront: Node,
+}
+
+impl Regions {
+    fn start() -> Self {
+        let mut lab = Lab::new();
+        lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+        let near = lab.payments("us-east", "a", "payments-1");
+        let same_region = lab.payments("us-east", "b", "payments-2");
+        lab.payments("eu-west", "a", "payments-1");
+        let storefront = lab.storefront("us-east", "a");
+        reaches(storefront.proxy(), "us-east/a");
+        // Only what the caller has seen ready can take over without a gap.
+        for cluster in ["us-east", "eu-west"] {
+            let url = format!("http://payments.shop.{cluster}.mesh.internal/");
+            eventually(&url, || {
+                let answer = client::get(storefront.proxy(), &url)?;
+                check(answer.status == 200, || format!("{answer:?}"))
+            });
+        }
+        Self { lab, near, same_region, storefront }
+    }
+}
+
+#[test]
+fn a_zone_and_then_a_region_die_and_return_and_no_request_is_lost() {
+    let Regions { mut lab, near, same_region, storefront } = Regions::start();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    lab.kill_workload(&near);
+    reaches(storefront.proxy(), "us-east/b");
+    caller.answers(50);
+    lab.kill_workload(&same_region);
+    reaches(storefront.proxy(), "eu-west/a");
+    caller.answers(50);
+    lab.restart_workload("us-east", "a", &near);
+    reaches(storefront.proxy(), "us-east/a");
+    lab.restart_workload("us-east", "b", &same_region);
+    caller.answers(100);
+    let tally = caller.finish_without_failure();
+    assert_eq!(tally.zones.len(), 3, "every place answered at its time: {tally:?}");
+}
+
+#[test]
+fn an_application_that_fails_its_probes_gets_no_more_requests() {
+    let Regions { lab: _lab, near, storefront, .. } = Regions::start();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(20);
+    tell(&near, "fail");
+    reaches(storefront.proxy(), "us-east/b");
+    let served = || caller.tally().zones.get("us-east/a").copied();
+    eventually("the unready application is not called any more", || {
+        let before = served();
+        caller.answers(25);
+        check(served() == before, || format!("{:?}", caller.tally()))
+    });
+    tell(&near, "pass");
+    reaches(storefront.proxy(), "us-east/a");
+    caller.finish_without_failure();
+}
+
+/// Has the application of a node answer its probes from now on with that verdict.
+fn tell(node: &Node, verdict: &str) {
+    let told = client::send(node.app(), "POST", &format!("http://app/health/{verdict}"), &[], b"");
+    assert_eq!(told.expect("an answer").status, 200);
+}
+
+#[test]
+fn an_application_alone_dies_and_its_sidecar_says_so() {
+    let Regions { mut lab, near, storefront, .. } = Regions::start();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(20);
+    lab.kill(&app_name(&near));
+    reaches(storefront.proxy(), "us-east/b");
+    caller.answers(50);
+    caller.finish_without_failure();
+}

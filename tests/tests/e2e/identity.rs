@@ -1,0 +1,211 @@
+//! Who is let in, as whom, and who is not.
+
+use std::time::Duration;
+
+use eastway_core::SpiffeId;
+use eastway_identity::{Ca, IssueOptions};
+use eastway_tests::caller::Caller;
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service, trust_domain};
+use eastway_tests::{check, client, eventually};
+
+use crate::http_within::{STOREFRONT, connect};
+use crate::opaque::TCP;
+use crate::{curl, tls};
+
+/// The identity of an account in the namespace shop of us-east.
+fn account(name: &str) -> SpiffeId {
+    SpiffeId::workload(&trust_domain("us-east"), "shop", name)
+}
+
+/// Calls the inbound listener of `node` directly, as whoever holds the certificate `name` of us-east.
+fn call(lab: &Lab, node: &Node, name: &str, more: &[&str]) -> Result<curl::Got, String> {
+    let url = format!("https://{}/headers", node.inbound());
+    let host = ["--header", "Host: payments.shop.mesh.internal"];
+    curl::with_certificate(&lab.identities("us-east"), name, &url, &[&host, more].concat())
+}
+
+#[test]
+fn a_called_sidecar_answers_only_workloads_that_its_own_ca_vouches_for() {
+    let (mut lab, payments, storefront) = Lab::one_cluster();
+    let day = IssueOptions::default();
+    let own = call(&lab, &payments, &storefront.name, &[]).expect("the mesh's own callers get in");
+    assert_eq!(own.status, 200, "{own:?}");
+
+    let foreign = Ca::create(&trust_domain("us-east"), Duration::from_secs(3_600)).expect("a CA");
+    lab.certify_with("us-east", "foreign-ca", &foreign, &account("storefront"), &day);
+    lab.plan("ap-south", StoreKind::Embedded, "");
+    let stranger = SpiffeId::workload(&trust_domain("ap-south"), "shop", "storefront");
+    lab.certify("us-east", "foreign-domain", "ap-south", &stranger);
+    lab.certify("us-east", "posing", "us-east", &SpiffeId::gateway(&trust_domain("us-east"), "gateway-1"));
+    let expired = IssueOptions { not_before: Some(two_hours_ago()), validity: Duration::from_secs(3_600), ..day };
+    lab.certify_with("us-east", "expired", lab.authority("us-east"), &account("storefront"), &expired);
+    for name in ["foreign-ca", "foreign-domain", "posing", "expired"] {
+        let refused = call(&lab, &payments, name, &[]);
+        assert!(refused.is_err(), "{name} was let in: {refused:?}");
+    }
+    let nobody = curl::curl(["--insecure", &format!("https://{}/", payments.inbound())]);
+    assert!(nobody.is_err(), "somebody without a certificate was let in: {nobody:?}");
+    // What was refused harmed nobody, and the log says why.
+    reaches(storefront.proxy(), "us-east/a");
+    let log = lab.process(&payments.name).log();
+    assert!(log.contains("refus"), "{log}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
+fn two_hours_ago() -> std::time::SystemTime {
+    std::time::SystemTime::now() - Duration::from_secs(7_200)
+}
+
+#[test]
+fn a_gateway_answers_only_workloads_of_its_cluster() {
+    let (mut lab, _, storefront) = Lab::one_cluster();
+    let gateway = lab.gateway("us-east");
+    lab.plan("ap-south", StoreKind::Embedded, "");
+    let stranger = SpiffeId::workload(&trust_domain("ap-south"), "shop", "storefront");
+    lab.certify("us-east", "foreign-domain", "ap-south", &stranger);
+    let knock = |name: &str, port: u16| {
+        let url = format!("https://{}/", gateway.at(port));
+        curl::with_certificate(&lab.identities("us-east"), name, &url, &[])
+    };
+    for port in [15443, 15010] {
+        // What it answers to a plain GET is its affair: that it answers shows that the handshake was accepted.
+        let own = knock(&storefront.name, port).expect("the cluster's own workloads get in");
+        assert!(own.status >= 400, "{own:?}");
+        let refused = knock("foreign-domain", port);
+        assert!(refused.is_err(), "a foreign workload was let in at {port}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_with_another_services_certificate_is_never_called() {
+    impostor(|lab, name| drop(lab.certify("us-east", name, "us-east", &account("orders"))));
+}
+
+#[test]
+fn an_endpoint_with_a_foreign_cas_certificate_is_never_called() {
+    impostor(|lab, name| {
+        let foreign = Ca::create(&trust_domain("us-east"), Duration::from_secs(3_600)).expect("a CA");
+        lab.certify_with("us-east", name, &foreign, &account("payments"), &IssueOptions::default());
+    });
+}
+
+#[test]
+fn an_endpoint_with_a_gateways_certificate_is_never_called() {
+    let gateway = SpiffeId::gateway(&trust_domain("us-east"), "gateway-1");
+    impostor(|lab, name| drop(lab.certify("us-east", name, "us-east", &gateway)));
+}
+
+/// Somebody with a certificate that `forge` makes takes the address of the endpoint in zone a over, and would answer
+/// anybody: callers go to zone b without losing a request, and hand the impostor none.
+fn impostor(forge: impl FnOnce(&Lab, &str)) {
+    let (mut lab, payments, storefront) = Lab::one_cluster();
+    lab.payments("us-east", "b", "payments-2");
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(20);
+    forge(&lab, "impostor");
+    lab.kill(&payments.name);
+    let impostor = tls::answering(payments.inbound(), &lab.identities("us-east"), "impostor");
+    eventually("the impostor is tried", || check(impostor.seen().contains(&"knock".to_owned()), String::new));
+    caller.answers(100);
+    let seen = impostor.seen();
+    assert!(seen.iter().all(|note| note == "knock"), "the impostor was handed a request: {seen:?}");
+    caller.finish_without_failure();
+}
+
+#[test]
+fn what_a_caller_says_of_itself_is_not_believed() {
+    let (lab, payments, storefront) = Lab::one_cluster();
+    let forged = "eastway-source: spiffe://us-east.mesh.internal/ns/shop/sa/admin";
+    let (twice, other) = ("Eastway-Source: spiffe://evil/ns/a/sa/b", "eastway-load: rif=0");
+    let url = format!("{PAYMENTS}headers");
+    let through = client::send(storefront.proxy(), "GET", &url, &[forged, twice, other], b"").expect("an answer");
+    let more = ["--header", forged, "--header", twice, "--header", other];
+    let direct = call(&lab, &payments, &storefront.name, &more).expect("an answer");
+    let direct: serde_json::Value = serde_json::from_str(&direct.body).expect("the headers");
+    for seen in [through.json(), direct] {
+        let headers = seen["headers"].as_object().expect("headers");
+        assert_eq!(headers["eastway-source"], serde_json::json!([STOREFRONT]), "{headers:?}");
+        assert!(!headers.contains_key("eastway-load"), "{headers:?}");
+    }
+}
+
+#[test]
+fn only_an_account_of_the_service_can_register_for_it() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], StoreKind::Embedded);
+    let node = Node { name: "us-east-impostor".to_owned(), ip: lab.host() };
+    let serving = format!("  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n", node.inbound(), node.app());
+    lab.configure("us-east", "a", &node, "storefront", &serving);
+    lab.start_app("us-east", "a", &node);
+    lab.start_role("sidecar", &node.name);
+    eventually("the refusal is in the log", || {
+        let log = lab.process(&node.name).log();
+        check(log.contains("reject") || log.contains("refuse"), || log.clone())
+    });
+    let storefront = lab.storefront("us-east", "a");
+    let answer = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert_eq!((answer.status, answer.reason()), (503, Some("no_ready_endpoint")), "{answer:?}");
+
+    // The same workload is welcome once the service names its account.
+    lab.declare("us-east", &[service("payments", "accounts: [payments, storefront]")]);
+    lab.process("us-east-gateway").signal("HUP");
+    reaches(storefront.proxy(), "us-east/a");
+}
+
+#[test]
+fn a_role_does_not_start_with_the_other_roles_identity() {
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, "").resources("us-east", &[]);
+    let gateway = lab.gateway("us-east");
+    lab.configure_gateway("us-east");
+    lab.certify("us-east", &gateway.name, "us-east", &account("storefront"));
+    let sidecar = Node { name: "us-east-posing".to_owned(), ip: lab.host() };
+    lab.configure("us-east", "a", &sidecar, "storefront", "");
+    lab.certify("us-east", &sidecar.name, "us-east", &SpiffeId::gateway(&trust_domain("us-east"), "gateway-1"));
+    for (role, node) in [("gateway", &gateway), ("sidecar", &sidecar)] {
+        lab.start_role(role, &node.name);
+        let process = lab.take(&node.name);
+        assert_ne!(process.wait().code(), Some(0), "{}", node.name);
+        let log = std::fs::read_to_string(lab.path(&format!("{}.log", node.name))).unwrap_or_default();
+        assert!(log.contains("spiffe://"), "the log does not name the identity: {log}");
+    }
+}
+
+#[test]
+fn a_workload_that_poses_as_a_gateway_is_talked_to_by_nobody() {
+    let (mut lab, _, storefront) = Lab::two_clusters();
+    lab.kill("us-east-gateway");
+    lab.certify("us-east", "posing", "us-east", &account("storefront"));
+    let gateway = lab.gateway("us-east");
+    let impostors = [15443, 15010].map(|port| tls::answering(gateway.at(port), &lab.identities("us-east"), "posing"));
+    eventually("the impostor's discovery is tried", || {
+        check(impostors[1].seen().contains(&"knock".to_owned()), || format!("{:?}", impostors[1].seen()))
+    });
+    // A new session with eu-west would go through the gateway.
+    eventually("the impostor's tunnel is tried", || {
+        let _ = connect(storefront.proxy(), TCP);
+        check(impostors[0].seen().contains(&"knock".to_owned()), || format!("{:?}", impostors[0].seen()))
+    });
+    for impostor in &impostors {
+        let seen = impostor.seen();
+        assert!(seen.iter().all(|note| note == "knock"), "the impostor was told something: {seen:?}");
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_restart() {
+    let (lab, payments, storefront) = Lab::one_cluster();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(20);
+    let own = tls::identity(&lab.identities("us-east"), &storefront.name);
+    let before = tls::certificate(payments.inbound(), &own).expect("a certificate");
+    for (node, name) in [(&payments, "payments"), (&storefront, "storefront")] {
+        lab.certify("us-east", &node.name, "us-east", &account(name));
+    }
+    eventually("the new certificate is shown", || {
+        let now = tls::certificate(payments.inbound(), &own)?;
+        check(now != before, || "still the old one".to_owned())
+    });
+    caller.answers(50);
+    caller.finish_without_failure();
+}

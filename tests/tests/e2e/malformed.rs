@@ -1,0 +1,160 @@
+//! Malformed and oversized HTTP, byte by byte, through a real sidecar: what is refused, and what the application sees of
+//! what is not.
+
+use std::net::SocketAddr;
+
+use eastway_tests::apps::App;
+use eastway_tests::client::{self, Answer};
+use eastway_tests::lab::{Lab, PAYMENTS, StoreKind, reaches};
+use eastway_tests::wire::Wire;
+use eastway_tests::{check, eventually};
+
+use crate::h2;
+use crate::http_within::with_app;
+
+/// The application's answer to whatever reaches it.
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Sends `bytes`, and reads the answer up to the end of the connection.
+fn refused(proxy: SocketAddr, bytes: &str) -> Answer {
+    client::raw(proxy, bytes.as_bytes()).unwrap_or_else(|error| panic!("{bytes:?}: {error}"))
+}
+
+#[test]
+fn a_request_with_two_lengths_is_refused_closed_and_never_passed_on() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    let host = "Host: payments.shop.mesh.internal";
+    for lengths in [
+        "Content-Length: 6\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 6",
+        "Content-Length: 6\r\nContent-Length: 7",
+        "Content-Length: 6, 7",
+        "Content-Length: +6",
+        "Content-Length: 0x6",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding : chunked",
+    ] {
+        let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n\r\n";
+        // `raw` reads to the end: that it answers shows that the connection was closed.
+        let answer = refused(storefront.proxy(), &format!("POST {PAYMENTS} HTTP/1.1\r\n{host}\r\n{lengths}\r\n\r\n{smuggled}"));
+        assert_eq!(answer.status, 400, "{lengths}: {answer:?}");
+    }
+    assert_eq!(app.seen(), Vec::<String>::new(), "something was passed on");
+}
+
+#[test]
+fn a_head_that_breaks_the_rules_is_refused() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    for head in [
+        // A folded line, no host, two hosts, a broken host, a broken name, a name with a space before the colon.
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nX-Folded: a\r\n b\r\n",
+        "GET / HTTP/1.1\r\nX-Other: 1\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nHost: payments.shop.mesh.internal\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal, orders.shop.mesh.internal\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nBad Name: 1\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nX-Name : 1\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nX-Null: a\0b\r\n",
+        "GET  / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n",
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal:port\r\n",
+    ] {
+        let answer = refused(storefront.proxy(), &format!("{head}\r\n"));
+        assert_eq!(answer.status, 400, "{head:?}: {answer:?}");
+    }
+    assert_eq!(app.seen(), Vec::<String>::new(), "something was passed on");
+}
+
+#[test]
+fn a_head_beyond_the_limit_is_refused_with_431() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    let long = "a".repeat(100 << 10);
+    let many: String = (0..2_000).map(|number| format!("X-Header-{number}: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")).collect();
+    for headers in [format!("X-Long: {long}\r\n"), many] {
+        let head = format!("GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n{headers}\r\n");
+        let answer = refused(storefront.proxy(), &head);
+        assert_eq!(answer.status, 431, "{answer:?}");
+    }
+    assert_eq!(app.seen(), Vec::<String>::new(), "something was passed on");
+}
+
+#[test]
+fn http2_with_a_host_beside_another_authority_is_refused() {
+    let (_lab, _, storefront) = Lab::one_cluster();
+    let request = h2::request("GET", PAYMENTS).header("host", "orders.shop.mesh.internal").body(()).expect("a request");
+    let answer = h2::send(storefront.proxy(), request, vec![]).expect("an answer");
+    assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
+    let same = h2::request("GET", PAYMENTS).header("host", "payments.shop.mesh.internal").body(()).expect("a request");
+    assert_eq!(h2::send(storefront.proxy(), same, vec![]).expect("an answer").status.as_u16(), 200);
+}
+
+#[test]
+fn bare_line_feeds_reach_the_application_only_with_carriage_returns() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    let answer = refused(storefront.proxy(), "GET /bare HTTP/1.1\nHost: payments.shop.mesh.internal\nX-Bare: 1\nConnection: close\n\n");
+    match answer.status {
+        // Refusing is as good as repairing.
+        400 => assert_eq!(app.seen(), Vec::<String>::new()),
+        200 => {
+            let seen = app.seen().concat();
+            assert!(seen.contains("GET /bare "), "{seen:?}");
+            assert_eq!(seen.matches('\n').count(), seen.matches("\r\n").count(), "{seen:?}");
+        }
+        status => panic!("{status}: {answer:?}"),
+    }
+}
+
+#[test]
+fn headers_of_one_hop_stay_there_and_the_absolute_form_replaces_host() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    let answer = refused(
+        storefront.proxy(),
+        "GET http://payments.shop.mesh.internal/path?query HTTP/1.1\r\nHost: orders.shop.mesh.internal\r\n\
+         Connection: close, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+         Proxy-Authorization: Basic c2VjcmV0\r\nTE: trailers, gzip\r\nX-Kept: 1\r\n\r\n",
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = app.seen().concat().to_lowercase();
+    assert!(seen.starts_with("get /path?query http/1.1\r\n"), "{seen}");
+    assert!(seen.contains("\r\nhost: payments.shop.mesh.internal\r\n") && seen.matches("\r\nhost:").count() == 1, "{seen}");
+    assert!(seen.contains("\r\nx-kept: 1\r\n"), "{seen}");
+    for gone in ["x-secret", "keep-alive:", "proxy-connection", "proxy-authorization", "gzip"] {
+        assert!(!seen.contains(gone), "{gone} was passed on: {seen}");
+    }
+}
+
+#[test]
+fn connect_to_nobody_is_refused_with_a_reason() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], StoreKind::Embedded);
+    let storefront = lab.storefront("us-east", "a");
+    for (authority, status, reason) in [
+        ("nothing.shop.mesh.internal:80", 404, "unknown_service"),
+        ("example.com:443", 404, "foreign_host"),
+        // Declared, so that it is known, but nobody has registered for it.
+        ("payments.shop.mesh.internal:80", 503, "no_ready_endpoint"),
+    ] {
+        let answer = eventually(authority, || {
+            let answer = refused(storefront.proxy(), &format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
+            check(answer.status == status, || format!("{answer:?}")).map(|()| answer)
+        });
+        let proxy_status = answer.header("proxy-status").unwrap_or_default();
+        assert!(proxy_status.contains("error=") && answer.reason() == Some(reason), "{authority}: {answer:?}");
+        let plain = client::get(storefront.proxy(), &format!("http://{authority}/")).expect("an answer");
+        assert_eq!((plain.status, plain.reason()), (status, Some(reason)), "{authority}");
+    }
+}
+
+#[test]
+fn garbage_harms_nobody() {
+    let (_lab, _, storefront) = Lab::one_cluster();
+    for garbage in ["\r\n\r\n\r\n", "\0\0\0\0\0\0\0\0\r\n\r\n", "GET", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnot a frame at all", "\u{16}\u{3}\u{1}\u{2}"] {
+        let mut wire = Wire::to(storefront.proxy());
+        wire.send(garbage);
+        wire.finish();
+        let (answer, _) = wire.rest();
+        let text = String::from_utf8_lossy(&answer);
+        assert!(!text.contains("200 OK"), "{garbage:?}: {text}");
+    }
+    reaches(storefront.proxy(), "us-east/a");
+}

@@ -1,0 +1,67 @@
+//! Bytes that are no HTTP, by CONNECT: whatever an end of a stream says, the other end hears.
+
+use std::io::ErrorKind;
+
+use eastway_tests::apps::App;
+use eastway_tests::client;
+use eastway_tests::lab::Lab;
+
+use crate::http_within::{connect, with_app};
+
+/// The port that the lab's payments declares for TCP.
+pub(crate) const TCP: &str = "payments.shop.mesh.internal:9000";
+
+#[test]
+fn half_a_connection_may_end_before_the_other() {
+    let (_lab, _app, _, storefront) = with_app(App::counting);
+    let mut wire = connect(storefront.proxy(), TCP).expect("a stream");
+    wire.send("hello");
+    wire.finish();
+    let (answer, end) = wire.rest();
+    assert_eq!((String::from_utf8_lossy(&answer).as_ref(), end), ("5 bytes: hello", None));
+}
+
+#[test]
+fn bytes_pass_both_ways_while_the_stream_is_open() {
+    let (_lab, _app, _, storefront) = with_app(App::echoing);
+    let mut wire = connect(storefront.proxy(), TCP).expect("a stream");
+    for size in [1, 1_000, 100_000, 3_000_000] {
+        let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+        let (mut writer, sent) = (wire.writer(), bytes.clone());
+        let sender = std::thread::spawn(move || writer.send(sent));
+        assert!(wire.exactly(size).is_ok_and(|came| came == bytes), "{size} bytes differ");
+        sender.join().expect("the sender ends");
+    }
+}
+
+#[test]
+fn a_reset_by_the_application_reaches_the_caller_as_a_reset() {
+    let (_lab, _app, _, storefront) = with_app(|address| {
+        App::start(address, |mut connection| {
+            if connection.wire.until("now").is_ok() {
+                connection.wire.reset();
+            }
+        })
+    });
+    let mut wire = connect(storefront.proxy(), TCP).expect("a stream");
+    wire.send("now");
+    let (_, end) = wire.rest();
+    assert_eq!(end, Some(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
+    let (lab, _, storefront) = Lab::one_cluster();
+    let open = |authority: &str| {
+        client::raw(storefront.proxy(), format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+    };
+    for (authority, status, reason) in [
+        ("nothing.shop.mesh.internal:80", 404, "unknown_service"),
+        ("payments.shop.mesh.internal:81", 404, "unknown_port"),
+        ("example.com:443", 404, "foreign_host"),
+    ] {
+        let answer = open(authority).expect("an answer");
+        assert_eq!((answer.status, answer.reason()), (status, Some(reason)), "{authority}: {answer:?}");
+    }
+    drop(lab);
+}

@@ -1,0 +1,114 @@
+//! Hosts that are silent: nothing is refused, nothing is closed, there is just no answer.
+
+use eastway_tests::caller::Caller;
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
+use eastway_tests::machine::Blackhole;
+use eastway_tests::{check, client, eventually};
+
+/// Payments in zones a and b of us-east, called from zone a; answers the node in zone a and the caller.
+fn lab() -> (Lab, Node, Node) {
+    let (mut lab, payments, storefront) = Lab::one_cluster();
+    lab.payments("us-east", "b", "payments-2");
+    (lab, payments, storefront)
+}
+
+#[test]
+fn a_host_whose_packets_are_dropped_costs_nobody_a_request() {
+    let (mut lab, payments, storefront) = lab();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    // Its own sign of life ends with it: what it sends bears another address on a loopback network.
+    let vanished = vanish(&mut lab, &payments);
+    reaches(storefront.proxy(), "us-east/b");
+    caller.answers(100);
+    drop(vanished);
+    resume(&mut lab, &payments);
+    reaches(storefront.proxy(), "us-east/a");
+    caller.finish_without_failure();
+}
+
+#[test]
+fn a_host_in_another_region_whose_packets_are_dropped_costs_nobody_a_request() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    let first = lab.payments("eu-west", "a", "payments-1");
+    lab.payments("eu-west", "b", "payments-2");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "eu-west/a");
+    reaches(storefront.proxy(), "eu-west/b");
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    let _vanished = vanish(&mut lab, &first);
+    caller.answers(200);
+    caller.finish_without_failure();
+}
+
+#[test]
+fn a_host_that_stands_still_loses_its_traffic_to_others() {
+    let (mut lab, payments, storefront) = lab();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    stop(&mut lab, &payments);
+    reaches(storefront.proxy(), "us-east/b");
+    caller.answers(200);
+    resume(&mut lab, &payments);
+    reaches(storefront.proxy(), "us-east/a");
+    caller.finish_without_failure();
+}
+
+#[test]
+fn a_gateway_whose_packets_are_dropped_is_no_loss_within_its_cluster() {
+    let (lab, _, storefront) = lab();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    let vanished = Blackhole::around(lab.gateway("us-east").ip);
+    caller.answers(200);
+    drop(vanished);
+    caller.answers(50);
+    caller.finish_without_failure();
+}
+
+#[test]
+fn a_region_whose_gateway_vanishes_is_left_and_found_again() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west", "ap-south"], StoreKind::Embedded);
+    lab.payments("eu-west", "a", "payments-1");
+    lab.payments("ap-south", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    for cluster in ["eu-west", "ap-south"] {
+        let url = PAYMENTS.replace(".mesh.", &format!(".{cluster}.mesh."));
+        eventually(&url, || check(client::get(storefront.proxy(), &url)?.status == 200, || "not yet".to_owned()));
+    }
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    // Both are as far away; whichever serves is the one that vanishes.
+    let serving = caller.tally().zones.into_iter().max_by_key(|(_, count)| *count).expect("a zone").0;
+    let (gone, other) = if serving == "eu-west/a" { ("eu-west", "ap-south/a") } else { ("ap-south", "eu-west/a") };
+    let vanished = Blackhole::around(lab.gateway(gone).ip);
+    reaches(storefront.proxy(), other);
+    caller.answers(100);
+    drop(vanished);
+    let url = PAYMENTS.replace(".mesh.", &format!(".{gone}.mesh."));
+    eventually(&url, || check(client::get(storefront.proxy(), &url)?.status == 200, || "not yet".to_owned()));
+    caller.finish_without_failure();
+}
+
+/// The host of `node` vanishes: nobody hears from it, and what is sent to it is dropped.
+fn vanish(lab: &mut Lab, node: &Node) -> Blackhole {
+    let blackhole = Blackhole::around(node.ip);
+    stop(lab, node);
+    blackhole
+}
+
+/// The processes of `node` stand still; their sockets stay open.
+fn stop(lab: &mut Lab, node: &Node) {
+    for name in [app_name(node), node.name.clone()] {
+        lab.process(&name).signal("STOP");
+    }
+}
+
+fn resume(lab: &mut Lab, node: &Node) {
+    for name in [app_name(node), node.name.clone()] {
+        lab.process(&name).signal("CONT");
+    }
+}
