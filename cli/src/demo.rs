@@ -295,7 +295,7 @@ impl Stage {
         Ok(TunnelReport {
             protocol: "quic",
             streams: sum("eastway_tunnel_streams_total"),
-            bytes: sum("eastway_tunnel_bytes_total"),
+            bytes: sum("eastway_tunnel_sent_bytes_total") + sum("eastway_tunnel_received_bytes_total"),
             region_loss_bytes: 0,
         })
     }

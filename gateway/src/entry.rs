@@ -42,6 +42,9 @@ async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
     let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
     let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::from_alpn(io.alpn());
+    options.max_header_bytes = worker.node.config.limits.header_bytes;
+    options.header_timeout = limit;
+    options.idle_timeout = worker.node.config.timeouts.idle;
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
     let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
     let ended = serve(io, &options, &sweeper, stop, handler).await;

@@ -17,6 +17,7 @@ use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOp
 use eastway_transport::ALPN;
 use eastway_transport::quic::{Endpoint, Kind};
 use eastway_transport::tunnel::Tunnel;
+use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
 use crate::config::{Config, Etcd, Store as StoreConfig};
@@ -26,6 +27,7 @@ use crate::services::Services;
 #[derive(Debug)]
 pub(crate) struct Federation {
     server: Arc<Server>,
+    identity: Arc<Identity>,
 }
 
 impl Federation {
@@ -43,6 +45,7 @@ impl Federation {
     ) -> Result<Self, RunError> {
         let store = open_store(&config.store).await?;
         let resources = read_resources(config)?;
+        trust(&identity, &resources);
         let dialer = ControlDialer { endpoint: endpoint.clone(), identity: Arc::clone(&identity) };
         let server = ServerConfig {
             cluster: config.cluster.clone(),
@@ -56,10 +59,11 @@ impl Federation {
             dialer: Arc::new(dialer),
             options: ServerOptions::default(),
         };
+        let trusting = Arc::clone(&server.identity);
         let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
         server.subscribe(sink);
         tasks.spawn_loop("control-connections", accept(Arc::clone(&server), endpoint));
-        Ok(Self { server })
+        Ok(Self { server, identity: trusting })
     }
 
     /// Reads the resources again; answers how many there are.
@@ -71,6 +75,7 @@ impl Federation {
         let read = tokio::task::spawn_blocking(move || read_resources(&config));
         let resources = read.await.map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
         let count = resources.services.len() + resources.peers.len();
+        trust(&self.identity, &resources);
         self.server.set_resources(resources);
         Ok(count)
     }
@@ -117,6 +122,17 @@ impl Federation {
         if let Err(left) = self.server.shutdown(limit).await {
             tracing::warn!(%left, "discovery's tasks had to be ended");
         }
+    }
+}
+
+/// Believes the peers' pinned CAs, each for its own trust domain.
+fn trust(identity: &Identity, resources: &Resources) {
+    let bundles = resources.peers.values().map(|policy| {
+        let certificates = policy.trust_bundle.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        (policy.trust_domain.clone(), certificates)
+    });
+    if let Err(error) = identity.set_peer_bundles(bundles.collect()) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a peer's trust bundle cannot be used");
     }
 }
 

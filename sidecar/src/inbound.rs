@@ -45,6 +45,8 @@ async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
     let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::from_alpn(io.alpn());
     options.max_header_bytes = worker.node.config.limits.header_bytes;
+    options.header_timeout = worker.node.config.timeouts.header;
+    options.idle_timeout = worker.node.config.timeouts.idle;
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
     let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
     let ended = serve(io, &options, &sweeper, stop, handler).await;
@@ -55,6 +57,10 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
     let started = clock::now();
     let (version, is_grpc) = (request.version(), exchange::is_grpc(&request));
     let mut span = exchange::span(&worker, &caller, &mut request, started);
+    let source = exchange::party(&caller);
+    let own = Party { zone: Some(worker.node.zone.clone()), ..worker.node.own.clone() };
+    let route = worker.routes.borrow_mut().route(Direction::Inbound, &source, &own);
+    let in_flight = route.start();
     let outcome = run(&worker, &caller, request).await;
     let (response, reason) = match outcome {
         Ok(response) => (response, None),
@@ -71,11 +77,9 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
         span.end();
     }
     let latency = clock::now().since(started);
-    let source = exchange::party(&caller);
-    let own = Party { zone: Some(worker.node.zone.clone()), ..worker.node.own.clone() };
     let code = Code::of(reason.map_or(response.status().as_u16(), Reason::status));
-    worker.routes.borrow_mut().route(Direction::Inbound, &source, &own).finish(code, reason, None, latency);
-    response
+    route.finish(code, reason, None, latency);
+    response.map(|body| body.hold(in_flight))
 }
 
 async fn run(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, request: Request<Body>) -> Result<Response<Body>, Reason> {

@@ -30,6 +30,8 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::Detect;
     options.max_header_bytes = worker.node.config.limits.header_bytes;
+    options.header_timeout = worker.node.config.timeouts.header;
+    options.idle_timeout = worker.node.config.timeouts.idle;
     let options = Rc::new(options);
     let (stop, admit) = (worker.node.draining.wait(), || worker.place());
     accept::each(listener, "outbound.proxy", stop, admit, |stream| {

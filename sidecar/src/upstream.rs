@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use eastway_balance::{Endpoint, Pick, Target, Tried};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
-use eastway_http::client::{Failure, PoolOptions};
+use eastway_http::client::{Failure, Ping, PoolOptions};
 use eastway_http::framing::UpgradeTo;
 use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
 use eastway_identity::{Expected, Refusal, client_config};
@@ -116,8 +116,10 @@ impl Upstreams {
     /// No connections yet. Call it on the worker's `LocalSet`.
     pub(crate) fn new(node: &Arc<Node>) -> Self {
         let limits = &node.config.limits;
-        let pool = PoolOptions { max_idle_per_key: limits.idle_connections as usize, ..PoolOptions::default() };
-        let options = ClientOptions { max_header_bytes: limits.header_bytes as u32, ..ClientOptions::default() };
+        let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
+        let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
+        let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
+        options.h2.ping = Some(Ping { interval, timeout });
         Self { h1: Pool::new(pool), h2: RefCell::default(), sessions: Sessions::default(), options }
     }
 

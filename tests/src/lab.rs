@@ -21,7 +21,7 @@ use eastway_core::SpiffeId;
 use eastway_identity::{Ca, IssueOptions, Overwrite};
 use tempfile::TempDir;
 
-use crate::process::{Process, eastway, required};
+use crate::process::{Process, eastway_command, required};
 use crate::{client, eventually, machine};
 
 mod node;
@@ -351,7 +351,7 @@ impl Lab {
     /// Starts the sample application of a workload.
     pub fn start_app(&mut self, cluster: &str, zone: &str, node: &Node) {
         let name = app_name(node);
-        let mut command = Command::new(eastway());
+        let mut command = eastway_command();
         let listen = node.app().to_string();
         command.args(["app", "--listen", &listen, "--name", &node.name, "--zone", &format!("{cluster}/{zone}")]);
         let log = self.path(&format!("{name}.log"));
@@ -361,7 +361,7 @@ impl Lab {
 
     /// Starts `eastway ROLE` with the configuration file of `name`, without waiting.
     pub fn start_role(&mut self, role: &str, name: &str) {
-        let mut command = Command::new(eastway());
+        let mut command = eastway_command();
         command.arg(role).arg("--config").arg(self.path(&format!("{name}.yaml")));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = self.path(&format!("{name}.log"));
@@ -414,7 +414,7 @@ impl Lab {
     /// If the binary cannot be started.
     pub fn check(&self, role: &str, name: &str) -> Output {
         let file = self.path(&format!("{name}.yaml"));
-        let output = Command::new(eastway()).args([role, "--check", "--config"]).arg(file).output();
+        let output = eastway_command().args([role, "--check", "--config"]).arg(file).output();
         output.expect("the binary starts")
     }
 

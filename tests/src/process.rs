@@ -31,6 +31,13 @@ pub fn eastway() -> &'static Path {
     })
 }
 
+/// A command of the binary under test, whose process ends with the test's, however that ends.
+pub fn eastway_command() -> Command {
+    let mut command = Command::new(eastway());
+    command.env("EASTWAY_PARENT", std::process::id().to_string());
+    command
+}
+
 /// A program that the tests cannot do without, from PATH.
 ///
 /// # Panics

@@ -120,7 +120,9 @@ impl Caller {
     /// One request; answers the zone that served it.
     async fn request(&self) -> anyhow::Result<String> {
         let mut sender = self.connection().await?;
-        let request = http::Request::get(&self.url).body(Empty::new())?;
+        let uri: http::Uri = self.url.parse()?;
+        let host = uri.authority().context("the URL names no host")?.to_string();
+        let request = http::Request::get(uri).header("host", host).body(Empty::new())?;
         let response = sender.send_request(request).await.context("the proxy does not answer")?;
         let status = response.status();
         let reason = response.headers().get("proxy-status").and_then(|value| value.to_str().ok()).map(str::to_owned);

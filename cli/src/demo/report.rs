@@ -73,6 +73,8 @@ const EXPECTED: [Expectation; 4] = [
 const MIN_REQUESTS: u64 = 1_000;
 /// The slowest shift.
 const MAX_SHIFT_MS: f64 = 1_000.0;
+/// The longest latency that is told apart: far above the load's patience.
+const MAX_LATENCY_US: u64 = 60_000_000;
 /// The fewest tunnel bytes for each request of `region-loss`.
 const MIN_TUNNEL_BYTES: u64 = 50;
 
@@ -111,7 +113,7 @@ pub(super) struct Summary {
 impl Summary {
     /// The samples scheduled in `[from, to)`.
     pub(super) fn of(samples: &[Sample], from: Instant, to: Instant) -> Self {
-        let latency_us = Histogram::new(3).expect("three significant digits are supported");
+        let latency_us = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("the bounds are in order");
         let mut summary =
             Self { requests: 0, failures: 0, answered: BTreeMap::new(), causes: BTreeMap::new(), latency_us };
         for sample in samples.iter().filter(|sample| (from..to).contains(&sample.scheduled)) {

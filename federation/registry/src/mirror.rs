@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn a_flood_of_keys_is_cut_at_the_limit() {
         let mut mirror = Mirror::new(3);
-        mirror.snapshot(at(1, 0), (0..9).map(|k| (k, 1)).collect());
-        for key in 10..20 {
+        mirror.snapshot(at(1, 0), (0u8..9).map(|k| (k, 1)).collect());
+        for key in 10u8..20 {
             mirror.change(key, at(1, u64::from(key)), Some(2));
         }
         assert_eq!(mirror.iter().count(), 3);

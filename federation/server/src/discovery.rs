@@ -23,20 +23,17 @@ const MESSAGES: usize = 4;
 /// The largest message that a sidecar may send.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Serves one connection. Its identity was verified; here it is checked that it is a workload of this cluster.
-pub(crate) async fn serve(hub: Arc<Hub>, io: Io, tasks: &TaskGroup) {
-    let Some(peer) = io.peer_id().filter(|peer| is_own_workload(peer, &hub.trust_domain)) else {
-        tracing::warn!(peer = io.peer_id().map(tracing::field::display), "discovery is for workloads of this cluster");
+/// Serves one connection. The identity was verified; here it is checked that it is a workload of this cluster.
+pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, tasks: &TaskGroup) {
+    let own = |peer: &Arc<SpiffeId>| peer.is_workload() && peer.trust_domain == hub.trust_domain;
+    let Some(peer) = peer.clone().filter(own) else {
+        tracing::warn!(peer = peer.map(tracing::field::display), "discovery is for workloads of this cluster");
         return;
     };
     let silence = hub.options.silence;
     let mut draining = hub.draining.subscribe();
     let service = DiscoveryServer::new(Sidecar { hub, peer, tasks: tasks.clone() }).max_decoding_message_size(MAX_MESSAGE);
     grpc::serve(io, service, silence, raised(&mut draining)).await;
-}
-
-fn is_own_workload(peer: &SpiffeId, trust_domain: &str) -> bool {
-    peer.is_workload() && peer.trust_domain == trust_domain
 }
 
 /// The service as one sidecar sees it.

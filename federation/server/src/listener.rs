@@ -32,7 +32,10 @@ pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener, identity: Arc<Iden
         tasks.spawn_loop(name, async move {
             let _place = place;
             match timeout(hub.options.handshake_timeout, shake_hands(stream, config)).await {
-                Ok(Ok(io)) => discovery::serve(hub, io, &connections).await,
+                Ok(Ok(io)) => {
+                    let peer = io.peer_id();
+                    discovery::serve(hub, io, peer, &connections).await;
+                }
                 Ok(Err(error)) => tracing::info!(%address, error = %error, "a discovery connection is refused"),
                 Err(_) => tracing::info!(%address, "a discovery connection did not complete its handshake in time"),
             }

@@ -3,9 +3,11 @@
 //! It also drives the catalogue's clock. Never: probing an endpoint whose stream lives; its sidecar knows better.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use eastway_registry::{Probe, ProbeOutcome};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -13,8 +15,32 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::hub::Hub;
 
+/// Finds out whether something listens at an address. Behind a trait so that tests decide who lives.
+#[async_trait]
+pub(crate) trait Prober: Send + Sync + std::fmt::Debug {
+    /// Limited in time by itself.
+    async fn probe(&self, address: SocketAddr) -> ProbeOutcome;
+}
+
+/// Opens a connection, and closes it again.
+#[derive(Debug)]
+pub(crate) struct TcpProber {
+    pub(crate) timeout: Duration,
+}
+
+#[async_trait]
+impl Prober for TcpProber {
+    async fn probe(&self, address: SocketAddr) -> ProbeOutcome {
+        match timeout(self.timeout, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => ProbeOutcome::Answered,
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => ProbeOutcome::Refused,
+            Ok(Err(_)) | Err(_) => ProbeOutcome::Silent,
+        }
+    }
+}
+
 /// Runs until it is dropped.
-pub(crate) async fn run(hub: Arc<Hub>) {
+pub(crate) async fn run(hub: Arc<Hub>, prober: Arc<dyn Prober>) {
     let mut ticks = interval(hub.options.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probes: JoinSet<(Probe, ProbeOutcome)> = JoinSet::new();
@@ -39,9 +65,9 @@ pub(crate) async fn run(hub: Arc<Hub>) {
         waiting.extend(hub.change(|catalogue, now| catalogue.due_probes(now)));
         while probes.len() < hub.options.max_probes {
             let Some(probe) = waiting.pop() else { break };
-            let limit = hub.options.probe_timeout;
+            let prober = Arc::clone(&prober);
             probes.spawn(async move {
-                let outcome = knock(&probe, limit).await;
+                let outcome = prober.probe(probe.address).await;
                 (probe, outcome)
             });
         }
@@ -54,13 +80,5 @@ fn settle(hub: &Hub, started: Instant) {
     let settled = || started.elapsed() >= hub.options.settle || hub.read(|catalogue, _| catalogue.is_probed());
     if !*hub.settled.borrow() && settled() {
         hub.settled.send_replace(true);
-    }
-}
-
-async fn knock(probe: &Probe, limit: Duration) -> ProbeOutcome {
-    match timeout(limit, TcpStream::connect(probe.address)).await {
-        Ok(Ok(_)) => ProbeOutcome::Answered,
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => ProbeOutcome::Refused,
-        Ok(Err(_)) | Err(_) => ProbeOutcome::Silent,
     }
 }

@@ -20,8 +20,9 @@ use serde::Serialize;
 use crate::feed::{Feed, Item};
 use crate::hub::Hub;
 use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
+use crate::probing::{self, Prober, TcpProber};
 use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
-use crate::{listener, membership, mirrors, probing};
+use crate::{listener, membership, mirrors};
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -172,6 +173,17 @@ impl Server {
         store: Arc<dyn Store>,
         resources: Resources,
     ) -> Result<Arc<Self>, StartError> {
+        let prober = TcpProber { timeout: config.options.probe_timeout };
+        Self::start_with(config, store, resources, Arc::new(prober)).await
+    }
+
+    /// As [`Server::start`], with another way to find out who lives.
+    pub(crate) async fn start_with(
+        config: ServerConfig,
+        store: Arc<dyn Store>,
+        resources: Resources,
+        prober: Arc<dyn Prober>,
+    ) -> Result<Arc<Self>, StartError> {
         let (meta, epoch) = membership::claim(&*store, &config).await?;
         let catalogue = Catalogue::new(meta, config.gateway.as_str(), epoch, config.options.registry.clone());
         let hub = Hub::new(catalogue, &config.gateway, epoch, config.options);
@@ -186,7 +198,7 @@ impl Server {
         session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
         let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
-        tasks.spawn_loop("clock and probes", probing::run(h()));
+        tasks.spawn_loop("clock and probes", probing::run(h(), prober));
         tasks.spawn_loop("membership, writing", membership::write(h(), s()));
         tasks.spawn_loop("membership, reading", membership::follow(h(), s()));
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
@@ -340,6 +352,23 @@ impl Server {
             session.close().await;
         }
         ended
+    }
+}
+
+#[cfg(test)]
+impl Server {
+    pub(crate) const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub(crate) const fn tasks(&self) -> &TaskGroup {
+        &self.tasks
+    }
+
+    /// Ends as a kill would: nothing is written, nobody is told.
+    pub(crate) async fn kill(&self) {
+        self.tasks.shutdown(Duration::from_secs(5)).await.expect("all tasks end");
+        drop(self.session.lock().take());
     }
 }
 

@@ -1,0 +1,6 @@
+//! Servers and sidecars together: in memory on paused time, and over real TLS where identities matter.
+
+mod gateways;
+mod identities;
+mod sidecars;
+mod subscribers;

@@ -1,6 +1,6 @@
 use std::fs;
 
-use eastway_runtime::config::reference::{keep_current, keep_part_current, schema_of, tables_of};
+use eastway_runtime::config::reference::{keep_current, keep_part_current, schema_of, tables_of, unread_fields};
 
 use super::*;
 
@@ -249,6 +249,13 @@ fn the_examples_are_valid() {
         let config = config.unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
         assert!(!config.load_resources().expect("valid").is_empty());
     }
+}
+
+#[test]
+fn every_setting_is_read_by_somebody() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let unread = unread_fields(&own.join("config.rs"), &[&own, &root().join("cli/src")]).expect("readable");
+    assert_eq!(unread, [""; 0], "settings without effect");
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl HttpBody for Body {
             Poll::Pending => match watch.poll_idle(cx) {
                 Poll::Ready(()) => {
                     this.kind = Kind::Empty;
-                    this.end(End::Failed(&BodyError::Idle));
+                    this.end(&End::Failed(&BodyError::Idle));
                     Poll::Ready(Some(Err(BodyError::Idle)))
                 }
                 Poll::Pending => Poll::Pending,
@@ -149,11 +149,11 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                this.end(End::Failed(&error));
+                this.end(&End::Failed(&error));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
-                this.end(End::Complete);
+                this.end(&End::Complete);
                 Poll::Ready(None)
             }
         }
@@ -207,7 +207,7 @@ impl Kind {
 }
 
 impl Body {
-    fn end(&mut self, end: End<'_>) {
+    fn end(&mut self, end: &End<'_>) {
         if let Some(watch) = self.watch.take() {
             watch.end(end);
         }
@@ -219,7 +219,7 @@ impl Drop for Body {
         if self.watch.is_some() {
             // Who reads a body may stop at its last frame without asking for the end behind it.
             let end = if self.is_end_stream() { End::Complete } else { End::Dropped };
-            self.end(end);
+            self.end(&end);
         }
     }
 }

@@ -25,7 +25,9 @@ const LIMIT: usize = 64 * 1024;
 /// Reads the bytes as a raw request head. What the raw judge accepts, hyper's path must accept with the same result.
 pub fn request_head(bytes: &[u8]) {
     let mut fields = [httparse::EMPTY_HEADER; 64];
-    let Ok(Some(RawRequest { head, verdict, length })) = framing::parse_request(bytes, &mut fields, LIMIT) else { return };
+    let Ok(Some(RawRequest { head, verdict, length })) = framing::parse_request(bytes, &mut fields, LIMIT) else {
+        return;
+    };
     assert!(length <= bytes.len(), "a head does not end behind its bytes");
     assert_eq!(head.authority, verdict.authority);
     assert!(!verdict.authority.is_empty() && !verdict.authority.contains(['@', '/', '\\', ',', ' ', '#', '?']));

@@ -26,8 +26,8 @@ use crate::body::Body;
 use crate::exec::LocalExec;
 use crate::sweeper::Sweeper;
 use drive::drive;
-pub(crate) use io::ServerIo;
 use io::Progress;
+pub(crate) use io::ServerIo;
 
 /// Answers requests.
 pub trait Handler: 'static {

@@ -105,7 +105,7 @@ impl Source {
 
     /// A path that the file names: relative ones start at the file's folder.
     pub fn resolve(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        self.file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 }
 

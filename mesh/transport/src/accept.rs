@@ -85,3 +85,6 @@ pub async fn handshake(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,12 @@ pub trait Tunnel: Send + Sync + fmt::Debug {
     /// Whether the tunnel has ended.
     fn is_closed(&self) -> bool;
 
+    /// Whether new streams should go here: not if the tunnel has ended, nor while its peer is silent although something was
+    /// sent that it must acknowledge. Streams that are open may outlive such a pause; new ones belong on a new tunnel.
+    fn is_usable(&self) -> bool {
+        !self.is_closed()
+    }
+
     /// Ends the tunnel and all of its streams.
     fn close(&self, reason: Reason);
 

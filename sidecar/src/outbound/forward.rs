@@ -13,7 +13,7 @@ use eastway_resilience::attempts::{AttemptEnd, Decision, Retries};
 use eastway_resilience::deadline::{Deadline, format_grpc_timeout, parse_grpc_timeout, parse_timeout_ms};
 use eastway_resilience::{Outcome, backoff};
 use eastway_runtime::clock;
-use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction};
+use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction, InFlight};
 use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response, request};
@@ -116,6 +116,7 @@ impl Forward<'_> {
         let started = clock::now();
         self.attempts += 1;
         let kind = kind(self.attempts, &pick);
+        let in_flight = self.metrics(&pick).start();
         self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.tier);
         if self.attempts == 1 {
             self.route.entry.service.retry_budget().record_first(started);
@@ -141,7 +142,7 @@ impl Forward<'_> {
             Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
             Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
         };
-        self.conclude(pick, kind.1, span, started, result)
+        self.conclude((pick, in_flight), kind.1, span, started, result)
     }
 
     /// The request of this attempt; `None` if the body cannot be sent again.
@@ -206,7 +207,7 @@ impl Forward<'_> {
     /// Tells the breakers, the metrics, the span and the log; answers what the driver needs.
     fn conclude(
         &mut self,
-        pick: Pick,
+        (pick, in_flight): (Pick, InFlight),
         kind: AttemptKind,
         span: Option<Span>,
         started: Timestamp,
@@ -223,7 +224,7 @@ impl Forward<'_> {
         match result {
             Ok((response, outcome)) if outcome.failure().is_none() || !self.may_repeat(&response) => {
                 service.retry_budget().record_end(outcome.failure().is_some(), clock::now());
-                Attempted::Done(self.streaming(pick, outcome, response))
+                Attempted::Done(self.streaming((pick, in_flight), outcome, response))
             }
             Ok((response, outcome)) => {
                 let now = clock::now();
@@ -288,21 +289,26 @@ impl Forward<'_> {
     }
 
     fn count(&self, pick: &Pick, kind: AttemptKind, result: &Result<(Response<Body>, Outcome), Failed>) {
-        let node = &self.worker.node;
         let failed = match result {
             Ok((_, outcome)) => outcome.failure().is_some(),
             Err(_) => true,
         };
         let outcome = if failed { AttemptResult::Failure } else { AttemptResult::Success };
+        self.metrics(pick).attempt(kind, outcome);
+    }
+
+    /// The metrics of calls from here to where `pick` goes.
+    fn metrics(&self, pick: &Pick) -> Arc<eastway_telemetry::metrics::Route> {
         let destination = Node::destination(self.route.entry.service.name(), Some(&pick.lane.zone));
-        self.worker.routes.borrow_mut().route(Direction::Outbound, &node.own, &destination).attempt(kind, outcome);
+        let own = &self.worker.node.own;
+        self.worker.routes.borrow_mut().route(Direction::Outbound, own, &destination)
     }
 
     /// The response on its way to the application: the pick ends with its body.
-    fn streaming(&self, pick: Pick, outcome: Outcome, response: Response<Body>) -> Response<Body> {
+    fn streaming(&self, (pick, in_flight): (Pick, InFlight), outcome: Outcome, response: Response<Body>) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
-        let finish = Finish { entry, pick, outcome, grpc: None };
+        let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
         response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
     }
 }
@@ -338,6 +344,7 @@ struct Finish {
     pick: Pick,
     outcome: Outcome,
     grpc: Option<u8>,
+    _in_flight: InFlight,
 }
 
 impl Observer for Finish {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use eastway_balance::{Endpoint, Lane, Pick, Tried};
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
-use eastway_http::H2;
+use eastway_http::{ClientOptions, H2};
 use eastway_identity::Expected;
 use eastway_runtime::clock;
 use eastway_transport::Io;
@@ -192,11 +192,22 @@ async fn open_session(
         traceparent: wanted.traceparent.clone(),
     };
     let (io, endpoint) = connect_remote(worker, &call, lane, ALPN_H2).await?;
-    let h2 = H2::new(io, Scheme::HTTPS, &worker.upstreams.options)
+    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &lane.zone.cluster))
         .await
         .map_err(|error| Failed::sending(&error))?;
     let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
     Ok(Session { endpoint, h2, renew_at: Instant::now() + renew_after })
+}
+
+/// The options of a session: an answer to a ping may take three round trips longer than within the region.
+fn options(worker: &Rc<Worker>, cluster: &str) -> ClientOptions {
+    let mut options = worker.upstreams.options.clone();
+    let mesh = worker.node.services.mesh();
+    let rtt = mesh.peers.iter().find(|peer| peer.cluster.name == cluster).and_then(|peer| peer.min_rtt);
+    if let (Some(ping), Some(rtt)) = (&mut options.h2.ping, rtt) {
+        ping.timeout += 3 * rtt;
+    }
+    options
 }
 
 /// A verified connection to a sidecar of another cluster, through the gateways, and the endpoint that it is.

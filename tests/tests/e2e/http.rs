@@ -83,7 +83,7 @@ fn large_bodies_stream_through_in_both_directions_without_being_kept() {
     const CHUNK: usize = 1 << 20;
     const CHUNKS: usize = 64;
     let (mut lab, payments, storefront) = Lab::one_cluster();
-    let nodes = [payments.name, storefront.name];
+    let nodes = [payments.name.clone(), storefront.name.clone()];
     let before = nodes.clone().map(|node| lab.process(&node).peak_memory());
     let mut wire = Wire::to(storefront.proxy());
     wire.send(format!("POST {PAYMENTS}echo HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", CHUNK * CHUNKS));

@@ -63,6 +63,10 @@ fn lane(
     let input = lane.input(false);
     let endpoints = if lane.remote { lane.state.known() } else { lane.members.clone() };
     let share = plan.decision.shares.get(index).copied().unwrap_or_default();
+    let (breaker, pressure) = {
+        let guard = lane.state.circuit.guard.lock();
+        (phase(guard.breaker.phase()), guard.breaker.pressure(now))
+    };
     LaneExplanation {
         name: lane.zone.clone(),
         share: percent(share),
@@ -80,8 +84,8 @@ fn lane(
         distance_ms: lane.cost_ms,
         path: lane.remote.then_some(lane.path_state),
         staleness: lane.remote.then_some(lane.staleness),
-        breaker: phase(lane.state.circuit.guard.lock().breaker.phase()),
-        pressure: lane.state.circuit.guard.lock().breaker.pressure(now),
+        breaker,
+        pressure,
         stage: lane.returning.as_str(),
         cap: lane.cap(policy, now).map(percent),
         why: why(lane, share, policy, now),

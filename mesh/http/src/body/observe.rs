@@ -71,7 +71,7 @@ impl Watch {
     }
 
     /// Consumes the watch, so that what it holds is released now and not when the body is dropped.
-    pub(super) fn end(mut self: Box<Self>, end: End<'_>) {
-        self.observers.iter_mut().for_each(|observer| observer.end(&end));
+    pub(super) fn end(mut self, end: &End<'_>) {
+        self.observers.iter_mut().for_each(|observer| observer.end(end));
     }
 }

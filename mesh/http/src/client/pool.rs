@@ -58,8 +58,7 @@ impl<K: Clone + Eq + Hash + 'static> Pool<K> {
     /// An empty pool. Its task on the current `LocalSet` closes what is idle for too long, and ends with the pool.
     pub fn new(options: PoolOptions) -> Self {
         let ended = Rc::new(Notify::new());
-        let inner =
-            Rc::new(Inner { idle: RefCell::default(), count: Cell::new(0), options, ended: Rc::clone(&ended) });
+        let inner = Rc::new(Inner { idle: RefCell::default(), count: Cell::new(0), options, ended: Rc::clone(&ended) });
         tokio::task::spawn_local(expire(Rc::downgrade(&inner), ended, options.idle_timeout / 2));
         Self(inner)
     }

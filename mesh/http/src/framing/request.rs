@@ -202,7 +202,9 @@ fn host_to_set(verdict: &Verdict<'_>, parts: &request::Parts) -> Result<Option<H
 }
 
 fn nominated_names(parts: &request::Parts) -> Vec<HeaderName> {
-    nominated(Headers::Map(&parts.headers).all("connection")).filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
+    nominated(Headers::Map(&parts.headers).all("connection"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect()
 }
 
 fn to_origin_form(uri: &mut Uri) {

@@ -15,12 +15,7 @@ fn parts(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> 
     request.body(()).expect("the http crate takes it").into_parts().0
 }
 
-fn admit(
-    version: Version,
-    method: &str,
-    uri: &str,
-    fields: &[(&str, &str)],
-) -> Result<request::Parts, Reason> {
+fn admit(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<request::Parts, Reason> {
     let mut parts = parts(version, method, uri, fields);
     admit_request(&mut parts).map(|()| parts)
 }
@@ -174,10 +169,10 @@ fn an_upgrade_travels_beside_the_head() {
     let mut admitted = admit(Version::HTTP_11, "GET", "/", &fields).expect("valid");
     assert_eq!(admitted.extensions.get(), Some(&UpgradeTo(HeaderValue::from_static("websocket"))));
     seal_request(&mut admitted, Version::HTTP_11, http::uri::Scheme::HTTP).expect("admitted");
-    assert_eq!((&admitted.headers["connection"], &admitted.headers["upgrade"]), (
-        &HeaderValue::from_static("upgrade"),
-        &HeaderValue::from_static("websocket")
-    ));
+    assert_eq!(
+        (&admitted.headers["connection"], &admitted.headers["upgrade"]),
+        (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"))
+    );
     for fields in [
         [("host", "a"), ("connection", "close"), ("upgrade", "websocket")],
         [("host", "a"), ("connection", "upgrade"), ("upgrade", "h2c")],
@@ -311,12 +306,46 @@ fn raw_heads_are_judged_by_the_same_rules_and_end_in_crlf() {
 }
 
 const NAMES: &[&str] = &[
-    "host", "Host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer",
-    "expect", "x-a", "x-b", "proxy-connection", "proxy-authorization", "http2-settings", "eastway-source",
+    "host",
+    "Host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "x-a",
+    "x-b",
+    "proxy-connection",
+    "proxy-authorization",
+    "http2-settings",
+    "eastway-source",
 ];
 const VALUES: &[&str] = &[
-    "a.b", "a.b:80", "a", "4", "0", "+4", "4, 4", "chunked", "gzip, chunked", "identity", "close", "x-a", "x-a, host",
-    "keep-alive, X-B", "upgrade", "websocket", "h2c", "trailers", "gzip, trailers", "100-continue", "", "te, x-b",
+    "a.b",
+    "a.b:80",
+    "a",
+    "4",
+    "0",
+    "+4",
+    "4, 4",
+    "chunked",
+    "gzip, chunked",
+    "identity",
+    "close",
+    "x-a",
+    "x-a, host",
+    "keep-alive, X-B",
+    "upgrade",
+    "websocket",
+    "h2c",
+    "trailers",
+    "gzip, trailers",
+    "100-continue",
+    "",
+    "te, x-b",
 ];
 const TARGETS: &[&str] = &["/", "/x?y=z", "*", "http://a.b/x", "http://c.d", "https://a.b:443/", "a.b:80", "a.b"];
 
@@ -325,10 +354,12 @@ fn any_request() -> impl Strategy<Value = request::Parts> {
     let method = prop::sample::select(&["GET", "POST", "CONNECT", "OPTIONS", "PURGE"][..]);
     let fields = prop::collection::vec((prop::sample::select(NAMES), prop::sample::select(VALUES)), 0..8);
     let host = prop::option::weighted(0.8, prop::sample::select(&["a.b", "A.b:80", "c.d"][..]));
-    (version, method, prop::sample::select(TARGETS), host, fields).prop_map(|(version, method, uri, host, mut fields)| {
-        fields.extend(host.map(|host| ("host", host)));
-        parts(version, method, uri, &fields)
-    })
+    (version, method, prop::sample::select(TARGETS), host, fields).prop_map(
+        |(version, method, uri, host, mut fields)| {
+            fields.extend(host.map(|host| ("host", host)));
+            parts(version, method, uri, &fields)
+        },
+    )
 }
 
 proptest! {

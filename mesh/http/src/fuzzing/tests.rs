@@ -17,9 +17,27 @@ const SEEDS: &[&[u8]] = &[
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
 ];
 const TOKENS: &[&[u8]] = &[
-    b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"Host: z\r\n", b"Content-Length: 1\r\n", b"Content-Length: +1\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding:\tidentity\r\n", b"Connection: host\r\n", b"\0", b"\xff", b"0\r\n\r\n",
-    b"1;\n\r\n", b"HTTP/1.0", b"@", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"ffffffffffffffff\r\n", b", ",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b":",
+    b"Host: z\r\n",
+    b"Content-Length: 1\r\n",
+    b"Content-Length: +1\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding:\tidentity\r\n",
+    b"Connection: host\r\n",
+    b"\0",
+    b"\xff",
+    b"0\r\n\r\n",
+    b"1;\n\r\n",
+    b"HTTP/1.0",
+    b"@",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"ffffffffffffffff\r\n",
+    b", ",
 ];
 
 fn setting(name: &str, default: u64) -> u64 {

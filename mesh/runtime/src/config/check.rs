@@ -162,7 +162,7 @@ impl<'a> Checks<'a> {
     /// A file that is or can be created, in a folder that exists.
     pub fn output(&mut self, path: &str, text: &FileText) -> PathBuf {
         let file = self.source.resolve(text.as_str());
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         if file.is_dir() {
             self.problem(path, format!("cannot write `{}`: it is a folder", file.display()));
         } else if !folder.is_dir() {

@@ -1,6 +1,7 @@
 //! The reference of a raw type: its JSON schema as published, and tables in Markdown, both made from the fields' own
 //! documentation. The tests that keep `docs/` current call this; the processes do not.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, io};
@@ -60,6 +61,45 @@ pub fn keep_part_current(file: &Path, name: &str, content: &str) -> io::Result<(
     keep_current(file, &format!("{before}{begin}\n{content}\n{end}{after}"))
 }
 
+/// The public fields declared in the file `config` that no Rust file in `folders` reads: settings without effect. Files of
+/// modules named `config` do not count, nor does what only looks like a field of the same name. So it finds what was
+/// forgotten, and proves nothing.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn unread_fields(config: &Path, folders: &[&Path]) -> io::Result<Vec<String>> {
+    let mut sources = String::new();
+    for folder in folders {
+        read_sources(folder, &mut sources)?;
+    }
+    let read: BTreeSet<&str> = sources.split('.').map(first_word).collect();
+    let declared = fs::read_to_string(config)?;
+    let fields = declared.lines().filter_map(|line| line.trim_start().strip_prefix("pub ")?.split_once(": "));
+    let unread = fields.map(|(field, _)| field).filter(|field| first_word(field) == *field && !read.contains(field));
+    Ok(unread.map(str::to_owned).collect())
+}
+
+fn read_sources(folder: &Path, sources: &mut String) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.file_stem().is_some_and(|stem| stem == "config") {
+            continue;
+        }
+        if path.is_dir() {
+            read_sources(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// The identifier that `text` begins with.
+fn first_word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(sorted).collect(),
@@ -92,7 +132,9 @@ impl<'a> Tables<'a> {
         let rows: Vec<Row> = plain.iter().map(|(key, property)| self.row(document, "", key, property)).collect();
         self.table(&rows);
         for (key, property) in sections {
-            let _ = writeln!(self.text, "\n### `{key}`\n\n{}\n", description(property, self.resolve(property)));
+            let required = if is_required(document, key) { " Required." } else { "" };
+            let text = description(property, self.resolve(property));
+            let _ = writeln!(self.text, "\n### `{key}`\n\n{text}{required}\n");
             let mut rows = Vec::new();
             self.below(self.resolve(property), key, &mut rows);
             self.table(&rows);
@@ -145,9 +187,8 @@ impl<'a> Tables<'a> {
 
     fn row(&self, parent: &Value, prefix: &str, key: &str, property: &'a Value) -> Row {
         let target = self.resolve(property);
-        let required = parent.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|r| r == key));
         let default = match property.get("default") {
-            _ if required => "required".to_owned(),
+            _ if is_required(parent, key) => "required".to_owned(),
             Some(Value::Null) | None => "none".to_owned(),
             Some(Value::Object(_)) => String::new(),
             Some(Value::Array(items)) if items.is_empty() => "none".to_owned(),
@@ -181,11 +222,16 @@ impl<'a> Tables<'a> {
             "string" => "text".to_owned(),
             "integer" | "number" => format!("number{}", range(target)),
             "boolean" => "true or false".to_owned(),
-            "array" => target.get("items").map_or("list".to_owned(), |item| format!("list of {}", self.kind_of(item))),
+            "array" => {
+                target.get("items").map_or_else(|| "list".to_owned(), |item| format!("list of {}", self.kind_of(item)))
+            }
             _ if target.get("properties").is_some() => "section".to_owned(),
             _ => {
                 let value = target.get("additionalProperties").filter(|value| value.is_object());
-                value.map_or("section".to_owned(), |value| format!("mapping of names to {}", self.kind_of(value)))
+                value.map_or_else(
+                    || "section".to_owned(),
+                    |value| format!("mapping of names to {}", self.kind_of(value)),
+                )
             }
         }
     }
@@ -200,10 +246,8 @@ impl<'a> Tables<'a> {
     /// The properties of an object: those required first, else in alphabetical order.
     fn properties(&self, schema: &'a Value) -> Vec<(&'a str, &'a Value)> {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let mut properties: Vec<_> = properties.iter().map(|(key, property)| (key.as_str(), property)).collect();
-        properties.sort_by_key(|(key, _)| (!required.contains(key), *key));
+        properties.sort_by_key(|(key, _)| (!is_required(schema, key), *key));
         properties
     }
 
@@ -229,6 +273,10 @@ impl<'a> Tables<'a> {
             let _ = writeln!(text, "| `{key}` | {kind} | {default} | {meaning} |");
         }
     }
+}
+
+fn is_required(schema: &Value, key: &str) -> bool {
+    schema.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|required| required == key))
 }
 
 fn description(property: &Value, target: &Value) -> String {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::Reason;
 use eastway_identity::Refusal;
@@ -118,6 +119,15 @@ impl Endpoint {
     /// Waits until all connections have ended and their peers were told.
     pub async fn wait_idle(&self) {
         self.inner.wait_idle().await;
+    }
+
+    /// Closes all connections, and stays until the peers were told, or `limit` is over: a runtime that ends right after
+    /// [`Endpoint::close`] takes the farewell with it, and the peers wait for their timeouts.
+    pub async fn shutdown(&self, reason: Reason, limit: Duration) {
+        self.close(reason);
+        if tokio::time::timeout(limit, self.wait_idle()).await.is_err() {
+            tracing::debug!(connections = self.connections(), "not every peer was told that this endpoint closes");
+        }
     }
 }
 

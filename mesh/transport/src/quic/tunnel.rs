@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ pub struct QuicTunnel {
     shared: Arc<Shared>,
     kind: Kind,
     options: Arc<QuicOptions>,
+    /// The count of received packets after which the peer was silent while a stream waited for its answer.
+    silent_since: AtomicU64,
 }
 
 impl QuicTunnel {
@@ -50,7 +52,8 @@ impl QuicTunnel {
             stalled: 0.into(),
             stall_limit: u64::from(options.window_streams() / 2),
         });
-        Ok(Arc::new(Self { connection, shared, kind, options: Arc::clone(options) }))
+        let silent_since = AtomicU64::new(NEVER);
+        Ok(Arc::new(Self { connection, shared, kind, options: Arc::clone(options), silent_since }))
     }
 
     /// Waits until the peer has accepted this side's identity too, which takes another round trip after the handshake.
@@ -69,6 +72,11 @@ impl QuicTunnel {
         Ok(())
     }
 
+    /// Packets received so far.
+    fn received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     fn stream(&self, halves: (quinn::SendStream, quinn::RecvStream), opener: bool) -> QuicStream {
         QuicStream::new(halves, Arc::clone(&self.shared), opener)
     }
@@ -82,8 +90,15 @@ impl QuicTunnel {
 #[async_trait]
 impl Tunnel for QuicTunnel {
     async fn open(&self, open: &StreamOpen, early: Bytes) -> Result<(StreamAccepted, Io), OpenError> {
+        let received = self.received();
         let opening = async { tunnel::open_over(self.open_stream().await?.into(), open, early).await };
-        tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| OpenError::Timeout)?
+        tokio::time::timeout(self.options.open_timeout, opening).await.map_err(|_| {
+            // A peer that is only slow would have acknowledged the opening message by now.
+            if self.received() == received {
+                self.silent_since.store(received, Ordering::Relaxed);
+            }
+            OpenError::Timeout
+        })?
     }
 
     async fn accept(&self) -> Option<IncomingStream> {
@@ -109,6 +124,11 @@ impl Tunnel for QuicTunnel {
 
     fn is_closed(&self) -> bool {
         self.connection.close_reason().is_some()
+    }
+
+    fn is_usable(&self) -> bool {
+        let silent_since = self.silent_since.load(Ordering::Relaxed);
+        !self.is_closed() && (silent_since == NEVER || silent_since != self.received())
     }
 
     fn close(&self, reason: Reason) {
@@ -156,3 +176,5 @@ impl Tunnel for QuicTunnel {
 
 /// How often the confirmation of a handshake is looked for.
 const CONFIRMATION_POLL: Duration = Duration::from_millis(5);
+/// No count of packets is that high.
+const NEVER: u64 = u64::MAX;

@@ -102,7 +102,8 @@ fn a_large_response_head_passes_up_to_the_limit() {
             http::Response::builder().header("x-filler", filler).body(Body::full("ok")).expect("valid")
         })
         .await;
-        let ask = |size: usize| Request::get(format!("/{size}")).header("host", "a").body(Body::empty()).expect("valid");
+        let ask =
+            |size: usize| Request::get(format!("/{size}")).header("host", "a").body(Body::empty()).expect("valid");
         for size in [10_000, 60_000] {
             assert!(h1(server).await.send(ask(size)).await.is_ok(), "{size}");
             assert!(h2(server).await.send(ask(size)).await.is_ok(), "{size}");

@@ -215,7 +215,8 @@ fn goaway_names_the_streams_that_it_did_not_process() {
 /// HTTP/2 by hand: two requests come, GOAWAY names the first as the last, which then is answered.
 async fn goaway_after_the_first(mut io: Io) {
     let mut seen = Vec::new();
-    let headers = |seen: &[u8]| seen.windows(9).filter(|frame| frame[..3] == [0, 0, frame[2]] && is_headers(frame)).count();
+    let headers =
+        |seen: &[u8]| seen.windows(9).filter(|frame| frame[..3] == [0, 0, frame[2]] && is_headers(frame)).count();
     io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("open");
     while headers(&seen) < 2 {
         let mut chunk = [0; 4096];

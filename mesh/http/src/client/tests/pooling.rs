@@ -102,7 +102,8 @@ fn a_connection_that_still_sends_comes_back_when_it_is_done() {
             let pool = Pool::new(PoolOptions::default());
             let (sender, body) = channel();
             sender.send(data(b"abc")).await.expect("room");
-            let response = pool.lease("x", early().await).send(crate::testing::post("a", body)).await.expect("an answer");
+            let response =
+                pool.lease("x", early().await).send(crate::testing::post("a", body)).await.expect("an answer");
             response.into_body().collect(9).await.expect("whole");
             assert_eq!(pool.idle(), 0);
             tokio::time::sleep(takes).await;

@@ -75,7 +75,9 @@ fn lengths_in_doubt_are_refused_and_the_connection_closed() {
 #[test]
 fn both_lengths_are_read_by_chunks_alone_forwarded_as_one_and_the_connection_closed() {
     local(async {
-        for fields in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"] {
+        for fields in
+            ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"]
+        {
             let upstream = Recorder::new(OK).await;
             let server = listen(proxy(Upstream::H1(upstream.address))).await;
             // By its length, the second request would be the first one's body.
@@ -123,7 +125,8 @@ fn an_absolute_target_replaces_host_upstream() {
     local(async {
         let upstream = Recorder::new(OK).await;
         let server = listen(proxy(Upstream::H1(upstream.address))).await;
-        let answer = ask(server, "GET http://right.example:81/x?y HTTP/1.1\r\nHost: wrong\r\nConnection: close\r\n\r\n").await;
+        let answer =
+            ask(server, "GET http://right.example:81/x?y HTTP/1.1\r\nHost: wrong\r\nConnection: close\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let seen = upstream.text();
         assert!(seen.starts_with("GET /x?y HTTP/1.1\r\n") && seen.contains("host: right.example:81\r\n"), "{seen}");
@@ -166,8 +169,7 @@ fn an_http2_body_shorter_than_its_length_is_not_forwarded_as_whole() {
     local(async {
         let upstream = Recorder::new(b"").await;
         let server = listen(proxy(Upstream::H1(upstream.address))).await;
-        let (mut client, connection) =
-            h2::client::handshake(crate::testing::dial(server).await).await.expect("HTTP/2");
+        let (mut client, connection) = h2::client::handshake(crate::testing::dial(server).await).await.expect("HTTP/2");
         tokio::task::spawn_local(connection);
         let request = http::Request::post("http://a/").header("content-length", "10").body(()).expect("valid");
         let (response, mut body) = client.send_request(request, false).expect("open");

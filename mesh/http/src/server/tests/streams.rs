@@ -44,14 +44,19 @@ fn the_body_is_asked_for_only_when_it_is_wanted() {
     local(async {
         let server = listen(mirror).await;
         let mut raw = Raw::dial(server).await;
-        raw.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n").await;
+        raw.send(
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
+        )
+        .await;
         assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         raw.send("hi").await;
         let answer = raw.rest().await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hi"), "{answer}");
         assert!(!answer.contains("expect"), "{answer}");
 
-        let refusing = listen(|_: Request<Body>| async { Response::builder().status(403).body(Body::empty()).expect("valid") }).await;
+        let refusing =
+            listen(|_: Request<Body>| async { Response::builder().status(403).body(Body::empty()).expect("valid") })
+                .await;
         let answer =
             ask(refusing, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");

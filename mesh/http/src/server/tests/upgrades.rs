@@ -80,7 +80,8 @@ fn a_tunnel_is_opened_and_its_first_answer_is_not_lost() {
 
         // The first bytes come in the same segment as the head.
         let eager = crate::testing::Recorder::new(b"HTTP/1.1 200 OK\r\n\r\nbanner").await;
-        let opened = connect(dial(eager.address).await, request(), &ClientOptions::default()).await.expect("an outcome");
+        let opened =
+            connect(dial(eager.address).await, request(), &ClientOptions::default()).await.expect("an outcome");
         let Connected::Open(_, mut io) = opened else { panic!("{opened:?}") };
         let mut banner = [0; 6];
         io.read_exact(&mut banner).await.expect("open");

@@ -81,7 +81,7 @@ fn tables_tell_types_defaults_and_what_is_required() {
 
 ### `all`
 
-All of them.
+All of them. Required.
 
 | Key | Type | Default | Meaning |
 |---|---|---|---|
@@ -89,7 +89,7 @@ All of them.
 
 ### `labels`
 
-By name.
+By name. Required.
 
 | Key | Type | Default | Meaning |
 |---|---|---|---|
@@ -129,4 +129,16 @@ fn what_is_not_current_is_said_and_parts_are_found() {
         let error = keep_part_current(&file, "x", "new\n").expect_err("not current");
         assert!(error.to_string().contains("UPDATE=1"), "{error}");
     }
+}
+
+#[test]
+fn fields_that_nobody_reads_are_found() {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = folder.path().join("config.rs");
+    fs::write(&config, "pub struct A {\n    /// Doc.\n    pub used: u8,\n    pub unused: u8,\n    private: u8,\n}\n")
+        .expect("written");
+    let source = folder.path().join("src");
+    fs::create_dir(&source).expect("created");
+    fs::write(source.join("a.rs"), "fn f(a: A) { a\n.used; a.unused_twin; }").expect("written");
+    assert_eq!(unread_fields(&config, &[&source]).expect("readable"), ["unused"]);
 }

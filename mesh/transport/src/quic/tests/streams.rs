@@ -220,20 +220,53 @@ async fn a_vanished_peer_is_noticed_by_the_idle_timeout() {
         keepalive: Duration::from_millis(100),
         ..QuicOptions::default()
     };
+    let (out, _peer) = peer_that_vanishes(&options).await;
+    assert_eq!(soon(out.closed()).await, Reason::TunnelLost);
+    assert!(!out.is_usable());
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_peer_is_silent_gets_no_new_streams() {
+    let options = QuicOptions { open_timeout: Duration::from_millis(100), ..QuicOptions::default() };
+    let (out, _peer) = peer_that_vanishes(&options).await;
+    assert!(out.is_usable());
+    // Packets that were on their way when the peer vanished may make it look alive once.
+    soon(async {
+        while out.is_usable() {
+            let error = out.open(&open(), Bytes::new()).await.expect_err("nobody answers");
+            assert!(matches!(error, OpenError::Timeout));
+        }
+    })
+    .await;
+    assert!(!out.is_closed());
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_peer_is_slow_stays_usable() {
+    let options = QuicOptions { open_timeout: Duration::from_millis(100), ..QuicOptions::default() };
+    let (out, back) = tunnel(&options).await;
+    let message = open();
+    let (error, _unanswered) = tokio::join!(out.open(&message, Bytes::new()), soon(back.accept()));
+    assert!(matches!(error, Err(OpenError::Timeout)));
+    assert!(out.is_usable());
+}
+
+/// A tunnel to a gateway that has stopped: nobody answers any more, and nobody has said goodbye.
+async fn peer_that_vanishes(options: &QuicOptions) -> (Arc<QuicTunnel>, Arc<QuicTunnel>) {
     let (us, eu) = gateways();
-    // The peer lives in a runtime of its own. It stops: nobody answers any more, and nobody says goodbye.
     let peer = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let guard = peer.enter();
-    let theirs = endpoints(&eu, 0, &options).remove(0);
+    let theirs = endpoints(&eu, 0, options).remove(0);
     drop(guard);
     let address = theirs.local_addr().expect("bound");
     let accepting = peer.spawn(async move { theirs.accept().await.expect("open").establish().await });
-    let ours = endpoints(&us, 0, &options).remove(0);
+    let ours = endpoints(&us, 0, options).remove(0);
     let out = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("connected");
+    soon(out.confirmed()).await.expect("confirmed");
     let back = soon(accepting).await.expect("ran").expect("accepted");
-    peer.shutdown_background();
-    assert_eq!(soon(out.closed()).await, Reason::TunnelLost);
-    drop(back);
+    // A runtime may not be waited for inside another.
+    tokio::task::spawn_blocking(move || drop(peer)).await.expect("stopped");
+    (out, back)
 }
 
 #[tokio::test]
