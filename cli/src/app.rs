@@ -61,7 +61,8 @@ impl AppCommand {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let listener =
+            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         eprintln!("{}", serde_json::json!({"message": "listening", "listener": "app", "address": address.to_string()}));
         let app = Arc::new(App { command: self, healthy: AtomicBool::new(true) });

@@ -63,7 +63,11 @@ impl DemoCommand {
         let topology = Topology::plan(&scratch.path, self.etcd)?;
         topology.write()?;
         let mut stage = Stage::set(topology, self.rate)?;
-        println!("two regions are up: {} processes; {} requests/s from us-east/a", stage.topology.nodes.len(), self.rate);
+        println!(
+            "two regions are up: {} processes; {} requests/s from us-east/a",
+            stage.topology.nodes.len(),
+            self.rate
+        );
         let report = stage.play()?;
         println!("\n{}", report.table());
         if let Some(path) = &self.report {
@@ -159,7 +163,9 @@ impl Stage {
             for url in [URL.to_owned(), URL.replace(".mesh.", &format!(".{other}.mesh."))] {
                 let probe = Storefront::start(proxy, &url, 20)?;
                 let deadline = Instant::now() + Duration::from_secs(20);
-                while !probe.samples().iter().rev().take(3).all(|sample| sample.zone.is_ok()) || probe.samples().len() < 3 {
+                while !probe.samples().iter().rev().take(3).all(|sample| sample.zone.is_ok())
+                    || probe.samples().len() < 3
+                {
                     let last = probe.samples().last().map(|sample| sample.zone.clone());
                     anyhow::ensure!(Instant::now() < deadline, "{url} cannot be reached from {cluster}: {last:?}");
                     std::thread::sleep(Duration::from_millis(50));
@@ -200,7 +206,9 @@ impl Stage {
         };
         match phase {
             "zone-loss" => self.kill_all(payments(&["a"]), "SIGKILL to us-east/a's payments, apps and sidecars")?,
-            "region-loss" => self.kill_all(payments(&["b"]), "SIGKILL to us-east/b's payments too: the region is lost")?,
+            "region-loss" => {
+                self.kill_all(payments(&["b"]), "SIGKILL to us-east/b's payments too: the region is lost")?
+            }
             "return" => {
                 println!("us-east's payments start again");
                 let nodes: Vec<Node> = self.topology.nodes.iter().filter(payments(&ZONES)).cloned().collect();
@@ -254,10 +262,12 @@ impl Stage {
 
     /// Stops the load and computes the report.
     fn report(&mut self, played: &[Played]) -> anyhow::Result<Report> {
-        let finish = |storefront: &mut Option<Storefront>| storefront.take().map(Storefront::finish).unwrap_or_default();
+        let finish =
+            |storefront: &mut Option<Storefront>| storefront.take().map(Storefront::finish).unwrap_or_default();
         let (samples, other) = (finish(&mut self.storefront), finish(&mut self.other));
         let storefront = self.topology.find(Role::Sidecar, "us-east", Some("a"), Some("storefront"));
-        let attempts = record::first_attempts(&self.topology.record(storefront.context("us-east/a has a storefront")?))?;
+        let attempts =
+            record::first_attempts(&self.topology.record(storefront.context("us-east/a has a storefront")?))?;
         let mut phases = Vec::new();
         for phase in played {
             let mut report = PhaseReport::new(phase.name, &samples, phase.from, phase.to);
@@ -326,7 +336,11 @@ impl Stage {
 
     fn state(&mut self) -> Vec<NodeState> {
         let nodes = self.topology.nodes.clone();
-        nodes.iter().filter(|node| node.role != Role::Etcd).filter_map(|node| Some(NodeState::new(node, self.processes.pid(node)?))).collect()
+        nodes
+            .iter()
+            .filter(|node| node.role != Role::Etcd)
+            .filter_map(|node| Some(NodeState::new(node, self.processes.pid(node)?)))
+            .collect()
     }
 }
 

@@ -55,12 +55,10 @@ fn answer(node: &Node, request: &Request<Bytes>) -> Response<Bytes> {
             let names: Vec<String> = node.federation.server().services().iter().map(ToString::to_string).collect();
             json(StatusCode::OK, &names)
         }
-        ["explain", namespace, service] => {
-            match node.services.service(&ServiceName::new(namespace, service), None) {
-                Some(service) => json(StatusCode::OK, &service.explain(clock::now())),
-                None => text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services"),
-            }
-        }
+        ["explain", namespace, service] => match node.services.service(&ServiceName::new(namespace, service), None) {
+            Some(service) => json(StatusCode::OK, &service.explain(clock::now())),
+            None => text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services"),
+        },
         _ => text(StatusCode::NOT_FOUND, "there are /status, /services and /explain/NAMESPACE/SERVICE"),
     }
 }

@@ -6,8 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
 use eastway_core::trace::TraceParent;
+use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, Upgrading, refuse};
 use eastway_identity::{Expected, server_config};
@@ -110,7 +110,11 @@ async fn connect(
     }
 }
 
-fn read(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, request: &Request<Body>) -> Result<(Authority, StreamOpen), Reason> {
+fn read(
+    worker: &Rc<Worker>,
+    caller: &Arc<SpiffeId>,
+    request: &Request<Body>,
+) -> Result<(Authority, StreamOpen), Reason> {
     let authority = request.uri().authority().ok_or(Reason::BadHost)?.as_str();
     let target = Authority::parse(authority, &worker.node.config.suffix).map_err(|error| match error {
         AuthorityError::Foreign(_) => Reason::ForeignHost,

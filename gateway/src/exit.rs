@@ -57,7 +57,11 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
             match stream.opening().await {
                 Ok(opening) => serve(&worker, &cluster, opening).await,
                 Err(error) => {
-                    tracing::debug!(cluster, error = &error as &dyn std::error::Error, "refused a stream that a peer opened");
+                    tracing::debug!(
+                        cluster,
+                        error = &error as &dyn std::error::Error,
+                        "refused a stream that a peer opened"
+                    );
                 }
             }
         });
@@ -79,7 +83,12 @@ async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
         },
         Err(reason) => {
             metrics.refused(reason);
-            tracing::debug!(cluster, reason = reason.code(), authority = opening.open().authority, "refused a peer's stream");
+            tracing::debug!(
+                cluster,
+                reason = reason.code(),
+                authority = opening.open().authority,
+                "refused a peer's stream"
+            );
             opening.refuse(reason, reason.meaning()).await;
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eastway_core::view::PathState;
 use eastway_core::Reason;
 use eastway_core::ServiceName;
+use eastway_core::view::PathState;
 use eastway_identity::{Expected, Identity, client_config};
 use eastway_registry::Resources;
 use eastway_runtime::tasks::TaskGroup;
@@ -150,9 +150,8 @@ async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
 }
 
 fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|source| RunError::File { path: path.clone(), source })
-    };
+    let read =
+        |path: &std::path::PathBuf| std::fs::read(path).map_err(|source| RunError::File { path: path.clone(), source });
     let mut options = EtcdOptions::new(config.endpoints.clone());
     options.prefix.clone_from(&config.prefix);
     if let Some(user) = &config.user {
@@ -160,7 +159,8 @@ fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
         options.user = Some((user.name.clone(), password));
     }
     if let Some(tls) = &config.tls {
-        let identity = tls.identity.as_ref().map(|(certificate, key)| Ok((read(certificate)?, read(key)?))).transpose()?;
+        let identity =
+            tls.identity.as_ref().map(|(certificate, key)| Ok((read(certificate)?, read(key)?))).transpose()?;
         options.tls = Some(EtcdTls { ca: read(&tls.ca)?, identity, server_name: tls.server_name.clone() });
     }
     Ok(options)

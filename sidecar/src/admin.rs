@@ -13,10 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eastway_client::Registrar;
 use eastway_core::ServiceName;
+use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, observability, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
-use eastway_runtime::clock;
 use eastway_telemetry::metrics::Metrics;
 use http::{Request, Response, StatusCode};
 
@@ -59,7 +59,9 @@ fn answer(node: &Node, registrar: Option<&Registrar>, request: &Request<Bytes>) 
         }
         ["explain", namespace, service] => match node.services.entry(&ServiceName::new(namespace, service)) {
             Some(entry) => json(StatusCode::OK, &entry.service.explain(clock::now())),
-            None => text(StatusCode::NOT_FOUND, "this sidecar does not follow the service: call it once, or see /services"),
+            None => {
+                text(StatusCode::NOT_FOUND, "this sidecar does not follow the service: call it once, or see /services")
+            }
         },
         _ => text(StatusCode::NOT_FOUND, "there are /status, /services and /explain/NAMESPACE/SERVICE"),
     }

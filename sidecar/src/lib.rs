@@ -266,7 +266,8 @@ fn bind(node: &Node) -> Result<Listeners, RunError> {
     let config = &node.config;
     let workers = config.limits.workers;
     let shared = |what, address| {
-        let bound = tcp::bind_reuseport(address, workers).map_err(|source| RunError::Listen { what, address, source })?;
+        let bound =
+            tcp::bind_reuseport(address, workers).map_err(|source| RunError::Listen { what, address, source })?;
         announce(what, &bound);
         Ok(bound)
     };
@@ -334,7 +335,10 @@ fn reload(node: &Node) {
     match node.identity.reload() {
         Ok(changed) => tracing::info!(changed, "SIGHUP: the identity's files were read again"),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "SIGHUP: the identity's files cannot be used; the old ones stay");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "SIGHUP: the identity's files cannot be used; the old ones stay"
+            );
         }
     }
 }

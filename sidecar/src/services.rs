@@ -78,7 +78,13 @@ pub(crate) struct Services {
 
 impl Services {
     /// None yet. `mesh` is replaced by what discovery says.
-    pub(crate) fn new(caller: Locality, mesh: MeshView, identity: Arc<Identity>, policy: Policy, limits: ServiceLimits) -> Arc<Self> {
+    pub(crate) fn new(
+        caller: Locality,
+        mesh: MeshView,
+        identity: Arc<Identity>,
+        policy: Policy,
+        limits: ServiceLimits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             entries: ArcSwap::default(),
             mesh: ArcSwap::from_pointee(mesh),

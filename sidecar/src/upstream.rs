@@ -90,7 +90,8 @@ impl Failed {
 
     fn sending(error: &SendError) -> Self {
         let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
-        let reset = error.failure() == Failure::Reset && !error.is_reused();
+        let silent = timed_out(error);
+        let reset = error.failure() == Failure::Reset && (!error.is_reused() || silent);
         Self {
             reason: error.reason(),
             nothing_sent: error.is_unprocessed(),
@@ -110,6 +111,19 @@ impl Failed {
             Outcome::failed(self.reason)
         }
     }
+}
+
+/// Whether the connection broke because the host answered nothing any more: unlike one that was closed, it says that
+/// the host is gone.
+fn timed_out(error: &SendError) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 impl Upstreams {

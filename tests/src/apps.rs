@@ -80,7 +80,9 @@ impl App {
     pub fn switching(address: SocketAddr) -> Self {
         Self::start(address, |mut connection| {
             if connection.request().is_some() {
-                connection.wire.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+                connection
+                    .wire
+                    .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
                 echo(&mut connection.wire);
             }
         })

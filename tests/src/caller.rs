@@ -81,7 +81,12 @@ impl Caller {
     /// If one did.
     pub fn finish_without_failure(self) -> Tally {
         let tally = self.finish();
-        assert!(tally.failures.is_empty(), "{} of {} requests failed: {tally:#?}", tally.failures.len(), tally.answered);
+        assert!(
+            tally.failures.is_empty(),
+            "{} of {} requests failed: {tally:#?}",
+            tally.failures.len(),
+            tally.answered
+        );
         tally
     }
 

@@ -113,7 +113,8 @@ pub fn parse(bytes: &[u8]) -> Result<Answer, String> {
     }
     let mut answer = Answer { status, head, body: rest.to_vec(), trailers: String::new() };
     if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-        (answer.body, answer.trailers) = dechunk(rest).ok_or_else(|| format!("broken chunks: {malformed}", malformed = malformed()))?;
+        (answer.body, answer.trailers) =
+            dechunk(rest).ok_or_else(|| format!("broken chunks: {malformed}", malformed = malformed()))?;
     } else if let Some(length) = answer.header("content-length").and_then(|value| value.parse::<usize>().ok()) {
         if rest.len() < length {
             return Err(format!("{} of {length} body bytes", rest.len()));

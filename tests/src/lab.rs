@@ -62,6 +62,16 @@ struct Cluster {
     recorded: bool,
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Who looks into a failure wants to see what the nodes have left behind.
+        if std::thread::panicking() && std::env::var_os("EASTWAY_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("--- the lab is kept in {}", self.folder.path().display());
+        }
+    }
+}
+
 impl Default for Lab {
     fn default() -> Self {
         Self::new()
@@ -133,7 +143,10 @@ impl Lab {
         let authority = Ca::create(&trust_domain(name), Duration::from_secs(86_400)).expect("a CA can be made");
         authority.save(&self.path(&format!("{name}-ca")), Overwrite::Never).expect("the lab's folder is writable");
         let (gateway, etcd) = (self.host(), self.host());
-        self.clusters.insert(name.to_owned(), Cluster { authority, gateway, etcd, store, extra: extra.to_owned(), recorded: false });
+        self.clusters.insert(
+            name.to_owned(),
+            Cluster { authority, gateway, etcd, store, extra: extra.to_owned(), recorded: false },
+        );
         self
     }
 
@@ -448,7 +461,9 @@ const PAYMENTS_SPEC: &str =
 
 /// The resource of a service of the namespace shop.
 pub fn service(name: &str, spec: &str) -> String {
-    format!("apiVersion: eastway.dev/v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {spec} }}\n")
+    format!(
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {spec} }}\n"
+    )
 }
 
 /// The trust domain of the cluster `name`.

@@ -34,7 +34,9 @@ pub fn eventually_within<T>(patience: Duration, what: &str, mut check: impl FnMu
     loop {
         match check() {
             Ok(value) => return value,
-            Err(last) => assert!(Instant::now() < deadline, "{what} did not come true within {patience:?}; last: {last}"),
+            Err(last) => {
+                assert!(Instant::now() < deadline, "{what} did not come true within {patience:?}; last: {last}")
+            }
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -20,7 +20,8 @@ impl Wire {
     /// # Panics
     /// If nobody answers there.
     pub fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let stream =
+            TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
         Self::over(stream)
     }
 
@@ -94,7 +95,10 @@ impl Wire {
                 Ok(0) => return (std::mem::take(&mut self.ahead), None),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    panic!("the connection neither went on nor ended; so far: {:?}", String::from_utf8_lossy(&self.ahead))
+                    panic!(
+                        "the connection neither went on nor ended; so far: {:?}",
+                        String::from_utf8_lossy(&self.ahead)
+                    )
                 }
                 Err(error) => return (std::mem::take(&mut self.ahead), Some(error.kind())),
             }

@@ -27,26 +27,26 @@ mod identity;
 #[path = "e2e/federation.rs"]
 mod federation;
 // What becomes of malformed, oversized and interrupted HTTP?
-#[path = "e2e/malformed.rs"]
-mod malformed;
 #[path = "e2e/interrupted.rs"]
 mod interrupted;
+#[path = "e2e/malformed.rs"]
+mod malformed;
 // Does the mesh outlive its etcd?
 #[path = "e2e/etcd.rs"]
 mod etcd;
 // What if a host is silent instead of dead, and what if the clock jumps?
-#[path = "e2e/vanished.rs"]
-mod vanished;
 #[path = "e2e/clock.rs"]
 mod clock;
+#[path = "e2e/vanished.rs"]
+mod vanished;
 // Are mistakes in configuration found, all at once, and are changes taken?
 #[path = "e2e/configuration.rs"]
 mod configuration;
 // Can an operator see what happened?
-#[path = "e2e/traces.rs"]
-mod traces;
 #[path = "e2e/metrics.rs"]
 mod metrics;
+#[path = "e2e/traces.rs"]
+mod traces;
 // Do the demo and the walk in the README work as they are written?
 #[path = "e2e/demo.rs"]
 mod demo;
@@ -56,9 +56,9 @@ mod walk;
 // What several of them use: a collector of traces, an HTTP/2 client, curl, TLS without the mesh's care.
 #[path = "e2e/collector.rs"]
 mod collector;
-#[path = "e2e/h2.rs"]
-mod h2;
 #[path = "e2e/curl.rs"]
 mod curl;
+#[path = "e2e/h2.rs"]
+mod h2;
 #[path = "e2e/tls.rs"]
 mod tls;

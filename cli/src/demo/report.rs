@@ -163,28 +163,44 @@ impl Report {
         let mut complaints = Vec::new();
         for phase in &self.phases {
             if phase.requests < MIN_REQUESTS {
-                complaints.push(format!("{}: only {} requests, at least {MIN_REQUESTS} expected", phase.name, phase.requests));
+                complaints.push(format!(
+                    "{}: only {} requests, at least {MIN_REQUESTS} expected",
+                    phase.name, phase.requests
+                ));
             }
             if phase.failures > 0 {
-                complaints.push(format!("{}: {} of {} requests failed: {:?}", phase.name, phase.failures, phase.requests, phase.causes));
+                complaints.push(format!(
+                    "{}: {} of {} requests failed: {:?}",
+                    phase.name, phase.failures, phase.requests, phase.causes
+                ));
             }
             for expected in EXPECTED.iter().filter(|expected| expected.phase == phase.name) {
                 let share = phase.share_of(expected.place);
                 if share < expected.share {
-                    complaints.push(format!("{}: {} served {share:.3}, at least {} expected", phase.name, expected.place, expected.share));
+                    complaints.push(format!(
+                        "{}: {} served {share:.3}, at least {} expected",
+                        phase.name, expected.place, expected.share
+                    ));
                 }
             }
             let lost = matches!(phase.name, "zone-loss" | "region-loss");
             if timing && lost && phase.shift_ms.is_none_or(|shift| shift > MAX_SHIFT_MS) {
-                complaints.push(format!("{}: traffic moved after {:?} ms, at most {MAX_SHIFT_MS} expected", phase.name, phase.shift_ms));
+                complaints.push(format!(
+                    "{}: traffic moved after {:?} ms, at most {MAX_SHIFT_MS} expected",
+                    phase.name, phase.shift_ms
+                ));
             }
             if phase.name == "region-loss" && self.tunnel.region_loss_bytes < MIN_TUNNEL_BYTES * phase.requests {
-                complaints.push(format!("region-loss: only {} bytes crossed the tunnel", self.tunnel.region_loss_bytes));
+                complaints
+                    .push(format!("region-loss: only {} bytes crossed the tunnel", self.tunnel.region_loss_bytes));
             }
         }
         for (caller, report) in &self.callers {
             if report.failures > 0 || report.requests == 0 {
-                complaints.push(format!("caller {caller}: {} of {} requests failed: {:?}", report.failures, report.requests, report.causes));
+                complaints.push(format!(
+                    "caller {caller}: {} of {} requests failed: {:?}",
+                    report.failures, report.requests, report.causes
+                ));
             }
         }
         complaints
@@ -205,7 +221,12 @@ impl Report {
             let shift = phase.shift_ms.map_or_else(|| "-".to_owned(), |shift| format!("{shift:.0}"));
             table.push_str(&format!(
                 "{:<16}{:>9}{:>9}{:>9.2}{:>9.2}{shift:>10}  {}\n",
-                phase.name, phase.requests, phase.failures, phase.p50_ms, phase.p99_ms, shares_text(&phase.shares),
+                phase.name,
+                phase.requests,
+                phase.failures,
+                phase.p50_ms,
+                phase.p99_ms,
+                shares_text(&phase.shares),
             ));
         }
         for (caller, report) in &self.callers {
@@ -229,7 +250,8 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let draft = path.with_extension("json.part");
-    std::fs::write(&draft, serde_json::to_vec_pretty(value)?).with_context(|| format!("cannot write {}", draft.display()))?;
+    std::fs::write(&draft, serde_json::to_vec_pretty(value)?)
+        .with_context(|| format!("cannot write {}", draft.display()))?;
     std::fs::rename(&draft, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -284,7 +306,9 @@ mod tests {
         let mut failed = phase("steady", &[("us-east/a", 1.0)]);
         failed.failures = 1;
         let mut whole = report(vec![failed]);
-        whole.callers.insert("eu-west/b".to_owned(), CallerReport { requests: 5, failures: 1, ..CallerReport::default() });
+        whole
+            .callers
+            .insert("eu-west/b".to_owned(), CallerReport { requests: 5, failures: 1, ..CallerReport::default() });
         assert_eq!(whole.complaints(false).len(), 2);
     }
 }

@@ -76,7 +76,14 @@ impl Topology {
         let ip = |cluster: usize, host: u8| Ipv4Addr::new(127, prefix.0, prefix.1, cluster as u8 * 100 + host);
         let mut nodes = Vec::new();
         for (index, cluster) in CLUSTERS.into_iter().enumerate() {
-            let node = |name: String, role, zone, service, host| Node { name, role, cluster, zone, service, ip: ip(index, host) };
+            let node = |name: String, role, zone, service, host| Node {
+                name,
+                role,
+                cluster,
+                zone,
+                service,
+                ip: ip(index, host),
+            };
             if etcd {
                 nodes.push(node(format!("{cluster}-etcd"), Role::Etcd, None, None, 1));
             }
@@ -187,7 +194,9 @@ impl Topology {
         let gateway = self.find(Role::Gateway, cluster, None, None).context("every cluster has a gateway")?;
         let (discovery, tunnel) = (gateway.address(15010), gateway.address(15443));
         let role = if account == "payments" {
-            format!("  service: payments\ninbound: {{ listen: '{ip}:15008', app: '{ip}:8080' }}\nhealth: {{ http: {{ path: /healthz }}, interval: 500ms }}\n")
+            format!(
+                "  service: payments\ninbound: {{ listen: '{ip}:15008', app: '{ip}:8080' }}\nhealth: {{ http: {{ path: /healthz }}, interval: 500ms }}\n"
+            )
         } else {
             format!("telemetry: {{ accessLog: {{ path: {name}.requests.jsonl }} }}\n")
         };

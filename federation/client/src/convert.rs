@@ -62,7 +62,10 @@ pub fn registration_from_wire(
         endpoint: endpoint_id(&message.endpoint)?,
         account: account.to_owned(),
         zone: label("zone", &message.zone)?.into(),
-        address: message.address.parse().map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
+        address: message
+            .address
+            .parse()
+            .map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
         weight: weight(message.weight)?,
         capacity: message.capacity,
         labels: labels(message.labels)?,
@@ -276,7 +279,10 @@ fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, Conv
     Ok(Arc::new(EndpointView {
         id: endpoint_id(&message.id)?,
         zone: label("zone", &message.zone)?.into(),
-        address: message.address.parse().map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
+        address: message
+            .address
+            .parse()
+            .map_err(|_| ConvertError::new("address", "not HOST:PORT with an IP address"))?,
         weight: weight(message.weight)?,
         health: health_from_wire(message.health)?,
         incarnation: message.incarnation,
@@ -309,7 +315,11 @@ pub fn service_name(text: &str) -> Result<ServiceName, ConvertError> {
 
 fn endpoint_id(text: &str) -> Result<EndpointId, ConvertError> {
     let valid = (1..=MAX_ENDPOINT).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
-    if valid { Ok(EndpointId::new(text)) } else { Err(ConvertError::new("endpoint", "not 1 to 253 visible characters")) }
+    if valid {
+        Ok(EndpointId::new(text))
+    } else {
+        Err(ConvertError::new("endpoint", "not 1 to 253 visible characters"))
+    }
 }
 
 fn label<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ConvertError> {

@@ -82,7 +82,8 @@ pub(crate) struct Connection {
 impl Link {
     /// A link to whichever of `gateways` answers (`HOST:PORT` of discovery listeners). Nothing is connected yet.
     pub fn new(gateways: Vec<String>, connector: Arc<dyn Connector>, options: LinkOptions) -> Self {
-        let shared = Shared { gateways, connector, options, connecting: AsyncMutex::default(), state: Mutex::default() };
+        let shared =
+            Shared { gateways, connector, options, connecting: AsyncMutex::default(), state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 

@@ -98,7 +98,11 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
 
     fn differences(&self, old: &BTreeMap<K, (Version, Option<V>)>) -> BTreeSet<K> {
         let visible = |map: &BTreeMap<K, (Version, Option<V>)>, key: &K| map.get(key).and_then(|(_, v)| v.clone());
-        old.keys().chain(self.entries.keys()).filter(|k| visible(old, k) != visible(&self.entries, k)).cloned().collect()
+        old.keys()
+            .chain(self.entries.keys())
+            .filter(|k| visible(old, k) != visible(&self.entries, k))
+            .cloned()
+            .collect()
     }
 }
 

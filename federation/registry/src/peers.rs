@@ -381,7 +381,8 @@ impl ZoneFacts {
     fn add(&mut self, other: &Self) {
         let serving = |s: &ZoneSummary| s.ready.saturating_add(s.degraded);
         let (mine, theirs) = (serving(&self.summary), serving(&other.summary));
-        let weigh = |a: f32, b: f32| (a * mine as f32 + b * theirs as f32) / (mine.saturating_add(theirs)).max(1) as f32;
+        let weigh =
+            |a: f32, b: f32| (a * mine as f32 + b * theirs as f32) / (mine.saturating_add(theirs)).max(1) as f32;
         // A zone ramps as a whole only if all that serves there came back.
         self.returned = match (self.returned.filter(|_| mine > 0), other.returned.filter(|_| theirs > 0)) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -427,4 +428,3 @@ fn noticeable(old: Option<Duration>, new: Option<Duration>) -> bool {
         (old, new) => old != new,
     }
 }
-

@@ -32,7 +32,8 @@ pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, ta
     };
     let silence = hub.options.silence;
     let mut draining = hub.draining.subscribe();
-    let service = DiscoveryServer::new(Sidecar { hub, peer, tasks: tasks.clone() }).max_decoding_message_size(MAX_MESSAGE);
+    let service =
+        DiscoveryServer::new(Sidecar { hub, peer, tasks: tasks.clone() }).max_decoding_message_size(MAX_MESSAGE);
     grpc::serve(io, service, silence, raised(&mut draining)).await;
 }
 

@@ -23,8 +23,7 @@ impl AliasTable {
         }
         let scale = weights.len() as f64 / sum;
         let mut heights: Vec<f64> = weights.iter().map(|w| w * scale).collect();
-        let mut slots: Vec<Slot> =
-            (0..weights.len()).map(|i| Slot { threshold: u32::MAX, alias: i as u32 }).collect();
+        let mut slots: Vec<Slot> = (0..weights.len()).map(|i| Slot { threshold: u32::MAX, alias: i as u32 }).collect();
         let (mut low, mut high): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|i| heights[*i] < 1.0);
         while let (Some(small), Some(large)) = (low.pop(), high.last().copied()) {
             slots[small] = Slot { threshold: (heights[small] * f64::from(u32::MAX)) as u32, alias: large as u32 };
@@ -40,9 +39,12 @@ impl AliasTable {
     /// The index that 64 random bits select.
     #[inline]
     pub fn draw(&self, random: u64) -> usize {
-        let index = uniform(random, self.slots.len());
+        // One number in [0, n): its whole part is the slot, its fraction the coin. (A sequence that is spread evenly
+        // over 64 bits is so over the weights, which turns rely on.)
+        let place = u128::from(random) * self.slots.len() as u128;
+        let index = (place >> 64) as usize;
+        let coin = (place >> 32) as u32;
         let slot = self.slots[index];
-        let coin = random as u32;
         if coin < slot.threshold || slot.threshold == u32::MAX { index } else { slot.alias as usize }
     }
 }

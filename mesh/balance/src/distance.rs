@@ -22,9 +22,7 @@ pub fn expected_rtt_ms(kilometres: f64) -> f64 {
 pub fn cost_ms(measured: Option<Duration>, from: Option<Coordinates>, to: Option<Coordinates>) -> Option<f64> {
     match (measured, from, to) {
         (Some(rtt), ..) => Some(rtt.as_secs_f64() * 1000.0),
-        (None, Some(from), Some(to)) => {
-            Some(expected_rtt_ms(kilometres(from, to))).filter(|ms| ms.is_finite())
-        }
+        (None, Some(from), Some(to)) => Some(expected_rtt_ms(kilometres(from, to))).filter(|ms| ms.is_finite()),
         _ => None,
     }
 }
@@ -84,10 +82,8 @@ mod tests {
 
     #[test]
     fn the_written_distances() {
-        let degree = kilometres(
-            Coordinates { latitude: 0.0, longitude: 0.0 },
-            Coordinates { latitude: 0.0, longitude: 1.0 },
-        );
+        let degree =
+            kilometres(Coordinates { latitude: 0.0, longitude: 0.0 }, Coordinates { latitude: 0.0, longitude: 1.0 });
         assert!((degree - 111.195).abs() < 0.001, "{degree}");
         for (from, to, expected) in [
             (VIRGINIA, DUBLIN, 5_591.0),

@@ -1,8 +1,8 @@
 //! One endpoint as the workers share it: a few atomics that picks read, and its breaker behind a lock that picks never take.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use eastway_core::view::EndpointView;
@@ -139,8 +139,7 @@ impl Endpoint {
         write(&hot.inverse_weight, 1.0);
         write(&hot.utilisation, f32::NAN);
         // Rates and latencies need every result; sums that are 0 need failures only.
-        let cold =
-            Cold { breaker, health, weight: 1.0, capacity: 0, member: false, class: MarkClass::Uncounted };
+        let cold = Cold { breaker, health, weight: 1.0, capacity: 0, member: false, class: MarkClass::Uncounted };
         Self { hot, id, zone, address, incarnation, cold: Mutex::new(cold), permit: ProbePermit::default() }
     }
 
@@ -180,6 +179,12 @@ impl Endpoint {
     /// The share of draws that accept it, 0 to 1.
     pub fn acceptance(&self) -> f32 {
         (self.gate() & ACCEPTANCE) as f32 / FULL as f32
+    }
+
+    /// Its part of the draws: weight × ramp.
+    pub(crate) fn draw_weight(&self, ignore_ramp: bool) -> f32 {
+        let ramp = if ignore_ramp { 1.0 } else { self.acceptance() };
+        ramp / read(&self.hot.inverse_weight)
     }
 
     /// Whether a pick may take it at all.
@@ -325,7 +330,13 @@ fn gate_of(cold: &Cold, now: Timestamp) -> u32 {
     }
     match cold.breaker.phase() {
         Phase::Closed => ((cold.breaker.acceptance(now) * FULL as f32) as u32).clamp(1, FULL),
-        Phase::Open { down, .. } => if down { HARD } else { SOFT },
+        Phase::Open { down, .. } => {
+            if down {
+                HARD
+            } else {
+                SOFT
+            }
+        }
         Phase::HalfOpen { down, .. } => HALF_OPEN | if down { HARD } else { SOFT },
     }
 }

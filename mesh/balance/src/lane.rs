@@ -226,15 +226,15 @@ impl Lane {
         match mode {
             Mode::Healthy => self.ready.draw(rng, turn, choice),
             Mode::Degraded => self.degraded.draw(rng, turn, choice),
-            Mode::Panic => {
-                self.ready.draw(rng, turn, choice).or_else(|| self.degraded.draw(rng, turn, choice))
-            }
+            Mode::Panic => self.ready.draw(rng, turn, choice).or_else(|| self.degraded.draw(rng, turn, choice)),
         }
     }
 }
 
 /// Draws before a scan; the first one included.
 const DRAWS: usize = 5;
+/// Endpoints that a scan weighs.
+const WINDOW: usize = 256;
 
 impl Choice<'_> {
     /// Chooses by the algorithm: an index, or `None` if nothing can be chosen.
@@ -258,24 +258,37 @@ impl Choice<'_> {
 
     /// Draws until one is accepted; then takes the next acceptable one from the last draw on.
     #[inline]
-    fn draw(
-        &self,
-        endpoints: &[Arc<Endpoint>],
-        alias: Option<&AliasTable>,
-        rng: &mut fastrand::Rng,
-    ) -> Option<usize> {
+    fn draw(&self, endpoints: &[Arc<Endpoint>], alias: Option<&AliasTable>, rng: &mut fastrand::Rng) -> Option<usize> {
         if endpoints.is_empty() {
             return None;
         }
-        let mut index = 0;
         for _ in 0..DRAWS {
             let random = rng.u64(..);
-            index = alias.map_or_else(|| uniform(random, endpoints.len()), |table| table.draw(random));
+            let index = alias.map_or_else(|| uniform(random, endpoints.len()), |table| table.draw(random));
             if self.accepts(&endpoints[index], random.rotate_left(23) as u32) {
                 return Some(index);
             }
         }
-        (index..endpoints.len()).chain(0..index).find(|i| self.accepts(&endpoints[*i], 0))
+        self.scan(endpoints, rng)
+    }
+
+    /// Where draws find little: weighs a window of endpoints exactly, and failing that takes any of the rest.
+    #[cold]
+    fn scan(&self, endpoints: &[Arc<Endpoint>], rng: &mut fastrand::Rng) -> Option<usize> {
+        let start = rng.usize(..endpoints.len());
+        let mut order = (start..endpoints.len()).chain(0..start);
+        let part = |i: usize| if self.accepts(&endpoints[i], 0) { endpoints[i].draw_weight(self.panic) } else { 0.0 };
+        let sum: f32 = order.clone().take(WINDOW).map(part).sum();
+        let mut point = rng.f32() * sum;
+        let mut last = None;
+        for index in order.by_ref().take(WINDOW).filter(|i| part(*i) > 0.0) {
+            last = Some(index);
+            if point < part(index) {
+                break;
+            }
+            point -= part(index);
+        }
+        last.or_else(|| order.find(|i| self.accepts(&endpoints[*i], 0)))
     }
 
     /// A second endpoint to compare with, if one comes up.
@@ -290,9 +303,16 @@ impl Choice<'_> {
         if endpoints.len() < 2 {
             return None;
         }
-        for _ in 0..DRAWS {
+        for draw in 1..=DRAWS {
             let random = rng.u64(..);
-            let index = alias.map_or_else(|| uniform(random, endpoints.len()), |table| table.draw(random));
+            let index = match alias {
+                Some(table) if draw < DRAWS => table.draw(random),
+                // Any other than the first; at last also where one weight outdoes all others.
+                _ => {
+                    let other = uniform(random, endpoints.len() - 1);
+                    other + usize::from(other >= first)
+                }
+            };
             if index != first && self.accepts(&endpoints[index], random.rotate_left(23) as u32) {
                 return Some(index);
             }

@@ -22,6 +22,8 @@ pub struct Pick {
     pub probe: bool,
     permits: Permits,
     finished: AtomicBool,
+    /// What the probe was sent to find out is known, or will never be.
+    settled: AtomicBool,
 }
 
 /// What a pick leads to.
@@ -66,7 +68,14 @@ impl Pick {
     }
 
     fn new(lane: Arc<Lane>, target: Target, permits: Permits) -> Self {
-        Self { lane, target, probe: permits.any(), permits, finished: AtomicBool::new(false) }
+        Self {
+            lane,
+            target,
+            probe: permits.any(),
+            permits,
+            finished: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+        }
     }
 
     /// The endpoint, once there is one.
@@ -109,6 +118,16 @@ impl Pick {
         !self.finished.swap(true, Relaxed)
     }
 
+    /// Marks its probe settled; true for the first who does, if it is one.
+    pub(crate) fn settle(&self) -> bool {
+        self.permits.any() && !self.settled.swap(true, Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
+    }
+
     pub(crate) fn permits(&self) -> Permits {
         self.permits
     }
@@ -132,7 +151,7 @@ impl Drop for Pick {
         if let Target::Endpoint(endpoint) = &self.target {
             endpoint.end_request();
         }
-        if self.permits.any() && self.finish() {
+        if self.settle() {
             self.release_permits();
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Entry {
     pub(crate) able: f32,
     /// Weight × capacity × availability.
     pub(crate) part: f32,
-    /// Something in it has no hard mark.
+    /// Something in it has no hard mark, and there is a path, though it may fail as seen from here.
     pub(crate) reachable: bool,
     /// The path to it is down.
     pub(crate) path_down: bool,

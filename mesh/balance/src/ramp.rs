@@ -88,8 +88,7 @@ impl Returning {
         match self.stage {
             Stage::Ramping { start, .. } if now > start && now - start >= policy.ramp => self.stage = Stage::Serving,
             Stage::Damped { since }
-                if now - since >= policy.damping.max
-                    || self.flaps(&policy.damping, now) <= policy.damping.release =>
+                if now - since >= policy.damping.max || self.flaps(&policy.damping, now) <= policy.damping.release =>
             {
                 let start = now + policy.ramp_jitter.mul_f64(rng.f64());
                 self.stage = Stage::Ramping { start, halved: None };

@@ -108,6 +108,11 @@ impl Service {
         lane.state.session(endpoint, &lane.zone, &self.breakers.endpoint)
     }
 
+    /// What an endpoint of any lane says of its load, outside of a response (which brings it by [`Service::finish`]).
+    pub fn report(&self, endpoint: &Endpoint, load: LoadReport, now: Timestamp) {
+        endpoint.report(&load, now);
+    }
+
     /// What an endpoint of the own cluster says of its load, by way of discovery. Unknown endpoints are ignored.
     pub fn apply_load(&self, endpoint: &EndpointId, load: LoadReport, now: Timestamp) {
         let control = self.control.lock();

@@ -16,7 +16,7 @@ pub mod limits;
 pub mod liveness;
 pub mod window;
 
-pub use attempts::{AttemptEnd, Decision, GiveUp, RetryPolicy, Retries};
+pub use attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
 pub use attribution::{Class, Failure, Outcome};
 pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;

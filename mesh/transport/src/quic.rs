@@ -6,6 +6,7 @@
 //! Resumption and 0-RTT are never used: the TLS configurations that are handed in have them off.
 
 mod cid;
+mod congestion;
 mod datagram;
 mod endpoint;
 mod mtu;

@@ -9,6 +9,7 @@ use eastway_core::SpiffeId;
 use eastway_identity::{Ca, Expected, Identity, IssueOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 
 use crate::quic::{self, Endpoint, QuicOptions, QuicTunnel};
 use crate::{ALPN, Io, Kind};
@@ -125,4 +126,19 @@ pub(crate) async fn write_error(io: &mut Io) -> std::io::Error {
         }
     })
     .await
+}
+
+/// A runtime with one thread of its own, and the endpoint of `identity` in it.
+pub(crate) fn elsewhere(identity: &Arc<Identity>, options: &QuicOptions) -> (Runtime, Endpoint) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let inside = runtime.enter();
+    let endpoint = endpoints(identity, 0, options).remove(0);
+    drop(inside);
+    (runtime, endpoint)
+}
+
+/// Ends a runtime and all of its tasks, which must not be waited for inside of another.
+pub(crate) async fn end(runtime: Runtime) {
+    tokio::task::spawn_blocking(move || drop(runtime)).await.expect("ended");
 }

@@ -38,7 +38,8 @@ impl App {
     /// No connections yet. Call it on the worker's `LocalSet`.
     pub(crate) fn new(node: &Arc<Node>) -> Self {
         let pool = PoolOptions { max_idle_per_key: node.config.limits.idle_connections, ..PoolOptions::default() };
-        let mut options = ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
+        let mut options =
+            ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
         // The application is on this host: when it goes, the kernel says so.
         options.h2.ping = None::<Ping>;
         Self { h1: Pool::new(pool), h2: RefCell::default(), options }

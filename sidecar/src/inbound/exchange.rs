@@ -8,8 +8,8 @@ use eastway_core::{ServiceName, SpiffeId, Timestamp};
 use eastway_http::Body;
 use eastway_telemetry::metrics::Party;
 use eastway_telemetry::trace::{Span, SpanKind, attribute};
-use http::header::HeaderValue;
 use http::Request;
+use http::header::HeaderValue;
 
 use crate::worker::Worker;
 
@@ -21,7 +21,8 @@ pub(super) fn span(
     started: Timestamp,
 ) -> Option<Span> {
     let node = &worker.node;
-    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
+    let parent =
+        request.headers().get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
     let trace = worker.random(|rng| node.tracer.sample(parent, rng));
     if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {
         request.headers_mut().insert("traceparent", value);

@@ -136,7 +136,8 @@ impl Forward<'_> {
             traceparent: trace.traceparent().to_string(),
         };
         let sent = upstream::send(self.worker, &call, &mut pick, request);
-        let outcome = self.worker.sweeper.within(self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX), sent).await;
+        let outcome =
+            self.worker.sweeper.within(self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX), sent).await;
         let result = match outcome {
             Ok(Ok(response)) => self.judge(response, started).await,
             Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
@@ -305,7 +306,12 @@ impl Forward<'_> {
     }
 
     /// The response on its way to the application: the pick ends with its body.
-    fn streaming(&self, (pick, in_flight): (Pick, InFlight), outcome: Outcome, response: Response<Body>) -> Response<Body> {
+    fn streaming(
+        &self,
+        (pick, in_flight): (Pick, InFlight),
+        outcome: Outcome,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
         let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };

@@ -29,7 +29,11 @@ pub(super) fn answer(worker: &Rc<Worker>, mut exchange: Exchange, response: Resp
 
 /// Refuses the request, and says why.
 pub(super) fn refuse(worker: &Rc<Worker>, mut exchange: Exchange, reason: Reason) -> Response<Body> {
-    tracing::debug!(reason = reason.code(), service = exchange.service.as_ref().map(tracing::field::display), "refused");
+    tracing::debug!(
+        reason = reason.code(),
+        service = exchange.service.as_ref().map(tracing::field::display),
+        "refused"
+    );
     finish(worker, &mut exchange, Code::of(reason.status()), Some(reason));
     if let Some(mut span) = exchange.span.take() {
         span.fail(reason);

@@ -28,8 +28,12 @@ use crate::worker::Worker;
 const KEPT: usize = 2;
 /// When a session is replaced: 60 s and up to as much again.
 const RENEW_AFTER: Duration = Duration::from_secs(60);
-/// How long the opening of a further session may keep the endpoints that exist out of its choice.
-const OPEN_ATTEMPTS: usize = 2;
+/// How often a request waits for a further session before it is sent elsewhere.
+const OPEN_ROUNDS: usize = 2;
+/// Sessions of a lane at most, those that are being replaced included.
+const MAX_OPEN: usize = 8;
+/// Gateways tried for one session, the same one again if there is no other.
+const GATEWAY_ATTEMPTS: usize = 2;
 
 /// A worker's sessions, by service and lane.
 #[derive(Default)]
@@ -83,22 +87,27 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         traceparent: call.traceparent.clone(),
         attempt: call.attempt,
     };
-    let mut waited = false;
-    loop {
+    for round in 0..=OPEN_ROUNDS {
         if let Some(h2) = choose(worker, call, pick, &sessions) {
             replenish(worker, &wanted, &lane, &sessions);
             return Ok(h2);
         }
-        if waited && let Some(failed) = sessions.failed.get() {
+        if round > 0
+            && let Some(failed) = sessions.failed.get()
+        {
             return Err(failed);
+        }
+        if round == OPEN_ROUNDS || sessions.open.borrow().len() >= MAX_OPEN {
+            break;
         }
         if sessions.opening.get() == 0 {
             let exclude: Vec<EndpointId> = call.tried.endpoint_ids().cloned().collect();
             spawn_open(worker, wanted.clone(), Arc::clone(&lane), Rc::clone(&sessions), exclude);
         }
         sessions.changed.notified().await;
-        waited = true;
     }
+    // Sessions open, but every one leads to an endpoint that this request must not use.
+    Err(Failed::connecting(Reason::NoReadyEndpoint))
 }
 
 /// The best of the open sessions, or none that may be used.
@@ -114,8 +123,8 @@ fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &Lane
     while !usable.is_empty() {
         let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
         let now = clock::now();
-        let chosen = worker
-            .random(|rng| call.entry.service.choose(rng, now, &endpoints, call.tried, call.idempotent))?;
+        let chosen =
+            worker.random(|rng| call.entry.service.choose(rng, now, &endpoints, call.tried, call.idempotent))?;
         let (endpoint, h2) = usable.swap_remove(chosen);
         if pick.bind(endpoint) {
             return Some(h2);
@@ -132,7 +141,9 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &
     let now = Instant::now();
     let mut open = sessions.open.borrow_mut();
     let old = open.iter().position(|session| session.renew_at <= now);
-    if open.len() > KEPT && let Some(old) = old {
+    if open.len() > KEPT
+        && let Some(old) = old
+    {
         // Its replacement is open; streams on it finish, because they hold it.
         open.swap_remove(old);
         return;
@@ -221,7 +232,7 @@ pub(super) async fn connect_remote(
     let own = node.identity.id();
     let service = &call.entry.service;
     let mut failed = Failed::connecting(Reason::GatewayUnreachable);
-    for gateway in node.config.gateways.iter().cycle().take(node.config.gateways.len().max(OPEN_ATTEMPTS)) {
+    for gateway in node.config.gateways.iter().cycle().take(node.config.gateways.len().max(GATEWAY_ATTEMPTS)) {
         let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
         let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
         let outer = match handshake(node, stream, expected, ALPN_H1).await {
@@ -245,6 +256,7 @@ pub(super) async fn connect_remote(
         let trust_domain = trust_domain(node, &lane.zone.cluster);
         let expected = accounts(&trust_domain, service.name(), &lane.accounts);
         let io = handshake(node, connected.io, expected, alpn).await?;
+        service.revive(&endpoint, clock::now());
         return Ok((io, endpoint));
     }
     Err(failed)

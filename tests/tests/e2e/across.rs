@@ -105,7 +105,9 @@ fn a_gateway_relays_the_request_but_cannot_read_it() {
     let ip = lab.host();
     // What the application sees is what the caller sent: there the marker must be found by the same search.
     let app = App::start((ip, 8080).into(), |mut connection| {
-        let (Some(_), Ok(body)) = (connection.request(), connection.wire.exactly(MARKER.len() * COPIES)) else { return };
+        let (Some(_), Ok(body)) = (connection.request(), connection.wire.exactly(MARKER.len() * COPIES)) else {
+            return;
+        };
         connection.note(&format!("plain: {}", count(&body, MARKER)));
         connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
@@ -115,7 +117,11 @@ fn a_gateway_relays_the_request_but_cannot_read_it() {
     let body = MARKER.repeat(COPIES);
     let answer = client::send(storefront.proxy(), "POST", PAYMENTS, &["x-marker: the-secret-of-shop-payments"], &body);
     assert_eq!(answer.expect("an answer").status, 200);
-    assert!(app.seen().contains(&format!("plain: {COPIES}")), "the application saw something else: {:?}", app.seen().last());
+    assert!(
+        app.seen().contains(&format!("plain: {COPIES}")),
+        "the application saw something else: {:?}",
+        app.seen().last()
+    );
     for folder in folders {
         let relayed = eventually("the gateway has relayed the body", || {
             let relayed = recorded(&folder);

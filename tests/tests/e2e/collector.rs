@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 /// A span as it was exported, with what a test asks of it.
@@ -49,11 +50,13 @@ struct Spans(Arc<Mutex<Vec<Span>>>);
 impl Collector {
     /// Listens on a free port.
     pub(crate) fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let spans = Spans::default();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(spans.clone()));
+        let service = TraceServiceServer::new(spans.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let server = tonic::transport::Server::builder().add_service(service);
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Self { spans, address, _runtime: runtime }
     }

@@ -62,8 +62,10 @@ fn all_mistakes_of_shape_are_told_at_once() {
     let output = lab.check("sidecar", &storefront.name);
     assert!(String::from_utf8_lossy(&output.stderr).contains("outbound"), "no hint at the right name");
     edit(&lab, &gateway, "region:", "regoin:");
-    edit(&lab, &gateway, "store: {", "store: { memory: {},");
-    refused(&lab, "gateway", &gateway, &["regoin", "memory"]);
+    edit(&lab, &gateway, "discovery: {", "discovery: { port: 1,");
+    refused(&lab, "gateway", &gateway, &["regoin", "port"]);
+    edit(&lab, &gateway, "embedded:", "memory:");
+    refused(&lab, "gateway", &gateway, &["store"]);
 }
 
 #[test]
@@ -84,12 +86,15 @@ fn all_mistakes_of_meaning_are_told_at_once() {
 #[test]
 fn mistakes_in_resources_are_told_with_their_own_file() {
     let (lab, gateway, _) = planned();
-    lab.declare("us-east", &[
-        service("payments", "export: ['*']"),
-        service("payments", "export: []"),
-        service("orders", "exprot: ['*']"),
-        "apiVersion: eastway.dev/v1\nkind: Widget\nmetadata: { name: a }\nspec: {}\n".to_owned(),
-    ]);
+    lab.declare(
+        "us-east",
+        &[
+            service("payments", "export: ['*']"),
+            service("payments", "export: []"),
+            service("orders", "exprot: ['*']"),
+            "apiVersion: eastway.dev/v1\nkind: Widget\nmetadata: { name: a }\nspec: {}\n".to_owned(),
+        ],
+    );
     refused(&lab, "gateway", &gateway, &["resources.yaml"]);
     let words = String::from_utf8_lossy(&lab.check("gateway", &gateway.name).stderr).into_owned();
     assert!(words.contains("exprot") && words.contains("Widget"), "{words}");

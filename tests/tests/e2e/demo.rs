@@ -47,7 +47,10 @@ fn judge(report: &Value) {
         let name = phase["name"].as_str().expect("a name");
         assert!(phase["requests"].as_u64() >= Some(1_000), "{phase:#}");
         assert_eq!(phase["failures"].as_u64(), Some(0), "{phase:#}");
-        assert!(phase["p50_ms"].as_f64() > Some(0.0) && phase["p99_ms"].as_f64() >= phase["p50_ms"].as_f64(), "{phase:#}");
+        assert!(
+            phase["p50_ms"].as_f64() > Some(0.0) && phase["p99_ms"].as_f64() >= phase["p50_ms"].as_f64(),
+            "{phase:#}"
+        );
         // Only a loss shifts traffic; whether it took too long is not judged here.
         let shifts = phase.as_object().expect("a phase").contains_key("shift_ms");
         assert!(shifts && (name.ends_with("-loss") || phase["shift_ms"].is_null()), "{phase:#}");
@@ -110,7 +113,8 @@ fn holds(nodes: &[Value]) {
             }
         }
         if let Some(proxy) = node["proxy"].as_str() {
-            let answer = eastway_tests::client::get(proxy.parse().expect("HOST:PORT"), "http://payments.shop.mesh.internal/");
+            let answer =
+                eastway_tests::client::get(proxy.parse().expect("HOST:PORT"), "http://payments.shop.mesh.internal/");
             assert_eq!(answer.expect("an answer").status, 200, "{node}");
         }
     }

@@ -87,7 +87,8 @@ fn a_peer_may_come_later_in_any_order() {
     let ip = lab.host();
     let app = eastway_tests::apps::App::answering((ip, 8080).into(), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
     let payments = Node { name: "eu-west-early".to_owned(), ip };
-    let serving = format!("  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n", payments.inbound(), app.address());
+    let serving =
+        format!("  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n", payments.inbound(), app.address());
     lab.configure("eu-west", "a", &payments, "payments", &serving);
     lab.start_role("sidecar", &payments.name);
     lab.start_gateway("eu-west");
@@ -109,7 +110,9 @@ fn a_peer_that_another_ca_vouches_for_is_not_believed() {
     let storefront = lab.storefront("us-east", "a");
     eventually("the refusal is in the log", || {
         let log = lab.process(&gateway.name).log();
-        check(log.contains("foreign_ca") || log.contains("wrong_identity") || log.contains("trust domain"), || log.clone())
+        check(log.contains("foreign_ca") || log.contains("wrong_identity") || log.contains("trust domain"), || {
+            log.clone()
+        })
     });
     let answer = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
     assert_eq!((answer.status, answer.reason()), (404, Some("unknown_service")), "{answer:?}");

@@ -44,7 +44,10 @@ impl Discovery for Answering {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn subscribe(&self, _: Request<Streaming<SubscribeRequest>>) -> Result<Response<Self::SubscribeStream>, Status> {
+    async fn subscribe(
+        &self,
+        _: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
         Err(Status::resource_exhausted("as the scenario wants it"))
     }
 }
@@ -73,9 +76,8 @@ fn message(endpoint: &str) -> RegisterRequest {
 
 fn serve(runtime: &Runtime, address: SocketAddr) {
     let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).expect("the lab's address is free");
-    let server = Server::builder()
-        .add_service(DiscoveryServer::new(Answering))
-        .add_service(TraceServiceServer::new(Answering));
+    let server =
+        Server::builder().add_service(DiscoveryServer::new(Answering)).add_service(TraceServiceServer::new(Answering));
     runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 }
 
@@ -105,17 +107,18 @@ fn runtime() -> Runtime {
 fn calls_streams_and_trailers_pass_within_a_cluster() {
     let runtime = runtime();
     let (_lab, proxy) = lab(&runtime, &["us-east"], "us-east");
-    runtime.block_on(calls_streams_and_trailers(channel(proxy, "payments.shop.mesh.internal")));
+    runtime.block_on(calls_streams_and_trailers(proxy));
 }
 
 #[test]
 fn calls_streams_and_trailers_pass_across_clusters() {
     let runtime = runtime();
     let (_lab, proxy) = lab(&runtime, &["us-east", "eu-west"], "eu-west");
-    runtime.block_on(calls_streams_and_trailers(channel(proxy, "payments.shop.mesh.internal")));
+    runtime.block_on(calls_streams_and_trailers(proxy));
 }
 
-async fn calls_streams_and_trailers(channel: Channel) {
+async fn calls_streams_and_trailers(proxy: SocketAddr) {
+    let channel = channel(proxy, "payments.shop.mesh.internal");
     let mut unary = TraceServiceClient::new(channel.clone());
     let answer = unary.export(ExportTraceServiceRequest::default()).await.expect("an answer").into_inner();
     assert_eq!(answer.partial_success.map(|success| success.error_message).as_deref(), Some(STOREFRONT));

@@ -25,7 +25,8 @@ pub(crate) struct Answer {
 /// # Errors
 /// What went wrong, in words.
 pub(crate) fn send(proxy: SocketAddr, request: Request<()>, frames: Vec<Frame<Bytes>>) -> Result<Answer, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let exchange = tokio::time::timeout(PATIENCE, exchange(proxy, request, frames));
         exchange.await.map_err(|_| "no answer in time".to_owned())?

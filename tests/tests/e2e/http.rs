@@ -67,7 +67,9 @@ fn a_connection_serves_one_request_after_the_other() {
     let (_lab, _, storefront) = Lab::one_cluster();
     let mut wire = Wire::to(storefront.proxy());
     for number in 0..20 {
-        wire.send(format!("POST {PAYMENTS}echo HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nContent-Length: 2\r\n\r\n{number:02}"));
+        wire.send(format!(
+            "POST {PAYMENTS}echo HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nContent-Length: 2\r\n\r\n{number:02}"
+        ));
         let head = wire.head();
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         // The application echoes with a length or in chunks, as it likes.
@@ -151,7 +153,9 @@ fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
 
 /// Changes to the protocol `echo`, and sees that it echoes.
 pub(crate) fn upgrade(wire: &mut Wire) {
-    wire.send(format!("GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"));
+    wire.send(format!(
+        "GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    ));
     let head = wire.head();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     for word in ["first", "second"] {

@@ -21,7 +21,9 @@ fn a_caller_that_goes_away_within_its_body_leaves_nothing_behind() {
         })
     });
     let mut wire = Wire::to(storefront.proxy());
-    wire.send(format!("POST {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nContent-Length: 1000\r\n\r\n0123456789"));
+    wire.send(format!(
+        "POST {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nContent-Length: 1000\r\n\r\n0123456789"
+    ));
     eventually("the request arrives", || check(!app.seen().is_empty(), || "nothing".to_owned()));
     drop(wire);
     eventually("the application hears of it", || {
@@ -57,7 +59,8 @@ fn an_endpoint_that_dies_within_a_small_answer_costs_nobody_a_request() {
     lab.clusters(&["us-east"], StoreKind::Embedded);
     let (dying, living) = (lab.host(), lab.host());
     let half = App::answering((dying, 8080).into(), "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of i");
-    let _whole = App::answering((living, 8080).into(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
+    let _whole =
+        App::answering((living, 8080).into(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
     for ip in [dying, living] {
         lab.beside("us-east", "a", ip, "");
     }

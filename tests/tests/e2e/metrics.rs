@@ -1,6 +1,6 @@
 //! What an operator sees in the metrics: who called whom, from where to where, also when it failed.
 
-use eastway_tests::lab::{Lab, Node, PAYMENTS, reaches};
+use eastway_tests::lab::{Lab, Node, PAYMENTS, app_name, reaches};
 use eastway_tests::{check, client, eventually};
 
 /// Waits until the sum of a metric's samples with these labels is at least `least`.
@@ -15,11 +15,8 @@ fn counts(node: &Node, name: &str, labels: &[&str], least: f64) {
 fn requests_have_the_places_of_both_ends_also_when_they_fail() {
     let (mut lab, payments, storefront) = Lab::two_clusters();
     let source = [r#"source_service="shop/storefront""#, r#"source_cluster="us-east""#, r#"source_zone="a""#];
-    let destination = [
-        r#"destination_service="shop/payments""#,
-        r#"destination_cluster="eu-west""#,
-        r#"destination_zone="a""#,
-    ];
+    let destination =
+        [r#"destination_service="shop/payments""#, r#"destination_cluster="eu-west""#, r#"destination_zone="a""#];
     let both = [&source[..], &destination[..]].concat();
     let with = |more: &[&'static str]| [&both[..], more].concat();
     client::get(storefront.proxy(), PAYMENTS).expect("an answer");
@@ -30,12 +27,13 @@ fn requests_have_the_places_of_both_ends_also_when_they_fail() {
     let inbound = [r#"direction="inbound""#, source[0], destination[0], destination[1], destination[2]];
     counts(&payments, "eastway_requests_total", &inbound, 1.0);
 
-    lab.kill_workload(&payments);
-    eventually("calls fail", || {
-        let answer = client::get(storefront.proxy(), PAYMENTS)?;
-        check(answer.status >= 500, || format!("{answer:?}"))
-    });
-    counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#]), 1.0);
+    let failed = client::get(storefront.proxy(), &format!("{PAYMENTS}status/500")).expect("an answer");
+    assert_eq!(failed.status, 500);
+    counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#, r#"reason="none""#]), 1.0);
+    lab.kill(&app_name(&payments));
+    let failed = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert!(failed.status >= 500, "{failed:?}");
+    counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#, r#"reason="app_unreachable""#]), 1.0);
 }
 
 #[test]

@@ -51,9 +51,10 @@ fn a_reset_by_the_application_reaches_the_caller_as_a_reset() {
 
 #[test]
 fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
-    let (lab, _, storefront) = Lab::one_cluster();
+    let (_lab, _, storefront) = Lab::one_cluster();
     let open = |authority: &str| {
-        client::raw(storefront.proxy(), format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        let head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        client::raw(storefront.proxy(), head.as_bytes())
     };
     for (authority, status, reason) in [
         ("nothing.shop.mesh.internal:80", 404, "unknown_service"),
@@ -63,5 +64,4 @@ fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
         let answer = open(authority).expect("an answer");
         assert_eq!((answer.status, answer.reason()), (status, Some(reason)), "{authority}: {answer:?}");
     }
-    drop(lab);
 }

@@ -74,6 +74,11 @@ fn the_own_gateway_is_killed_with_open_streams_which_end_at_once() {
 #[test]
 fn a_sidecar_that_starts_again_while_no_gateway_answers_serves_from_its_last_view() {
     let (mut lab, _, storefront) = Lab::one_cluster();
+    let state = lab.path(&format!("{}-state/view.json", storefront.name));
+    eventually("the view is on disk", || {
+        let view = std::fs::read_to_string(&state).map_err(|error| error.to_string())?;
+        check(view.contains("us-east-payments-1"), || view.clone())
+    });
     lab.kill("us-east-gateway");
     lab.kill(&storefront.name);
     lab.start_role("sidecar", &storefront.name);
@@ -119,7 +124,8 @@ fn drains(which: fn(String, String) -> String) {
     let proxy = storefront.proxy();
     let under_way = std::thread::spawn(move || client::get(proxy, PAYMENTS));
     waiting.recv().expect("the request arrives");
-    let node = if which(payments.name.clone(), storefront.name.clone()) == payments.name { payments } else { storefront };
+    let node =
+        if which(payments.name.clone(), storefront.name.clone()) == payments.name { payments } else { storefront };
     let process = lab.take(&node.name);
     process.signal("TERM");
     eventually("the sidecar says that it is not ready", || match client::get(node.at(15020), "/ready") {
@@ -135,8 +141,9 @@ fn drains(which: fn(String, String) -> String) {
 #[test]
 fn sigterm_lets_a_gateway_finish_and_leave() {
     let (mut lab, _, storefront) = Lab::two_clusters();
-    let gateway = lab.take("eu-west-gateway");
-    assert_eq!(gateway.terminate().code(), Some(0));
+    let log = lab.path("eu-west-gateway.log");
+    let ended = lab.take("eu-west-gateway").terminate();
+    assert_eq!(ended.code(), Some(0), "{}", std::fs::read_to_string(log).unwrap_or_default());
     lab.start_gateway("eu-west");
     reaches(storefront.proxy(), "eu-west/a");
 }

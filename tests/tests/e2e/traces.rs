@@ -33,7 +33,8 @@ fn lab(collector: &Collector) -> (Lab, Node) {
 
 /// The span of this kind that the exporter of a cluster recorded, if there is exactly one.
 fn only<'a>(spans: &'a [Span], exporter: &str, cluster: &str, kind: i32) -> Result<&'a Span, String> {
-    let mut found = spans.iter().filter(|span| span.exporter == exporter && span.cluster == cluster && span.kind == kind);
+    let mut found =
+        spans.iter().filter(|span| span.exporter == exporter && span.cluster == cluster && span.kind == kind);
     match (found.next(), found.next()) {
         (Some(span), None) => Ok(span),
         (first, second) => Err(format!("{exporter} in {cluster}: {first:?}, {second:?} in {spans:#?}")),
@@ -99,7 +100,8 @@ fn the_gateways_that_open_a_tunnel_stream_belong_to_the_trace_that_wanted_it() {
     let roots: Vec<&Span> = spans.iter().filter(|span| !spans.iter().any(|parent| parent.id == span.parent)).collect();
     assert_eq!(roots.len(), 1, "{spans:#?}");
     assert_eq!((roots[0].exporter.as_str(), roots[0].parent.as_str()), ("eastway-sidecar", ""), "{roots:#?}");
-    let exit = spans.iter().find(|span| span.exporter == "eastway-gateway" && span.cluster == "eu-west").expect("found above");
+    let exit =
+        spans.iter().find(|span| span.exporter == "eastway-gateway" && span.cluster == "eu-west").expect("found above");
     let entry = spans.iter().find(|span| span.id == exit.parent).expect("checked above");
     assert_eq!((entry.exporter.as_str(), entry.cluster.as_str()), ("eastway-gateway", "us-east"));
     assert_eq!(exit.attribute("eastway.source.cluster"), "us-east", "{exit:#?}");
@@ -122,7 +124,9 @@ fn what_the_caller_does_not_record_is_recorded_nowhere_but_keeps_its_trace() {
     let sampled = "22222222222222222222222222222222";
     send(sampled, "01");
     for (exporter, cluster) in [("eastway-sidecar", "us-east"), ("eastway-sidecar", "eu-west")] {
-        eventually("the recorded request is exported", || only(&collector.trace(sampled), exporter, cluster, SERVER).map(drop));
+        eventually("the recorded request is exported", || {
+            only(&collector.trace(sampled), exporter, cluster, SERVER).map(drop)
+        });
     }
     assert!(collector.trace(unsampled).is_empty(), "{:#?}", collector.trace(unsampled));
 }

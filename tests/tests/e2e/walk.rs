@@ -77,7 +77,8 @@ fn the_walk_in_the_readme_works_as_written() {
         let read = |log: &str| std::fs::read_to_string(folder.path().join(format!("examples/two-clusters/{log}.log")));
         logs.iter().map(|log| format!("-- {log}\n{}", read(log).unwrap_or_default())).collect()
     };
-    let promised: Vec<Value> = blocks(&readme, "json").iter().map(|block| serde_json::from_str(block).expect("JSON")).collect();
+    let promised: Vec<Value> =
+        blocks(&readme, "json").iter().map(|block| serde_json::from_str(block).expect("JSON")).collect();
     assert!(!promised.is_empty(), "the walk promises no answer any more");
     for answer in promised {
         let came = words.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).any(|line| line == answer);
@@ -107,7 +108,8 @@ fn every_file_of_the_examples_is_valid() {
         ("sidecar", "eu-west/payments.yaml"),
     ] {
         let file = folder.path().join("examples/two-clusters").join(file);
-        let output = Command::new(eastway()).args([role, "--check", "--config"]).arg(&file).output().expect("it starts");
+        let output =
+            Command::new(eastway()).args([role, "--check", "--config"]).arg(&file).output().expect("it starts");
         assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -79,9 +79,7 @@ pub fn delta_to_wire(name: &ServiceName, delta: &Delta, seq: u64, now: Timestamp
 ///
 /// # Errors
 /// Which field is wrong.
-pub fn loads_from_wire(
-    message: wire::LoadBatch,
-) -> Result<(ServiceName, Vec<(EndpointId, LoadReport)>), ConvertError> {
+pub fn loads_from_wire(message: wire::LoadBatch) -> Result<(ServiceName, Vec<(EndpointId, LoadReport)>), ConvertError> {
     let entry = |entry: wire::load_batch::Entry| {
         let load = entry.load.ok_or_else(|| ConvertError::new("entries", "without a load"))?;
         Ok((endpoint_id(&entry.endpoint)?, load_from_wire(load)?))

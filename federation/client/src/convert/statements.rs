@@ -14,10 +14,7 @@ use super::{ConvertError, service_name, spec_from_wire, spec_to_wire};
 ///
 /// # Errors
 /// Which field is wrong; a welcome is no statement.
-pub fn statement_from_wire(
-    message: wire::SyncResponse,
-    now: Timestamp,
-) -> Result<(Version, Statement), ConvertError> {
+pub fn statement_from_wire(message: wire::SyncResponse, now: Timestamp) -> Result<(Version, Statement), ConvertError> {
     use wire::sync_response::Event;
     let version = Version::new(message.epoch, message.seq);
     let statement = match message.event {
@@ -50,10 +47,7 @@ pub fn statement_to_wire(version: Version, statement: &Statement, now: Timestamp
     wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event) }
 }
 
-fn exported_from_wire(
-    message: wire::ExportedService,
-    now: Timestamp,
-) -> Result<(ServiceName, Exported), ConvertError> {
+fn exported_from_wire(message: wire::ExportedService, now: Timestamp) -> Result<(ServiceName, Exported), ConvertError> {
     let mut zones = BTreeMap::new();
     for zone in message.zones {
         let (zone, mut summary) = summary_from_wire(zone)?;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::{ServiceName, Timestamp};
 use eastway_core::view::{EndpointView, ServiceSpec, ServiceView};
+use eastway_core::{ServiceName, Timestamp};
 use eastway_registry::facts::{Delta, RemoteFacts, ServiceFacts};
 
 /// How long returns from failure are handed on; longer than any ramp.

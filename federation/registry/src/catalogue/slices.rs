@@ -85,7 +85,8 @@ impl Catalogue {
         }
         candidates.leaving = None;
         // The sidecar moved to the sibling: the own statement, which no stream renews, is outdated.
-        let moved = candidates.own.as_ref().is_some_and(|own| !own.is_attached() && own.registration.version() < version);
+        let moved =
+            candidates.own.as_ref().is_some_and(|own| !own.is_attached() && own.registration.version() < version);
         if moved {
             self.drop_own(&key, now);
         }

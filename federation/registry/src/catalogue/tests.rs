@@ -58,7 +58,8 @@ fn resources() -> Resources {
 }
 
 fn registration(endpoint: &str, zone: &str, incarnation: u64) -> Registration {
-    let port = 10_000 + endpoint.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 10_000;
+    let port =
+        10_000 + endpoint.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 10_000;
     Registration {
         service: payments(),
         endpoint: EndpointId::new(endpoint),

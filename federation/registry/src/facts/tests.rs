@@ -54,7 +54,8 @@ fn equal_states_have_no_difference() {
 
 #[test]
 fn a_health_flip_sends_one_endpoint() {
-    let old = ServiceFacts::from_view(view((0..50).map(|i| endpoint(i, Health::Ready)).collect(), vec![]), Timestamp::ZERO);
+    let old =
+        ServiceFacts::from_view(view((0..50).map(|i| endpoint(i, Health::Ready)).collect(), vec![]), Timestamp::ZERO);
     let mut new = old.clone();
     new.endpoints[7] = endpoint(7, Health::Down);
     let delta = old.delta_to(&new).expect("differs");

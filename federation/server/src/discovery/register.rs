@@ -85,8 +85,12 @@ async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgo
                 say(outgoing, Hear::Accepted(accepted)).await;
             }
             Err(rejected) => {
-                tracing::warn!(namespace = caller.namespace, account = caller.account, why = rejected.message,
-                    "a registration is rejected");
+                tracing::warn!(
+                    namespace = caller.namespace,
+                    account = caller.account,
+                    why = rejected.message,
+                    "a registration is rejected"
+                );
                 say(outgoing, Hear::Rejected(rejected)).await;
                 return Next::End;
             }

@@ -33,12 +33,7 @@ struct Told {
 }
 
 /// Runs until the stream ends.
-pub(super) async fn run(
-    hub: Arc<Hub>,
-    peer: Arc<SpiffeId>,
-    mut incoming: Streaming<SyncRequest>,
-    outgoing: Outgoing,
-) {
+pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Streaming<SyncRequest>, outgoing: Outgoing) {
     let silence = hub.options.silence;
     let hello = match timeout(silence, incoming.message()).await {
         Ok(Ok(Some(SyncRequest { event: Some(Say::Hello(hello)) }))) => hello,
@@ -96,10 +91,8 @@ impl Told {
         let (exports, version, meta) = self.hub.read(|catalogue, _| {
             (catalogue.exports_for(&self.cluster), catalogue.export_version(), catalogue.meta().clone())
         });
-        let welcome =
-            Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
-        let message =
-            SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) };
+        let welcome = Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
+        let message = SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) };
         self.outgoing.send(Ok(message)).await.map_err(|_| Over)?;
         let count = exports.len();
         for (name, export) in exports {

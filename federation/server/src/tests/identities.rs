@@ -18,7 +18,8 @@ const US: &str = "us-east.mesh.internal";
 
 /// A gateway that listens, and where.
 async fn listening() -> (Gateway, SocketAddr) {
-    let gateway = Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
+    let gateway =
+        Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
     let config = gateway.config();
     let address = config.discovery.local_addr().expect("bound");
     let resources = gateway.resources.lock().clone();

@@ -72,7 +72,8 @@ fn the_corners() {
     let unprotected = loads(&hosts("[5/0][5/0]"), 1.4, 0.0);
     assert_eq!((healthy(&unprotected), unprotected.levels[0].panic), (vec![100, 0], false));
     // Hosts that never warmed do not count, except when every level panics.
-    let warming = [Hosts { hosts: 10, healthy: 2, degraded: 0, excluded: 8 }, Hosts { hosts: 2, healthy: 2, ..Hosts::default() }];
+    let warming =
+        [Hosts { hosts: 10, healthy: 2, degraded: 0, excluded: 8 }, Hosts { hosts: 2, healthy: 2, ..Hosts::default() }];
     assert_eq!(healthy(&loads(&warming, 1.4, 50.0)), [100, 0]);
     let all_warming = [Hosts { hosts: 3, excluded: 3, ..Hosts::default() }, Hosts { hosts: 1, ..Hosts::default() }];
     assert_eq!(healthy(&loads(&all_warming, 1.4, 50.0)), [75, 25]);
@@ -83,7 +84,8 @@ fn reference(levels: &[Hosts], factor_percent: i128, threshold: i128) -> (Vec<(i
     let n = levels.len();
     let counted: Vec<i128> = levels.iter().map(|l| i128::from(l.hosts) - i128::from(l.excluded)).collect();
     let cap = |x: i128| if x > 100 { 100 } else { x };
-    let of = |count: u32, i: usize| if counted[i] <= 0 { 0 } else { cap(factor_percent * i128::from(count) / counted[i]) };
+    let of =
+        |count: u32, i: usize| if counted[i] <= 0 { 0 } else { cap(factor_percent * i128::from(count) / counted[i]) };
     let h: Vec<i128> = (0..n).map(|i| of(levels[i].healthy, i)).collect();
     let d: Vec<i128> = (0..n).map(|i| of(levels[i].degraded, i)).collect();
     let nta = cap(h.iter().sum::<i128>() + d.iter().sum::<i128>());
@@ -132,13 +134,15 @@ fn reference(levels: &[Hosts], factor_percent: i128, threshold: i128) -> (Vec<(i
 }
 
 fn any_hosts() -> impl Strategy<Value = Hosts> {
-    (0u32..30, 0.0f64..=1.0, 0.0f64..=1.0, prop_oneof![3 => Just(0.0), 1 => 0.0f64..=1.0]).prop_map(|(hosts, h, d, e)| {
-        let part = |of: u32, share: f64| (f64::from(of) * share).round() as u32;
-        let excluded = part(hosts, e);
-        let healthy = part(hosts - excluded, h);
-        let degraded = part(hosts - excluded - healthy, d);
-        Hosts { hosts, healthy, degraded, excluded }
-    })
+    (0u32..30, 0.0f64..=1.0, 0.0f64..=1.0, prop_oneof![3 => Just(0.0), 1 => 0.0f64..=1.0]).prop_map(
+        |(hosts, h, d, e)| {
+            let part = |of: u32, share: f64| (f64::from(of) * share).round() as u32;
+            let excluded = part(hosts, e);
+            let healthy = part(hosts - excluded, h);
+            let degraded = part(hosts - excluded - healthy, d);
+            Hosts { hosts, healthy, degraded, excluded }
+        },
+    )
 }
 
 proptest! {

@@ -108,15 +108,19 @@ impl Tally {
 }
 
 impl LaneControl {
-    /// Whether something in it has no hard mark, and a path leads to it.
+    /// Whether something in it has no hard mark, and a path leads to it that works as seen from here.
     pub(super) fn reachable(&self) -> bool {
+        self.conceivable() && !self.path.as_deref().is_some_and(is_open)
+    }
+
+    /// The same, were the path's failures as seen from here a mistake: what a pick does when nothing else is left.
+    pub(super) fn conceivable(&self) -> bool {
         self.path_state != PathState::Down && self.tally.healthy + self.tally.degraded + self.tally.soft > 0
     }
 
-    /// Why the whole lane has a soft mark, if it has.
+    /// Whether the whole lane has a soft mark.
     pub(super) fn tripped(&self) -> bool {
-        let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
-        open(&self.state.circuit) || self.path.as_deref().is_some_and(open)
+        is_open(&self.state.circuit)
     }
 
     /// The lane in sums. `fresh` leaves staleness out.
@@ -238,12 +242,8 @@ impl Control {
             let fresh = lane_shares(&self.formulas(&self.inputs(true), policy));
             self.keep_evidence(&mut shares, &fresh);
         }
-        let rooms: Vec<Room> = self
-            .lanes
-            .iter()
-            .zip(inputs)
-            .map(|(lane, input)| self.room(lane, input, policy, now))
-            .collect();
+        let rooms: Vec<Room> =
+            self.lanes.iter().zip(inputs).map(|(lane, input)| self.room(lane, input, policy, now)).collect();
         hold_back(&mut shares, &rooms);
         Decision { target, shares }
     }
@@ -270,8 +270,7 @@ impl Control {
     }
 
     fn room(&self, lane: &LaneControl, input: &LaneInput, policy: &Policy, now: Timestamp) -> Room {
-        let tier_total: f64 =
-            self.lanes.iter().filter(|l| l.tier == lane.tier).map(|l| l.tally.total() as f64).sum();
+        let tier_total: f64 = self.lanes.iter().filter(|l| l.tier == lane.tier).map(|l| l.tally.total() as f64).sum();
         let factor = self.factors.get(lane.tier).map_or(1.0, Factor::get);
         let able = input.healthy + input.degraded;
         let ability = if tier_total > 0.0 { policy.overprovisioning * f64::from(S) * able / tier_total } else { 0.0 };
@@ -290,11 +289,13 @@ impl Control {
                 continue;
             }
             let mut add = |what, since| probes.push(Probe { lane: index, what, since });
-            if let Some(at) = since(lane.state.circuit.guard.lock().breaker.phase()) {
-                add(Probing::Lane, at);
-            }
-            if let Some(at) = lane.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
-                add(Probing::Path, at);
+            if lane.conceivable() {
+                if let Some(at) = since(lane.state.circuit.guard.lock().breaker.phase()) {
+                    add(Probing::Lane, at);
+                }
+                if let Some(at) = lane.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
+                    add(Probing::Path, at);
+                }
             }
             // A lane without soft or hard marks has nothing to try, which is the usual case.
             if lane.remote || lane.tally.soft + lane.tally.hard == 0 {
@@ -309,20 +310,17 @@ impl Control {
         probes
     }
 
-    /// Moves the tiers' factors, and returns whether any still moves.
+    /// Moves the tiers' factors, and returns whether any did move.
     pub(super) fn move_factors(&mut self, policy: &Policy, now: Timestamp) -> bool {
         let inputs = self.inputs(false);
-        for (factor, range) in self.factors.iter_mut().zip(self.lanes.chunk_by(|a, b| a.tier == b.tier).scan(
-            0,
-            |start, lanes| {
-                let range = *start..*start + lanes.len();
-                *start = range.end;
-                Some(range)
-            },
-        )) {
+        let tiers = self.tiers();
+        let mut moved = false;
+        for (factor, range) in self.factors.iter_mut().zip(tiers) {
+            let before = factor.get();
             factor.update(tier_utilisation(&inputs[range]), policy.target_utilisation, now);
+            moved |= factor.get() != before;
         }
-        self.factors.iter().any(Factor::moving)
+        moved
     }
 }
 
@@ -335,10 +333,14 @@ impl LaneControl {
             total: input.total as f32,
             able: (able * held) as f32,
             part: (input.weight.max(0.0) * input.capacity * availability * held) as f32,
-            reachable: self.reachable(),
+            reachable: self.conceivable(),
             path_down: self.path_state == PathState::Down,
         }
     }
+}
+
+fn is_open(circuit: &Circuit) -> bool {
+    !circuit.guard.lock().breaker.is_closed()
 }
 
 pub(super) fn options(policy: &Policy) -> Options {

@@ -107,7 +107,7 @@ fn why(lane: &LaneControl, share: u32, policy: &Policy, now: Timestamp) -> Strin
     let text = match share {
         _ if lane.tally.count == 0 => "it has no endpoint that counts",
         _ if lane.path_state == PathState::Down => "the path to its cluster is down",
-        _ if !lane.reachable() => "all of its endpoints are unready or down",
+        _ if !lane.conceivable() => "all of its endpoints are unready or down",
         _ if lane.path.as_deref().is_some_and(open) => "the path to its cluster fails as seen from here",
         _ if open(&lane.state.circuit) => "its breaker is open: too many of its answers fail as seen from here",
         _ if lane.staleness == Staleness::Stale3 => "its cluster is silent for more than 15 minutes: last resort",

@@ -74,8 +74,7 @@ pub(super) fn lanes<'a>(
 }
 
 fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId) -> Option<f64> {
-    let coordinates =
-        |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
+    let coordinates = |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
     let from = coordinates(&mesh.cluster.zones, &caller.zone.zone);
     cost_ms(peer.min_rtt, from, coordinates(&peer.cluster.zones, &zone.zone))
 }

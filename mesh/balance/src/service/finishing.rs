@@ -35,7 +35,7 @@ impl Service {
         if let (Some(endpoint), Some(load)) = (endpoint, &outcome.load) {
             endpoint.report(load, now);
         }
-        if pick.probe {
+        if pick.settle() {
             self.finish_probe(pick, &outcome, now);
         }
         match outcome.class {
@@ -47,6 +47,14 @@ impl Service {
             }
             Class::Failure(failure) => self.failed(pick, failure, now),
             Class::Cancelled => {}
+        }
+    }
+
+    /// A response has begun that is no failure, though it may go on for long: what the pick was to try is settled by that.
+    /// The attempt itself still ends with [`Service::finish`].
+    pub fn answered(&self, pick: &Pick, now: Timestamp) {
+        if pick.settle() {
+            self.finish_probe(pick, &Outcome::success(Duration::ZERO), now);
         }
     }
 
@@ -164,8 +172,7 @@ impl Service {
     fn eject(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
-        let elsewhere =
-            control.lanes.iter().any(|lane| lane.zone != endpoint.zone && lane.input(false).healthy > 0.0);
+        let elsewhere = control.lanes.iter().any(|lane| lane.zone != endpoint.zone && lane.input(false).healthy > 0.0);
         let cap = self.policy.ejection_cap;
         let mut cold = endpoint.cold.lock();
         if !cold.breaker.is_closed() {

@@ -6,9 +6,9 @@ use eastway_core::view::{EndpointView, MeshView, PathState, ServiceView, Stalene
 use eastway_core::{Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
+use super::Service;
 use super::control::{Control, LaneControl, Tally};
 use super::facts::{self, LaneFacts};
-use super::Service;
 use crate::distance::{RingKeeper, ring};
 use crate::endpoint::{Endpoint, MarkClass};
 use crate::lane::{Circuit, Lane, LaneState, Pool};
@@ -48,7 +48,6 @@ impl Service {
         control.failover.clone_from(&view.spec.failover);
         control.started = true;
         self.arrange(control);
-        self.respect_cap(control, now);
         self.rebuild(control, now);
     }
 
@@ -63,8 +62,7 @@ impl Service {
                     Some(member) if member.is_same_life(view) => Arc::clone(member),
                     _ => {
                         let zone = ZoneId::new(Arc::clone(&self.caller.zone.cluster), Arc::clone(&view.zone));
-                        let endpoint =
-                            Endpoint::local(view, &zone, &self.breakers.endpoint, control.started, now);
+                        let endpoint = Endpoint::local(view, &zone, &self.breakers.endpoint, control.started, now);
                         if let Some(load) = &view.load {
                             endpoint.report(load, now);
                         }
@@ -160,15 +158,17 @@ impl Service {
         control.factors.resize(tiers.len(), Factor::default());
     }
 
-    /// Lanes that shrank may hold more ejected weight than is allowed: those that would come back first do so now.
+    /// A lane that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
+    /// come back first do so now.
     fn respect_cap(&self, control: &mut Control, now: Timestamp) {
         for lane in &mut control.lanes {
-            if lane.remote || lane.tripped() {
+            let over = |lane: &LaneControl| {
+                lane.tally.count >= 2 && lane.tally.soft as f64 > self.policy.ejection_cap * lane.tally.total() as f64
+            };
+            if lane.remote || !over(lane) || lane.tripped() {
                 continue;
             }
-            while lane.tally.count >= 2
-                && lane.tally.soft as f64 > self.policy.ejection_cap * lane.tally.total() as f64
-            {
+            while over(lane) {
                 let opened = |endpoint: &Arc<Endpoint>| match endpoint.cold.lock() {
                     cold if cold.class != MarkClass::Soft => None,
                     cold => match cold.breaker.phase() {
@@ -177,8 +177,11 @@ impl Service {
                         Phase::Closed => None,
                     },
                 };
-                let first =
-                    lane.members.iter().filter_map(|e| opened(e).map(|at| (at, Arc::clone(e)))).min_by_key(|(at, _)| *at);
+                let first = lane
+                    .members
+                    .iter()
+                    .filter_map(|e| opened(e).map(|at| (at, Arc::clone(e))))
+                    .min_by_key(|(at, _)| *at);
                 let Some((_, endpoint)) = first else { break };
                 let mut cold = endpoint.cold.lock();
                 cold.breaker.close(now);
@@ -190,6 +193,7 @@ impl Service {
 
     /// Makes new lanes for picks, and their plan.
     pub(super) fn rebuild(&self, control: &mut Control, now: Timestamp) {
+        self.respect_cap(control, now);
         control.observe_returns(&self.policy, now);
         let lanes: Arc<[Arc<Lane>]> = control.lanes.iter().map(|lane| Arc::new(lane.to_lane())).collect();
         self.plan.store(Arc::new(control.plan(lanes, &self.policy, now)));
@@ -197,6 +201,7 @@ impl Service {
 
     /// Makes a new plan for the lanes that picks know already, if it differs.
     pub(super) fn replan(&self, control: &mut Control, now: Timestamp) {
+        self.respect_cap(control, now);
         control.observe_returns(&self.policy, now);
         let old = self.plan.load();
         let new = control.plan(Arc::clone(&old.lanes), &self.policy, now);

@@ -17,9 +17,14 @@ fn loads(tiers: &[&[LaneInput]]) -> Vec<u32> {
 
 #[test]
 fn the_written_vectors_of_zones_of_ten() {
-    for (dead, expected) in
-        [(0, [10_000, 0]), (2, [10_000, 0]), (3, [9_800, 200]), (5, [7_000, 3_000]), (9, [1_400, 8_600]), (10, [0, 10_000])]
-    {
+    for (dead, expected) in [
+        (0, [10_000, 0]),
+        (2, [10_000, 0]),
+        (3, [9_800, 200]),
+        (5, [7_000, 3_000]),
+        (9, [1_400, 8_600]),
+        (10, [0, 10_000]),
+    ] {
         assert_eq!(loads(&[&[lane(10, 10 - dead)], &[lane(10, 10)]]), expected, "{dead} dead");
     }
     assert_eq!(loads(&[&[lane(100, 2)], &[lane(10, 10)]]), [280, 9_720]);
@@ -58,7 +63,10 @@ fn utilisation_above_the_target_spills() {
     assert_eq!(loads(&[&[hot], &[lane(10, 10)]]), [8_000, 2_000]);
     let warm = LaneInput { utilisation: Some(0.8), ..lane(10, 10) };
     assert_eq!(loads(&[&[warm], &[lane(10, 10)]]), [10_000, 0]);
-    assert_eq!(tier_utilisation(&[LaneInput { capacity: 30.0, ..hot }, LaneInput { utilisation: None, ..hot }]), Some(1.0));
+    assert_eq!(
+        tier_utilisation(&[LaneInput { capacity: 30.0, ..hot }, LaneInput { utilisation: None, ..hot }]),
+        Some(1.0)
+    );
     assert_eq!(tier_utilisation(&[lane(1, 1)]), None);
     // If everything is hot, everything is used, and nothing panics.
     let shares = divide(&[&[LaneInput { utilisation: Some(4.0), ..lane(10, 10) }]]);
@@ -143,13 +151,17 @@ proptest! {
     fn losing_an_endpoint_moves_traffic_away_only(tiers in any_tiers(), tier in 0usize..4, lane in 0usize..4) {
         let tier = tier % tiers.len();
         let lane = lane % tiers[tier].len();
-        prop_assume!(tiers[tier][lane].healthy >= 1.0);
+        let mut tiers = tiers;
+        tiers[tier][lane].total += 1.0;
+        tiers[tier][lane].healthy += 1.0;
         let mut after = tiers.clone();
         after[tier][lane].healthy -= 1.0;
         let (before, after) = (divide(&slices(&tiers)), divide(&slices(&after)));
         let calm = |shares: &Shares| shares.tiers.iter().all(|t| !t.panic);
         // Where everything together lacks capacity, the rest is stretched to fit, and parts are no longer comparable.
-        prop_assume!(calm(&before) && calm(&after) && after.normalized_total_availability == S);
+        if !calm(&before) || !calm(&after) || after.normalized_total_availability < S {
+            return Ok(());
+        }
         let load = |shares: &Shares, i: usize| shares.tiers[i].healthy_load + shares.tiers[i].degraded_load;
         let healthy_below = |shares: &Shares| shares.tiers[tier + 1..].iter().map(|t| t.healthy_load).sum::<u32>();
         prop_assert!(after.tiers[tier].healthy_load <= before.tiers[tier].healthy_load + 1);

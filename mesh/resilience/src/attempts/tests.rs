@@ -11,8 +11,7 @@ fn broken() -> AttemptEnd {
 
 /// Decides as for one request after the other with the same end; returns the decisions until it gives up.
 fn decisions(end: AttemptEnd, budget: &RetryBudget) -> (u32, GiveUp) {
-    let (policy, mut retries, mut rng) =
-        (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
+    let (policy, mut retries, mut rng) = (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
     for retry in 0..100 {
         match policy.decide(&mut retries, &end, &[budget], Deadline::NONE, NOW, &mut rng) {
             Decision::Retry { .. } => {}
@@ -32,8 +31,7 @@ fn what_was_sent_is_tried_twice_and_what_was_not_four_times() {
 #[test]
 fn a_probe_costs_no_attempt_but_does_not_go_on_for_ever() {
     let budget = RetryBudget::default();
-    let (policy, mut retries, mut rng) =
-        (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
+    let (policy, mut retries, mut rng) = (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
     let mut decide = |end| policy.decide(&mut retries, &end, &[&budget], Deadline::NONE, NOW, &mut rng);
     assert_eq!(decide(AttemptEnd { probe: true, ..broken() }), Decision::Retry { after: Duration::ZERO });
     assert!(matches!(decide(broken()), Decision::Retry { .. }));
@@ -60,9 +58,8 @@ fn nothing_is_repeated_that_could_do_harm() {
 fn the_first_retry_on_another_lane_does_not_wait() {
     let (policy, budget) = (RetryPolicy::default(), RetryBudget::default());
     let mut rng = fastrand::Rng::with_seed(9);
-    let mut first = |end: AttemptEnd| {
-        policy.decide(&mut Retries::default(), &end, &[&budget], Deadline::NONE, NOW, &mut rng)
-    };
+    let mut first =
+        |end: AttemptEnd| policy.decide(&mut Retries::default(), &end, &[&budget], Deadline::NONE, NOW, &mut rng);
     assert_eq!(first(broken()), Decision::Retry { after: Duration::ZERO });
     let same_lane = AttemptEnd { other_lane: false, ..broken() };
     let Decision::Retry { after } = first(same_lane) else { panic!("retried") };

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eastway_core::Reason;
@@ -24,6 +25,7 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     transport: Arc<TransportConfig>,
     options: Arc<QuicOptions>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Endpoint {
@@ -39,7 +41,8 @@ impl Endpoint {
         options: &QuicOptions,
     ) -> io::Result<Self> {
         let payload = mtu::payload(socket.local_addr()?, options.max_mtu);
-        let transport = options.transport(payload);
+        let closing = Arc::default();
+        let transport = options.transport(payload, &closing);
         let crypto = QuicServerConfig::try_from(server).map_err(invalid)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server
@@ -56,7 +59,7 @@ impl Endpoint {
         let runtime = Arc::new(TokioRuntime);
         let socket = LargePackets::new(runtime.wrap_udp_socket(socket)?, payload);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)?;
-        Ok(Self { inner, transport, options: Arc::new(options.clone()) })
+        Ok(Self { inner, transport, options: Arc::new(options.clone()), closing })
     }
 
     /// The address that the endpoint is bound to.
@@ -113,6 +116,7 @@ impl Endpoint {
 
     /// Closes all connections, telling the peers why, and accepts no more.
     pub fn close(&self, reason: Reason) {
+        self.closing.store(true, Ordering::Relaxed);
         self.inner.close(code(reason), reason.code().as_bytes());
     }
 

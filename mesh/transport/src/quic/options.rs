@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use super::congestion::Congestion;
 
 /// How tunnels behave. The defaults suit links between regions as well as loopback.
 #[derive(Clone)]
@@ -85,8 +88,9 @@ impl QuicOptions {
         self.window_streams.max(MIN_WINDOW_STREAMS)
     }
 
-    /// quinn's transport configuration for a link that carries payloads up to `mtu`.
-    pub(super) fn transport(&self, mtu: u16) -> Arc<TransportConfig> {
+    /// quinn's transport configuration for a link that carries payloads up to `mtu`, of an endpoint that will say when it
+    /// is `closing`.
+    pub(super) fn transport(&self, mtu: u16, closing: &Arc<AtomicBool>) -> Arc<TransportConfig> {
         let window = u64::from(self.stream_window);
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(mtu);
@@ -100,7 +104,8 @@ impl QuicOptions {
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
             .keep_alive_interval(Some(self.keepalive))
-            .mtu_discovery_config(Some(discovery));
+            .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(Arc::new(Congestion::new(mtu, Arc::clone(closing))));
         Arc::new(transport)
     }
 }

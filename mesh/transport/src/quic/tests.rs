@@ -1,5 +1,6 @@
 //! Tests of endpoints and tunnels, over the loopback interface.
 
+mod farewells;
 mod handshakes;
 mod streams;
 mod volume;

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use eastway_core::{Reason, SpiffeId};
 use rustls_pki_types::CertificateDer;
 
-use super::QuicOptions;
 use super::endpoint::ConnectError;
 use super::stream::{QuicStream, Shared};
+use super::{QuicOptions, congestion};
 use crate::error::{code, lost};
 use crate::io::Io;
 use crate::tunnel::{self, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
@@ -132,6 +132,7 @@ impl Tunnel for QuicTunnel {
     }
 
     fn close(&self, reason: Reason) {
+        congestion::open_window(&self.connection);
         self.connection.close(code(reason), reason.code().as_bytes());
     }
 

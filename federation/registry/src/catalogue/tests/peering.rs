@@ -55,7 +55,13 @@ fn only_imported_services_of_declared_peers_appear() {
     let other = ServiceName::new("bank", "payments");
     world.peer_says(1, snapshot(1, 0, &[(other.clone(), exported(&[("a", 1, 1)]))]));
     assert!(world.catalogue.view(&other, world.now).is_none(), "no peer attracts traffic by exporting a name");
-    world.catalogue.peer_fact(&meta("mars"), "gw-9", 1, snapshot(1, 0, &[(payments(), exported(&[("a", 1, 1)]))]), world.now);
+    world.catalogue.peer_fact(
+        &meta("mars"),
+        "gw-9",
+        1,
+        snapshot(1, 0, &[(payments(), exported(&[("a", 1, 1)]))]),
+        world.now,
+    );
     assert!(world.remote_ready().is_empty());
 
     let mut resources = resources();

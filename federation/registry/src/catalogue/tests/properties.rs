@@ -11,15 +11,19 @@ enum Happening {
 }
 
 fn facts() -> impl Strategy<Value = Vec<Happening>> {
-    let register = (0u8..4, 1u64..5, any::<bool>())
-        .prop_map(|(endpoint, incarnation, zone)| Happening::Register { endpoint, incarnation, zone });
+    let register = (0u8..4, 1u64..5, any::<bool>()).prop_map(|(endpoint, incarnation, zone)| Happening::Register {
+        endpoint,
+        incarnation,
+        zone,
+    });
     let goodbye = (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Goodbye { endpoint, incarnation });
     let totals = prop::collection::vec((any::<bool>(), 1u64..4, prop::collection::vec(1u32..6, 1..6)), 0..4);
     let peers = totals.prop_map(|lives| {
         let mut facts = Vec::new();
         for (gateway, epoch, totals) in lives {
             // One source says the same thing at the same version, so the value is made of the version.
-            let value = |seq: usize, total: u32| exported(&[("a", 10 + epoch as u32 * 7 + seq as u32 + total / 100, 5)]);
+            let value =
+                |seq: usize, total: u32| exported(&[("a", 10 + epoch as u32 * 7 + seq as u32 + total / 100, 5)]);
             facts.push(Happening::Peer { gateway, fact: snapshot(epoch, 0, &[(payments(), value(0, 0))]) });
             for seq in 1..=totals.len() {
                 let version = Version::new(epoch, seq as u64);

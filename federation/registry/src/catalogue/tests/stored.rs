@@ -33,12 +33,8 @@ fn a_restarted_gateway_serves_what_it_stored_and_probes_it() {
 #[test]
 fn what_is_written_is_what_was_registered() {
     let mut world = World::new();
-    world.catalogue = Catalogue::new(
-        meta("us-east"),
-        "gw-1",
-        1,
-        Options { slice_size: 2, max_endpoints: 100, ..Options::default() },
-    );
+    world.catalogue =
+        Catalogue::new(meta("us-east"), "gw-1", 1, Options { slice_size: 2, max_endpoints: 100, ..Options::default() });
     for endpoint in ["p1", "p2", "p3"] {
         world.register(endpoint, "a", 1);
     }

@@ -64,6 +64,22 @@ fn a_down_endpoint_is_tried_again_once_and_comes_back_slowly() {
 }
 
 #[test]
+fn a_probe_with_a_long_answer_is_settled_by_its_beginning() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(2));
+    let stream = world.pick();
+    assert!(stream.probe);
+    world.service.answered(&stream, world.now);
+    world.service.answered(&stream, world.now);
+    assert!(stream.endpoint().expect("local").is_reachable());
+    world.wait(Duration::from_secs(11));
+    // Its end is judged as any other's.
+    world.finish(&stream, refused());
+    assert!(!stream.endpoint().expect("local").is_reachable());
+}
+
+#[test]
 fn a_probe_that_fails_waits_longer_and_one_that_is_dropped_frees_its_permit() {
     let mut world = World::new(&[("a", 2)]);
     world.attempts_on("a-00000", 1, refused());
@@ -122,6 +138,8 @@ fn a_new_incarnation_starts_closed_and_slowly() {
 fn four_errors_in_a_row_eject_an_endpoint_and_three_do_not() {
     let mut world = World::new(&[("a", 4)]);
     world.attempts_on("a-00000", 3, error());
+    // A failure counts as load for some seconds.
+    world.wait(Duration::from_secs(10));
     assert!(world.counts(1_000).contains_key("a-00000"));
     world.attempts_on("a-00000", 1, error());
     assert!(!world.counts(1_000).contains_key("a-00000"));
@@ -209,6 +227,7 @@ fn only_the_first_end_of_a_pick_counts() {
     let pick = world.pick_of("a-00000");
     (0..10).for_each(|_| world.finish(&pick, error()));
     drop(pick);
+    world.wait(Duration::from_secs(10));
     assert!(world.counts(1_000).contains_key("a-00000"));
 }
 

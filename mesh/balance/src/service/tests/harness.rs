@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary};
+use eastway_core::view::{
+    EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary,
+};
 use eastway_core::{EndpointId, Health, Locality, Reason, ServiceName, Timestamp, ZoneId};
 use std::sync::Arc;
 use std::time::Duration;

@@ -161,9 +161,8 @@ fn sessions_are_chosen_by_load_and_avoid_what_was_tried() {
     assert!(std::sync::Arc::ptr_eq(&sessions[0], &world.service.session(&lane, &EndpointId::new("p-1"))));
     let mut bound = world.pick();
     assert!(bound.bind(sessions[0].clone()) && sessions[0].rif() == 1);
-    let choose = |world: &mut World, tried: &Tried| {
-        world.service.choose(&mut world.rng, world.now, &sessions, tried, true)
-    };
+    let choose =
+        |world: &mut World, tried: &Tried| world.service.choose(&mut world.rng, world.now, &sessions, tried, true);
     assert!((0..100).all(|_| choose(&mut world, &Tried::new()) == Some(1)), "the idle one");
     let mut tried = Tried::new();
     tried.push_endpoint(&sessions[1]);

@@ -3,13 +3,14 @@
 //! A failing case prints its seed, which proptest also writes beside this file and tries first from then on;
 //! `PROPTEST_RNG_SEED` and `PROPTEST_CASES` choose another run.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, LoadReport, Reason};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::harness::*;
 use crate::service::control::LaneControl;
@@ -149,17 +150,14 @@ impl Run {
         }
     }
 
-    /// Invariant 10: one probe at most.
+    /// Invariant 10: one probe at most of each endpoint at a time.
     fn check_probes(&self) {
-        let mut probed: BTreeMap<String, usize> = BTreeMap::new();
-        for pick in self.held.iter().filter(|pick| pick.permits().endpoint) {
+        let mut probed = BTreeSet::new();
+        for pick in self.held.iter().filter(|pick| pick.permits().endpoint && !pick.is_settled()) {
             let endpoint = pick.endpoint().expect("an endpoint's permit");
-            if endpoint.permit.is_taken() {
-                *probed.entry(format!("{:p}", Arc::as_ptr(endpoint))).or_default() += 1;
-            }
+            assert!(endpoint.permit.is_taken());
+            assert!(probed.insert(Arc::as_ptr(endpoint)), "{} is tried twice at once", endpoint.id);
         }
-        let unfinished = probed.values().all(|count| *count <= 2);
-        assert!(unfinished, "{probed:?}");
     }
 }
 
@@ -171,11 +169,10 @@ fn pickable(world: &World) -> (bool, bool) {
         crate::plan::Probing::Endpoint(endpoint) => !endpoint.permit.is_taken(),
         _ => false,
     });
-    (control.lanes.iter().any(LaneControl::reachable), free)
+    (control.lanes.iter().any(LaneControl::conceivable), free)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Invariants 1, 6, 7, 9, 10 and 11 over any history: the harness checks sums, tallies and caps after each step.
     #[test]
@@ -239,7 +236,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(statistical())]
 
     /// Invariant 8: at equal load, frequencies are those of the lane table × weights × ramps.
     #[test]
@@ -285,6 +282,17 @@ proptest! {
             prop_assert_eq!(&World::name(&world.pick()), &ids[survivor]);
         }
     }
+}
+
+/// Each case picks thousands of times; and four sigma are exceeded once in 16,000 comparisons by chance alone, so that the
+/// cases are always the same unless another seed is asked for.
+fn statistical() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let rng_seed = match config.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(8),
+        chosen => chosen,
+    };
+    ProptestConfig { cases: config.cases.div_ceil(8), rng_seed, ..config }
 }
 
 /// Slots of the lane table times the part of each endpoint in its lane.

@@ -13,7 +13,7 @@ use crate::body::{Body, BodyError};
 use crate::client::{ClientOptions, Failure, H1, H2, SendError};
 use crate::framing::UpgradeTo;
 use crate::sweeper::Sweeper;
-use crate::testing::{Recorder, channel, data, get, h1, h2, listen, local, mirror, paused, post, until};
+use crate::testing::{Recorder, channel, data, frame, get, h1, h2, listen, local, mirror, paused, post, until};
 
 /// An HTTP/1.1 connection whose peer reads a head, answers with `answer` and hangs up.
 async fn hanging_up(answers: &'static [&'static [u8]]) -> H1 {
@@ -232,6 +232,33 @@ async fn goaway_after_the_first(mut io: Io) {
 /// A HEADERS frame of stream 1 or 3 that ends its stream.
 fn is_headers(frame: &[u8]) -> bool {
     frame[3] == 1 && frame[4] == 5 && matches!(frame[5..9], [0, 0, 0, 1 | 3])
+}
+
+#[test]
+fn an_http2_response_shorter_than_its_length_is_truncated_whatever_the_code() {
+    local(async {
+        for code in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
+            let (client, far) = half_open().await;
+            let (reset, told) = tokio::sync::oneshot::channel();
+            let server = async move {
+                let mut streams = h2::server::handshake(far).await.expect("HTTP/2");
+                let response = Response::builder().header("content-length", "10").body(()).expect("valid");
+                let mut body = accept(&mut streams).await.send_response(response, false).expect("open");
+                body.send_data(Bytes::from_static(b"abc"), false).expect("open");
+                tokio::task::spawn_local(async move {
+                    told.await.expect("told");
+                    body.send_reset(code);
+                });
+                while let Some(Ok(_)) = streams.accept().await {}
+            };
+            tokio::task::spawn_local(server);
+            let mut response = client.send(get("a")).await.expect("a head");
+            assert!(matches!(frame(response.body_mut()).await, Some(Ok(_))));
+            reset.send(()).expect("it serves");
+            let error = response.into_body().collect(99).await.expect_err("too short");
+            assert_eq!(error.response_reason(), Reason::UpstreamReset, "{code:?}");
+        }
+    });
 }
 
 #[test]

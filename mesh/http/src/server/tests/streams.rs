@@ -252,6 +252,35 @@ fn an_http2_reset_in_a_body_is_no_end_whatever_its_code() {
 }
 
 #[test]
+fn a_reset_request_is_no_whole_one_even_to_a_reader_that_outlives_its_handler() {
+    for (code, whole) in [(Some(h2::Reason::NO_ERROR), false), (Some(h2::Reason::CANCEL), false), (None, true)] {
+        local(async {
+            let results: Rc<RefCell<Vec<bool>>> = Rc::default();
+            let reader = Rc::clone(&results);
+            let server = listen(move |request: Request<Body>| {
+                let reader = Rc::clone(&reader);
+                tokio::task::spawn_local(async move {
+                    let read = request.into_body().collect(99).await;
+                    reader.borrow_mut().push(read.is_ok());
+                });
+                std::future::pending()
+            })
+            .await;
+            let (mut client, connection) = h2::client::handshake(dial(server).await).await.expect("HTTP/2");
+            tokio::task::spawn_local(connection);
+            let request = Request::post("http://a/").body(()).expect("valid");
+            let (_response, mut stream) = client.send_request(request, false).expect("open");
+            stream.send_data(Bytes::from_static(b"abc"), code.is_none()).expect("open");
+            if let Some(code) = code {
+                stream.send_reset(code);
+            }
+            until(|| !results.borrow().is_empty()).await;
+            assert_eq!(*results.borrow(), [whole], "{code:?}");
+        });
+    }
+}
+
+#[test]
 fn an_upstream_that_breaks_off_never_looks_finished_to_the_caller() {
     local(async {
         let seen = Rc::new(tokio::sync::Notify::new());

@@ -125,64 +125,6 @@ async fn closing_an_endpoint_tells_the_peers_why() {
     soon(theirs.wait_idle()).await;
 }
 
-#[tokio::test]
-async fn a_runtime_that_ends_after_a_shutdown_has_told_its_peers() {
-    // No timeout can end the connection within this test.
-    let options = QuicOptions { idle_timeout: Duration::from_secs(600), ..QuicOptions::default() };
-    let (us, eu) = gateways();
-    let ours = endpoints(&us, 0, &options).remove(0);
-    let worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let guard = worker.enter();
-    let theirs = endpoints(&eu, 0, &options).remove(0);
-    drop(guard);
-    let address = theirs.local_addr().expect("bound");
-    let life = worker.spawn(async move {
-        let back = theirs.accept().await.expect("open").establish().await.expect("accepted");
-        back.accept_raw().await.expect("a stream");
-        theirs.shutdown(Reason::Draining, Duration::from_secs(10)).await;
-    });
-    let out = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("connected");
-    out.open_raw().await.expect("opened").write_all(b"!").await.expect("written");
-    soon(life).await.expect("ran");
-    worker.shutdown_background();
-    assert_eq!(soon(out.closed()).await, Reason::Draining);
-}
-
-#[tokio::test]
-async fn a_gateway_that_was_restarted_ends_the_connections_of_its_earlier_life_at_once() {
-    // No timeout can end the connection within this test.
-    let options =
-        QuicOptions { idle_timeout: Duration::from_secs(600), reset_secret: Some([42; 32]), ..QuicOptions::default() };
-    let (us, eu) = gateways();
-    let ours = endpoints(&us, 0, &options).remove(0);
-    let first_life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let first_life = first_life.expect("a runtime");
-    let guard = first_life.enter();
-    let theirs = endpoints(&eu, 0, &options).remove(0);
-    drop(guard);
-    let address = theirs.local_addr().expect("bound");
-    let accepting = first_life.spawn(async move { theirs.accept().await.expect("open").establish().await });
-    let out = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("connected");
-    soon(out.confirmed()).await.expect("confirmed");
-    let back = soon(accepting).await.expect("ran").expect("accepted");
-    // It dies without a word, with everything that it knows.
-    tokio::task::spawn_blocking(move || drop(first_life)).await.expect("stopped");
-    drop(back);
-
-    let socket = soon(async {
-        loop {
-            match crate::quic::bind(address, 0, &options) {
-                Ok(mut sockets) => break sockets.remove(0),
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    });
-    let _second_life = Endpoint::new(socket.await, 0, server(&eu), &options).expect("an endpoint");
-    let mut stream = out.open_raw().await.expect("opened");
-    stream.write_all(&[0; 1000]).await.expect("written");
-    assert_eq!(soon(out.closed()).await, Reason::TunnelLost);
-}
-
 /// Accepts tunnels at all endpoints, and answers the first stream of each with the number of the endpoint.
 fn answer_with_shard(endpoints: &[Endpoint]) {
     for (shard, endpoint) in (0_u8..).zip(endpoints.iter().cloned()) {

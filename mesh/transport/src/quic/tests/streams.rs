@@ -254,18 +254,14 @@ async fn a_tunnel_whose_peer_is_slow_stays_usable() {
 /// A tunnel to a gateway that has stopped: nobody answers any more, and nobody has said goodbye.
 async fn peer_that_vanishes(options: &QuicOptions) -> (Arc<QuicTunnel>, Arc<QuicTunnel>) {
     let (us, eu) = gateways();
-    let peer = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let guard = peer.enter();
-    let theirs = endpoints(&eu, 0, options).remove(0);
-    drop(guard);
+    let (peer, theirs) = elsewhere(&eu, options);
     let address = theirs.local_addr().expect("bound");
     let accepting = peer.spawn(async move { theirs.accept().await.expect("open").establish().await });
     let ours = endpoints(&us, 0, options).remove(0);
     let out = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("connected");
     soon(out.confirmed()).await.expect("confirmed");
     let back = soon(accepting).await.expect("ran").expect("accepted");
-    // A runtime may not be waited for inside another.
-    tokio::task::spawn_blocking(move || drop(peer)).await.expect("stopped");
+    end(peer).await;
     (out, back)
 }
 

@@ -1,0 +1,158 @@
+//! A pick allocates nothing, and takes no lock: checked with a counting allocator, and from threads at once.
+
+// The trait of an allocator is unsafe; this one only counts and passes on.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use eastway_balance::{Outcome, Policy, Service, Tried};
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{EndpointView, MeshView, ServiceSpec, ServiceView};
+use eastway_core::{EndpointId, Health, Locality, Reason, ServiceName, Timestamp};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+fn views(endpoints: usize) -> (MeshView, ServiceView) {
+    let cluster = ClusterMeta {
+        name: "us-east".to_owned(),
+        uid: "u".to_owned(),
+        region: "us".to_owned(),
+        trust_domain: "us-east.mesh.internal".to_owned(),
+        zones: BTreeMap::new(),
+    };
+    let endpoint = |i: usize| {
+        Arc::new(EndpointView {
+            id: EndpointId::new(format!("payments-{i:05}")),
+            zone: if i.is_multiple_of(3) { "b" } else { "a" }.into(),
+            address: ([10, 0, (i >> 8) as u8, i as u8], 15_008).into(),
+            weight: (1 + i % 3) as f64,
+            health: Health::Ready,
+            incarnation: 1,
+            capacity: 0,
+            labels: BTreeMap::new(),
+            load: None,
+        })
+    };
+    let view = ServiceView {
+        name: ServiceName::new("shop", "payments"),
+        spec: ServiceSpec::default(),
+        endpoints: (0..endpoints).map(endpoint).collect(),
+        remote: Vec::new(),
+        returned: BTreeMap::new(),
+    };
+    (MeshView { cluster, peers: Vec::new() }, view)
+}
+
+fn service(endpoints: usize) -> Service {
+    let (mesh, view) = views(endpoints);
+    let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
+    service.update(&mesh, &view, Timestamp::ZERO);
+    service
+}
+
+#[test]
+fn picks_and_their_ends_allocate_nothing() {
+    let service = service(1_000);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let now = Timestamp::from_millis(1);
+    let mut attempt = |tried: &Tried, cluster| {
+        let pick = service.pick(&mut rng, now, tried, cluster, true).expect("a pick");
+        service.finish(&pick, Outcome::success(Duration::from_millis(1)), now);
+    };
+    let mut tried = Tried::new();
+    tried.push_lane(&"us-east/a".parse().expect("a zone"));
+    // The first use of the atomic pointer by a thread registers the thread.
+    attempt(&Tried::new(), None);
+    let before = allocations();
+    for _ in 0..10_000 {
+        attempt(&Tried::new(), None);
+        attempt(&tried, None);
+        attempt(&Tried::new(), Some("us-east"));
+    }
+    assert_eq!(allocations() - before, 0);
+}
+
+#[test]
+fn workers_and_the_control_thread_never_lose_count() {
+    let service = Arc::new(service(50));
+    let (mesh, mut view) = views(50);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|seed| {
+                let service = &service;
+                scope.spawn(move || work(service, seed))
+            })
+            .collect();
+        scope.spawn(|| {
+            for step in 1.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let now = Timestamp::from_millis(step);
+                let endpoint = Arc::make_mut(&mut view.endpoints[step as usize % 50]);
+                endpoint.health = if step % 3 == 0 { Health::Unready } else { Health::Ready };
+                endpoint.incarnation += u64::from(step % 7 == 0);
+                service.update(&mesh, &view, now);
+                service.tick(now);
+            }
+        });
+        let ends: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok));
+    });
+    let explanation = service.explain(Timestamp::from_millis(1));
+    let in_flight: u32 =
+        explanation.tiers.iter().flat_map(|t| &t.lanes).flat_map(|l| &l.endpoints).map(|e| e.rif).sum();
+    assert_eq!(in_flight, 0);
+}
+
+/// Picks that end in every way.
+fn work(service: &Service, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut held = Vec::new();
+    for step in 0..30_000u64 {
+        let now = Timestamp::from_millis(step / 10);
+        let Ok(pick) = service.pick(&mut rng, now, &Tried::new(), None, rng.clone().bool()) else { continue };
+        match rng.u32(..10) {
+            0..=5 => service.finish(&pick, Outcome::success(Duration::from_micros(50)), now),
+            6 => service.finish(&pick, Outcome::status(500, Duration::from_micros(50)), now),
+            7 => service.finish(&pick, Outcome::down(Reason::ConnectFailed), now),
+            8 => held.push(pick),
+            _ => drop(pick),
+        }
+        if held.len() > 16 {
+            held.clear();
+        }
+    }
+}
