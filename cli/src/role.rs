@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use eastway_core::Chain;
 use eastway_runtime::config::Problems;
 use eastway_telemetry::logging::{self, LogOptions};
 
@@ -56,29 +57,18 @@ impl RoleCommand {
             return ExitCode::SUCCESS;
         }
         if let Err(error) = logging::init(&log) {
-            eprintln!("eastway: {}", chain(&error));
+            eprintln!("eastway: {}", Chain(&error));
             return ExitCode::from(BAD_CONFIGURATION);
         }
         match role() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!(error = chain(&error), "cannot go on");
-                eprintln!("eastway: {}", chain(&error));
+                tracing::error!(error = %Chain(&error), "cannot go on");
+                eprintln!("eastway: {}", Chain(&error));
                 ExitCode::FAILURE
             }
         }
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Asks the kernel to end this process with the demo that started it, however that ends.
@@ -90,20 +80,5 @@ pub(crate) fn die_with_parent() {
     // The demo may have ended before the kernel was asked.
     if nix::unistd::getppid().to_string() != parent {
         std::process::exit(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("outer")]
-    struct Outer(#[source] std::io::Error);
-
-    #[test]
-    fn the_chain_is_told_once() {
-        let error = Outer(std::io::Error::other("inner"));
-        assert_eq!(chain(&error), "outer: inner");
     }
 }

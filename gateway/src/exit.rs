@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_balance::{Endpoint, Target, Tried};
-use eastway_core::{Authority, Reason, Timestamp, ZoneId};
+use eastway_core::{Authority, Chain, Reason, Timestamp, ZoneId};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
 use eastway_telemetry::metrics::StreamSide;
@@ -41,7 +41,7 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
     let tunnel = match incoming.establish().await {
         Ok(tunnel) => tunnel,
         Err(error) => {
-            tracing::info!(peer = %address, error = &error as &dyn std::error::Error, "refused a peer's data connection");
+            tracing::info!(peer = %address, error = %Chain(&error), "refused a peer's data connection");
             return;
         }
     };
@@ -59,7 +59,7 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
                 Err(error) => {
                     tracing::debug!(
                         cluster,
-                        error = &error as &dyn std::error::Error,
+                        error = %Chain(&error),
                         "refused a stream that a peer opened"
                     );
                 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eastway_core::Reason;
 use eastway_core::ServiceName;
 use eastway_core::view::PathState;
+use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
 use eastway_registry::Resources;
 use eastway_runtime::tasks::TaskGroup;
@@ -132,7 +132,7 @@ fn trust(identity: &Identity, resources: &Resources) {
         (policy.trust_domain.clone(), certificates)
     });
     if let Err(error) = identity.set_peer_bundles(bundles.collect()) {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a peer's trust bundle cannot be used");
+        tracing::warn!(error = %Chain(&error), "a peer's trust bundle cannot be used");
     }
 }
 
@@ -174,8 +174,7 @@ async fn accept(server: Arc<Server>, endpoint: Endpoint) {
             match incoming.establish().await {
                 Ok(tunnel) => server.on_control_connection(tunnel).await,
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::info!(peer = %address, error, "refused a peer's control connection");
+                    tracing::info!(peer = %address, error = %Chain(&error), "refused a peer's control connection");
                 }
             }
         });

@@ -17,6 +17,7 @@ mod relay;
 mod services;
 mod worker;
 
+use eastway_core::Chain;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -144,6 +145,8 @@ async fn life(config: Config) -> Result<(), RunError> {
     node.federation.leave();
     let drained = drain.finished().await;
     tracing::info!(?drained, "drained");
+    // What outlived the grace period is cut now: the workers wait for it no longer.
+    drain.force();
     let ended = workers.join(STOP_LIMIT).await.map(drop).map_err(RunError::Worker);
     endpoint.close(eastway_core::Reason::Draining);
     node.federation.stop(STOP_LIMIT).await;
@@ -297,15 +300,13 @@ async fn reload(node: &Node) {
     match node.identity.reload() {
         Ok(changed) => tracing::info!(changed, "SIGHUP: the identity's files were read again"),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "SIGHUP: the identity's files cannot be used; the old ones stay");
+            tracing::error!(error = %Chain(&error), "SIGHUP: the identity's files cannot be used; the old ones stay");
         }
     }
     match node.federation.reload(&node.config).await {
         Ok(count) => tracing::info!(resources = count, "SIGHUP: the resources were read again"),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "SIGHUP: the resources cannot be used; the old ones stay");
+            tracing::error!(error = %Chain(&error), "SIGHUP: the resources cannot be used; the old ones stay");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::Reason;
+use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
 use eastway_telemetry::metrics::{StreamSide, TunnelGuard, TunnelPeer, TunnelProtocol};
 use eastway_transport::quic::{Endpoint, Kind};
@@ -111,7 +111,7 @@ impl Peers {
             Reason::PathDown
         })?;
         let tunnel = self.endpoint.connect(resolved, client, Kind::Data).await.map_err(|error| {
-            tracing::info!(address, error = &error as &dyn std::error::Error, "no data connection to a peer gateway");
+            tracing::info!(address, error = %Chain(&error), "no data connection to a peer gateway");
             error.reason()
         })?;
         let tunnel: Arc<dyn Tunnel> = tunnel;

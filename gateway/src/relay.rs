@@ -1,5 +1,6 @@
 //! Relaying the bytes of an accepted stream, and counting them.
 
+use eastway_core::Chain;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +65,7 @@ pub(crate) fn spawn(
             Downstream::Upgrading(upgrading) => match upgrading.io().await {
                 Ok(io) => io,
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the sidecar went away");
+                    tracing::debug!(error = %Chain(&error), "the sidecar went away");
                     return;
                 }
             },

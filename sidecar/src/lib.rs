@@ -27,7 +27,7 @@ use eastway_balance::Policy;
 use eastway_client::{Discovery, DiscoveryOptions, Link, LinkOptions, TlsConnector};
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::MeshView;
-use eastway_core::{Locality, ServiceName};
+use eastway_core::{Chain, Locality, ServiceName};
 use eastway_identity::Identity;
 use eastway_resilience::attempts::RetryPolicy;
 use eastway_runtime::drain::{Drain, Draining};
@@ -133,6 +133,8 @@ async fn life(config: Config) -> Result<(), RunError> {
     drain.start();
     let drained = drain.finished().await;
     tracing::info!(?drained, "drained");
+    // What outlived the grace period is cut now: the workers wait for it no longer.
+    drain.force();
     let ended = workers.join(STOP_LIMIT).await.map(drop).map_err(RunError::Worker);
     node.discovery.shutdown();
     node.tracer.shutdown(STOP_LIMIT).await;
@@ -336,7 +338,7 @@ fn reload(node: &Node) {
         Ok(changed) => tracing::info!(changed, "SIGHUP: the identity's files were read again"),
         Err(error) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %Chain(&error),
                 "SIGHUP: the identity's files cannot be used; the old ones stay"
             );
         }

@@ -12,7 +12,7 @@ use eastway_balance::{Policy, Service};
 use eastway_client::{Discovery, Sink};
 use eastway_core::resource::{Protocol, ServicePort};
 use eastway_core::view::{MeshView, ServiceView};
-use eastway_core::{EndpointId, LoadReport, Locality, ServiceName};
+use eastway_core::{Chain, EndpointId, LoadReport, Locality, ServiceName};
 use eastway_identity::Identity;
 use eastway_resilience::limits::Limit;
 use eastway_runtime::clock;
@@ -134,7 +134,7 @@ impl Services {
             (peer.cluster.trust_domain.clone(), certificates)
         });
         if let Err(error) = self.identity.set_peer_bundles(bundles.collect()) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a peer's trust bundle cannot be used");
+            tracing::warn!(error = %Chain(&error), "a peer's trust bundle cannot be used");
         }
     }
 

@@ -32,6 +32,9 @@ pub struct LinkOptions {
     pub backoff_max: Duration,
     /// The largest message that is read. Default 16 MiB.
     pub max_message: usize,
+    /// Bytes that may be on the way on one stream; over a long way, at least its rate times its round-trip time.
+    /// Default 1 MiB.
+    pub stream_window: u32,
 }
 
 impl Default for LinkOptions {
@@ -43,6 +46,7 @@ impl Default for LinkOptions {
             backoff_base: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
             max_message: 16 << 20,
+            stream_window: 1 << 20,
         }
     }
 }
@@ -160,8 +164,8 @@ pub async fn channel_over(io: Io, options: &LinkOptions) -> io::Result<Channel> 
         .http2_keep_alive_interval(options.heartbeat)
         .keep_alive_timeout(options.silence)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
+        .initial_stream_window_size(options.stream_window)
+        .initial_connection_window_size(options.stream_window.saturating_mul(4));
     let connecting = endpoint.connect_with_connector(Once(Some(io)));
     match timeout(options.connect_timeout, connecting).await {
         Ok(channel) => channel.map_err(io::Error::other),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eastway_client::{LinkOptions, Sink};
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, ServiceView};
-use eastway_core::{Coordinates, EndpointId, ServiceName, ZoneId};
+use eastway_core::{Coordinates, EndpointId, Reason, ServiceName, ZoneId};
 use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
@@ -290,9 +290,12 @@ impl Server {
         self.paths(cluster).into_iter().find(|path| path.state != eastway_core::view::PathState::Down)
     }
 
-    /// Serves a control connection that a peer's gateway opened. Returns when it has ended.
+    /// Serves a control connection that a peer's gateway opened. Returns when it has ended, or the server has.
     pub async fn on_control_connection(&self, tunnel: Arc<dyn Tunnel>) {
-        peering::serve(Arc::clone(&self.hub), tunnel, self.tasks.clone()).await;
+        tokio::select! {
+            () = peering::serve(Arc::clone(&self.hub), Arc::clone(&tunnel), self.tasks.clone()) => {}
+            () = self.tasks.stopping() => tunnel.close(Reason::Draining),
+        }
     }
 
     /// The data path was refused by an endpoint of this cluster: evidence about one whose sidecar is not heard of.

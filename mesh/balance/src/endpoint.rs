@@ -116,6 +116,9 @@ impl Endpoint {
         let endpoint =
             Self::new(view.id.clone(), zone.clone(), Some(view.address), view.incarnation, breaker, view.health);
         endpoint.hot.alert.store(slow, Relaxed);
+        if let Some(load) = &view.load {
+            endpoint.report(load, now);
+        }
         Arc::new(endpoint)
     }
 
@@ -370,7 +373,7 @@ mod tests {
         assert_eq!(endpoint.others(), 3.0, "nobody reported: as the others");
         endpoint.report(&LoadReport { rif: 10, ..LoadReport::default() }, Timestamp::from_millis(1_000));
         endpoint.age(2.0, second, 1.0, Timestamp::from_millis(2_000));
-        assert!((endpoint.others() - (2.0 + 8.0 / 2.7183)).abs() < 0.01);
+        assert!((endpoint.others() - (2.0 + 8.0 / std::f32::consts::E)).abs() < 0.01);
         endpoint.age(2.0, second, 1.0, Timestamp::from_millis(60_000));
         assert!((endpoint.others() - 2.0).abs() < 1e-3);
     }

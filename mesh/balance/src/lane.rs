@@ -184,7 +184,7 @@ const MOST_P0: f32 = 0.1;
 /// Endpoints of one kind in a lane, with the table that draws them by weight.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
+    pub(crate) endpoints: Arc<[Arc<Endpoint>]>,
     alias: Option<AliasTable>,
 }
 
@@ -200,8 +200,8 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Pool {
-    pub(crate) fn new(endpoints: Vec<Arc<Endpoint>>, weights: &[f64]) -> Self {
-        Self { endpoints: endpoints.into(), alias: AliasTable::new(weights) }
+    pub(crate) fn new(endpoints: Arc<[Arc<Endpoint>]>, weights: &[f64]) -> Self {
+        Self { endpoints, alias: AliasTable::new(weights) }
     }
 
     fn draw(&self, rng: &mut fastrand::Rng, turn: &AtomicU32, choice: Choice<'_>) -> Option<&Arc<Endpoint>> {

@@ -143,7 +143,8 @@ fn work(service: &Service, seed: u64) {
     let mut held = Vec::new();
     for step in 0..30_000u64 {
         let now = Timestamp::from_millis(step / 10);
-        let Ok(pick) = service.pick(&mut rng, now, &Tried::new(), None, rng.clone().bool()) else { continue };
+        let idempotent = rng.bool();
+        let Ok(pick) = service.pick(&mut rng, now, &Tried::new(), None, idempotent) else { continue };
         match rng.u32(..10) {
             0..=5 => service.finish(&pick, Outcome::success(Duration::from_micros(50)), now),
             6 => service.finish(&pick, Outcome::status(500, Duration::from_micros(50)), now),

@@ -3,6 +3,7 @@
 //! Every other crate speaks these types. There is no I/O here, no clock and no runtime: what needs the time is
 //! handed a [`Timestamp`].
 
+pub mod chain;
 pub mod endpoint;
 pub mod locality;
 pub mod name;
@@ -14,6 +15,7 @@ pub mod trace;
 pub mod version;
 pub mod view;
 
+pub use chain::Chain;
 pub use endpoint::{EndpointId, Health, LoadReport};
 pub use locality::{Coordinates, Locality, ZoneId};
 pub use name::{Authority, AuthorityError, ServiceName};

@@ -53,6 +53,9 @@ pub struct AttemptEnd {
     pub response_begun: bool,
     /// The application answered, with a server error.
     pub answered: bool,
+    /// A kept connection had been closed meanwhile, or its peer goes away (GOAWAY): that blames nobody, and costs none of
+    /// the attempts of which something was sent. A killed zone breaks all kept connections to it at once.
+    pub stale: bool,
     /// The attempt was the probe of a half-open breaker: it costs no attempt.
     pub probe: bool,
     /// The next attempt can go to another lane: then the first retry does not wait.
@@ -171,7 +174,7 @@ impl RetryPolicy {
         if !deadline.allows(after, now) {
             return Decision::GiveUp(GiveUp::Deadline);
         }
-        let free = end.connect_failed || end.probe;
+        let free = end.connect_failed || end.probe || end.stale;
         if !free && !budgets.iter().all(|budget| budget.try_retry(now)) {
             return Decision::GiveUp(GiveUp::Budget);
         }
@@ -188,7 +191,7 @@ fn count(retries: &mut Retries, end: &AttemptEnd) {
         return;
     }
     retries.all += 1;
-    if !end.nothing_sent {
+    if !end.nothing_sent && !end.stale {
         retries.counted += 1;
     }
 }

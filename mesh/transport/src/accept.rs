@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::SpiffeId;
+use eastway_core::{Chain, SpiffeId};
 use tokio::net::TcpListener;
 
 use crate::{Io, tcp, tls};
@@ -74,8 +74,7 @@ pub async fn handshake(
         }
         Ok(Err(error)) => {
             let refusal = error.refusal().map(|refusal| refusal.as_str());
-            let error = &error as &dyn std::error::Error;
-            tracing::info!(listener = name, ?peer, refusal, error, "refused a connection: no mutual TLS");
+            tracing::info!(listener = name, ?peer, refusal, error = %Chain(&error), "refused a connection: no mutual TLS");
             None
         }
         Err(_) => {

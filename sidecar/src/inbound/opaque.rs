@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use eastway_core::Reason;
+use eastway_core::{Chain, Reason};
 use eastway_http::{Body, Upgrading};
 use eastway_transport::relay::{SpliceOptions, splice};
 use http::{Request, Response};
@@ -27,7 +27,7 @@ pub(super) async fn open(worker: &Rc<Worker>, mut request: Request<Body>) -> Res
                 let relayed = splice(caller, application, options).await;
                 tracing::debug!(?relayed, "an opaque stream ended");
             }
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "the caller went away"),
+            Err(error) => tracing::debug!(error = %Chain(&error), "the caller went away"),
         }
     });
     Ok(Response::new(Body::empty()))

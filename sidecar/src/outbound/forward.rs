@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Pick, Tried};
+use eastway_balance::{Lane, Pick, Tried};
 use eastway_core::{Attribution, LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, held};
 use eastway_http::{Body, Kept};
@@ -70,7 +70,10 @@ pub(super) async fn forward(
         let pick = match forward.pick() {
             Ok(pick) => pick,
             // There is nowhere else to go: the last attempt's own failure says more.
-            Err(reason) => return last.take().map_or(Err(reason), |(reason, response)| response.ok_or(reason)),
+            Err(reason) => {
+                forward.missed();
+                return last.take().map_or(Err(reason), |(reason, response)| response.ok_or(reason));
+            }
         };
         match forward.attempt(pick).await {
             Attempted::Done(response) => return Ok(response),
@@ -110,6 +113,17 @@ impl Forward<'_> {
         let service = &self.route.entry.service;
         let now = clock::now();
         self.worker.random(|rng| service.pick(rng, now, tried, cluster, idempotent)).map_err(|none| none.reason)
+    }
+
+    /// There was no attempt: the nearest place that was asked for is where the request did not go.
+    fn missed(&mut self) {
+        if self.attempts == 0 {
+            let wanted =
+                |lane: &Lane| self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*lane.zone.cluster);
+            let lanes = self.route.entry.service.lanes();
+            let nearest = lanes.iter().map(|(lane, _)| lane).find(|lane| wanted(lane));
+            self.exchange.destination = nearest.map(|lane| (lane.zone.clone(), lane.tier));
+        }
     }
 
     async fn attempt(&mut self, mut pick: Pick) -> Attempted {
@@ -255,7 +269,7 @@ impl Forward<'_> {
     /// Whether the next attempt has to leave the region: no lane of it is left that has a share and was not tried.
     fn leaves_region(&self) -> bool {
         let service = &self.route.entry.service;
-        let near = |lane: &eastway_balance::Lane| lane.region == service.caller().region;
+        let near = |lane: &Lane| lane.region == service.caller().region;
         !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.tried.has_lane(&lane.zone))
     }
 

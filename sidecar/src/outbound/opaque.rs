@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use eastway_balance::{Pick, Tried};
-use eastway_core::{Attribution, Reason};
+use eastway_core::{Attribution, Chain, Reason};
 use eastway_http::{Body, Upgrading};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
@@ -40,7 +40,7 @@ pub(super) async fn open(
                 let relayed = splice(application, io, options).await;
                 tracing::debug!(?relayed, "an opaque stream ended");
             }
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "the application went away"),
+            Err(error) => tracing::debug!(error = %Chain(&error), "the application went away"),
         }
     });
     Ok(Response::new(Body::empty()))

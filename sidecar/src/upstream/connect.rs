@@ -1,6 +1,6 @@
 //! The CONNECT exchange, from the side that asks: towards a gateway, and towards a called sidecar.
 
-use eastway_core::Reason;
+use eastway_core::{Chain, Reason};
 use eastway_http::ClientOptions;
 use eastway_http::client::{self, Connected};
 use eastway_http::refuse::PROXY_STATUS;
@@ -43,7 +43,7 @@ pub(crate) async fn connect(
         }
         Ok(Connected::Refused(response)) => Err(reason(response.status(), response.headers())),
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, authority, "CONNECT failed");
+            tracing::debug!(error = %Chain(&error), authority, "CONNECT failed");
             Err(broken)
         }
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use eastway_client::DiscoveryOptions;
 use eastway_client::link::channel_over;
+use eastway_client::{Connector, DiscoveryOptions, LinkOptions};
 use eastway_core::{Health, Reason, ServiceName};
 use eastway_proto::discovery::v1::SubscribeRequest;
 use eastway_proto::discovery::v1::discovery_client::DiscoveryClient;
@@ -11,7 +11,6 @@ use eastway_proto::discovery::v1::subscribe_response::Event;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::testing::{Gateway, eventually, payments};
-use eastway_client::Connector;
 
 #[tokio::test(start_paused = true)]
 async fn unknown_names_are_answered_at_once_remembered_and_then_forgotten() {
@@ -126,7 +125,8 @@ async fn a_subscriber_that_does_not_read_gets_the_latest_state_and_not_the_histo
     sidecar.registrar.registered().await;
     let (link, wire) = gateway.link("storefront", &[]);
     let io = wire.connect("gw-1").await.expect("connected");
-    let channel = channel_over(io, link.options()).await.expect("a channel");
+    let narrow = LinkOptions { stream_window: 2048, ..link.options().clone() };
+    let channel = channel_over(io, &narrow).await.expect("a channel");
     let request = SubscribeRequest { subscribe: vec![payments().to_string()], unsubscribe: vec![] };
     let (requests, outgoing) = tokio::sync::mpsc::channel(1);
     requests.send(request).await.expect("room");
@@ -155,5 +155,5 @@ async fn a_subscriber_that_does_not_read_gets_the_latest_state_and_not_the_histo
             _ => {}
         }
     }
-    assert!(updates < FLIPS, "{updates} updates of {FLIPS} flips");
+    assert!(updates < FLIPS / 10, "{updates} updates of {FLIPS} flips");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eastway_core::view::{PathState, Staleness};
-use eastway_core::{EndpointId, Timestamp, ZoneId};
+use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
 use crate::distance::RingKeeper;
@@ -26,8 +26,6 @@ pub(super) struct Control {
     /// One for each tier.
     pub(super) factors: Vec<Factor>,
     pub(super) paths: BTreeMap<Arc<str>, Arc<Circuit>>,
-    /// The endpoints of the view, ordered by id.
-    pub(super) members: Vec<Arc<Endpoint>>,
     /// The operator's order of clusters.
     pub(super) failover: Vec<String>,
     /// A first view has come.
@@ -47,7 +45,10 @@ pub(super) struct LaneControl {
     pub(super) state: Arc<LaneState>,
     pub(super) path: Option<Arc<Circuit>>,
     pub(super) tally: Tally,
-    pub(super) members: Vec<Arc<Endpoint>>,
+    /// The endpoints that discovery lists, ordered by id; none in a remote lane.
+    pub(super) roster: Roster,
+    /// Those of them whose breaker is half-open.
+    pub(super) half_open: Vec<Arc<Endpoint>>,
     pub(super) weight: f64,
     /// Requests at once; `None` if not all of its endpoints say.
     pub(super) capacity: Option<f64>,
@@ -64,6 +65,14 @@ pub(super) struct LaneControl {
     pub(super) tier: usize,
     /// Not in the view any more, since then.
     pub(super) absent: Option<Timestamp>,
+}
+
+/// The endpoints of a lane, ordered by id, with what picks need of their last view.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(super) health: Vec<Health>,
+    pub(super) weights: Vec<f64>,
 }
 
 /// Sums of the weights of a lane's endpoints, by how they count, in thousandths.
@@ -145,7 +154,7 @@ impl LaneControl {
     pub(super) fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
         let rising = |circuit: &Circuit| {
             let acceptance = circuit.guard.lock().breaker.acceptance(now);
-            (acceptance > 0.0 && acceptance < 1.0).then(|| (acceptance * S as f32) as u32)
+            (acceptance > 0.0 && acceptance < 1.0).then_some((acceptance * S as f32) as u32)
         };
         let caps =
             [self.returning.cap(policy, now), rising(&self.state.circuit), self.path.as_deref().and_then(rising)];
@@ -154,8 +163,14 @@ impl LaneControl {
 
     /// Applies a change of one member's marks to the tally and to the word that picks read. Returns whether it counts
     /// differently now.
-    pub(super) fn recount(&mut self, endpoint: &Endpoint, cold: &mut Cold, now: Timestamp) -> bool {
+    pub(super) fn recount(&mut self, endpoint: &Arc<Endpoint>, cold: &mut Cold, now: Timestamp) -> bool {
         endpoint.regate(cold, now);
+        if cold.member {
+            self.half_open.retain(|known| !std::ptr::eq(&**known, &**endpoint));
+            if matches!(cold.breaker.phase(), Phase::HalfOpen { .. }) {
+                self.half_open.push(Arc::clone(endpoint));
+            }
+        }
         let class = cold.classify();
         if !cold.member || class == cold.class {
             return false;
@@ -174,7 +189,6 @@ impl Control {
             lanes: Vec::new(),
             factors: Vec::new(),
             paths: BTreeMap::new(),
-            members: Vec::new(),
             failover: Vec::new(),
             started: false,
             second: None,
@@ -183,7 +197,10 @@ impl Control {
     }
 
     pub(super) fn member(&self, id: &EndpointId) -> Option<&Arc<Endpoint>> {
-        self.members.binary_search_by(|member| member.id.cmp(id)).ok().map(|i| &self.members[i])
+        self.lanes.iter().find_map(|lane| {
+            let endpoints = &lane.roster.endpoints;
+            endpoints.binary_search_by(|member| member.id.cmp(id)).ok().map(|i| &endpoints[i])
+        })
     }
 
     pub(super) fn lane_mut(&mut self, zone: &ZoneId) -> Option<&mut LaneControl> {
@@ -297,12 +314,12 @@ impl Control {
                     add(Probing::Path, at);
                 }
             }
-            // A lane without soft or hard marks has nothing to try, which is the usual case.
-            if lane.remote || lane.tally.soft + lane.tally.hard == 0 {
-                continue;
-            }
-            for endpoint in lane.members.iter().filter(|e| e.gate() & crate::endpoint::HALF_OPEN != 0) {
-                if let Some(at) = since(endpoint.cold.lock().breaker.phase()) {
+            for endpoint in &lane.half_open {
+                let cold = endpoint.cold.lock();
+                // What discovery says is gone or unready is not tried.
+                if endpoint.gate() & crate::endpoint::HALF_OPEN != 0
+                    && let Some(at) = since(cold.breaker.phase())
+                {
                     add(Probing::Endpoint(Arc::clone(endpoint)), at);
                 }
             }

@@ -61,7 +61,7 @@ fn lane(
     now: Timestamp,
 ) -> LaneExplanation {
     let input = lane.input(false);
-    let endpoints = if lane.remote { lane.state.known() } else { lane.members.clone() };
+    let endpoints = if lane.remote { lane.state.known() } else { lane.roster.endpoints.to_vec() };
     let share = plan.decision.shares.get(index).copied().unwrap_or_default();
     let (breaker, pressure) = {
         let guard = lane.state.circuit.guard.lock();

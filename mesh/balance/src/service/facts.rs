@@ -41,11 +41,7 @@ pub(super) fn lanes<'a>(
 ) -> Vec<LaneFacts<'a>> {
     let weight = |zone: &ZoneId| view.spec.locality_weights.get(&zone.to_string()).copied().unwrap_or(1.0);
     let own = &caller.zone.cluster;
-    let mut local: BTreeMap<&str, Vec<&'a Arc<EndpointView>>> = BTreeMap::new();
-    for endpoint in endpoints {
-        local.entry(&endpoint.zone).or_default().push(endpoint);
-    }
-    let local = local.into_iter().map(|(zone, members)| {
+    let local = by_zone(endpoints).into_iter().map(|(zone, members)| {
         let zone = ZoneId::new(Arc::clone(own), zone);
         let returned_ago = view.returned.get(&zone.zone).copied();
         let (weight, region) = (weight(&zone), Arc::clone(&caller.region));
@@ -71,6 +67,23 @@ pub(super) fn lanes<'a>(
     });
     let inside = |lane: &LaneFacts<'_>| policy.regions.as_ref().is_none_or(|regions| regions.contains(&lane.region));
     local.chain(remote).filter(inside).collect()
+}
+
+/// The endpoints of each zone, ordered by id within it. Zones are few, and neighbours often share one.
+fn by_zone<'a>(endpoints: &[&'a Arc<EndpointView>]) -> Vec<(&'a str, Vec<&'a Arc<EndpointView>>)> {
+    let mut zones: Vec<(&str, Vec<&Arc<EndpointView>>)> = Vec::new();
+    let mut last = 0;
+    for endpoint in endpoints {
+        let is_its = |(zone, _): &(&str, Vec<_>)| **zone == *endpoint.zone;
+        if !zones.get(last).is_some_and(is_its) {
+            last = zones.iter().position(is_its).unwrap_or_else(|| {
+                zones.push((&endpoint.zone, Vec::with_capacity(endpoints.len() / (zones.len() + 1))));
+                zones.len() - 1
+            });
+        }
+        zones[last].1.push(endpoint);
+    }
+    zones
 }
 
 fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId) -> Option<f64> {

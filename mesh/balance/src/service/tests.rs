@@ -1,5 +1,6 @@
 mod harness;
 
+mod crowd;
 mod failing;
 mod following;
 mod picking;

@@ -99,7 +99,7 @@ impl LaneControl {
 
     /// The endpoints known: the members of a local lane, those that sessions led to of a remote one.
     fn each_endpoint(&self, mut each: impl FnMut(&Arc<Endpoint>)) {
-        if self.remote { self.state.each_session(each) } else { self.members.iter().for_each(&mut each) }
+        if self.remote { self.state.each_session(each) } else { self.roster.endpoints.iter().for_each(&mut each) }
     }
 
     fn age_reports(&self, constant: Duration, passed: Duration, now: Timestamp) {
@@ -116,7 +116,8 @@ impl LaneControl {
 
     /// The lane's utilisation: of its endpoints, or of the summary.
     fn measure(&mut self, smoothing: Duration, now: Timestamp) {
-        let reading = if self.remote { self.reported_utilisation } else { mean_utilisation(&self.members, now) };
+        let reading =
+            if self.remote { self.reported_utilisation } else { mean_utilisation(&self.roster.endpoints, now) };
         self.utilisation.update(reading, smoothing, now);
     }
 

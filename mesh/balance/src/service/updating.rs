@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use eastway_core::view::{EndpointView, MeshView, PathState, ServiceView, Staleness};
 use eastway_core::{Health, Timestamp, ZoneId};
-use eastway_resilience::Phase;
+use eastway_resilience::{BreakerConfig, Phase};
 
 use super::Service;
-use super::control::{Control, LaneControl, Tally};
+use super::control::{Control, LaneControl, Roster, Tally};
 use super::facts::{self, LaneFacts};
 use crate::distance::{RingKeeper, ring};
-use crate::endpoint::{Endpoint, MarkClass};
+use crate::endpoint::{Endpoint, MarkClass, sane_weight};
 use crate::lane::{Circuit, Lane, LaneState, Pool};
 use crate::ramp::Returning;
 use crate::tiers::{Place, arrange};
@@ -30,7 +30,6 @@ impl Service {
             endpoints.sort_by(|a, b| a.id.cmp(&b.id));
             endpoints.dedup_by(|a, b| a.id == b.id);
         }
-        let members = self.carry_over(control, &endpoints, now);
         let facts = facts::lanes(&self.caller, &self.policy, mesh, view, &endpoints);
         let mut old = std::mem::take(&mut control.lanes);
         let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
@@ -40,52 +39,16 @@ impl Service {
             let mut lane = known.unwrap_or_else(|| self.new_lane(facts, now));
             lane.path = path;
             lane.learn(facts, &own_accounts, self, now);
+            if facts.remote.is_none() {
+                lane.follow(&facts.members, &self.breakers.endpoint, control.started, now);
+            }
             control.lanes.push(lane);
         }
         control.lanes.extend(old.into_iter().filter_map(|lane| lane.leave(now)));
-        control.members = members;
-        self.assign_members(control, now);
         control.failover.clone_from(&view.spec.failover);
         control.started = true;
         self.arrange(control);
         self.rebuild(control, now);
-    }
-
-    /// The endpoints of the new view: those that live on, and new ones.
-    fn carry_over(&self, control: &Control, endpoints: &[&Arc<EndpointView>], now: Timestamp) -> Vec<Arc<Endpoint>> {
-        let mut old = control.members.iter().peekable();
-        endpoints
-            .iter()
-            .map(|view| {
-                while old.next_if(|member| member.id < view.id).is_some() {}
-                match old.next_if(|member| member.id == view.id) {
-                    Some(member) if member.is_same_life(view) => Arc::clone(member),
-                    _ => {
-                        let zone = ZoneId::new(Arc::clone(&self.caller.zone.cluster), Arc::clone(&view.zone));
-                        let endpoint = Endpoint::local(view, &zone, &self.breakers.endpoint, control.started, now);
-                        if let Some(load) = &view.load {
-                            endpoint.report(load, now);
-                        }
-                        endpoint
-                    }
-                }
-            })
-            .zip(endpoints)
-            .map(|(endpoint, view)| {
-                endpoint.set_weight(view.weight);
-                let mut cold = endpoint.cold.lock();
-                let first_warm = cold.health == Health::Warming && view.health != Health::Warming;
-                if first_warm && control.started && cold.breaker.is_closed() {
-                    // The slow start counts from when it can serve, not from when it registered.
-                    cold.breaker.close(now);
-                    endpoint.set_alert(true);
-                }
-                (cold.health, cold.weight, cold.capacity) = (view.health, view.weight, view.capacity);
-                endpoint.regate(&cold, now);
-                drop(cold);
-                endpoint
-            })
-            .collect()
     }
 
     fn path(&self, control: &mut Control, zone: &ZoneId, now: Timestamp) -> Arc<Circuit> {
@@ -102,7 +65,8 @@ impl Service {
             state: LaneState::new(&self.breakers.lane, now),
             path: None,
             tally: Tally::default(),
-            members: Vec::new(),
+            roster: Roster::default(),
+            half_open: Vec::new(),
             weight: 1.0,
             capacity: None,
             utilisation: Smoothed::default(),
@@ -116,32 +80,6 @@ impl Service {
             returned_ago: None,
             tier: 0,
             absent: None,
-        }
-    }
-
-    /// Counts each endpoint into its lane.
-    fn assign_members(&self, control: &mut Control, now: Timestamp) {
-        for lane in control.lanes.iter_mut().filter(|lane| !lane.remote) {
-            for gone in lane.members.drain(..) {
-                gone.cold.lock().member = false;
-            }
-            lane.tally = Tally::default();
-        }
-        let mut last = 0;
-        for endpoint in &control.members {
-            let is_its = |lane: &LaneControl| !lane.remote && lane.zone.zone == endpoint.zone.zone;
-            if !control.lanes.get(last).is_some_and(is_its) {
-                let Some(index) = control.lanes.iter().position(is_its) else { continue };
-                last = index;
-            }
-            let lane = &mut control.lanes[last];
-            let mut cold = endpoint.cold.lock();
-            cold.member = true;
-            cold.class = MarkClass::Uncounted;
-            lane.tally.add(MarkClass::Uncounted, cold.units());
-            lane.recount(endpoint, &mut cold, now);
-            drop(cold);
-            lane.members.push(Arc::clone(endpoint));
         }
     }
 
@@ -178,7 +116,8 @@ impl Service {
                     },
                 };
                 let first = lane
-                    .members
+                    .roster
+                    .endpoints
                     .iter()
                     .filter_map(|e| opened(e).map(|at| (at, Arc::clone(e))))
                     .min_by_key(|(at, _)| *at);
@@ -247,11 +186,60 @@ impl LaneControl {
         self.ring_used = self.ring.observe(ring(self.cost_ms, &policy.rings), policy.ring_evidence, now);
     }
 
+    /// Takes the endpoints of the view: those that live on, and new ones. `started` says that this is not the first view:
+    /// what is new then starts slowly.
+    fn follow(&mut self, views: &[&Arc<EndpointView>], breaker: &Arc<BreakerConfig>, started: bool, now: Timestamp) {
+        let old = std::mem::take(&mut self.roster.endpoints);
+        let mut old = old.iter().peekable();
+        let mut endpoints = Vec::with_capacity(views.len());
+        self.tally = Tally::default();
+        self.half_open.clear();
+        for view in views {
+            while let Some(gone) = old.next_if(|member| member.id < view.id) {
+                gone.cold.lock().member = false;
+            }
+            let endpoint = match old.next_if(|member| member.id == view.id) {
+                Some(member) if member.is_same_life(view) => Arc::clone(member),
+                other => {
+                    if let Some(gone) = other {
+                        gone.cold.lock().member = false;
+                    }
+                    Endpoint::local(view, &self.zone, breaker, started, now)
+                }
+            };
+            self.admit(&endpoint, view, started, now);
+            endpoints.push(endpoint);
+        }
+        old.for_each(|gone| gone.cold.lock().member = false);
+        self.roster = Roster {
+            endpoints: endpoints.into(),
+            health: views.iter().map(|view| view.health).collect(),
+            weights: views.iter().map(|view| sane_weight(view.weight)).collect(),
+        };
+    }
+
+    /// Counts an endpoint in, as the view describes it.
+    fn admit(&mut self, endpoint: &Arc<Endpoint>, view: &EndpointView, started: bool, now: Timestamp) {
+        endpoint.set_weight(view.weight);
+        let cold = &mut *endpoint.cold.lock();
+        let first_warm = cold.health == Health::Warming && view.health != Health::Warming;
+        if first_warm && started && cold.breaker.is_closed() {
+            // The slow start counts from when it can serve, not from when it registered.
+            cold.breaker.close(now);
+            endpoint.set_alert(true);
+        }
+        (cold.health, cold.weight, cold.capacity) = (view.health, view.weight, view.capacity);
+        (cold.member, cold.class) = (true, MarkClass::Uncounted);
+        self.tally.add(MarkClass::Uncounted, cold.units());
+        self.recount(endpoint, cold, now);
+    }
+
     /// The view does not have it any more: it is kept for a while, without endpoints.
     fn leave(mut self, now: Timestamp) -> Option<Self> {
         let since = *self.absent.get_or_insert(now);
-        self.members.iter().for_each(|gone| gone.cold.lock().member = false);
-        self.members.clear();
+        self.roster.endpoints.iter().for_each(|gone| gone.cold.lock().member = false);
+        self.roster = Roster::default();
+        self.half_open.clear();
         self.tally = Tally::default();
         (now - since < REMEMBERED).then_some(self)
     }
@@ -270,13 +258,15 @@ impl LaneControl {
     }
 
     fn to_lane(&self) -> Lane {
+        let Roster { endpoints, health, weights } = &self.roster;
         let pool = |of: fn(Health) -> bool| {
-            let serving = self.members.iter().filter_map(|endpoint| {
-                let cold = endpoint.cold.lock();
-                of(cold.health).then(|| (Arc::clone(endpoint), crate::endpoint::sane_weight(cold.weight)))
-            });
-            let (endpoints, weights): (Vec<_>, Vec<_>) = serving.unzip();
-            Pool::new(endpoints, &weights)
+            if health.iter().all(|health| of(*health)) {
+                return Pool::new(Arc::clone(endpoints), weights);
+            }
+            let serving = (0..endpoints.len()).filter(|i| of(health[*i]));
+            let (endpoints, weights): (Vec<_>, Vec<_>) =
+                serving.map(|i| (Arc::clone(&endpoints[i]), weights[i])).unzip();
+            Pool::new(endpoints.into(), &weights)
         };
         Lane {
             zone: self.zone.clone(),

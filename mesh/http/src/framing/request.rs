@@ -61,14 +61,17 @@ pub fn judge<'a>(
     }
     let length = length(version, headers)?;
     check_target(method, target, length)?;
-    let expects_continue = headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     Ok(Verdict {
         authority: whom(version, target, headers)?,
         length,
         upgrade: upgrade(version, method, headers),
         trailers: tokens(headers.all("te")).any(|token| token.eq_ignore_ascii_case(b"trailers")),
-        expects_continue: expects_continue && version == Version::HTTP_11,
+        expects_continue: expects_continue(headers) && version == Version::HTTP_11,
     })
+}
+
+fn expects_continue(headers: Headers<'_>) -> bool {
+    headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Exactly one way to say the length, and one value.
@@ -151,7 +154,8 @@ pub struct UpgradeTo(pub HeaderValue);
 ///
 /// * `Host` is its only authority (for CONNECT the URI is the same), and the URI is path and query;
 /// * hop-by-hop fields and those that `Connection` nominated are gone, except for `TE: trailers`;
-/// * `Expect: 100-continue` is gone: this hop answers it, as soon as the body is first asked for;
+/// * `Expect: 100-continue` is gone: this hop answers it, as soon as the body is first asked for (HTTP/1.0 and HTTP/2
+///   get no answer, and do not need one);
 /// * an upgrade is an [`UpgradeTo`] extension.
 ///
 /// # Errors
@@ -167,7 +171,8 @@ pub fn admit_request(parts: &mut request::Parts) -> Result<(), Reason> {
     let verdict = judge(parts.version, parts.method.as_str(), target, Headers::Map(&parts.headers))?;
     let host = host_to_set(&verdict, parts)?;
     let upgrade = verdict.upgrade.and_then(|protocol| HeaderValue::from_bytes(protocol).ok());
-    let Verdict { trailers, expects_continue, .. } = verdict;
+    let trailers = verdict.trailers;
+    let expects_continue = expects_continue(Headers::Map(&parts.headers));
     let nominated = nominated_names(parts);
 
     let headers = &mut parts.headers;

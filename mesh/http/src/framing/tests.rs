@@ -157,8 +157,11 @@ fn what_frames_a_message_cannot_be_nominated_away() {
 
 #[test]
 fn an_expectation_is_answered_by_this_hop() {
-    let admitted = h1("/", &[("host", "a"), ("expect", "100-Continue")]).expect("valid");
-    assert!(!admitted.headers.contains_key("expect"));
+    for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+        let fields = [("host", "a"), ("expect", "100-Continue")];
+        let admitted = admit(version, "POST", "/", &fields).expect("valid");
+        assert!(!admitted.headers.contains_key("expect"), "{version:?}");
+    }
     let admitted = h1("/", &[("host", "a"), ("expect", "200-maybe")]).expect("valid");
     assert!(admitted.headers.contains_key("expect"), "the application's to refuse");
 }

@@ -29,6 +29,14 @@ fn what_was_sent_is_tried_twice_and_what_was_not_four_times() {
 }
 
 #[test]
+fn kept_connections_that_had_been_closed_cost_no_attempt() {
+    let stale = AttemptEnd { stale: true, ..broken() };
+    assert_eq!(decisions(stale, &RetryBudget::new(0.0, 0)), (3, GiveUp::Attempts));
+    let unsafe_to_repeat = AttemptEnd { idempotent: false, ..stale };
+    assert_eq!(decisions(unsafe_to_repeat, &RetryBudget::default()), (0, GiveUp::NotIdempotent));
+}
+
+#[test]
 fn a_probe_costs_no_attempt_but_does_not_go_on_for_ever() {
     let budget = RetryBudget::default();
     let (policy, mut retries, mut rng) = (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
@@ -106,7 +114,7 @@ fn answers_are_not_retried_while_most_attempts_fail() {
 }
 
 fn any_end() -> impl Strategy<Value = AttemptEnd> {
-    (any::<[bool; 8]>(), prop::option::of(0u64..5_000)).prop_map(|(b, wait)| AttemptEnd {
+    (any::<[bool; 9]>(), prop::option::of(0u64..5_000)).prop_map(|(b, wait)| AttemptEnd {
         nothing_sent: b[0],
         connect_failed: b[0] && b[1],
         idempotent: b[2],
@@ -115,6 +123,7 @@ fn any_end() -> impl Strategy<Value = AttemptEnd> {
         answered: b[5] && !b[0],
         probe: b[6],
         other_lane: b[7],
+        stale: b[8] && !b[0],
         retry_after: wait.map(Duration::from_millis),
     })
 }
@@ -127,12 +136,12 @@ proptest! {
         let mut rng = fastrand::Rng::with_seed(seed);
         let deadline = Deadline::after(Duration::from_secs(15), NOW);
         let (mut retries, mut now) = (Retries::default(), NOW);
-        let (mut sent, mut unsent, mut probes) = (0, 0, 0);
+        let (mut sent, mut others, mut probes) = (0, 0, 0);
         for end in ends {
             prop_assert!(!deadline.passed(now));
             match end {
                 AttemptEnd { probe: true, .. } => probes += 1,
-                AttemptEnd { nothing_sent: true, .. } => unsent += 1,
+                AttemptEnd { nothing_sent: true, .. } | AttemptEnd { stale: true, .. } => others += 1,
                 _ => sent += 1,
             }
             match policy.decide(&mut retries, &end, &[&budget], deadline, now, &mut rng) {
@@ -144,7 +153,7 @@ proptest! {
                 Decision::GiveUp(_) => break,
             }
         }
-        prop_assert!(sent <= policy.attempts && sent + unsent <= policy.attempts_in_all);
+        prop_assert!(sent <= policy.attempts && sent + others <= policy.attempts_in_all);
         prop_assert!(probes <= MAX_PROBES + 1);
     }
 }

@@ -249,3 +249,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_lane_does_not_trip_at_the_usual_error_rate() {
+    let (mut lane, mut rng) = (breaker(BreakerConfig::lane()), fastrand::Rng::with_seed(17));
+    for request in 0..5_000_000u32 {
+        match rng.u32(..) < u32::MAX / 100 {
+            true => assert!(!lane.on_failure(1, P0, 1.0, Timestamp::ZERO), "tripped at request {request}"),
+            false => {
+                lane.on_success(None, P0, Timestamp::ZERO);
+            }
+        }
+    }
+}

@@ -245,3 +245,28 @@ fn a_lane_that_shrinks_below_the_cap_takes_the_ejected_back() {
     world.update();
     world.pick();
 }
+
+#[test]
+fn a_grey_zone_loses_its_traffic_after_some_forty_requests() {
+    let runs = 200;
+    let mut seen = Vec::new();
+    for seed in 0..runs {
+        let mut world = World::new(&[("a", 10), ("b", 10)]);
+        world.rng = fastrand::Rng::with_seed(seed);
+        let mut requests = 0;
+        while world.share("us-east/a") > 500 {
+            let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), None, false).expect("a pick");
+            let grey = *pick.lane.zone.zone == *"a";
+            requests += usize::from(grey);
+            let fails = grey && world.rng.f64() < 0.3;
+            world.finish(&pick, if fails { error() } else { success() });
+            assert!(requests < 500, "seed {seed}");
+        }
+        world.check();
+        seen.push(requests);
+    }
+    seen.sort_unstable();
+    let mean = seen.iter().sum::<usize>() as f64 / runs as f64;
+    assert!(mean <= 40.0, "{mean} requests on average");
+    assert!(seen[seen.len() * 99 / 100] <= 100, "{seen:?}");
+}

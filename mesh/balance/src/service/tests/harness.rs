@@ -204,7 +204,7 @@ impl World {
                 continue;
             }
             let mut tally = crate::service::control::Tally::default();
-            for member in &lane.members {
+            for member in lane.roster.endpoints.iter() {
                 let cold = member.cold.lock();
                 assert!(cold.member);
                 assert_eq!(cold.class, cold.classify(), "{}", member.id);

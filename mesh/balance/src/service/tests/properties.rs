@@ -161,6 +161,35 @@ impl Run {
     }
 }
 
+/// Every health of one to three endpoints in the own zone and up to two beside it: a pick exists if and only if something
+/// can serve, and it is one that can.
+#[test]
+fn every_small_world_is_picked_from_rightly() {
+    let combinations = |n: usize| {
+        let all = Health::ALL.len();
+        (0..all.pow(n as u32)).map(move |code| (0..n).map(|i| Health::ALL[code / all.pow(i as u32) % all]).collect())
+    };
+    for (here, there) in [(1, 0), (2, 0), (3, 0), (1, 1), (1, 2), (2, 1), (2, 2)] {
+        let mut world = World::new(&[("a", here), ("b", there)]);
+        for healths in combinations(here + there).collect::<Vec<Vec<Health>>>() {
+            for (endpoint, health) in world.view.endpoints.iter_mut().zip(&healths) {
+                Arc::make_mut(endpoint).health = *health;
+            }
+            world.now = world.now + Duration::from_secs(600);
+            world.update();
+            let can = |health: &Health| matches!(health, Health::Ready | Health::Degraded | Health::Draining);
+            match world.try_pick(&Tried::new()) {
+                Ok(pick) => {
+                    let id = World::name(&pick);
+                    let index = world.view.endpoints.iter().position(|e| e.id.as_str() == id).expect("known");
+                    assert!(can(&healths[index]), "{id} of {healths:?}");
+                }
+                Err(_) => assert!(!healths.iter().any(can), "nothing of {healths:?}"),
+            }
+        }
+    }
+}
+
 /// Whether something is reachable without a hard mark, and whether something half-open is free to be tried.
 fn pickable(world: &World) -> (bool, bool) {
     let control = world.service.control.lock();
@@ -188,7 +217,7 @@ proptest! {
         // Invariant 9: whatever happened, nothing stays in flight.
         run.held.clear();
         for lane in &run.world.service.control.lock().lanes {
-            for endpoint in &lane.members {
+            for endpoint in lane.roster.endpoints.iter() {
                 prop_assert_eq!(endpoint.rif(), 0);
             }
         }
@@ -217,7 +246,7 @@ proptest! {
         world.update();
         let reachable: usize = {
             let control = world.service.control.lock();
-            control.members.iter().filter(|e| e.is_reachable()).count()
+            control.lanes.iter().flat_map(|l| l.roster.endpoints.iter()).filter(|e| e.is_reachable()).count()
         };
         let mut tried = Tried::new();
         let mut seen = Vec::new();
@@ -249,8 +278,8 @@ proptest! {
         let mut world = World::with_policy(&[], Policy::default());
         world.rng = fastrand::Rng::with_seed(seed);
         for (zone, count) in ["a", "b"].iter().zip(zones) {
-            for i in 0..count {
-                world.add(&format!("{zone}-{i}"), zone, f64::from(weights[i]));
+            for (i, weight) in weights.iter().enumerate().take(count) {
+                world.add(&format!("{zone}-{i}"), zone, f64::from(*weight));
             }
         }
         world.update();

@@ -115,3 +115,42 @@ fn documents_without_content_do_not_count() {
         assert_eq!(parsed.documents.len(), documents, "{text}");
     }
 }
+
+/// Mutilated files give faults or documents, never a panic, and never a line outside of the file.
+#[test]
+fn any_text_can_be_read() {
+    let seeds = [
+        "a: [1, {b: c}]\nd:\n  - e: |\n      f\n",
+        "? x\n: - y\n--- &z !t\n*z : 'q'\n",
+        "{[\"\\u0041\": ~, <<: {}]}\n...\n",
+    ];
+    let pieces = [
+        "\n", " ", "- ", ": ", "[", "]", "{", "}", "'", "\"", "|", ">", "&a", "*a", "!", "%", "#", "---", "\t", "é",
+        "\u{0}",
+    ];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).expect("it is less than `below`")
+    };
+    for _ in 0..5_000 {
+        let mut text: Vec<char> = seeds[draw(seeds.len())].chars().collect();
+        for _ in 0..=draw(6) {
+            let at = draw(text.len() + 1);
+            match draw(2) {
+                0 => drop(text.splice(at..at, pieces[draw(pieces.len())].chars())),
+                _ => drop(text.drain(at..(at + draw(4)).min(text.len()))),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let parsed = parse(&text);
+        let last = text.lines().count() + 1;
+        assert!(parsed.faults.iter().all(|fault| fault.line <= last), "{text:?}: {:?}", parsed.faults);
+        for document in &parsed.documents {
+            document.to_json();
+            Lines::of(document);
+        }
+    }
+}
