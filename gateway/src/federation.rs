@@ -199,7 +199,10 @@ impl Dialer for ControlDialer {
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
         let tunnel = self.endpoint.connect(address, client, Kind::Control).await;
-        Ok(tunnel.map_err(|error| failed(error.reason(), &error))?)
+        let tunnel = tunnel.map_err(|error| failed(error.reason(), &error))?;
+        // Our side of the handshake ends before the peer has judged our identity: wait for its word.
+        tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
+        Ok(tunnel)
     }
 }
 

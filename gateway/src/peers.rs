@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
@@ -16,6 +17,9 @@ use tokio::sync::Mutex;
 use crate::node::Node;
 use crate::relay::PeerStream;
 use crate::worker::Worker;
+
+/// How long the peers may take to hear that this gateway leaves.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A worker's connections, by the peer gateway's address.
 pub(crate) struct Peers {
@@ -99,7 +103,7 @@ impl Peers {
     ) -> Result<Arc<dyn Tunnel>, Reason> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(address.to_owned()).or_default());
         let mut connection = slot.connection.lock().await;
-        if let Some(connection) = connection.as_ref().filter(|connection| !connection.tunnel.is_closed()) {
+        if let Some(connection) = connection.as_ref().filter(|connection| connection.tunnel.is_usable()) {
             return Ok(Arc::clone(&connection.tunnel));
         }
         *connection = None;
@@ -119,9 +123,9 @@ impl Peers {
         Ok(tunnel)
     }
 
-    /// Closes every connection, for the end of the worker.
-    pub(crate) fn close(&self) {
+    /// Says goodbye on every connection, for the end of the worker.
+    pub(crate) async fn close(&self) {
         self.slots.borrow_mut().clear();
-        self.endpoint.close(Reason::Draining);
+        self.endpoint.shutdown(Reason::Draining, GOODBYE_LIMIT).await;
     }
 }

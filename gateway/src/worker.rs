@@ -57,7 +57,7 @@ impl Worker {
                 _ = ticks.tick() => {}
             }
         }
-        self.peers.close();
+        self.peers.close().await;
     }
 
     /// Runs `with` on the worker's random numbers. They are never borrowed across an await.
