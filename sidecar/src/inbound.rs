@@ -77,7 +77,7 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
         span.end();
     }
     let latency = clock::now().since(started);
-    let code = Code::of(reason.map_or(response.status().as_u16(), Reason::status));
+    let code = Code::of(reason.map_or_else(|| response.status().as_u16(), Reason::status));
     route.finish(code, reason, None, latency);
     response.map(|body| body.hold(in_flight))
 }

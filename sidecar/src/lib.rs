@@ -48,6 +48,10 @@ use node::Node;
 use services::{ServiceLimits, Services};
 use worker::Worker;
 
+/// The HTTP version that a caller's application spoke, from its sidecar to the called one, where the session between them
+/// speaks another.
+const SPOKEN: http::HeaderName = http::HeaderName::from_static("eastway-spoken");
+
 /// How long the control tasks may take to end after the workers have.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_core::Reason;
-use eastway_http::Body;
 use eastway_http::server::{Protocol, ServerOptions, serve};
+use eastway_http::{Body, Upgrading};
 use eastway_transport::{Io, accept};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
@@ -71,11 +71,18 @@ async fn run(
     let route = route::route(worker, target).await?;
     exchange.known = true;
     let permit = admit::admit(&route)?;
-    let request = std::mem::take(request);
+    let mut request = std::mem::take(request);
     let response = if request.method() == Method::CONNECT {
         opaque::open(worker, exchange, &route, request).await?
     } else {
-        forward::forward(worker, exchange, &route, request).await?
+        let application = Upgrading::take(request.extensions_mut());
+        let mut response = forward::forward(worker, exchange, &route, request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(application), Some(upstream)) = (application, Upgrading::take(response.extensions_mut()))
+        {
+            opaque::switched(worker, application, upstream);
+        }
+        response
     };
     // The place is taken until the answer has passed.
     Ok(response.map(|body| body.hold(permit)))

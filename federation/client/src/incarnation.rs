@@ -10,6 +10,7 @@ const FILE: &str = "incarnation";
 /// clock set back does not make a new life look like an old one. Without a state directory the clock alone counts; the
 /// gateway then says if it knows a higher one.
 pub fn next(state: Option<&Path>) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "incarnations are ordered by the wall clock where no state is kept")]
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let clock = u64::try_from(clock.as_micros()).unwrap_or(u64::MAX);
     let Some(path) = state.map(|state| state.join(FILE)) else { return clock };

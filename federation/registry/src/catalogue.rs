@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, ServiceView};
@@ -47,10 +48,15 @@ pub struct Catalogue {
     exports: exports::Exports,
     endpoints: usize,
     load_seq: u64,
+    /// When all endpoints were last gone over.
+    swept: Timestamp,
     /// What was touched since the last publication, before its views are formed.
     touched: BTreeSet<ServiceName>,
     changes: Changes,
 }
+
+/// Between two passes over all endpoints.
+const SWEEP: Duration = Duration::from_millis(250);
 
 pub(crate) type Key = (ServiceName, EndpointId);
 
@@ -68,6 +74,8 @@ struct Known {
     /// The count of load reports when one last came.
     load_seq: u64,
     facts: Option<Arc<ServiceFacts>>,
+    /// When its last trace vanished; what its zones went through is forgotten some time after.
+    vanished: Option<Timestamp>,
 }
 
 /// What the gateways say of one endpoint.
@@ -187,6 +195,7 @@ impl Catalogue {
             exports: exports::Exports::new(epoch),
             endpoints: 0,
             load_seq: 0,
+            swept: Timestamp::ZERO,
             touched: BTreeSet::new(),
             changes: Changes { mesh: true, ..Changes::default() },
         }
@@ -224,12 +233,15 @@ impl Catalogue {
 
     /// Time passes: silent streams are noticed, mirrors age, holds end, the long dead are removed. Call it every 100 ms.
     pub fn tick(&mut self, now: Timestamp) {
-        self.notice_silence(now);
         self.let_leave(now);
-        self.forget_dead(now);
         let touched = self.peers.tick(now);
         self.take_touched(touched);
-        self.expire_returns(now);
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.notice_silence(now);
+            self.forget_dead(now);
+            self.expire_returns(now);
+        }
         self.settle(now);
     }
 

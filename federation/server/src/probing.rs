@@ -48,6 +48,7 @@ pub(crate) async fn run(hub: Arc<Hub>, prober: Arc<dyn Prober>) {
     let mut refreshed = Instant::now();
     let mut waiting: Vec<Probe> = Vec::new();
     loop {
+        let mut look = true;
         tokio::select! {
             _ = ticks.tick() => {
                 hub.change(|catalogue, now| catalogue.tick(now));
@@ -58,11 +59,15 @@ pub(crate) async fn run(hub: Arc<Hub>, prober: Arc<dyn Prober>) {
                 }
             }
             () = hub.probe.notified() => {}
+            // A result frees a place; what is due is looked for by the clock, because that goes over all endpoints.
             Some(Ok((probe, outcome))) = probes.join_next(), if !probes.is_empty() => {
                 hub.change(|catalogue, now| catalogue.probed(&probe, outcome, now));
+                look = false;
             }
         }
-        waiting.extend(hub.change(|catalogue, now| catalogue.due_probes(now)));
+        if look {
+            waiting.extend(hub.change(|catalogue, now| catalogue.due_probes(now)));
+        }
         while probes.len() < hub.options.max_probes {
             let Some(probe) = waiting.pop() else { break };
             let prober = Arc::clone(&prober);

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::feed::{Feed, Item};
-use crate::hub::Hub;
+use crate::hub::{Hub, raised};
 use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
 use crate::probing::{self, Prober, TcpProber};
 use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
@@ -204,8 +204,15 @@ impl Server {
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
         tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
         tasks.spawn_loop("peering", peering::run(h(), config.dialer, tasks.clone()));
+        let mut draining = hub.draining.subscribe();
         let listening = listener::run(h(), listener, config.identity, tasks.clone());
-        tasks.spawn_loop("discovery listener", listening);
+        tasks.spawn_loop("discovery listener", async move {
+            // Closed while draining: who is refused tries another gateway at once.
+            tokio::select! {
+                () = listening => {}
+                () = raised(&mut draining) => {}
+            }
+        });
         Ok(Arc::new(Self { hub, store, session: Mutex::new(Some(session)), tasks }))
     }
 
@@ -351,7 +358,8 @@ impl Server {
         let flush = membership::write_dirty(&self.hub, &*self.store);
         let _ = tokio::time::timeout(limit, flush).await;
         // The election's tasks held clones; they have ended, so that this is the last one.
-        if let Some(session) = self.session.lock().take().and_then(Arc::into_inner) {
+        let session = self.session.lock().take().and_then(Arc::into_inner);
+        if let Some(session) = session {
             session.close().await;
         }
         ended

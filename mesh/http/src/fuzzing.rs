@@ -22,6 +22,9 @@ use crate::sweeper::Sweeper;
 /// More than any head that the fuzzer makes up.
 const LIMIT: usize = 64 * 1024;
 
+/// More turns of the only thread than a few requests in memory need.
+const TURNS: usize = 200;
+
 /// Reads the bytes as a raw request head. What the raw judge accepts, hyper's path must accept with the same result.
 pub fn request_head(bytes: &[u8]) {
     let mut fields = [httparse::EMPTY_HEADER; 64];
@@ -114,7 +117,7 @@ type Seen = Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>;
 
 /// The bytes that each upstream connection received.
 async fn forward(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let (mut caller, io) = Io::pair(bytes.len().max(1));
+    let (mut caller, io) = Io::pair(LIMIT.max(bytes.len()));
     let seen = Seen::default();
     let upstreams = Rc::clone(&seen);
     let handler = move |request| {
@@ -130,6 +133,10 @@ async fn forward(bytes: &[u8]) -> Vec<Vec<u8>> {
     let sent = async {
         // The server may close before it has read everything.
         let _ = caller.write_all(bytes).await;
+        // A caller that hangs up early is not served: everything in memory has its turn first.
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
         let _ = caller.shutdown().await;
         let mut answer = Vec::new();
         let _ = caller.read_to_end(&mut answer).await;

@@ -178,7 +178,7 @@ fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inb
         checks.duration("health.timeout", &raw.timeout, Duration::from_millis(10)..=Duration::from_secs(3600));
     Some(Health {
         kind,
-        target: SocketAddr::new(app.ip(), port.unwrap_or(app.port())),
+        target: SocketAddr::new(app.ip(), port.unwrap_or_else(|| app.port())),
         interval,
         timeout,
         healthy_after: raw.healthy_after,

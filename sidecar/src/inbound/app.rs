@@ -76,6 +76,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Reason> {
     let in_flight = worker.node.load.enter();
     let (mut parts, body) = request.into_parts();
+    let spoken = if parts.headers.contains_key(crate::SPOKEN) { Version::HTTP_11 } else { parts.version };
     let mut edits = Edits::new();
     edits.drop_prefix("eastway-");
     if let Ok(source) = HeaderValue::try_from(caller.to_string()) {
@@ -85,7 +86,7 @@ pub(super) async fn forward(
     let mut request = Request::from_parts(parts, body);
     let from_caller = Upgrading::take(request.extensions_mut());
     let mut charged = Charged { in_flight, failed: false };
-    match send(worker, request).await {
+    match send(worker, request, spoken).await {
         Ok(response) => Ok(answer(worker, response, charged, from_caller)),
         Err(reason) => {
             charged.failed = true;
@@ -94,7 +95,8 @@ pub(super) async fn forward(
     }
 }
 
-async fn send(worker: &Rc<Worker>, mut request: Request<Body>) -> Result<Response<Body>, Reason> {
+/// Sends the request in the version that its caller spoke, unless the configuration knows what the application speaks.
+async fn send(worker: &Rc<Worker>, mut request: Request<Body>, spoken: Version) -> Result<Response<Body>, Reason> {
     let reason = |error: &SendError| match error.failure() {
         // The connection was made: the application itself went away.
         Failure::Closed | Failure::Refused => Reason::AppUnreachable,
@@ -103,7 +105,7 @@ async fn send(worker: &Rc<Worker>, mut request: Request<Body>) -> Result<Respons
     let h2 = worker.node.config.inbound.as_ref().is_some_and(|inbound| match inbound.protocol {
         AppProtocol::H2c => true,
         AppProtocol::Http1 => false,
-        AppProtocol::Auto => request.version() == Version::HTTP_2,
+        AppProtocol::Auto => spoken == Version::HTTP_2,
     });
     if h2 && request.extensions().get::<UpgradeTo>().is_none() {
         return connected_h2(worker).await?.send(request).await.map_err(|error| reason(&error));

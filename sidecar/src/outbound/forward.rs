@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Lane, Pick, Tried};
+use eastway_balance::{Lane, Pick, Target, Tried};
 use eastway_core::{Attribution, LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, held};
 use eastway_http::{Body, Kept};
@@ -16,7 +16,7 @@ use eastway_runtime::clock;
 use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction, InFlight};
 use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
 use http::header::HeaderValue;
-use http::{HeaderMap, Request, Response, request};
+use http::{HeaderMap, Request, Response, Version, request};
 
 use super::Route;
 use super::exchange::{Exchange, is_idempotent, span_source};
@@ -137,7 +137,7 @@ impl Forward<'_> {
         }
         let trace = self.worker.random(|rng| self.exchange.trace.child(rng));
         let span = self.span(&pick, &trace, started);
-        let Some(request) = self.request(&trace) else {
+        let Some(request) = self.request(&trace, &pick) else {
             drop(pick);
             return self.failed_before(self.kept.failure().unwrap_or(Reason::CallerGone));
         };
@@ -161,9 +161,13 @@ impl Forward<'_> {
     }
 
     /// The request of this attempt; `None` if the body cannot be sent again.
-    fn request(&self, trace: &TraceContext) -> Option<Request<Body>> {
+    fn request(&self, trace: &TraceContext, pick: &Pick) -> Option<Request<Body>> {
         let body = self.kept.attempt()?;
         let mut head = self.head.clone();
+        // A session speaks HTTP/2 whatever the application does: the called sidecar is told what its own may expect.
+        if matches!(pick.target, Target::Remote) && head.version < Version::HTTP_2 {
+            head.headers.insert(crate::SPOKEN, HeaderValue::from_static("http/1.1"));
+        }
         if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {
             head.headers.insert("traceparent", value);
         }

@@ -46,6 +46,19 @@ pub(super) async fn open(
     Ok(Response::new(Body::empty()))
 }
 
+/// Relays what follows an answer that changes the protocol.
+pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Upgrading) {
+    let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
+    let guard = worker.node.draining.guard();
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        if let (Ok(application), Ok(upstream)) = tokio::join!(application.io(), upstream.io()) {
+            let relayed = splice(application, upstream, options).await;
+            tracing::debug!(?relayed, "a stream of another protocol ended");
+        }
+    });
+}
+
 async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Pick), Reason> {
     let mut tried = Tried::new();
     let mut last = None;

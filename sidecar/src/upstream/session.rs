@@ -235,10 +235,7 @@ pub(super) async fn connect_remote(
     for gateway in node.config.gateways.iter().cycle().take(node.config.gateways.len().max(GATEWAY_ATTEMPTS)) {
         let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
         let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
-        let outer = match handshake(node, stream, expected, ALPN_H1).await {
-            Ok(outer) => outer,
-            Err(_) => continue,
-        };
+        let Ok(outer) = handshake(node, stream, expected, ALPN_H1).await else { continue };
         let connected = match through_gateway(worker, call, lane, outer).await {
             Ok(connected) => connected,
             // Another gateway may still have a path.

@@ -161,7 +161,7 @@ impl Held {
             zones_missing.clear();
         }
         let any = !missing.is_empty() || !zones_missing.is_empty();
-        any.then(|| Self { name: past.name, spec: past.spec, endpoints: missing, remote: zones_missing, until })
+        any.then_some(Self { name: past.name, spec: past.spec, endpoints: missing, remote: zones_missing, until })
     }
 
     fn alone(&self) -> ServiceFacts {

@@ -125,9 +125,10 @@ fn same_but_loads(a: &Exported, b: &Exported) -> bool {
         (zone.summary.utilisation, zone.summary.error_rate) = (None, 0.0);
         zone
     };
-    let same =
-        |((za, fa), (zb, fb)): ((&Arc<str>, &ZoneFacts), (&Arc<str>, &ZoneFacts))| za == zb && strip(fa) == strip(fb);
-    a.spec == b.spec && a.zones.len() == b.zones.len() && a.zones.iter().zip(&b.zones).all(same)
+    let mut zones = a.zones.iter().zip(&b.zones);
+    a.spec == b.spec
+        && a.zones.len() == b.zones.len()
+        && zones.all(|((name, zone), (other, facts))| name == other && strip(zone) == strip(facts))
 }
 
 /// Whether the loads moved by more than a hundredth.

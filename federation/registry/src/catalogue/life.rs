@@ -230,9 +230,12 @@ impl Catalogue {
         }
     }
 
-    /// Removes own endpoints that are down for long, and goodbyes that nobody can contradict any more.
+    /// Removes own endpoints that are down for long, goodbyes that nobody can contradict any more, and services of which
+    /// nothing is left.
     pub(super) fn forget_dead(&mut self, now: Timestamp) {
         let limit = self.options.forget_after;
+        let is_over = |known: &super::Known| known.vanished.is_some_and(|since| now.since(since) >= limit);
+        self.services.retain(|_, known| !known.endpoints.is_empty() || !is_over(known));
         self.buried.retain(|_, buried| now.since(buried.since) < limit);
         let mut dead = Vec::new();
         for (name, known) in &self.services {

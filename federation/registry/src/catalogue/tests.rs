@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use eastway_core::resource::{Peer, Service};
 use eastway_core::view::{EndpointView, Staleness, ZoneSummary};
 use eastway_core::{Version, ZoneId};

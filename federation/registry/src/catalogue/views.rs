@@ -29,6 +29,7 @@ impl Catalogue {
             .filter_map(|candidates| candidates.best())
             .map(|entry| Arc::clone(&entry.view))
             .collect();
+        known.vanished = None;
         known.zones.observe(endpoints.iter(), now);
         let returned = known.zones.returned(now, self.options.returned_for);
         let facts = ServiceFacts { name: name.clone(), spec, endpoints, remote, returned };
@@ -43,6 +44,7 @@ impl Catalogue {
     fn vanish(&mut self, name: &ServiceName, now: Timestamp) {
         if let Some(known) = self.services.get_mut(name) {
             known.zones.observe(std::iter::empty(), now);
+            known.vanished.get_or_insert(now);
             if known.facts.take().is_some() {
                 self.changes.services.insert(name.clone());
             }

@@ -34,7 +34,9 @@ impl Source {
     pub(super) fn restart(&mut self, limit: usize) {
         let past = std::mem::replace(&mut self.mirror, Mirror::new(limit));
         for (name, exported) in past.iter() {
-            self.held.entry(name.clone()).or_insert(Held { exported: exported.clone(), until: Timestamp::ZERO });
+            self.held
+                .entry(name.clone())
+                .or_insert_with(|| Held { exported: exported.clone(), until: Timestamp::ZERO });
         }
     }
 
@@ -95,7 +97,9 @@ impl Source {
 
     fn remember_past(&mut self) {
         for (name, exported) in self.mirror.iter() {
-            self.held.entry(name.clone()).or_insert(Held { exported: exported.clone(), until: Timestamp::ZERO });
+            self.held
+                .entry(name.clone())
+                .or_insert_with(|| Held { exported: exported.clone(), until: Timestamp::ZERO });
         }
     }
 

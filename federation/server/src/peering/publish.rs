@@ -35,9 +35,9 @@ struct Told {
 /// Runs until the stream ends.
 pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Streaming<SyncRequest>, outgoing: Outgoing) {
     let silence = hub.options.silence;
-    let hello = match timeout(silence, incoming.message()).await {
-        Ok(Ok(Some(SyncRequest { event: Some(Say::Hello(hello)) }))) => hello,
-        _ => return,
+    let Ok(Ok(Some(SyncRequest { event: Some(Say::Hello(hello)) }))) = timeout(silence, incoming.message()).await
+    else {
+        return;
     };
     let Some(cluster) = admitted(&hub, &peer, &hello) else {
         tracing::warn!(peer = %peer, cluster = hello.cluster, gateway = hello.gateway, "not a declared peer");

@@ -23,7 +23,7 @@ async fn unknown_names_are_answered_at_once_remembered_and_then_forgotten() {
     assert_eq!(discovery.status().subscriptions, 1);
     sleep(Duration::from_secs(6)).await;
     assert_eq!(discovery.status().subscriptions, 0);
-    assert_eq!(*notes.unused.lock(), [cart.clone()]);
+    assert_eq!(*notes.unused.lock(), std::slice::from_ref(&cart));
 
     let mut resources = gateway.resources.lock().clone();
     resources.services.insert(cart.clone(), Default::default());

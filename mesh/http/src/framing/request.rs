@@ -217,7 +217,9 @@ fn to_origin_form(uri: &mut Uri) {
         return;
     }
     let path = std::mem::take(uri).into_parts().path_and_query;
-    *uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    // A target without a path reads as `/`, but would be written as nothing.
+    let path = path.filter(|path| path.as_str() != "/").unwrap_or_else(|| PathAndQuery::from_static("/"));
+    *uri = Uri::from(path);
 }
 
 /// Brings an admitted request into the form that is sent over `version`: HTTP/1.1 takes it as it is, with the upgrade

@@ -82,8 +82,10 @@ fn an_absolute_target_replaces_host() {
     let admitted = h1("http://right.example:8080/x?y", &[("host", "wrong.example")]).expect("valid");
     assert_eq!(admitted.headers["host"], "right.example:8080");
     assert_eq!(admitted.uri, "/x?y");
-    let admitted = h1("http://right.example", &[("host", "wrong.example")]).expect("valid");
-    assert_eq!(admitted.uri, "/");
+    for uri in ["http://right.example", "http://right.example/", "http://right.example#fragment"] {
+        let admitted = h1(uri, &[("host", "wrong.example")]).expect("valid");
+        assert_eq!(admitted.uri.to_string(), "/", "{uri}, as it will be written");
+    }
     assert_eq!(refused(h1("ftp://a/", &[("host", "a")])), Reason::MalformedRequest);
     assert_eq!(refused(h1("http://user@a/", &[("host", "a")])), Reason::BadHost);
 }

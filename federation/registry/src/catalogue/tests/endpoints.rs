@@ -164,6 +164,22 @@ fn a_service_is_unknown_until_somebody_declares_or_serves_it() {
 }
 
 #[test]
+fn names_that_come_and_go_leave_nothing_behind() {
+    let mut world = World::new();
+    for round in 0..50 {
+        let name = ServiceName::new("shop", format!("s{round}"));
+        let mut one = registration("c1", "a", 1);
+        (one.service, one.account) = (name.clone(), name.service.to_string());
+        world.catalogue.register(StreamId(1000 + round), one, Health::Ready, world.now).expect("registered");
+        world.catalogue.goodbye(StreamId(1000 + round), world.now);
+    }
+    assert!(world.catalogue.services.len() > 50);
+    world.pass(601 * SECOND, never);
+    assert_eq!(world.catalogue.services.keys().collect::<Vec<_>>(), [&payments()]);
+    assert!(world.catalogue.buried.is_empty() && world.catalogue.streams.is_empty());
+}
+
+#[test]
 fn loads_are_told_once_to_each_who_asks_and_survive_no_restart() {
     let mut world = World::new();
     let stream = world.register("p1", "a", 1);

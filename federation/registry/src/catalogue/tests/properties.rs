@@ -5,7 +5,7 @@ use super::*;
 /// Facts that a gateway may learn, each with its own version, so that their order must not matter.
 #[derive(Clone, Debug)]
 enum Happening {
-    Register { endpoint: u8, incarnation: u64, zone: bool },
+    Register { endpoint: u8, incarnation: u64 },
     Goodbye { endpoint: u8, incarnation: u64 },
     Peer { gateway: bool, fact: Fact },
 }
@@ -54,10 +54,9 @@ fn epoch_of(fact: &Fact) -> u64 {
 fn feed(world: &mut World, happening: &Happening) {
     let name = |endpoint: u8| format!("p{endpoint}");
     match happening.clone() {
-        Happening::Register { endpoint, incarnation, zone } => {
+        Happening::Register { endpoint, incarnation } => {
             world.streams += 1;
             // What one life registers does not change: its zone follows from its incarnation.
-            let _ = zone;
             let zone = if incarnation % 2 == 0 { "a" } else { "b" };
             let registration = registration(&name(endpoint), zone, incarnation);
             let _ = world.catalogue.register(StreamId(world.streams), registration, Health::Ready, world.now);
@@ -92,7 +91,7 @@ fn all(facts: &[Happening]) -> World {
 fn independent(facts: Vec<Happening>) -> Vec<Happening> {
     let highest = |endpoint: u8| {
         let incarnations = facts.iter().filter_map(|fact| match fact {
-            Happening::Register { endpoint: e, incarnation, .. } | Happening::Goodbye { endpoint: e, incarnation }
+            Happening::Register { endpoint: e, incarnation } | Happening::Goodbye { endpoint: e, incarnation }
                 if *e == endpoint =>
             {
                 Some(*incarnation)
@@ -110,7 +109,7 @@ fn independent(facts: Vec<Happening>) -> Vec<Happening> {
         .collect();
     let keep = |fact: &Happening| match fact {
         Happening::Goodbye { endpoint, incarnation } => *incarnation == highest(*endpoint),
-        Happening::Register { endpoint, incarnation, .. } => {
+        Happening::Register { endpoint, incarnation } => {
             !said.contains(&(*endpoint, *incarnation)) || *incarnation == highest(*endpoint)
         }
         Happening::Peer { .. } => true,

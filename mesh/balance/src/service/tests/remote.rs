@@ -117,6 +117,19 @@ fn a_lane_whose_gateway_finds_no_endpoint_is_left() {
         world.finish(&pick, if empty { Outcome::failed(Reason::NoReadyEndpoint) } else { success() });
     }
     assert_eq!((world.share("eu-west/a"), world.share("eu-west/b")), (0, 10_000));
+    // Half-open: one probe, whose success lets its share rise over ten seconds.
+    world.wait(Duration::from_secs(2));
+    let probe = world.pick();
+    assert!(probe.probe && World::name(&probe) == "eu-west/a");
+    world.wait(Duration::from_millis(100));
+    assert!((0..100).all(|_| !world.pick().probe), "one probe at a time");
+    world.finish(&probe, success());
+    drop(probe);
+    assert_eq!(world.share("eu-west/a"), 1_000);
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.share("eu-west/a"), 2_800);
+    world.wait(Duration::from_secs(9));
+    assert_eq!(world.share("eu-west/a"), 5_000);
 }
 
 #[test]
