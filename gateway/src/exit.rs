@@ -134,7 +134,8 @@ pub(crate) async fn connect_local(
     let mut last = Reason::NoReadyEndpoint;
     for _ in 0..ATTEMPTS {
         let now = clock::now();
-        let picked = worker.random(|rng| service.pick(rng, now, &tried, Some(own), false));
+        // Nothing of the stream was sent yet: another endpoint is as good, and a probe does no harm.
+        let picked = worker.random(|rng| service.pick(rng, now, &tried, Some(own), true));
         let Ok(pick) = picked else { return Err(last) };
         let Target::Endpoint(endpoint) = &pick.target else { return Err(Reason::NoReadyEndpoint) };
         match dial(worker, endpoint).await {

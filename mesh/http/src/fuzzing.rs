@@ -47,6 +47,9 @@ fn same_by_hyper(head: &Head<'_>, bytes: &[u8], verdict: &framing::Verdict<'_>) 
     let view = Head::of(&parts);
     assert_eq!((view.method, view.authority), (head.method, verdict.authority));
     assert_admitted(&parts);
+    if view.method != "CONNECT" {
+        assert_eq!(parts.uri.to_string(), head.target, "written as it was read");
+    }
     let before = parts.headers.clone();
     let again = framing::admit_request(&mut parts);
     assert_eq!((again, &parts.headers), (Ok(()), &before), "admitting twice changes nothing");
@@ -77,7 +80,7 @@ pub fn assert_admitted(parts: &http::request::Parts) {
     assert!(parts.headers.get("te").is_none_or(|te| te == "trailers"));
     let connect = parts.method == http::Method::CONNECT;
     assert_eq!(parts.uri.authority().is_some(), connect, "origin form, except for CONNECT");
-    assert!(parts.uri.scheme().is_none());
+    assert!(parts.uri.scheme().is_none() && !parts.uri.to_string().is_empty());
 }
 
 /// Reads the bytes as a response head and admits it.

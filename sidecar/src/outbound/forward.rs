@@ -263,8 +263,12 @@ impl Forward<'_> {
                 service.retry_budget().record_end(!failed.blameless, now);
                 service.finish(&pick, failed.outcome().with_latency(now.since(started)), now);
                 self.avoid(&pick, failed.reason.attribution(), failed.blameless);
-                let end =
-                    AttemptEnd { nothing_sent: failed.nothing_sent, connect_failed: failed.connect, ..self.end(&pick) };
+                let end = AttemptEnd {
+                    nothing_sent: failed.nothing_sent,
+                    connect_failed: failed.connect,
+                    stale: failed.blameless && self.kept.failure().is_none(),
+                    ..self.end(&pick)
+                };
                 Attempted::Failed { end, reason: failed.reason, response: None }
             }
         }
@@ -332,6 +336,9 @@ impl Forward<'_> {
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
+        if outcome.failure().is_none() {
+            entry.service.answered(&pick, clock::now());
+        }
         let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
         response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
     }

@@ -248,7 +248,7 @@ pub(super) async fn connect_remote(
         let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
         let endpoint = service.session(lane, &id);
         if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
-            service.apply_load(&id, load, clock::now());
+            service.report(&endpoint, load, clock::now());
         }
         let trust_domain = trust_domain(node, &lane.zone.cluster);
         let expected = accounts(&trust_domain, service.name(), &lane.accounts);

@@ -111,8 +111,8 @@ fn a_gateway_relays_the_request_but_cannot_read_it() {
         connection.note(&format!("plain: {}", count(&body, MARKER)));
         connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
-    lab.beside("eu-west", "a", ip, "telemetry: { log: { level: debug } }\n");
-    let storefront = lab.storefront_with("us-east", "a", "telemetry: { log: { level: debug } }\n");
+    lab.beside("eu-west", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
     known(storefront.proxy(), "payments.shop.mesh.internal");
     let body = MARKER.repeat(COPIES);
     let answer = client::send(storefront.proxy(), "POST", PAYMENTS, &["x-marker: the-secret-of-shop-payments"], &body);

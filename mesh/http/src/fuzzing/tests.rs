@@ -89,7 +89,7 @@ fn response_heads() {
 
 #[test]
 fn exchanges() {
-    drive(1_500, exchange);
+    drive(3_000, exchange);
 }
 
 #[test]
