@@ -11,11 +11,7 @@ enum Happening {
 }
 
 fn facts() -> impl Strategy<Value = Vec<Happening>> {
-    let register = (0u8..4, 1u64..5, any::<bool>()).prop_map(|(endpoint, incarnation, zone)| Happening::Register {
-        endpoint,
-        incarnation,
-        zone,
-    });
+    let register = (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Register { endpoint, incarnation });
     let goodbye = (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Goodbye { endpoint, incarnation });
     let totals = prop::collection::vec((any::<bool>(), 1u64..4, prop::collection::vec(1u32..6, 1..6)), 0..4);
     let peers = totals.prop_map(|lives| {
