@@ -51,7 +51,10 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
         return;
     };
     tracing::debug!(peer = %tunnel.peer(), cluster, "a peer's data connection");
+    let metrics = worker.peers.metrics(&worker.node, &cluster);
+    let _counted = metrics.connected();
     while let Some(stream) = tunnel.accept().await {
+        metrics.rtt(tunnel.stats().rtt);
         let (worker, cluster) = (Rc::clone(&worker), cluster.clone());
         tokio::task::spawn_local(async move {
             match stream.opening().await {

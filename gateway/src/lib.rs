@@ -53,6 +53,9 @@ pub enum RunError {
     /// The certificate files cannot be used.
     #[error("the identity cannot be loaded; see `identity` in the configuration")]
     Identity(#[source] eastway_identity::LoadError),
+    /// The certificate is genuine, but for another role: nobody would talk to this node.
+    #[error("`{0}` is not the identity of a gateway; see `identity` in the configuration")]
+    Role(Arc<eastway_core::SpiffeId>),
     /// An address cannot be bound.
     #[error("cannot listen on {address} (`{what}` in the configuration)")]
     Listen {
@@ -118,6 +121,9 @@ async fn life(config: Config) -> Result<(), RunError> {
     let starting = readiness.require("listeners");
 
     let identity = Identity::load(&config.identity).map_err(RunError::Identity)?;
+    if !identity.id().is_gateway() {
+        return Err(RunError::Role(identity.id()));
+    }
     let _identity_watch = identity.watch();
     let listeners = bind(&config)?;
     let (control_socket, data) = listeners.split();

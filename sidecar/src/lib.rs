@@ -64,6 +64,9 @@ pub enum RunError {
     /// The certificate files cannot be used.
     #[error("the identity cannot be loaded; see `identity` in the configuration")]
     Identity(#[source] eastway_identity::LoadError),
+    /// The certificate is genuine, but for another role: nobody would talk to this node.
+    #[error("`{0}` is not the identity of a workload; see `identity` in the configuration")]
+    Role(Arc<eastway_core::SpiffeId>),
     /// An address cannot be bound.
     #[error("cannot listen on {address} (`{what}` in the configuration)")]
     Listen {
@@ -155,6 +158,9 @@ async fn build(
     draining: Draining,
 ) -> Result<(Arc<Node>, Link, eastway_identity::Watch), RunError> {
     let identity = Identity::load(&config.identity).map_err(RunError::Identity)?;
+    if !identity.id().is_workload() {
+        return Err(RunError::Role(identity.id()));
+    }
     let watch = identity.watch();
     let zone = eastway_core::ZoneId::new(config.cluster.as_str(), config.zone.as_str());
     let telemetry = TelemetryNode {
