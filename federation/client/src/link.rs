@@ -1,7 +1,7 @@
 //! The one connection between a sidecar and a gateway, shared by everything that speaks gRPC over it.
 //!
 //! The gateways of the configuration are equals: the link stays with one until it fails, then tries the next. Never:
-//! spreading over several, or deciding that a stream failed; who reads the stream says so ([`Link::failed`]).
+//! spreading over several, or deciding that a stream failed; who reads the stream says so.
 
 use std::io;
 use std::sync::Arc;

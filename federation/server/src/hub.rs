@@ -4,7 +4,7 @@
 //! services are put into the feeds of the streams that want them, and each stream forms its message from the state at
 //! the time when it can send. So nothing queues up behind a slow reader, and everybody ends at the latest state.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) exports: watch::Sender<u64>,
     /// Grows with each change of the resources.
     pub(crate) resources: watch::Sender<u64>,
+    /// How often a gateway of each peer has connected here: a sign that it can be dialled.
+    pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
     /// Registration streams, to be ended with this message.
     streams: Mutex<HashMap<StreamId, oneshot::Sender<RegisterRejected>>>,
     /// A probe may be due at once.
@@ -63,6 +65,7 @@ impl Hub {
             mirrors: Dirty::default(),
             exports: watch::Sender::new(0),
             resources: watch::Sender::new(0),
+            arrivals: watch::Sender::default(),
             streams: Mutex::default(),
             probe: Notify::new(),
             settled: watch::Sender::new(false),
@@ -200,7 +203,10 @@ impl<T: Ord> Dirty<T> {
         std::mem::take(&mut *self.items.lock())
     }
 
+    /// Waits until there is something; what was left before counts.
     pub(crate) async fn added(&self) {
-        self.added.notified().await;
+        while self.items.lock().is_empty() {
+            self.added.notified().await;
+        }
     }
 }

@@ -22,6 +22,8 @@ use crate::store::{Change, Election, Entry, Expect, Follower, Store, StoreError,
 
 /// The pause before the store is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// The longest pause; it doubles while the store fails.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 /// Between two looks of the leader at its siblings.
@@ -116,11 +118,15 @@ pub(crate) async fn load(store: &dyn Store, hub: &Hub) -> Result<(), StartError>
 
 /// Writes own slices as they change. Runs until it is dropped.
 pub(crate) async fn write(hub: Arc<Hub>, store: Arc<dyn Store>) {
+    let mut pause = RETRY;
     loop {
         hub.slices.added().await;
         sleep(GATHER).await;
-        while !write_dirty(&hub, &*store).await {
-            sleep(RETRY).await;
+        if write_dirty(&hub, &*store).await {
+            pause = RETRY;
+        } else {
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
         }
     }
 }
@@ -131,11 +137,8 @@ pub(crate) async fn write_dirty(hub: &Hub, store: &dyn Store) -> bool {
     let mut left = BTreeSet::new();
     for (service, index) in dirty {
         if let Err(error) = write_slice(hub, store, &service, index).await {
-            let given_up = !error.is_transient();
-            tracing::warn!(%service, index, error = %error, given_up, "cannot write a slice");
-            if !given_up {
-                left.insert((service, index));
-            }
+            tracing::warn!(%service, index, error = %error, "cannot write a slice");
+            left.insert((service, index));
         }
     }
     let done = left.is_empty();

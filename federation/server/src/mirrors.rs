@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::resource::ClusterMeta;
@@ -15,6 +16,9 @@ use crate::hub::Hub;
 use crate::membership::to_json;
 use crate::store::keys::{self, Key};
 use crate::store::{Election, Expect, MAX_TXN_BYTES, MAX_TXN_OPS, Store, StoreError, Txn};
+
+/// How long a gateway that does not lead waits before it looks again.
+const NOT_LEADING: Duration = Duration::from_secs(1);
 
 /// Who said it, under `GW/meta`; the services are under `GW/svc/NS/NAME`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,7 +82,11 @@ pub(crate) async fn write(hub: Arc<Hub>, store: Arc<dyn Store>, election: Arc<El
                     }
                 }
             }
-            None => written.clear(),
+            None => {
+                written.clear();
+                sleep(hub.options.mirror_interval.min(NOT_LEADING)).await;
+                continue;
+            }
         }
         sleep(hub.options.mirror_interval).await;
     }

@@ -149,8 +149,10 @@ pub struct PeeringOptions {
     pub liveness: eastway_resilience::liveness::PathMonitorConfig,
     /// A connection whose path has been down for this long is given up and dialled anew. Default 3 s.
     pub redial_after: Duration,
-    /// How long opening a connection may take. Default 5 s.
+    /// How long opening a connection may take. Default 2 s.
     pub dial_timeout: Duration,
+    /// The longest pause before a gateway is dialled again. Default 1 s: peers are few, and one that returns is wanted.
+    pub backoff_max: Duration,
     /// Before statements are asked for again on the same connection. Default 500 ms.
     pub resync_pause: Duration,
     /// Raw streams that a peer may have open on one control connection. Default 8.
@@ -162,7 +164,8 @@ impl Default for PeeringOptions {
         Self {
             liveness: eastway_resilience::liveness::PathMonitorConfig::default(),
             redial_after: Duration::from_secs(3),
-            dial_timeout: Duration::from_secs(5),
+            dial_timeout: Duration::from_secs(2),
+            backoff_max: Duration::from_secs(1),
             resync_pause: Duration::from_millis(500),
             max_streams: 8,
         }

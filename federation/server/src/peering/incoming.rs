@@ -24,11 +24,12 @@ const MESSAGES: usize = 16;
 /// Serves a connection until it ends. Its certificate was verified; here it must be a gateway of a declared peer.
 pub(crate) async fn serve(hub: Arc<Hub>, tunnel: Arc<dyn Tunnel>, tasks: TaskGroup) {
     let peer = Arc::clone(tunnel.peer());
-    if cluster_of(&hub, &peer).is_none() {
+    let Some(cluster) = cluster_of(&hub, &peer) else {
         tracing::warn!(peer = %peer, "a control connection of nobody's peer is refused");
         tunnel.close(Reason::IdentityRefused);
         return;
-    }
+    };
+    hub.arrivals.send_modify(|arrivals| *arrivals.entry(cluster).or_default() += 1);
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {

@@ -1,17 +1,24 @@
 //! The control connection to one gateway of a peer: opened, watched, and opened again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use eastway_client::LinkOptions;
 use eastway_client::link::Backoff;
 use eastway_core::Reason;
 use eastway_core::view::PathState;
 use eastway_registry::PathFacts;
 use eastway_resilience::liveness::PathMonitor;
 use eastway_transport::Tunnel;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Dialer, ping, subscribe};
 use crate::hub::Hub;
+
+/// A connection that lasted this long was accepted. One that ends at once was refused: no reason to hurry.
+const LASTED: Duration = Duration::from_secs(1);
 
 /// What one task knows of its path, and the catalogue's copy of it.
 pub(super) struct Path {
@@ -43,18 +50,27 @@ impl Path {
 
 /// Runs until it is dropped, or the peer is no longer declared.
 pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String, address: String) {
-    let options = hub.options.link();
+    let options = LinkOptions { backoff_max: hub.options.peering.backoff_max, ..hub.options.link() };
+    let mut arrivals = hub.arrivals.subscribe();
     let mut monitor = PathMonitor::new(hub.options.peering.liveness, hub.clock.now());
     let mut backoff = Backoff::new();
     let path = Path { hub, cluster, address, facts: parking_lot::Mutex::default() };
     path.hub.change(|catalogue, _| catalogue.set_path(&path.cluster, &path.address, PathFacts::default()));
     while let Some(trust_domain) = trust_domain(&path) {
-        let dialling = dialer.dial(&path.address, &trust_domain);
-        match timeout(path.hub.options.peering.dial_timeout, dialling).await {
+        let seen = arrived(&arrivals.borrow_and_update(), &path.cluster);
+        let dialled = tokio::select! {
+            dialled = timeout(path.hub.options.peering.dial_timeout, dialer.dial(&path.address, &trust_domain)) => dialled,
+            // What was sent before the gateway came up is lost, and would be repeated late: dial anew.
+            () = arrives(&mut arrivals, &path.cluster, seen) => continue,
+        };
+        match dialled {
             Ok(Ok(tunnel)) => {
-                backoff.reset();
+                let opened = Instant::now();
                 let reason = connected(&path, &tunnel, &mut monitor).await;
                 tunnel.close(reason);
+                if opened.elapsed() >= LASTED {
+                    backoff.reset();
+                }
                 let (cluster, address) = (&path.cluster, &path.address);
                 tracing::info!(cluster, address, reason = %reason, "a control connection ended");
             }
@@ -63,8 +79,21 @@ pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String,
         }
         monitor.on_lost(path.hub.clock.now());
         path.note(|facts| (facts.state, facts.leaving) = (PathState::Down, false));
-        sleep(backoff.pause(&options)).await;
+        tokio::select! {
+            () = sleep(backoff.pause(&options)) => {}
+            () = arrives(&mut arrivals, &path.cluster, seen) => {}
+        }
     }
+}
+
+fn arrived(arrivals: &BTreeMap<String, u64>, cluster: &str) -> u64 {
+    arrivals.get(cluster).copied().unwrap_or_default()
+}
+
+/// Waits until a gateway of the cluster connects here, after it has done so `seen` times.
+async fn arrives(arrivals: &mut watch::Receiver<BTreeMap<String, u64>>, cluster: &str, seen: u64) {
+    // Fails only if the hub is gone, and with it this task.
+    let _ = arrivals.wait_for(|arrivals| arrived(arrivals, cluster) > seen).await;
 }
 
 /// The life of one connection.

@@ -21,6 +21,8 @@ use super::*;
 use crate::store::{Store, keys};
 use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
 
+mod quic;
+
 /// The network between the clusters: which gateway listens at which address, and whether bytes pass.
 #[derive(Debug)]
 struct Wan {
