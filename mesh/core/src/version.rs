@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Version {
     /// Grows with each start of the gateway; kept in its state, so that a clock set back does not lower it.
     pub epoch: u64,
-    /// Grows by one with each message within an epoch; the snapshot that opens an epoch is number 0.
+    /// Grows with each change within an epoch; a snapshot bears the number of the last change that is in it.
     pub seq: u64,
 }
 
