@@ -2,5 +2,6 @@
 
 mod gateways;
 mod identities;
+mod outages;
 mod sidecars;
 mod subscribers;

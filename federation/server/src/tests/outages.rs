@@ -1,0 +1,137 @@
+//! The store goes away and comes back: nobody notices, and what changed meanwhile is written afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eastway_client::DiscoveryOptions;
+use eastway_core::Health;
+use eastway_registry::Slice;
+use tokio::time::{Instant, sleep};
+
+use crate::Server;
+use crate::store::{
+    Commit, EmbeddedStore, Entry, LeaseId, Listing, Revision, Store, StoreError, StoreHealth, Txn, Watch, keys,
+};
+use crate::testing::{Gateway, eventually, payments};
+
+/// A store that can be away.
+#[derive(Debug)]
+struct Fickle {
+    store: EmbeddedStore,
+    away: AtomicBool,
+}
+
+impl Fickle {
+    fn reach(&self) -> Result<&EmbeddedStore, StoreError> {
+        let away = || StoreError::Unavailable { attempts: 1, reason: "away".to_owned() };
+        if self.away.load(Ordering::Relaxed) { Err(away()) } else { Ok(&self.store) }
+    }
+}
+
+#[async_trait]
+impl Store for Fickle {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.reach()?.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.reach()?.list(prefix).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<Commit, StoreError> {
+        self.reach()?.txn(txn).await
+    }
+
+    async fn put(&self, key: &str, value: bytes::Bytes) -> Result<Revision, StoreError> {
+        self.reach()?.put(key, value).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, StoreError> {
+        self.reach()?.delete(key).await
+    }
+
+    async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.reach()?.delete_prefix(prefix).await
+    }
+
+    fn watch(&self, prefix: &str, after: Option<Revision>) -> Watch {
+        self.store.watch(prefix, after)
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.reach()?.grant(ttl).await
+    }
+
+    async fn renew(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        self.reach()?.renew(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.reach()?.revoke(lease).await
+    }
+
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        self.reach()?.cluster_id().await
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.store.health()
+    }
+}
+
+/// The endpoints in the stored slice.
+async fn stored(gateway: &Gateway) -> usize {
+    let entry = gateway.store.get(&keys::slice(&payments(), gateway.id, 0)).await.expect("the store answers");
+    entry.map_or(0, |entry| serde_json::from_slice::<Slice>(&entry.value).expect("JSON").endpoints.len())
+}
+
+async fn stored_becomes(gateway: &Gateway, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while stored(gateway).await != count {
+        assert!(Instant::now() < deadline, "never {count} endpoints in the store");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn registrations_and_callers_do_not_wait_for_the_store() {
+    let gateway =
+        Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
+    let store = Arc::new(Fickle { store: gateway.store.clone(), away: AtomicBool::new(false) });
+    let (resources, prober) = (gateway.resources.lock().clone(), Arc::clone(&gateway.fates));
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let server = Server::start_with(gateway.config(), shared, resources, prober).await.expect("started");
+    *gateway.server.lock() = Some(server);
+    gateway.sidecar("p1", "a", 1).registrar.registered().await;
+    stored_becomes(&gateway, 1).await;
+
+    store.away.store(true, Ordering::Relaxed);
+    let second = gateway.sidecar("p2", "a", 1);
+    second.registrar.registered().await;
+    let (discovery, notes, _task) = gateway.caller(DiscoveryOptions::new("us-east"));
+    assert_eq!(discovery.resolve(&payments()).await.expect("known").endpoints.len(), 2);
+    sleep(Duration::from_secs(120)).await;
+    second.registrar.set_health(Health::Unready, "");
+    eventually("news", || (notes.health("p2") == Some(Health::Unready)).then_some(())).await;
+    assert_eq!(stored(&gateway).await, 1);
+
+    store.away.store(false, Ordering::Relaxed);
+    stored_becomes(&gateway, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_starts_without_its_store_waits_for_it() {
+    let gateway =
+        Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
+    let store = Arc::new(Fickle { store: gateway.store.clone(), away: AtomicBool::new(true) });
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let (config, resources) = (gateway.config(), gateway.resources.lock().clone());
+    let starting = tokio::spawn(Server::start(config, shared, resources));
+    sleep(Duration::from_secs(30)).await;
+    assert!(!starting.is_finished());
+    store.away.store(false, Ordering::Relaxed);
+    let server = starting.await.expect("no panic").expect("started");
+    assert_eq!(server.epoch(), 1);
+}
