@@ -68,10 +68,9 @@ fn status(node: &Node) -> serde_json::Value {
     serde_json::json!({
         "gateway": node.config.gateway,
         "cluster": server.cluster(),
-        "epoch": server.epoch(),
         "identity": node.identity.id().to_string(),
         "version": env!("CARGO_PKG_VERSION"),
         "draining": node.draining.started(),
-        "peers": node.federation.peers(),
+        "federation": server.status(),
     })
 }

@@ -102,11 +102,6 @@ impl Federation {
         if self.server.exports(service, cluster) { Ok(()) } else { Err(Reason::NotExported) }
     }
 
-    /// What an operator wants to know of the peers.
-    pub(crate) fn peers(&self) -> serde_json::Value {
-        serde_json::to_value(self.server.peers()).unwrap_or_default()
-    }
-
     /// The server, for the admin API.
     pub(crate) fn server(&self) -> &Server {
         &self.server

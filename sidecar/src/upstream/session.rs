@@ -282,7 +282,8 @@ async fn through_gateway(
     let options = &worker.upstreams.options;
     match timeout(limit, connect::connect(outer, &authority, &headers, options, Reason::GatewayUnreachable)).await {
         Ok(Ok(tunnel)) => Ok(tunnel),
-        Ok(Err(reason)) => Err(Failed::said(reason)),
+        // Whatever the gateways say, there was no connection yet: such failures cost no retry.
+        Ok(Err(reason)) => Err(Failed::connecting(reason)),
         Err(_) => Err(Failed::connecting(Reason::StreamOpenTimeout)),
     }
 }
