@@ -184,19 +184,22 @@ impl Stage {
         let mut played: Vec<Played> = Vec::new();
         for (name, length) in PHASES {
             let before = self.tunnel()?;
-            let (from, from_us) = (Instant::now(), record::now_us());
             println!("\n== {name}");
-            let restart = self.event(name)?;
-            self.watch(from, from + length, restart)?;
+            // Nothing is printed between the phase's start and its event: a slow terminal must not delay a kill.
+            let (from, from_us) = (Instant::now(), record::now_us());
+            let (words, restart) = self.event(name)?;
+            println!("{words}");
+            let (to, to_us) = (from + length, from_us + length.as_micros() as u64);
+            self.watch(from, to, restart)?;
             let after = self.tunnel()?;
             let tunnel = TunnelReport { bytes: after.bytes.saturating_sub(before.bytes), ..after };
-            played.push(Played { name, from, to: Instant::now(), from_us, to_us: record::now_us(), tunnel });
+            played.push(Played { name, from, to, from_us, to_us, tunnel });
         }
         self.report(&played)
     }
 
-    /// What happens at the start of a phase; answers a node to start again a second later.
-    fn event(&mut self, phase: &str) -> anyhow::Result<Option<Node>> {
+    /// What happens at the start of a phase; answers it in words, and a node to start again a second later.
+    fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Option<Node>)> {
         let payments = |zones: &'static [&'static str]| {
             move |node: &&Node| {
                 node.cluster == "us-east"
@@ -205,9 +208,13 @@ impl Stage {
             }
         };
         match phase {
-            "zone-loss" => self.kill_all(payments(&["a"]), "SIGKILL to us-east/a's payments, apps and sidecars")?,
+            "zone-loss" => {
+                self.kill_all(payments(&["a"]))?;
+                Ok(("SIGKILL to us-east/a's payments, apps and sidecars", None))
+            }
             "region-loss" => {
-                self.kill_all(payments(&["b"]), "SIGKILL to us-east/b's payments too: the region is lost")?
+                self.kill_all(payments(&["b"]))?;
+                Ok(("SIGKILL to us-east/b's payments too: the region is lost", None))
             }
             "return" => {
                 println!("us-east's payments start again");
@@ -215,22 +222,20 @@ impl Stage {
                 for node in &nodes {
                     self.processes.start(&self.topology, node)?;
                 }
+                Ok(("us-east's payments start again", None))
             }
             "gateway-restart" => {
                 let gateway = self.topology.find(Role::Gateway, "eu-west", None, None).context("a gateway")?.clone();
-                println!("SIGKILL to eu-west's gateway; it starts again after a second");
-                self.processes.kill(&gateway)?;
-                return Ok(Some(gateway));
+                self.processes.kill([&gateway])?;
+                Ok(("SIGKILL to eu-west's gateway; it starts again after a second", Some(gateway)))
             }
-            _ => {}
+            _ => Ok(("all is well", None)),
         }
-        Ok(None)
     }
 
-    fn kill_all(&mut self, which: impl Fn(&&Node) -> bool, words: &str) -> anyhow::Result<()> {
-        println!("{words}");
+    fn kill_all(&mut self, which: impl Fn(&&Node) -> bool) -> anyhow::Result<()> {
         let nodes: Vec<Node> = self.topology.nodes.iter().filter(which).cloned().collect();
-        nodes.iter().try_for_each(|node| self.processes.kill(node))
+        self.processes.kill(&nodes)
     }
 
     /// Prints a line a second until `to`.

@@ -17,16 +17,19 @@ use std::process::{Command, Output};
 use std::sync::RwLockReadGuard;
 use std::time::Duration;
 
-use eastway_core::SpiffeId;
-use eastway_identity::{Ca, IssueOptions, Overwrite};
+use eastway_identity::{Ca, Overwrite};
 use tempfile::TempDir;
 
 use crate::process::{Process, eastway_command, required};
 use crate::{client, eventually, machine};
 
+mod files;
 mod node;
 
+pub use files::{service, trust_domain};
 pub use node::Node;
+
+use files::serving;
 
 /// The name that every scenario calls.
 pub const PAYMENTS: &str = "http://payments.shop.mesh.internal/";
@@ -56,6 +59,7 @@ pub struct Lab {
 struct Cluster {
     authority: Ca,
     gateway: Ipv4Addr,
+    sibling: Option<Ipv4Addr>,
     etcd: Ipv4Addr,
     store: StoreKind,
     extra: String,
@@ -145,7 +149,7 @@ impl Lab {
         let (gateway, etcd) = (self.host(), self.host());
         self.clusters.insert(
             name.to_owned(),
-            Cluster { authority, gateway, etcd, store, extra: extra.to_owned(), recorded: false },
+            Cluster { authority, gateway, sibling: None, etcd, store, extra: extra.to_owned(), recorded: false },
         );
         self
     }
@@ -174,35 +178,6 @@ impl Lab {
         self
     }
 
-    /// Writes the resources of the cluster `name`: payments, exported to all, and its peers.
-    ///
-    /// # Panics
-    /// If a cluster was not planned.
-    pub fn resources(&self, name: &str, peers: &[&str]) {
-        let payments = service("payments", PAYMENTS_SPEC);
-        let peers = peers.iter().map(|peer| self.peer(peer, "imports: ['shop/*']"));
-        let all: Vec<String> = [payments].into_iter().chain(peers).collect();
-        self.declare(name, &all);
-    }
-
-    /// Writes `resources` as those of the cluster `name`.
-    ///
-    /// # Panics
-    /// If they cannot be written.
-    pub fn declare(&self, name: &str, resources: &[String]) {
-        self.write(&format!("{name}-resources.yaml"), &resources.join("---\n"));
-    }
-
-    /// The resource by which another cluster peers with `name`; `more` goes into its `spec`.
-    ///
-    /// # Panics
-    /// If the cluster was not planned.
-    pub fn peer(&self, name: &str, more: &str) -> String {
-        let gateway = self.gateway(name).at(15443);
-        let spec = format!("gateways: ['{gateway}'], trustBundle: {name}-ca/ca.crt, {more}");
-        format!("apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
-    }
-
     /// The gateway of the cluster `name`.
     ///
     /// # Panics
@@ -226,23 +201,23 @@ impl Lab {
         node
     }
 
-    /// Writes the configuration of the gateway of the cluster `name`, and issues its certificate.
-    pub fn configure_gateway(&self, name: &str) -> PathBuf {
-        let node = self.gateway(name);
-        let identity = self.certify(name, &node.name, name, &SpiffeId::gateway(&trust_domain(name), "gateway-1"));
-        let cluster = &self.clusters[name];
-        let (ip, etcd, extra) = (node.ip, cluster.etcd, &cluster.extra);
-        let store = match cluster.store {
-            StoreKind::Embedded => format!("embedded: {{ path: {name}-gateway-state }}"),
-            StoreKind::Etcd => format!("etcd: {{ endpoints: ['http://{etcd}:2379'] }}"),
-        };
-        let record = if cluster.recorded { format!(", record: {name}-relayed") } else { String::new() };
-        let text = format!(
-            "cluster: {name}\nregion: {name}\ngateway: gateway-1\nzones: {{ a: {{}}, b: {{}} }}\n{identity}\n\
-             tunnel: {{ listen: '{ip}:15443'{record} }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\n\
-             metrics: {{ listen: '{ip}:15020' }}\nstore: {{ {store} }}\nresources: [{name}-resources.yaml]\n{extra}"
-        );
-        self.write(&format!("{}.yaml", node.name), &text)
+    /// Starts a second gateway of the cluster `name`, which must be on etcd, and waits until it is ready. Who is
+    /// configured afterwards knows both.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn start_sibling(&mut self, name: &str) -> Node {
+        let ip = self.host();
+        self.clusters.get_mut(name).expect("a planned cluster").sibling = Some(ip);
+        let node = self.sibling(name).expect("just planned");
+        self.gateway_file(name, &node, "gateway-2");
+        self.start_role("gateway", &node.name);
+        self.wait_ready(&node);
+        node
+    }
+
+    fn sibling(&self, name: &str) -> Option<Node> {
+        self.clusters[name].sibling.map(|ip| Node { name: format!("{name}-gateway-2"), ip })
     }
 
     /// Starts the etcd of the cluster `name`, unless it runs, and waits until it answers.
@@ -311,49 +286,6 @@ impl Lab {
         self.start_role("sidecar", &node.name);
         self.wait_ready(&node);
         node
-    }
-
-    /// Writes the configuration of a sidecar that runs as `account`, and issues its certificate. `more` begins with
-    /// what belongs under `workload`.
-    pub fn configure(&self, cluster: &str, zone: &str, node: &Node, account: &str, more: &str) -> PathBuf {
-        let id = SpiffeId::workload(&trust_domain(cluster), "shop", account);
-        let identity = self.certify(cluster, &node.name, cluster, &id);
-        let gateway = self.gateway(cluster);
-        let (ip, name) = (node.ip, &node.name);
-        let text = format!(
-            "cluster: {cluster}\nzone: {zone}\n{identity}\ngateways: [{{ discovery: '{}', tunnel: '{}' }}]\n\
-             outbound: {{ proxy: '{ip}:15080' }}\nadmin: {{ listen: '{ip}:15000' }}\nmetrics: {{ listen: '{ip}:15020' }}\n\
-             state: {name}-state\nworkload:\n  name: {name}\n  namespace: shop\n{more}",
-            gateway.at(15010),
-            gateway.at(15443),
-        );
-        self.write(&format!("{name}.yaml"), &text)
-    }
-
-    /// Issues an identity by the CA of the cluster `authority`, as the files `name` of `cluster`, and answers the
-    /// configuration line that names them.
-    ///
-    /// # Panics
-    /// If a cluster was not planned.
-    pub fn certify(&self, cluster: &str, name: &str, authority: &str, id: &SpiffeId) -> String {
-        self.certify_with(cluster, name, &self.clusters[authority].authority, id, &IssueOptions::default())
-    }
-
-    /// The same, by any CA.
-    ///
-    /// # Panics
-    /// If the CA cannot issue it.
-    pub fn certify_with(&self, cluster: &str, name: &str, ca: &Ca, id: &SpiffeId, options: &IssueOptions) -> String {
-        let issued = ca.issue(id, options).expect("a CA can issue for its own trust domain");
-        issued.save(&self.identities(cluster), name, Overwrite::Force).expect("the lab's folder is writable");
-        format!(
-            "identity: {{ certificate: {cluster}-identities/{name}.crt, key: {cluster}-identities/{name}.key, bundle: {cluster}-ca/ca.crt }}"
-        )
-    }
-
-    /// The folder of a cluster's certificates and keys.
-    pub fn identities(&self, cluster: &str) -> PathBuf {
-        self.path(&format!("{cluster}-identities"))
     }
 
     /// The CA of a cluster, for certificates that no sidecar should have.
@@ -453,28 +385,6 @@ impl Lab {
         std::fs::write(&path, text).expect("the lab's folder is writable");
         path
     }
-}
-
-/// What payments offers, and to whom, in every lab that does not say otherwise.
-const PAYMENTS_SPEC: &str =
-    "export: ['*'], ports: [{ port: 80 }, { port: 9000, protocol: tcp }, { port: 50051, protocol: grpc }]";
-
-/// The resource of a service of the namespace shop.
-pub fn service(name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {spec} }}\n"
-    )
-}
-
-/// The trust domain of the cluster `name`.
-pub fn trust_domain(name: &str) -> String {
-    format!("{name}.mesh.internal")
-}
-
-/// The configuration of a sidecar that serves, for [`Lab::configure`].
-fn serving(node: &Node, service: &str, extra: &str) -> String {
-    let (inbound, app) = (node.inbound(), node.app());
-    format!("  service: {service}\ninbound: {{ listen: '{inbound}', app: '{app}' }}\n{extra}")
 }
 
 /// The name of the application's process beside the sidecar `node`.

@@ -63,10 +63,16 @@ impl Processes {
         command
     }
 
-    /// Kills `node` as a power cut would.
-    pub(super) fn kill(&mut self, node: &Node) -> anyhow::Result<()> {
-        if let Some(mut child) = self.children.remove(&node.name) {
-            child.kill().with_context(|| format!("cannot kill {}", node.name))?;
+    /// Kills `nodes` as a power cut would: all at once, and only then waits for the kernel to clean up.
+    pub(super) fn kill<'a>(&mut self, nodes: impl IntoIterator<Item = &'a Node>) -> anyhow::Result<()> {
+        let mut killed = Vec::new();
+        for node in nodes {
+            if let Some(mut child) = self.children.remove(&node.name) {
+                child.kill().with_context(|| format!("cannot kill {}", node.name))?;
+                killed.push(child);
+            }
+        }
+        for mut child in killed {
             child.wait()?;
         }
         Ok(())

@@ -66,8 +66,9 @@ pub(super) fn shift(attempts: &[Attempt], killed: &[&str], lost_us: u64, end_us:
 }
 
 fn moved_from(phase: &[(u64, bool)], start: u64, end: u64, window: u64) -> bool {
-    // The worst windows begin at the start or end at a bad attempt; those that begin at an attempt include them.
-    let begins = std::iter::once(start).chain(phase.iter().map(|(at, _)| *at).filter(|at| *at >= start));
+    // What a window holds changes only where it begins at an attempt, or just after one.
+    let attempts = phase.iter().flat_map(|(at, _)| [*at, at + 1]).filter(|at| *at >= start);
+    let begins = std::iter::once(start).chain(attempts);
     begins.filter(|begin| begin + window <= end).all(|begin| {
         let from = phase.partition_point(|(at, _)| *at < begin);
         let to = phase.partition_point(|(at, _)| *at < begin + window);

@@ -94,3 +94,36 @@ fn two_clusters_on_etcd_reach_one_another() {
         reaches(storefront.proxy(), "eu-west/a");
     }
 }
+
+#[test]
+fn one_of_two_gateways_dies_and_the_other_serves_the_whole_cluster() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Etcd);
+    let second = lab.start_sibling("us-east");
+    let near = lab.payments("us-east", "a", "payments-1");
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "us-east/a");
+    let far = "http://payments.shop.eu-west.mesh.internal/";
+    eventually("eu-west answers", || {
+        check(client::get(storefront.proxy(), far)?.status == 200, || "not yet".to_owned())
+    });
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(20);
+    lab.kill("us-east-gateway");
+    caller.answers(100);
+    eventually("eu-west answers through the second gateway", || {
+        check(client::get(storefront.proxy(), far)?.status == 200, || "not yet".to_owned())
+    });
+    // A newcomer that only the second gateway knows of is called, and so is who had registered with the first.
+    lab.payments("us-east", "a", "payments-2");
+    for name in ["us-east-payments-2", near.name.as_str()] {
+        eventually(&format!("{name} is called"), || {
+            let answer = client::get(storefront.proxy(), PAYMENTS)?;
+            check(answer.json()["name"] == name, || format!("{answer:?}"))
+        });
+    }
+    let streams = second.metric("eastway_tunnel_streams_total", &[r#"peer_cluster="eu-west""#]).expect("metrics");
+    assert!(streams >= 1.0, "the second gateway carried nothing");
+    caller.finish_without_failure();
+}
