@@ -14,6 +14,7 @@ use eastway_core::{Coordinates, EndpointId, Health, LoadReport, ServiceName};
 use eastway_proto::discovery::v1 as wire;
 use eastway_registry::Registration;
 
+mod policy;
 pub mod services;
 pub mod statements;
 
@@ -255,6 +256,7 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
         accounts: message.accounts,
         locality_weights: weights,
         failover: message.failover,
+        policy: policy::from_wire(message.policy.unwrap_or_default())?,
     })
 }
 
@@ -272,6 +274,7 @@ pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
         accounts: spec.accounts.clone(),
         locality_weights: spec.locality_weights.clone().into_iter().collect(),
         failover: spec.failover.clone(),
+        policy: Some(policy::to_wire(&spec.policy)).filter(|policy| *policy != wire::ServicePolicy::default()),
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! For operators who must get the same numbers as before; it knows neither weights, capacity and utilisation nor ramps.
 
+use std::iter::Sum;
+
+use crate::table::apportion;
+
 /// The hosts of one priority level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
@@ -62,6 +66,30 @@ pub fn loads(levels: &[Hosts], overprovisioning: f64, panic_threshold: f64) -> L
         pour(&mut result.levels, &healthy, &degraded, total);
     }
     result
+}
+
+/// Divides the load of one level among its lanes: by the hosts that serve it, in whole percent, by largest remainder. In a
+/// panic every host serves.
+pub fn lanes(level: Level, lanes: &[Hosts]) -> Vec<u32> {
+    let by = |count: fn(&Hosts) -> u32, load| {
+        apportion(&lanes.iter().map(|h| f64::from(count(h))).collect::<Vec<_>>(), load)
+    };
+    if level.panic || lanes.iter().all(|hosts| hosts.healthy == 0 && hosts.degraded == 0) {
+        return by(|hosts| hosts.hosts, level.healthy_load + level.degraded_load);
+    }
+    let (healthy, degraded) = (by(|h| h.healthy, level.healthy_load), by(|h| h.degraded, level.degraded_load));
+    healthy.into_iter().zip(degraded).map(|(healthy, degraded)| healthy + degraded).collect()
+}
+
+impl Sum for Hosts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            hosts: a.hosts.saturating_add(b.hosts),
+            healthy: a.healthy.saturating_add(b.healthy),
+            degraded: a.degraded.saturating_add(b.degraded),
+            excluded: a.excluded.saturating_add(b.excluded),
+        })
+    }
 }
 
 impl Hosts {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use eastway_core::policy::Mode;
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, ZoneId};
 use serde::Serialize;
@@ -13,8 +14,8 @@ pub struct Explanation {
     pub service: String,
     /// The zone that calls.
     pub from: ZoneId,
-    /// Always `native`: the compatible mode is for offline scenarios.
-    pub mode: &'static str,
+    /// Which formulas divide traffic.
+    pub mode: Mode,
     /// What all tiers together can take, in percent.
     pub normalized_total_availability: f64,
     /// Nearest first.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use eastway_core::policy::Algorithm;
 use eastway_core::{EndpointId, Timestamp, ZoneId};
 use eastway_resilience::breaker::ProbePermit;
 use eastway_resilience::window::Window;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::alias::{AliasTable, uniform};
 use crate::endpoint::{Endpoint, HARD};
-use crate::policy::Algorithm;
+use crate::policy::Rules;
 use crate::table::Mode;
 use crate::tried::Tried;
 
@@ -37,6 +38,7 @@ pub struct Lane {
     pub(crate) state: Arc<LaneState>,
     /// The path to its cluster, if it is remote.
     pub(crate) path: Option<Arc<Circuit>>,
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// What a lane remembers over snapshots.

@@ -4,7 +4,7 @@
 //! simulator all call it (or the pure functions beneath it), so that what is predicted is what happens. Nothing here does
 //! I/O, reads a clock or owns a random source that was not seeded by the caller.
 //!
-//! Suggested reading order: [`shares`] (the formulas), [`tiers`] and [`distance`] (what is near), [`ramp`] (what
+//! Suggested reading order: [`shares`] (the formulas), [`situation`] and [`scenario`] (what an operator asks of them), [`tiers`] and [`distance`] (what is near), [`ramp`] (what
 //! returns), [`endpoint`] and [`lane`] (what the workers share), [`plan`] (what a pick reads), then [`service`].
 //! [`compat`] is Envoy's integer algorithm, for those who must match it.
 
@@ -18,18 +18,23 @@ pub mod pick;
 pub mod plan;
 pub mod policy;
 pub mod ramp;
+pub mod scenario;
 pub mod service;
 pub mod shares;
+pub mod situation;
 pub mod table;
 pub mod tiers;
 pub mod tried;
 pub mod utilisation;
 
+pub use eastway_core::policy::{Algorithm, Mode};
 pub use eastway_resilience::{Class, Failure, Outcome};
 pub use endpoint::Endpoint;
 pub use explain::Explanation;
 pub use lane::Lane;
 pub use pick::{NoPick, Pick, Target};
-pub use policy::{Algorithm, Policy};
-pub use service::Service;
+pub use policy::Policy;
+pub use scenario::Scenario;
+pub use service::{Service, WhatIf};
+pub use situation::{Division, Loss, LossError, Situation};
 pub use tried::Tried;

@@ -6,6 +6,7 @@ use eastway_core::Timestamp;
 
 use crate::endpoint::Endpoint;
 use crate::lane::Lane;
+use crate::policy::Rules;
 use crate::shares::Shares;
 use crate::table::LaneTable;
 
@@ -19,6 +20,7 @@ pub(crate) struct Plan {
     pub(crate) entries: Box<[Entry]>,
     pub(crate) probes: Box<[Probe]>,
     pub(crate) decision: Decision,
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// The shares behind the table, for those who explain them.
@@ -72,9 +74,11 @@ impl PartialEq for Probe {
     }
 }
 
-impl Default for Plan {
-    fn default() -> Self {
+impl Plan {
+    /// Before the first facts: nothing can be picked.
+    pub(crate) fn empty(rules: Arc<Rules>) -> Self {
         Self {
+            rules,
             lanes: Arc::new([]),
             table: LaneTable::new(&[]),
             entries: Box::new([]),

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_resilience::BreakerConfig;
+use eastway_core::policy::{Algorithm, Balancing, BreakerTrigger, Breakers, Mode, ServicePolicy};
+use eastway_resilience::{BreakerConfig, Trigger};
 
 /// How a service is balanced by one node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
+    /// Which formulas divide traffic. Default: the native ones.
+    pub mode: Mode,
     /// How an endpoint is chosen within a lane. Default: two choices by reported load.
     pub algorithm: Algorithm,
     /// A tier keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
@@ -58,20 +61,24 @@ pub struct Policy {
     pub seed: u64,
 }
 
-/// How an endpoint of a lane is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Two draws by weight; the one with the lower reported load per weight wins.
-    #[default]
-    TwoChoices,
-    /// Two draws by weight; the one with fewer of this node's own requests in flight wins.
-    LeastRequest,
-    /// As `LeastRequest`, for TCP: a pick is held for as long as its connection, so connections are what is counted.
-    LeastConnections,
-    /// One draw by weight.
-    Random,
-    /// In turn; endpoints of greater weight come more often.
-    RoundRobin,
+/// A policy as the parts of a service share it, with the breakers' configurations as the breakers share them.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) policy: Policy,
+    pub(crate) endpoint: Arc<BreakerConfig>,
+    pub(crate) lane: Arc<BreakerConfig>,
+    pub(crate) path: Arc<BreakerConfig>,
+}
+
+impl Rules {
+    pub(crate) fn new(policy: Policy) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint: Arc::new(policy.endpoint_breaker),
+            lane: Arc::new(policy.lane_breaker),
+            path: Arc::new(policy.path_breaker),
+            policy,
+        })
+    }
 }
 
 /// When a lane that comes and goes is kept out for a while. Never the last lane that can serve.
@@ -96,6 +103,7 @@ impl Default for Damping {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
             algorithm: Algorithm::default(),
             overprovisioning: 1.4,
             panic_threshold: 50.0,
@@ -120,5 +128,101 @@ impl Default for Policy {
             retry_min_per_second: 1,
             seed: 0,
         }
+    }
+}
+
+impl Policy {
+    /// These numbers, with those that the operator set for a service.
+    #[must_use]
+    pub fn with(&self, set: &ServicePolicy) -> Self {
+        let mut policy = self.clone();
+        policy.balance(&set.balancing);
+        policy.break_by(&set.breaker);
+        policy.retry_ratio = set.retries.budget.unwrap_or(policy.retry_ratio);
+        policy.retry_min_per_second = set.retries.min_per_second.unwrap_or(policy.retry_min_per_second);
+        policy
+    }
+
+    fn balance(&mut self, set: &Balancing<Duration>) {
+        self.mode = set.mode.unwrap_or(self.mode);
+        self.algorithm = set.algorithm.unwrap_or(self.algorithm);
+        self.overprovisioning = set.overprovisioning.unwrap_or(self.overprovisioning);
+        self.panic_threshold = set.panic_threshold.unwrap_or(self.panic_threshold);
+        self.target_utilisation = set.target_utilisation.unwrap_or(self.target_utilisation);
+        self.ramp = set.ramp.unwrap_or(self.ramp);
+        self.endpoint_breaker.recovery = set.slow_start.unwrap_or(self.endpoint_breaker.recovery);
+        self.latency_veto = set.latency_veto.map_or(self.latency_veto, |veto| veto as f32);
+        if let Some(regions) = &set.residency {
+            self.regions = Some(regions.iter().map(|region| region.as_str().into()).collect());
+        }
+    }
+
+    fn break_by(&mut self, set: &Breakers<Duration>) {
+        for breaker in [&mut self.endpoint_breaker, &mut self.lane_breaker, &mut self.path_breaker] {
+            breaker.base = set.base_ejection.unwrap_or(breaker.base);
+            // One bound alone may cross the other's default.
+            breaker.max = set.max_ejection.unwrap_or(breaker.max).max(breaker.base);
+        }
+        self.ejection_cap = set.max_ejected.unwrap_or(self.ejection_cap);
+        if let Some(rule) = &set.endpoint {
+            self.endpoint_breaker.trigger = trigger(rule, self.endpoint_breaker.trigger);
+        }
+        if let Some(rule) = &set.lane {
+            self.lane_breaker.trigger = trigger(rule, self.lane_breaker.trigger);
+        }
+    }
+}
+
+fn trigger(rule: &BreakerTrigger<Duration>, default: Trigger) -> Trigger {
+    match *rule {
+        BreakerTrigger::Cusum { error_rate, threshold } => {
+            let (p1, h) = match default {
+                Trigger::Cusum { p1, threshold } => (p1, threshold),
+                _ => (DEFAULT_P1, eastway_resilience::breaker::ENDPOINT_THRESHOLD),
+            };
+            Trigger::Cusum { p1: error_rate.unwrap_or(p1), threshold: threshold.unwrap_or(h) }
+        }
+        BreakerTrigger::Consecutive { failures } => Trigger::Consecutive { failures },
+        BreakerTrigger::ErrorRate { ratio, window, min_requests } => Trigger::ErrorRate { ratio, window, min_requests },
+        BreakerTrigger::Latency { quantile, limit, window, min_requests } => {
+            Trigger::Latency { quantile, limit, window, min_requests }
+        }
+    }
+}
+
+/// The error rate that a CUSUM looks for.
+const DEFAULT_P1: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_sets_replaces_the_default_and_nothing_else() {
+        let defaults = Policy::default();
+        assert_eq!(defaults.with(&ServicePolicy::default()), defaults);
+        let balancing = Balancing {
+            algorithm: Some(Algorithm::Random),
+            slow_start: Some(Duration::from_secs(3)),
+            residency: Some(vec!["eu".to_owned()]),
+            ..Balancing::default()
+        };
+        let breaker = Breakers {
+            endpoint: Some(BreakerTrigger::Consecutive { failures: 5 }),
+            lane: Some(BreakerTrigger::Cusum { error_rate: Some(0.3), threshold: None }),
+            base_ejection: Some(Duration::from_secs(90)),
+            ..Breakers::default()
+        };
+        let set = defaults.with(&ServicePolicy { balancing, breaker, ..ServicePolicy::default() });
+        assert_eq!((set.algorithm, set.overprovisioning), (Algorithm::Random, 1.4));
+        assert_eq!(set.endpoint_breaker.recovery, Duration::from_secs(3));
+        assert_eq!(set.lane_breaker.recovery, defaults.lane_breaker.recovery);
+        assert_eq!(set.endpoint_breaker.trigger, Trigger::Consecutive { failures: 5 });
+        assert_eq!(
+            set.lane_breaker.trigger,
+            Trigger::Cusum { p1: 0.3, threshold: eastway_resilience::breaker::LANE_THRESHOLD }
+        );
+        assert_eq!((set.lane_breaker.base, set.lane_breaker.max), (Duration::from_secs(90), Duration::from_secs(90)));
+        assert_eq!(set.regions, Some(BTreeSet::from(["eu".into()])));
     }
 }

@@ -5,6 +5,8 @@
 //! picks never take, and ends with a new plan. The control runtime calls [`Service::update`] and [`Service::tick`]; workers
 //! call `pick`, [`Service::choose`] and [`Service::finish`].
 
+mod asking;
+mod compatible;
 mod control;
 mod explaining;
 mod facts;
@@ -18,13 +20,14 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName, Timestamp};
-use eastway_resilience::{BreakerConfig, RetryBudget};
+use eastway_resilience::RetryBudget;
 use parking_lot::Mutex;
 
 use crate::endpoint::Endpoint;
 use crate::lane::Lane;
 use crate::plan::Plan;
-use crate::policy::Policy;
+use crate::policy::{Policy, Rules};
+pub use asking::WhatIf;
 use control::Control;
 
 /// Where the requests of one node to one service go.
@@ -32,8 +35,6 @@ use control::Control;
 pub struct Service {
     name: ServiceName,
     caller: Locality,
-    policy: Policy,
-    breakers: BreakerConfigs,
     plan: ArcSwap<Plan>,
     control: Mutex<Control>,
     /// Nanoseconds before which no further probe starts.
@@ -42,33 +43,21 @@ pub struct Service {
     cross_region: RetryBudget,
 }
 
-/// The breakers' configurations, as the breakers share them.
-#[derive(Clone, Debug)]
-struct BreakerConfigs {
-    endpoint: Arc<BreakerConfig>,
-    lane: Arc<BreakerConfig>,
-    path: Arc<BreakerConfig>,
-}
-
 impl Service {
     /// The service `name` as called from `caller`. Until the first [`Service::update`] it has no endpoint.
     pub fn new(name: ServiceName, caller: Locality, policy: Policy) -> Self {
-        let breakers = BreakerConfigs {
-            endpoint: Arc::new(policy.endpoint_breaker),
-            lane: Arc::new(policy.lane_breaker),
-            path: Arc::new(policy.path_breaker),
-        };
         let budget = || RetryBudget::new(policy.retry_ratio, policy.retry_min_per_second);
+        let (budget, cross_region) = (budget(), budget());
+        let seed = seed(&name, &policy);
+        let rules = Rules::new(policy);
         Self {
-            plan: ArcSwap::from_pointee(Plan::default()),
-            control: Mutex::new(Control::new(seed(&name, &policy))),
+            plan: ArcSwap::from_pointee(Plan::empty(Arc::clone(&rules))),
+            control: Mutex::new(Control::new(seed, rules)),
             next_probe: AtomicU64::new(0),
-            budget: budget(),
-            cross_region: budget(),
+            budget,
+            cross_region,
             name,
             caller,
-            policy,
-            breakers,
         }
     }
 
@@ -83,8 +72,8 @@ impl Service {
     }
 
     /// Its numbers.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Policy {
+        self.control.lock().rules.policy.clone()
     }
 
     /// What its retries may cost.
@@ -105,7 +94,7 @@ impl Service {
 
     /// The shared state of an endpoint of a remote lane that a session led to.
     pub fn session(&self, lane: &Arc<Lane>, endpoint: &EndpointId) -> Arc<Endpoint> {
-        lane.state.session(endpoint, &lane.zone, &self.breakers.endpoint)
+        lane.state.session(endpoint, &lane.zone, &lane.rules.endpoint)
     }
 
     /// What an endpoint of any lane says of its load, outside of a response (which brings it by [`Service::finish`]).

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::locality::Coordinates;
 use crate::name::ServiceName;
+use crate::policy::{Balancing, Breakers, RetryRules, ServiceLimits, ServicePolicy, ServiceTimeouts};
+use crate::text::DurationText;
 
 /// The only `apiVersion` so far.
 pub const API_VERSION: &str = "eastway.dev/v1";
@@ -67,6 +69,9 @@ pub struct Peer {
 
 /// A service: how it is reached, who may serve it, and where it is offered. The resource is optional for a service
 /// that is used within one cluster only: a registration under the account of the same name suffices.
+///
+/// What it says of calls (`balancing` and what follows) holds for the callers in this cluster; a peer that the service
+/// is offered to decides for its own callers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
@@ -85,6 +90,21 @@ pub struct Service {
     /// The order in which other clusters are tried; clusters not named follow by distance. Default: by distance alone.
     #[serde(default)]
     pub failover: Vec<String>,
+    /// Where requests go.
+    #[serde(default)]
+    pub balancing: Balancing<DurationText>,
+    /// When an endpoint or a zone is left out, and for how long.
+    #[serde(default)]
+    pub breaker: Breakers<DurationText>,
+    /// How much at once, from one sidecar.
+    #[serde(default)]
+    pub limits: ServiceLimits,
+    /// When an attempt is repeated.
+    #[serde(default)]
+    pub retries: RetryRules<DurationText>,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeouts: ServiceTimeouts<DurationText>,
 }
 
 /// A port of a service.
@@ -123,6 +143,17 @@ impl Service {
             vec![ServicePort { port: 80, protocol: Protocol::Http }]
         } else {
             self.ports.clone()
+        }
+    }
+
+    /// How callers treat it.
+    pub fn policy(&self) -> ServicePolicy {
+        ServicePolicy {
+            balancing: self.balancing.parsed(),
+            breaker: self.breaker.parsed(),
+            limits: self.limits,
+            retries: self.retries.parsed(),
+            timeouts: self.timeouts.parsed(),
         }
     }
 

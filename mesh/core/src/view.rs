@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::{EndpointId, Health, LoadReport};
 use crate::locality::ZoneId;
 use crate::name::ServiceName;
+use crate::policy::ServicePolicy;
 use crate::resource::{ClusterMeta, ServicePort};
 
 /// The mesh around the services: this cluster and its peers.
@@ -96,6 +97,9 @@ pub struct ServiceSpec {
     pub locality_weights: BTreeMap<String, f64>,
     /// The operator's order of other clusters.
     pub failover: Vec<String>,
+    /// How callers treat it.
+    #[serde(default)]
+    pub policy: ServicePolicy,
 }
 
 /// One endpoint of the own cluster.

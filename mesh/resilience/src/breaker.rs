@@ -123,6 +123,14 @@ impl Breaker {
         Self { recovering: Some(now), ..Self::new(config, now) }
     }
 
+    /// Goes on with other numbers. What it knows is kept, unless another trigger would read it in another way.
+    pub fn configure(&mut self, config: &Arc<BreakerConfig>) {
+        if config.trigger != self.config.trigger {
+            self.detector = Detector::new(&config.trigger);
+        }
+        self.config = Arc::clone(config);
+    }
+
     /// What it lets pass.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -3,6 +3,7 @@
 //! One budget for each service and a second one for retries that cross a region. It is shared by the workers and takes
 //! no lock. It never decides alone whether an attempt is repeated: `attempts` asks it last.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_core::Timestamp;
@@ -16,8 +17,9 @@ const WINDOW: usize = 10;
 /// The retry budget of one service.
 #[derive(Debug)]
 pub struct RetryBudget {
-    ratio: f64,
-    min_per_second: u32,
+    /// The bits of an `f64`.
+    ratio: AtomicU64,
+    min_per_second: AtomicU32,
     first: Window<BUCKETS>,
     retries: Window<BUCKETS>,
     attempts: Window<BUCKETS>,
@@ -30,13 +32,19 @@ impl RetryBudget {
     pub fn new(ratio: f64, min_per_second: u32) -> Self {
         let window = || Window::new(Duration::from_secs(1));
         Self {
-            ratio: ratio.clamp(0.0, 1.0),
-            min_per_second,
+            ratio: AtomicU64::new(ratio.clamp(0.0, 1.0).to_bits()),
+            min_per_second: AtomicU32::new(min_per_second),
             first: window(),
             retries: window(),
             attempts: window(),
             failures: window(),
         }
+    }
+
+    /// Goes on with other numbers; what was counted stays.
+    pub fn configure(&self, ratio: f64, min_per_second: u32) {
+        self.ratio.store(ratio.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
+        self.min_per_second.store(min_per_second, Ordering::Relaxed);
     }
 
     /// A request made its first attempt.
@@ -66,8 +74,9 @@ impl RetryBudget {
 
     /// How many retries ten seconds allow at this moment.
     pub fn allowance(&self, now: Timestamp) -> u64 {
-        let earned = (self.first.count(now, WINDOW) as f64 * self.ratio) as u64;
-        earned.max(u64::from(self.min_per_second) * WINDOW as u64)
+        let ratio = f64::from_bits(self.ratio.load(Ordering::Relaxed));
+        let earned = (self.first.count(now, WINDOW) as f64 * ratio) as u64;
+        earned.max(u64::from(self.min_per_second.load(Ordering::Relaxed)) * WINDOW as u64)
     }
 
     /// Retries taken in the last ten to eleven seconds.
@@ -113,6 +122,17 @@ mod tests {
         (0..1_000).for_each(|_| budget.record_first(now));
         assert_eq!((0..1_000).filter(|_| budget.try_retry(now)).count(), 100);
         assert_eq!((budget.allowance(now), budget.used(now)), (100, 100));
+    }
+
+    #[test]
+    fn other_numbers_hold_from_then_on() {
+        let budget = RetryBudget::default();
+        let now = Timestamp::from_millis(500);
+        (0..1_000).for_each(|_| budget.record_first(now));
+        budget.configure(0.5, 0);
+        assert_eq!(budget.allowance(now), 500);
+        budget.configure(0.0, 3);
+        assert_eq!(budget.allowance(now), 30);
     }
 
     #[test]

@@ -18,12 +18,11 @@ pub mod reference;
 pub(crate) mod schema;
 pub mod sections;
 mod suggest;
-pub mod text;
 pub(crate) mod yaml;
 
 pub use check::Checks;
+pub use eastway_core::text::{AddressText, DurationText, FileText};
 pub use problem::{Problem, Problems};
-pub use text::{AddressText, DurationText, FileText};
 
 use yaml::{Lines, Node};
 

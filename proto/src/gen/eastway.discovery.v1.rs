@@ -321,6 +321,136 @@ pub struct ServiceSpec {
     >,
     #[prost(string, repeated, tag = "4")]
     pub failover: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the receiver's own cluster only: a peer decides for its own callers.
+    #[prost(message, optional, tag = "5")]
+    pub policy: ::core::option::Option<ServicePolicy>,
+}
+/// How callers treat a service. What is absent keeps the caller's default; lengths of time are in milliseconds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServicePolicy {
+    #[prost(message, optional, tag = "1")]
+    pub balancing: ::core::option::Option<Balancing>,
+    #[prost(message, optional, tag = "2")]
+    pub breaker: ::core::option::Option<Breakers>,
+    #[prost(message, optional, tag = "3")]
+    pub limits: ::core::option::Option<Limits>,
+    #[prost(message, optional, tag = "4")]
+    pub retries: ::core::option::Option<Retries>,
+    #[prost(message, optional, tag = "5")]
+    pub timeouts: ::core::option::Option<Timeouts>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Balancing {
+    #[prost(enumeration = "BalancingMode", tag = "1")]
+    pub mode: i32,
+    #[prost(enumeration = "Algorithm", tag = "2")]
+    pub algorithm: i32,
+    #[prost(double, optional, tag = "3")]
+    pub overprovisioning: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub panic_threshold: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub target_utilisation: ::core::option::Option<f64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub ramp_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub slow_start_ms: ::core::option::Option<u64>,
+    #[prost(double, optional, tag = "8")]
+    pub latency_veto: ::core::option::Option<f64>,
+    /// Regions; empty for all.
+    #[prost(string, repeated, tag = "9")]
+    pub residency: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Breakers {
+    #[prost(message, optional, tag = "1")]
+    pub endpoint: ::core::option::Option<BreakerTrigger>,
+    #[prost(message, optional, tag = "2")]
+    pub lane: ::core::option::Option<BreakerTrigger>,
+    #[prost(uint64, optional, tag = "3")]
+    pub base_ejection_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub max_ejection_ms: ::core::option::Option<u64>,
+    #[prost(double, optional, tag = "5")]
+    pub max_ejected: ::core::option::Option<f64>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct BreakerTrigger {
+    #[prost(oneof = "breaker_trigger::Trigger", tags = "1, 2, 3, 4")]
+    pub trigger: ::core::option::Option<breaker_trigger::Trigger>,
+}
+/// Nested message and enum types in `BreakerTrigger`.
+pub mod breaker_trigger {
+    #[derive(Clone, Copy, PartialEq, ::prost::Message)]
+    pub struct Cusum {
+        #[prost(double, optional, tag = "1")]
+        pub error_rate: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "2")]
+        pub threshold: ::core::option::Option<f64>,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Consecutive {
+        #[prost(uint32, tag = "1")]
+        pub failures: u32,
+    }
+    #[derive(Clone, Copy, PartialEq, ::prost::Message)]
+    pub struct ErrorRate {
+        #[prost(double, tag = "1")]
+        pub ratio: f64,
+        #[prost(uint64, tag = "2")]
+        pub window_ms: u64,
+        #[prost(uint32, tag = "3")]
+        pub min_requests: u32,
+    }
+    #[derive(Clone, Copy, PartialEq, ::prost::Message)]
+    pub struct Latency {
+        #[prost(double, tag = "1")]
+        pub quantile: f64,
+        #[prost(uint64, tag = "2")]
+        pub limit_ms: u64,
+        #[prost(uint64, tag = "3")]
+        pub window_ms: u64,
+        #[prost(uint32, tag = "4")]
+        pub min_requests: u32,
+    }
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Trigger {
+        #[prost(message, tag = "1")]
+        Cusum(Cusum),
+        #[prost(message, tag = "2")]
+        Consecutive(Consecutive),
+        #[prost(message, tag = "3")]
+        ErrorRate(ErrorRate),
+        #[prost(message, tag = "4")]
+        Latency(Latency),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limits {
+    #[prost(uint32, optional, tag = "1")]
+    pub max_requests: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub max_pending: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub max_connections: ::core::option::Option<u32>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Retries {
+    #[prost(uint32, optional, tag = "1")]
+    pub attempts: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "2")]
+    pub per_try_ms: ::core::option::Option<u64>,
+    #[prost(double, optional, tag = "3")]
+    pub budget: ::core::option::Option<f64>,
+    #[prost(uint32, optional, tag = "4")]
+    pub min_per_second: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "5")]
+    pub backoff_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Timeouts {
+    #[prost(uint64, optional, tag = "1")]
+    pub request_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Port {
@@ -500,6 +630,73 @@ impl Staleness {
             "STALENESS_STALE_1" => Some(Self::Stale1),
             "STALENESS_STALE_2" => Some(Self::Stale2),
             "STALENESS_STALE_3" => Some(Self::Stale3),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BalancingMode {
+    Unspecified = 0,
+    Native = 1,
+    Compatible = 2,
+}
+impl BalancingMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BALANCING_MODE_UNSPECIFIED",
+            Self::Native => "BALANCING_MODE_NATIVE",
+            Self::Compatible => "BALANCING_MODE_COMPATIBLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BALANCING_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "BALANCING_MODE_NATIVE" => Some(Self::Native),
+            "BALANCING_MODE_COMPATIBLE" => Some(Self::Compatible),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Algorithm {
+    Unspecified = 0,
+    TwoChoices = 1,
+    LeastRequest = 2,
+    LeastConnections = 3,
+    Random = 4,
+    RoundRobin = 5,
+}
+impl Algorithm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ALGORITHM_UNSPECIFIED",
+            Self::TwoChoices => "ALGORITHM_TWO_CHOICES",
+            Self::LeastRequest => "ALGORITHM_LEAST_REQUEST",
+            Self::LeastConnections => "ALGORITHM_LEAST_CONNECTIONS",
+            Self::Random => "ALGORITHM_RANDOM",
+            Self::RoundRobin => "ALGORITHM_ROUND_ROBIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ALGORITHM_UNSPECIFIED" => Some(Self::Unspecified),
+            "ALGORITHM_TWO_CHOICES" => Some(Self::TwoChoices),
+            "ALGORITHM_LEAST_REQUEST" => Some(Self::LeastRequest),
+            "ALGORITHM_LEAST_CONNECTIONS" => Some(Self::LeastConnections),
+            "ALGORITHM_RANDOM" => Some(Self::Random),
+            "ALGORITHM_ROUND_ROBIN" => Some(Self::RoundRobin),
             _ => None,
         }
     }

@@ -69,6 +69,7 @@ fn view() -> ServiceView {
     ServiceView {
         name: ServiceName::new("shop", "payments"),
         spec: ServiceSpec {
+            policy: Default::default(),
             ports: vec![
                 ServicePort { port: 80, protocol: Protocol::Http },
                 ServicePort { port: 9090, protocol: Protocol::Grpc },

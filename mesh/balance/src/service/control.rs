@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eastway_core::policy::{Mode as Formulas, ServicePolicy};
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
+use super::compatible;
+use crate::compat::Hosts;
 use crate::distance::RingKeeper;
 use crate::endpoint::{Cold, Endpoint, MarkClass};
 use crate::lane::{Circuit, Lane, LaneState};
 use crate::plan::{Decision, Entry, Plan, Probe, Probing};
-use crate::policy::Policy;
+use crate::policy::{Policy, Rules};
 use crate::ramp::{Returning, Room, hold_back};
 use crate::shares::{LaneInput, Options, S, Shares, native_with, tier_utilisation};
 use crate::table::{LaneTable, Mode};
@@ -20,6 +23,9 @@ use crate::utilisation::{Factor, Smoothed};
 /// The state behind a service's lock.
 #[derive(Debug)]
 pub(super) struct Control {
+    /// The node's own numbers, before the operator's for this service.
+    base: Policy,
+    pub(super) rules: Arc<Rules>,
     pub(super) rng: fastrand::Rng,
     /// In tier order, as the plan's lanes.
     pub(super) lanes: Vec<LaneControl>,
@@ -84,6 +90,18 @@ pub(super) struct Tally {
     pub(super) degraded: u64,
     pub(super) soft: u64,
     pub(super) hard: u64,
+    /// The same in endpoints, for formulas that know no weights.
+    pub(super) endpoints: Endpoints,
+}
+
+/// Endpoints of a lane, by how they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Endpoints {
+    pub(super) excluded: u32,
+    pub(super) healthy: u32,
+    pub(super) degraded: u32,
+    pub(super) soft: u32,
+    pub(super) hard: u32,
 }
 
 impl Tally {
@@ -93,6 +111,7 @@ impl Tally {
 
     pub(super) fn add(&mut self, class: MarkClass, units: u64) {
         self.count += u32::from(class != MarkClass::Uncounted);
+        *self.endpoints.of(class) += 1;
         if let Some(sum) = self.sum(class) {
             *sum += units;
         }
@@ -100,6 +119,7 @@ impl Tally {
 
     pub(super) fn remove(&mut self, class: MarkClass, units: u64) {
         self.count -= u32::from(class != MarkClass::Uncounted);
+        *self.endpoints.of(class) -= 1;
         if let Some(sum) = self.sum(class) {
             *sum -= units;
         }
@@ -112,6 +132,18 @@ impl Tally {
             MarkClass::Degraded => Some(&mut self.degraded),
             MarkClass::Soft => Some(&mut self.soft),
             MarkClass::Hard => Some(&mut self.hard),
+        }
+    }
+}
+
+impl Endpoints {
+    fn of(&mut self, class: MarkClass) -> &mut u32 {
+        match class {
+            MarkClass::Uncounted => &mut self.excluded,
+            MarkClass::Healthy => &mut self.healthy,
+            MarkClass::Degraded => &mut self.degraded,
+            MarkClass::Soft => &mut self.soft,
+            MarkClass::Hard => &mut self.hard,
         }
     }
 }
@@ -135,19 +167,38 @@ impl LaneControl {
     /// The lane in sums. `fresh` leaves staleness out.
     pub(super) fn input(&self, fresh: bool) -> LaneInput {
         let Tally { healthy, degraded, soft, .. } = self.tally;
-        let (mut healthy, mut degraded, mut soft) = (healthy as f64, degraded as f64, soft as f64);
-        if !self.reachable() {
-            (healthy, degraded, soft) = (0.0, 0.0, 0.0);
-        }
-        if !fresh && self.staleness == Staleness::Stale2 {
-            (healthy, degraded) = (0.0, healthy + degraded);
-        }
-        if self.tripped() || !fresh && self.staleness == Staleness::Stale3 {
-            (healthy, degraded, soft) = (0.0, 0.0, healthy + degraded + soft);
-        }
+        let [healthy, degraded, soft] = self.as_seen([healthy, degraded, soft], fresh).map(|units| units as f64);
         let total = self.tally.total() as f64;
         let capacity = self.capacity.unwrap_or(total / 1000.0);
         LaneInput { total, healthy, degraded, soft, weight: self.weight, capacity, utilisation: self.utilisation.get() }
+    }
+
+    /// The lane in endpoints, and how many of them have no hard mark.
+    pub(super) fn hosts(&self) -> (Hosts, u32) {
+        let Endpoints { excluded, healthy, degraded, soft, .. } = self.tally.endpoints;
+        let [healthy, degraded, soft] = self.as_seen([healthy, degraded, soft].map(u64::from), false);
+        let count = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
+        let hosts = Hosts {
+            hosts: self.tally.count.saturating_add(excluded),
+            healthy: count(healthy),
+            degraded: count(degraded),
+            excluded,
+        };
+        (hosts, count(healthy + degraded + soft))
+    }
+
+    /// What is healthy, degraded and softly marked, once the marks of the lane as a whole are laid over those of its endpoints.
+    fn as_seen(&self, [healthy, degraded, soft]: [u64; 3], fresh: bool) -> [u64; 3] {
+        if !self.reachable() {
+            return [0, 0, 0];
+        }
+        if self.tripped() || !fresh && self.staleness == Staleness::Stale3 {
+            return [0, 0, healthy + degraded + soft];
+        }
+        if !fresh && self.staleness == Staleness::Stale2 {
+            return [0, healthy + degraded, soft];
+        }
+        [healthy, degraded, soft]
     }
 
     /// The most that it may take now, by its ramp and its breaker's.
@@ -183,8 +234,10 @@ impl LaneControl {
 }
 
 impl Control {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, rules: Arc<Rules>) -> Self {
         Self {
+            base: rules.policy.clone(),
+            rules,
             rng: fastrand::Rng::with_seed(seed),
             lanes: Vec::new(),
             factors: Vec::new(),
@@ -208,7 +261,8 @@ impl Control {
     }
 
     /// Takes note of which lanes can serve at all, for what returns from failure.
-    pub(super) fn observe_returns(&mut self, policy: &Policy, now: Timestamp) {
+    pub(super) fn observe_returns(&mut self, now: Timestamp) {
+        let policy = &self.rules.policy;
         for lane in &mut self.lanes {
             let available = lane.reachable();
             let failed = lane.tally.count > 0 && !available;
@@ -218,15 +272,32 @@ impl Control {
     }
 
     /// Makes the plan for `lanes` (in the order of the control's lanes).
-    pub(super) fn plan(&self, lanes: Arc<[Arc<Lane>]>, policy: &Policy, now: Timestamp) -> Plan {
+    pub(super) fn plan(&self, lanes: Arc<[Arc<Lane>]>, now: Timestamp) -> Plan {
+        let policy = &self.rules.policy;
         let inputs = self.inputs(false);
         let decision = self.decide(&inputs, policy, now);
         let table = LaneTable::new(&bins(&decision));
         let entries = self.lanes.iter().zip(&inputs).map(|(lane, input)| lane.entry(input, policy, now)).collect();
-        Plan { lanes, table, entries, probes: self.probes().into(), decision }
+        Plan { lanes, table, entries, probes: self.probes().into(), decision, rules: Arc::clone(&self.rules) }
     }
 
-    fn inputs(&self, fresh: bool) -> Vec<LaneInput> {
+    /// Takes the operator's numbers for the service. Answers whether any is new.
+    pub(super) fn configure(&mut self, set: &ServicePolicy) -> bool {
+        let policy = self.base.with(set);
+        if policy == self.rules.policy {
+            return false;
+        }
+        self.rules = Rules::new(policy);
+        let rules = &self.rules;
+        for lane in &self.lanes {
+            lane.state.circuit.guard.lock().breaker.configure(&rules.lane);
+            lane.each_endpoint(|endpoint| endpoint.cold.lock().breaker.configure(&rules.endpoint));
+        }
+        self.paths.values().for_each(|path| path.guard.lock().breaker.configure(&rules.path));
+        true
+    }
+
+    pub(super) fn inputs(&self, fresh: bool) -> Vec<LaneInput> {
         let mut inputs: Vec<LaneInput> = self.lanes.iter().map(|lane| lane.input(fresh)).collect();
         // Capacities compare only where every lane of a tier states one.
         for range in self.tiers() {
@@ -250,6 +321,9 @@ impl Control {
 
     /// The shares: by the formulas, then floored for evidence, then held back.
     fn decide(&self, inputs: &[LaneInput], policy: &Policy, now: Timestamp) -> Decision {
+        if policy.mode == Formulas::Compatible {
+            return compatible::decide(self, policy);
+        }
         let target = self.formulas(inputs, policy);
         let lane_shares = |shares: &Shares| -> Vec<u32> {
             shares.tiers.iter().flat_map(|tier| tier.lanes.iter().map(|lane| lane.sum())).collect()
@@ -328,13 +402,14 @@ impl Control {
     }
 
     /// Moves the tiers' factors, and returns whether any did move.
-    pub(super) fn move_factors(&mut self, policy: &Policy, now: Timestamp) -> bool {
+    pub(super) fn move_factors(&mut self, now: Timestamp) -> bool {
+        let target = self.rules.policy.target_utilisation;
         let inputs = self.inputs(false);
         let tiers = self.tiers();
         let mut moved = false;
         for (factor, range) in self.factors.iter_mut().zip(tiers) {
             let before = factor.get();
-            factor.update(tier_utilisation(&inputs[range]), policy.target_utilisation, now);
+            factor.update(tier_utilisation(&inputs[range]), target, now);
             moved |= factor.get() != before;
         }
         moved

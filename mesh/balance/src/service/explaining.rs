@@ -33,7 +33,7 @@ impl Service {
                     .clone()
                     .map(|i| {
                         let target = shares.lanes.get(i - range.start).copied().unwrap_or_default().sum();
-                        lane(&control.lanes[i], i, &plan, target, &self.policy, now)
+                        lane(&control.lanes[i], i, &plan, target, &control.rules.policy, now)
                     })
                     .collect(),
             });
@@ -41,7 +41,7 @@ impl Service {
         Explanation {
             service: self.name.to_string(),
             from: self.caller.zone.clone(),
-            mode: "native",
+            mode: control.rules.policy.mode,
             normalized_total_availability: percent(plan.decision.target.normalized_total_availability),
             tiers,
         }

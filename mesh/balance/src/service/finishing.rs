@@ -108,7 +108,7 @@ impl Service {
     fn succeeded(&self, lane: &Arc<Lane>, endpoint: Option<&Arc<Endpoint>>, latency: Option<Duration>, now: Timestamp) {
         let p0 = lane.state.p0();
         lane.state.succeeded.record(now);
-        let every = needs_every(&self.breakers.lane);
+        let every = needs_every(&lane.rules.lane);
         if lane.state.circuit.succeeded(every, latency, p0, now) {
             self.trip_lane(lane, now);
         }
@@ -119,7 +119,7 @@ impl Service {
         if let Some(latency) = latency {
             endpoint.observe_latency(latency, now);
         }
-        if !endpoint.is_alert() && !needs_every(&self.breakers.endpoint) {
+        if !endpoint.is_alert() && !needs_every(&lane.rules.endpoint) {
             return;
         }
         let mut cold = endpoint.cold.lock();
@@ -154,7 +154,7 @@ impl Service {
         if charge.lane + charge.endpoint > 0 && !pick.permits().endpoint {
             lane.state.failed.record(now);
             let contributor = endpoint.filter(|_| charge.lane == 0).map(|e| hash(e));
-            let needed = self.policy.lane_contributors.min(lane.total.max(1));
+            let needed = lane.rules.policy.lane_contributors.min(lane.total.max(1));
             if lane.state.circuit.failed(contributor, needed, p0, now) {
                 self.trip_lane(lane, now);
             }
@@ -173,7 +173,7 @@ impl Service {
         let mut control = self.control.lock();
         let control = &mut *control;
         let elsewhere = control.lanes.iter().any(|lane| lane.zone != endpoint.zone && lane.input(false).healthy > 0.0);
-        let cap = self.policy.ejection_cap;
+        let cap = control.rules.policy.ejection_cap;
         let mut cold = endpoint.cold.lock();
         if !cold.breaker.is_closed() {
             return;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use eastway_core::policy::Algorithm;
 use eastway_core::{Reason, Timestamp};
 
 use super::Service;
@@ -11,7 +12,6 @@ use crate::endpoint::{Endpoint, HALF_OPEN, HARD};
 use crate::lane::{Choice, Lane};
 use crate::pick::{NoPick, Permits, Pick};
 use crate::plan::{Plan, Probe, Probing};
-use crate::policy::Algorithm;
 use crate::table::Mode;
 use crate::tried::Tried;
 
@@ -58,8 +58,8 @@ impl Service {
             plan: &plan,
             tried,
             cluster: restrict_cluster,
-            algorithm: self.policy.algorithm,
-            veto: self.policy.latency_veto,
+            algorithm: plan.rules.policy.algorithm,
+            veto: plan.rules.policy.latency_veto,
         };
         if !plan.probes.is_empty()
             && tried.is_empty()
@@ -74,7 +74,7 @@ impl Service {
         {
             return Ok(pick);
         }
-        if let Some(pick) = search.by_shares(self.policy.overprovisioning as f32, rng) {
+        if let Some(pick) = search.by_shares(plan.rules.policy.overprovisioning as f32, rng) {
             return Ok(pick);
         }
         if let Some(pick) = search.last_resort(rng) {
@@ -98,11 +98,13 @@ impl Service {
             return Some(index);
         }
         // Sessions of one lane: without its median at hand, latency is compared among them only.
-        let algorithm = match self.policy.algorithm {
+        let plan = self.plan.load();
+        let policy = &plan.rules.policy;
+        let algorithm = match policy.algorithm {
             Algorithm::RoundRobin => Algorithm::Random,
             algorithm => algorithm,
         };
-        let veto_us = veto_among(candidates, self.policy.latency_veto);
+        let veto_us = veto_among(candidates, policy.latency_veto);
         let choice = Choice { algorithm, panic: false, tried, veto_us };
         choice.choose(candidates, None, rng, &std::sync::atomic::AtomicU32::new(0))
     }
@@ -113,8 +115,9 @@ impl Service {
         if now.as_nanos() < at {
             return None;
         }
-        let next = now + self.policy.probe_interval;
-        let waited = |probe: &Probe| now - probe.since >= self.policy.probe_any_after;
+        let policy = &search.plan.rules.policy;
+        let next = now + policy.probe_interval;
+        let waited = |probe: &Probe| now - probe.since >= policy.probe_any_after;
         // Beginning anywhere, so that one that never answers does not keep the others waiting.
         let probes = &search.plan.probes;
         let start = rng.usize(..probes.len());

@@ -4,6 +4,7 @@ mod crowd;
 mod failing;
 mod following;
 mod picking;
+mod policies;
 mod properties;
 mod remote;
 mod returning;

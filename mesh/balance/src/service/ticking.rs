@@ -23,13 +23,15 @@ impl Service {
     pub fn tick(&self, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
+        let rules = Arc::clone(&control.rules);
+        let policy = &rules.policy;
         let passed = now - control.ticked;
         control.ticked = now;
         let mut moved = false;
         for lane in &mut control.lanes {
             moved |= lane.tick_endpoints(now);
-            lane.age_reports(self.policy.load_decay, passed, now);
-            lane.measure(self.policy.utilisation_smoothing, now);
+            lane.age_reports(policy.load_decay, passed, now);
+            lane.measure(policy.utilisation_smoothing, now);
             moved |= poll(&lane.state.circuit, now);
             if let Some(path) = &lane.path {
                 moved |= poll(path, now);
@@ -37,12 +39,12 @@ impl Service {
             let pressure = lane.state.circuit.guard.lock().breaker.pressure(now);
             moved |= lane.returning.halve(pressure, now) || lane.returning.moves();
         }
-        moved |= control.move_factors(&self.policy, now);
+        moved |= control.move_factors(now);
         if control.second.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             control.second = Some(now);
             self.each_second(control, now);
         }
-        if self.rings_moved(control, now) {
+        if control.rings_moved(now) {
             self.arrange(control);
             self.rebuild(control, now);
         } else if moved {
@@ -55,17 +57,6 @@ impl Service {
             lane.find_median(now);
         }
         control.learn_usual_errors(now);
-    }
-
-    /// Whether a zone changes its ring, for which it needs evidence over time.
-    fn rings_moved(&self, control: &mut Control, now: Timestamp) -> bool {
-        let mut moved = false;
-        for lane in control.lanes.iter_mut().filter(|lane| lane.remote && lane.ring.undecided()) {
-            let seen = ring(lane.cost_ms, &self.policy.rings);
-            let used = lane.ring.observe(seen, self.policy.ring_evidence, now);
-            moved |= std::mem::replace(&mut lane.ring_used, used) != used;
-        }
-        moved
     }
 }
 
@@ -98,7 +89,7 @@ impl LaneControl {
     }
 
     /// The endpoints known: the members of a local lane, those that sessions led to of a remote one.
-    fn each_endpoint(&self, mut each: impl FnMut(&Arc<Endpoint>)) {
+    pub(super) fn each_endpoint(&self, mut each: impl FnMut(&Arc<Endpoint>)) {
         if self.remote { self.state.each_session(each) } else { self.roster.endpoints.iter().for_each(&mut each) }
     }
 
@@ -144,6 +135,18 @@ fn mean_utilisation(members: &[Arc<Endpoint>], now: Timestamp) -> Option<f64> {
 }
 
 impl Control {
+    /// Whether a zone changes its ring, for which it needs evidence over time.
+    fn rings_moved(&mut self, now: Timestamp) -> bool {
+        let mut moved = false;
+        let policy = &self.rules.policy;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.remote && lane.ring.undecided()) {
+            let seen = ring(lane.cost_ms, &policy.rings);
+            let used = lane.ring.observe(seen, policy.ring_evidence, now);
+            moved |= std::mem::replace(&mut lane.ring_used, used) != used;
+        }
+        moved
+    }
+
     /// The usual error rate for each lane is that of the others over the last minute, unless something is wrong now.
     fn learn_usual_errors(&self, now: Timestamp) {
         if self.lanes.iter().any(|lane| lane.alarmed(now)) {

@@ -7,11 +7,12 @@ use eastway_core::{Health, Timestamp, ZoneId};
 use eastway_resilience::{BreakerConfig, Phase};
 
 use super::Service;
-use super::control::{Control, LaneControl, Roster, Tally};
+use super::control::{Control, Endpoints, LaneControl, Roster, Tally};
 use super::facts::{self, LaneFacts};
 use crate::distance::{RingKeeper, ring};
 use crate::endpoint::{Endpoint, MarkClass, sane_weight};
 use crate::lane::{Circuit, Lane, LaneState, Pool};
+use crate::policy::{Policy, Rules};
 use crate::ramp::Returning;
 use crate::tiers::{Place, arrange};
 use crate::utilisation::{Factor, Smoothed};
@@ -30,17 +31,23 @@ impl Service {
             endpoints.sort_by(|a, b| a.id.cmp(&b.id));
             endpoints.dedup_by(|a, b| a.id == b.id);
         }
-        let facts = facts::lanes(&self.caller, &self.policy, mesh, view, &endpoints);
+        if control.configure(&view.spec.policy) {
+            let Policy { retry_ratio, retry_min_per_second, .. } = control.rules.policy;
+            self.budget.configure(retry_ratio, retry_min_per_second);
+            self.cross_region.configure(retry_ratio, retry_min_per_second);
+        }
+        let rules = Arc::clone(&control.rules);
+        let facts = facts::lanes(&self.caller, &rules.policy, mesh, view, &endpoints);
         let mut old = std::mem::take(&mut control.lanes);
         let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
         for facts in &facts {
             let known = old.iter().position(|lane| lane.zone == facts.zone).map(|i| old.swap_remove(i));
-            let path = facts.remote.as_ref().map(|_| self.path(control, &facts.zone, now));
-            let mut lane = known.unwrap_or_else(|| self.new_lane(facts, now));
+            let path = facts.remote.as_ref().map(|_| control.path(&facts.zone, now));
+            let mut lane = known.unwrap_or_else(|| new_lane(facts, &rules, now));
             lane.path = path;
-            lane.learn(facts, &own_accounts, self, now);
+            lane.learn(facts, &own_accounts, &rules.policy, now);
             if facts.remote.is_none() {
-                lane.follow(&facts.members, &self.breakers.endpoint, control.started, now);
+                lane.follow(&facts.members, &rules.endpoint, control.started, now);
             }
             control.lanes.push(lane);
         }
@@ -49,38 +56,6 @@ impl Service {
         control.started = true;
         self.arrange(control);
         self.rebuild(control, now);
-    }
-
-    fn path(&self, control: &mut Control, zone: &ZoneId, now: Timestamp) -> Arc<Circuit> {
-        let new = || Arc::new(Circuit::new(&self.breakers.path, now));
-        Arc::clone(control.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
-    }
-
-    fn new_lane(&self, facts: &LaneFacts<'_>, now: Timestamp) -> LaneControl {
-        LaneControl {
-            zone: facts.zone.clone(),
-            region: Arc::clone(&facts.region),
-            remote: facts.remote.is_some(),
-            accounts: Arc::new([]),
-            state: LaneState::new(&self.breakers.lane, now),
-            path: None,
-            tally: Tally::default(),
-            roster: Roster::default(),
-            half_open: Vec::new(),
-            weight: 1.0,
-            capacity: None,
-            utilisation: Smoothed::default(),
-            reported_utilisation: None,
-            path_state: PathState::Unknown,
-            staleness: Staleness::Fresh,
-            cost_ms: None,
-            ring: RingKeeper::default(),
-            ring_used: 0,
-            returning: Returning::default(),
-            returned_ago: None,
-            tier: 0,
-            absent: None,
-        }
     }
 
     /// Puts the lanes in tier order.
@@ -99,10 +74,10 @@ impl Service {
     /// A lane that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
     /// come back first do so now.
     fn respect_cap(&self, control: &mut Control, now: Timestamp) {
+        let cap = control.rules.policy.ejection_cap;
         for lane in &mut control.lanes {
-            let over = |lane: &LaneControl| {
-                lane.tally.count >= 2 && lane.tally.soft as f64 > self.policy.ejection_cap * lane.tally.total() as f64
-            };
+            let over =
+                |lane: &LaneControl| lane.tally.count >= 2 && lane.tally.soft as f64 > cap * lane.tally.total() as f64;
             if lane.remote || !over(lane) || lane.tripped() {
                 continue;
             }
@@ -133,17 +108,17 @@ impl Service {
     /// Makes new lanes for picks, and their plan.
     pub(super) fn rebuild(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
-        control.observe_returns(&self.policy, now);
-        let lanes: Arc<[Arc<Lane>]> = control.lanes.iter().map(|lane| Arc::new(lane.to_lane())).collect();
-        self.plan.store(Arc::new(control.plan(lanes, &self.policy, now)));
+        control.observe_returns(now);
+        let lanes: Arc<[Arc<Lane>]> = control.lanes.iter().map(|lane| Arc::new(lane.to_lane(&control.rules))).collect();
+        self.plan.store(Arc::new(control.plan(lanes, now)));
     }
 
     /// Makes a new plan for the lanes that picks know already, if it differs.
     pub(super) fn replan(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
-        control.observe_returns(&self.policy, now);
+        control.observe_returns(now);
         let old = self.plan.load();
-        let new = control.plan(Arc::clone(&old.lanes), &self.policy, now);
+        let new = control.plan(Arc::clone(&old.lanes), now);
         let same = new.entries == old.entries
             && new.probes == old.probes
             && new.decision == old.decision
@@ -154,9 +129,43 @@ impl Service {
     }
 }
 
+impl Control {
+    fn path(&mut self, zone: &ZoneId, now: Timestamp) -> Arc<Circuit> {
+        let new = || Arc::new(Circuit::new(&self.rules.path, now));
+        Arc::clone(self.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
+    }
+}
+
+fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl {
+    LaneControl {
+        zone: facts.zone.clone(),
+        region: Arc::clone(&facts.region),
+        remote: facts.remote.is_some(),
+        accounts: Arc::new([]),
+        state: LaneState::new(&rules.lane, now),
+        path: None,
+        tally: Tally::default(),
+        roster: Roster::default(),
+        half_open: Vec::new(),
+        weight: 1.0,
+        capacity: None,
+        utilisation: Smoothed::default(),
+        reported_utilisation: None,
+        path_state: PathState::Unknown,
+        staleness: Staleness::Fresh,
+        cost_ms: None,
+        ring: RingKeeper::default(),
+        ring_used: 0,
+        returning: Returning::default(),
+        returned_ago: None,
+        tier: 0,
+        absent: None,
+    }
+}
+
 impl LaneControl {
     /// Takes the facts of the view, without the endpoints.
-    fn learn(&mut self, facts: &LaneFacts<'_>, own_accounts: &Arc<[String]>, service: &Service, now: Timestamp) {
+    fn learn(&mut self, facts: &LaneFacts<'_>, own_accounts: &Arc<[String]>, policy: &Policy, now: Timestamp) {
         self.region = Arc::clone(&facts.region);
         self.weight = if facts.weight.is_finite() { facts.weight.max(0.0) } else { 1.0 };
         self.absent = None;
@@ -176,13 +185,13 @@ impl LaneControl {
             degraded: units(degraded),
             soft: 0,
             hard: units(total) - units(ready) - units(degraded),
+            endpoints: Endpoints { excluded: 0, healthy: ready, degraded, soft: 0, hard: total - ready - degraded },
         };
         self.accounts = remote.zone.accounts.as_slice().into();
         self.capacity = Some(summary.capacity).filter(|capacity| *capacity > 0.0 && capacity.is_finite());
         self.reported_utilisation = summary.utilisation.map(f64::from).filter(|u| u.is_finite());
         (self.path_state, self.staleness) = (remote.path, remote.staleness);
         self.cost_ms = remote.cost_ms;
-        let policy = &service.policy;
         self.ring_used = self.ring.observe(ring(self.cost_ms, &policy.rings), policy.ring_evidence, now);
     }
 
@@ -257,7 +266,7 @@ impl LaneControl {
         }
     }
 
-    fn to_lane(&self) -> Lane {
+    fn to_lane(&self, rules: &Arc<Rules>) -> Lane {
         let Roster { endpoints, health, weights } = &self.roster;
         let pool = |of: fn(Health) -> bool| {
             if health.iter().all(|health| of(*health)) {
@@ -279,6 +288,7 @@ impl LaneControl {
             degraded: pool(|health| matches!(health, Health::Degraded | Health::Draining)),
             state: Arc::clone(&self.state),
             path: self.path.clone(),
+            rules: Arc::clone(rules),
         }
     }
 }

@@ -68,6 +68,21 @@ fn run_length(threshold: f64, rate: f64, runs: u32) -> f64 {
 }
 
 #[test]
+fn other_numbers_keep_what_is_known_unless_the_trigger_changes() {
+    let mut breaker = endpoint();
+    feed(&mut breaker, "FF");
+    let before = breaker.statistic(Timestamp::ZERO);
+    let slower = BreakerConfig { base: Duration::from_secs(5), ..BreakerConfig::endpoint() };
+    breaker.configure(&Arc::new(slower));
+    assert_eq!(breaker.statistic(Timestamp::ZERO), before);
+    assert_eq!(breaker.open_time(0), Duration::from_secs(5));
+    let consecutive = BreakerConfig { trigger: Trigger::Consecutive { failures: 2 }, ..slower };
+    breaker.configure(&Arc::new(consecutive));
+    assert_eq!(breaker.statistic(Timestamp::ZERO), 0.0);
+    assert!(!breaker.on_failure(1, 0.01, 1.0, Timestamp::ZERO) && breaker.on_failure(1, 0.01, 1.0, Timestamp::ZERO));
+}
+
+#[test]
 fn average_run_lengths_are_as_documented() {
     for (threshold, rate, expected) in [
         (ENDPOINT_THRESHOLD, 0.5, 9.0),

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use eastway_core::name::is_label;
 use eastway_core::spiffe::is_trust_domain;
+use eastway_core::text::{AddressText, DurationText, FileText};
 
 use super::Source;
 use super::problem::{Problem, Problems};
-use super::text::{AddressText, DurationText, FileText};
 
 /// The checks of one file. Each returns what the text means, or a stand-in after it has recorded a problem, so that one
 /// run finds everything.
@@ -56,7 +56,7 @@ impl<'a> Checks<'a> {
 
     /// A length of time within `range`.
     pub fn duration(&mut self, path: &str, text: &DurationText, range: RangeInclusive<Duration>) -> Duration {
-        match humantime::parse_duration(text.as_str()) {
+        match text.duration() {
             Ok(duration) if range.contains(&duration) => duration,
             Ok(_) => {
                 let show = humantime::format_duration;

@@ -9,7 +9,7 @@ use std::{env, fs, io};
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::schema::{self, branches, definition, types};
+use super::schema::{self, branches, definition, shared_tag, types};
 
 /// The published JSON schema of a `T`, keys in alphabetical order, so that it is the same in every build.
 pub fn schema_of<T: JsonSchema>(title: &str) -> String {
@@ -161,8 +161,12 @@ impl<'a> Tables<'a> {
             rows.push(row);
             self.below(self.resolve(property), &path, rows);
         }
-        let variants = branches(schema).unwrap_or_default().iter().map(|branch| self.resolve(branch));
-        for variant in variants.filter(|variant| variant.get("properties").is_some()) {
+        let variants: Vec<&Value> =
+            branches(schema).unwrap_or_default().iter().map(|branch| self.resolve(branch)).collect();
+        if let Some(tag) = shared_tag(&variants) {
+            return self.tagged(tag, &variants, prefix, rows);
+        }
+        for variant in variants.into_iter().filter(|variant| variant.get("properties").is_some()) {
             for (key, property) in self.properties(variant) {
                 let mut row = self.row(variant, prefix, key, property);
                 let text = variant.get("description").and_then(Value::as_str);
@@ -175,6 +179,28 @@ impl<'a> Tables<'a> {
         }
         if let Some(value) = schema.get("additionalProperties").filter(|value| value.is_object()) {
             self.below(self.resolve(value), &format!("{prefix}.NAME"), rows);
+        }
+    }
+
+    /// The rows of alternatives that the key `tag` tells apart.
+    fn tagged(&self, tag: &str, variants: &[&'a Value], prefix: &str, rows: &mut Vec<Row>) {
+        let word = |variant: &'a Value| variant.get("properties")?.get(tag)?.get("const")?.as_str();
+        let words: Vec<&str> = variants.iter().filter_map(|variant| word(variant)).collect();
+        let meanings = variants.iter().filter_map(|variant| {
+            let text = variant.get("description").and_then(Value::as_str)?;
+            Some(format!("`{}`: {}", word(variant)?, one_line(text)))
+        });
+        let key = if prefix.is_empty() { tag.to_owned() } else { format!("{prefix}.{tag}") };
+        let meaning = meanings.collect::<Vec<_>>().join(" ");
+        rows.push(Row { key, kind: words.join(", "), default: "required".to_owned(), meaning, reload: None });
+        for variant in variants {
+            for (key, property) in self.properties(variant).into_iter().filter(|(key, _)| *key != tag) {
+                let mut row = self.row(variant, prefix, key, property);
+                row.meaning = format!("With `{tag}: {}`. {}", word(variant).unwrap_or_default(), row.meaning);
+                let path = row.key.clone();
+                rows.push(row);
+                self.below(self.resolve(property), &path, rows);
+            }
         }
     }
 

@@ -277,7 +277,7 @@ fn words(branch: &Value) -> Vec<&str> {
 }
 
 /// The key that tells all branches apart by a constant.
-fn shared_tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
+pub(crate) fn shared_tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
     let constant =
         |branch: &Value, key: &str| branch.get("properties").and_then(|p| p.get(key)?.get("const")).is_some();
     let keys = branches.first()?.get("properties")?.as_object()?.keys();

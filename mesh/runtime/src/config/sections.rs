@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Checks;
-use super::text::{AddressText, DurationText, FileText};
+use super::{AddressText, DurationText, FileText};
 
 /// The node's identity, in PEM files.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -1,14 +1,17 @@
 //! What a schema cannot say about resources: names, rules, files, and how they fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use eastway_core::name::is_label;
+use eastway_core::policy::{Algorithm, BreakerTrigger, Breakers, Mode};
 use eastway_core::resource::{API_VERSION, Document, Peer, Resource, Service};
 
 use super::LoadedResource;
 use crate::config::check::is_host_and_port;
 use crate::config::yaml::join;
-use crate::config::{Checks, FileText, Problem, Problems};
+use crate::config::{Checks, DurationText, FileText, Problem, Problems};
 
 /// Checks one resource and makes the files that it names independent of its own place.
 pub(super) fn alone(checks: &mut Checks<'_>, resource: &mut Resource) {
@@ -23,6 +26,7 @@ pub(super) fn alone(checks: &mut Checks<'_>, resource: &mut Resource) {
         Resource::Service(document) => {
             around(checks, document);
             service(checks, &document.spec);
+            policy(checks, &document.spec);
         }
     }
 }
@@ -119,6 +123,82 @@ fn service(checks: &mut Checks<'_>, service: &Service) {
         }
     }
 }
+
+/// What is said of calls: lengths of time, and nothing that would have no effect.
+fn policy(checks: &mut Checks<'_>, service: &Service) {
+    balancing(checks, service);
+    let Breakers { endpoint, lane, base_ejection, max_ejection, .. } = &service.breaker;
+    for (path, rule) in [("spec.breaker.endpoint", endpoint), ("spec.breaker.lane", lane)] {
+        if let Some(rule) = rule {
+            trigger(checks, path, rule);
+        }
+    }
+    let base = time(checks, "spec.breaker.baseEjection", base_ejection.as_ref(), MILLISECOND * 10..=HOUR);
+    let max = time(checks, "spec.breaker.maxEjection", max_ejection.as_ref(), MILLISECOND * 10..=HOUR);
+    if let (Some(base), Some(max)) = (base, max)
+        && max < base
+    {
+        checks.problem("spec.breaker.maxEjection", "it is shorter than `baseEjection`, the first ejection");
+    }
+    time(checks, "spec.retries.perTry", service.retries.per_try.as_ref(), MILLISECOND..=HOUR);
+    time(checks, "spec.retries.backoff", service.retries.backoff.as_ref(), Duration::ZERO..=MINUTE);
+    time(checks, "spec.timeouts.request", service.timeouts.request.as_ref(), MILLISECOND..=HOUR * 24);
+    if service.retries.attempts == Some(1) && service.retries.backoff.is_some() {
+        let message = "it has no effect with `attempts: 1`: nothing is repeated once it was sent";
+        checks.problem("spec.retries.backoff", message);
+    }
+}
+
+fn balancing(checks: &mut Checks<'_>, service: &Service) {
+    let set = &service.balancing;
+    time(checks, "spec.balancing.ramp", set.ramp.as_ref(), Duration::ZERO..=MINUTE * 10);
+    time(checks, "spec.balancing.slowStart", set.slow_start.as_ref(), Duration::ZERO..=MINUTE * 10);
+    let compatible = set.mode == Some(Mode::Compatible);
+    for (path, given) in [
+        ("spec.balancing.ramp", set.ramp.is_some()),
+        ("spec.balancing.targetUtilisation", set.target_utilisation.is_some()),
+        ("spec.localityWeights", !service.locality_weights.is_empty()),
+    ] {
+        if compatible && given {
+            checks.problem(path, "it has no effect with `mode: compatible`, which knows hosts and their health only");
+        }
+    }
+    if matches!(set.algorithm, Some(Algorithm::Random | Algorithm::RoundRobin)) && set.latency_veto.is_some() {
+        checks.problem("spec.balancing.latencyVeto", "it has no effect with an algorithm that compares nothing");
+    }
+    let regions = set.residency.as_deref().unwrap_or_default();
+    for (index, region) in regions.iter().enumerate() {
+        checks.label(&format!("spec.balancing.residency[{index}]"), region);
+    }
+    repeated(checks, "spec.balancing.residency", regions);
+}
+
+fn trigger(checks: &mut Checks<'_>, path: &str, rule: &BreakerTrigger<DurationText>) {
+    let windows = MILLISECOND * 100..=MINUTE * 10;
+    match rule {
+        BreakerTrigger::Cusum { .. } | BreakerTrigger::Consecutive { .. } => {}
+        BreakerTrigger::ErrorRate { window, .. } => {
+            time(checks, &format!("{path}.window"), Some(window), windows);
+        }
+        BreakerTrigger::Latency { limit, window, .. } => {
+            time(checks, &format!("{path}.window"), Some(window), windows);
+            time(checks, &format!("{path}.limit"), Some(limit), MILLISECOND..=MINUTE * 10);
+        }
+    }
+}
+
+fn time(
+    checks: &mut Checks<'_>,
+    path: &str,
+    text: Option<&DurationText>,
+    range: RangeInclusive<Duration>,
+) -> Option<Duration> {
+    text.map(|text| checks.duration(path, text, range))
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn repeated(checks: &mut Checks<'_>, path: &str, texts: &[String]) {
     let mut seen = BTreeSet::new();

@@ -120,6 +120,75 @@ fn what_services_must_not_say() {
 }
 
 #[test]
+fn what_is_said_of_calls_must_make_sense_and_have_an_effect() {
+    let folder = folder(&[(
+        "a.yaml",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  balancing:\n    mode: compatible\n    algorithm: random\n    ramp: 10 parsecs\n    latencyVeto: 3\n    residency: [eu, eu, E U]\n  localityWeights: { us-east/a: 2 }\n  breaker:\n    endpoint: { trigger: latency, quantile: 0.9, limit: 0s, window: 1h, minRequests: 20 }\n    baseEjection: 10s\n    maxEjection: 5s\n  retries: { attempts: 1, backoff: 50ms, perTry: 2h }\n  timeouts: { request: 2d }\n",
+    )]);
+    let found = shown(&folder);
+    for part in [
+        ":8: spec.balancing.ramp: `10 parsecs` is not a duration",
+        ":8: spec.balancing.ramp: it has no effect with `mode: compatible`",
+        ":9: spec.balancing.latencyVeto: it has no effect",
+        ":10: spec.balancing.residency[1]: `eu` is listed twice",
+        ":10: spec.balancing.residency[2]: `E U` is not a name",
+        ":11: spec.localityWeights: it has no effect",
+        ":13: spec.breaker.endpoint.limit: `0s` is out of range: from 1ms to 10m",
+        ":13: spec.breaker.endpoint.window: `1h` is out of range: from 100ms to 10m",
+        ":15: spec.breaker.maxEjection: it is shorter",
+        ":16: spec.retries.backoff: it has no effect with `attempts: 1`",
+        ":16: spec.retries.perTry: `2h` is out of range",
+        ":17: spec.timeouts.request: `2d` is out of range",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
+    }
+    assert_eq!(found.len(), 12, "{found:#?}");
+}
+
+#[test]
+fn a_trigger_takes_only_what_belongs_to_it() {
+    let folder = folder(&[(
+        "a.yaml",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  breaker:\n    endpoint: { trigger: consecutive, failures: 5, window: 10s }\n    lane: { trigger: cussum }\n  balancing: { overprovisioning: 0.5, algoritm: random }\n",
+    )]);
+    let found = shown(&folder);
+    for part in [
+        ":6: spec.breaker.endpoint.window: unknown key `window`",
+        ":7: spec.breaker.lane.trigger: unknown trigger `cussum`; did you mean `cusum`?",
+        ":8: spec.balancing.overprovisioning: 0.5 is out of range: from 1 to 10",
+        ":8: spec.balancing.algoritm: unknown key `algoritm`; did you mean `algorithm`?",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
+    }
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn what_is_said_of_calls_is_read() {
+    let folder = folder(&[(
+        "a.yaml",
+        &SERVICE.replace(
+            "  export: ['*']\n",
+            "  balancing: { algorithm: leastRequest, residency: [eu-west-1] }\n  breaker: { lane: { trigger: errorRate, ratio: 0.5, window: 10s, minRequests: 100 } }\n  limits: { maxConnections: 8 }\n  retries: { attempts: 3, perTry: 500ms }\n",
+        ),
+    )]);
+    let loaded = load(&[folder.path().to_owned()]).expect("valid");
+    let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
+    let policy = service.spec.policy();
+    assert_eq!(policy.balancing.algorithm, Some(eastway_core::policy::Algorithm::LeastRequest));
+    assert_eq!(policy.balancing.residency.as_deref(), Some(&["eu-west-1".to_owned()][..]));
+    assert_eq!(
+        (policy.retries.attempts, policy.retries.per_try),
+        (Some(3), Some(std::time::Duration::from_millis(500)))
+    );
+    assert_eq!(policy.limits.max_connections, Some(8));
+    assert!(matches!(
+        policy.breaker.lane,
+        Some(eastway_core::policy::BreakerTrigger::ErrorRate { min_requests: 100, .. })
+    ));
+}
+
+#[test]
 fn two_peers_cannot_share_a_trust_domain() {
     let second = PEER
         .replace("name: eu-west", "name: eu-north")

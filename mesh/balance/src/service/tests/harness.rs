@@ -211,7 +211,7 @@ impl World {
                 tally.add(cold.class, cold.units());
             }
             assert_eq!(tally, lane.tally, "{}", lane.zone);
-            let cap = self.service.policy.ejection_cap * tally.total() as f64;
+            let cap = control.rules.policy.ejection_cap * tally.total() as f64;
             assert!(tally.count < 2 || lane.tripped() || tally.soft as f64 <= cap, "{}: {tally:?}", lane.zone);
         }
     }

@@ -4,7 +4,7 @@ use eastway_core::resource::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::config::text::DurationText;
+use eastway_core::text::DurationText;
 
 /// The repository's `docs`.
 fn docs() -> std::path::PathBuf {

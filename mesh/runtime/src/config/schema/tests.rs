@@ -4,8 +4,8 @@ use eastway_core::resource::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::config::text::{AddressText, DurationText};
 use crate::config::yaml;
+use eastway_core::text::{AddressText, DurationText};
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]

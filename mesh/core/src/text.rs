@@ -1,7 +1,9 @@
-//! Texts with a meaning, as they stand in a file. They are kept as written; [`Checks`](super::Checks) reads them.
+//! Texts with a meaning, as they stand in a file. They are kept as written; who loads the file checks them, so that every
+//! mistake is told with its place.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -62,4 +64,14 @@ text_type! {
 text_type! {
     /// A file or folder; relative to the folder of the configuration file.
     FileText, "path", "a path", r"^.+$"
+}
+
+impl DurationText {
+    /// The length of time.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn duration(&self) -> Result<Duration, humantime::DurationError> {
+        humantime::parse_duration(&self.0)
+    }
 }

@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::situation::{Loss, LossError};
+
+fn scenario(tiers: Value) -> Scenario {
+    parse(json!({ "tiers": tiers }))
+}
+
+fn parse(value: Value) -> Scenario {
+    serde_json::from_value(value).expect("a scenario")
+}
+
+fn lane(name: &str, hosts: u32, healthy: u32) -> Value {
+    json!({ "name": name, "hosts": hosts, "healthy": healthy })
+}
+
+fn divided(scenario: &Scenario) -> Value {
+    serde_json::to_value(scenario.situation().divide()).expect("JSON")
+}
+
+fn asked(scenario: &Scenario, loss: &str, load: f64) -> Value {
+    let loss = loss.parse().expect("a loss");
+    serde_json::to_value(scenario.situation().what_if(&[loss], load).expect("known")).expect("JSON")
+}
+
+/// The example of the format's description, to the letter.
+#[test]
+fn the_written_example() {
+    let scenario = parse(json!({
+        "mode": "native",
+        "overprovisioning": 1.4,
+        "panic_threshold": 50,
+        "tiers": [
+            { "lanes": [{ "name": "us-east/a", "hosts": 10, "healthy": 7, "degraded": 0, "excluded": 0, "soft": 0,
+                          "weight": 1, "capacity": 10, "utilisation": 0.5 }] },
+            { "lanes": [{ "name": "us-east/b", "hosts": 10, "healthy": 10 }] },
+        ],
+    }));
+    assert_eq!(scenario.problems(), []);
+    assert_eq!(
+        serde_json::to_string(&scenario.situation().divide()).expect("JSON"),
+        r#"{"normalized_total_availability":100,"tiers":[{"healthy_load":98,"degraded_load":0,"panic":false,"lanes":[{"name":"us-east/a","share":98}]},{"healthy_load":2,"degraded_load":0,"panic":false,"lanes":[{"name":"us-east/b","share":2}]}]}"#
+    );
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let scenario = scenario(json!([{ "lanes": [lane("a", 4, 4)] }]));
+    assert_eq!((scenario.mode, scenario.overprovisioning, scenario.panic_threshold), (Mode::Native, 1.4, 50.0));
+    let situation = scenario.situation();
+    let input = situation.tiers[0][0].input;
+    assert_eq!((input.weight, input.capacity, input.utilisation, input.soft), (1.0, 4.0, None, 0.0));
+}
+
+#[test]
+fn two_decimals_in_the_native_mode_and_whole_numbers_in_the_compatible_one() {
+    let tiers = json!([{ "lanes": [lane("a", 3, 1)] }, { "lanes": [lane("b", 3, 1)] }, { "lanes": [lane("c", 3, 1)] }]);
+    let native = scenario(tiers.clone());
+    assert_eq!(divided(&native)["tiers"][0]["lanes"][0]["share"], json!(46.67));
+    let compatible = parse(json!({ "mode": "compatible", "tiers": tiers }));
+    let shares: Vec<Value> = (0..3).map(|t| divided(&compatible)["tiers"][t]["lanes"][0]["share"].clone()).collect();
+    assert_eq!(shares, [json!(46), json!(46), json!(8)]);
+}
+
+#[test]
+fn hosts_of_a_tiers_lanes_are_summed_in_the_compatible_mode() {
+    let tiers = json!([
+        { "lanes": [lane("a", 2, 2), lane("b", 2, 0)] },
+        { "lanes": [lane("c", 3, 2), lane("d", 1, 0)] },
+    ]);
+    let answer = divided(&parse(json!({ "mode": "compatible", "tiers": tiers })));
+    assert_eq!(answer["tiers"][0]["healthy_load"], json!(70));
+    assert_eq!(answer["tiers"][0]["lanes"][0]["share"], json!(70));
+    assert_eq!(answer["tiers"][0]["lanes"][1]["share"], json!(0));
+    assert_eq!(answer["tiers"][1]["healthy_load"], json!(30));
+}
+
+#[test]
+fn a_panic_of_the_native_mode_uses_soft_marked_hosts_and_the_excluded_count_nowhere() {
+    let soft = json!({ "name": "a", "hosts": 10, "healthy": 1, "soft": 9 });
+    let answer = divided(&scenario(json!([{ "lanes": [soft] }])));
+    assert_eq!((&answer["tiers"][0]["panic"], &answer["normalized_total_availability"]), (&json!(true), &json!(14)));
+    assert_eq!(answer["tiers"][0]["lanes"][0]["share"], json!(100));
+    let warming = json!({ "name": "a", "hosts": 10, "healthy": 2, "excluded": 8 });
+    assert_eq!(divided(&scenario(json!([{ "lanes": [warming] }])))["normalized_total_availability"], json!(100));
+}
+
+#[test]
+fn no_hosts_at_all_is_a_valid_question() {
+    let answer = divided(&scenario(json!([{ "lanes": [lane("a", 0, 0)] }, { "lanes": [lane("b", 2, 2)] }])));
+    assert_eq!(answer["tiers"][1]["lanes"][0]["share"], json!(100));
+    let nothing = divided(&scenario(json!([{ "lanes": [lane("a", 0, 0)] }])));
+    assert_eq!(
+        (&nothing["normalized_total_availability"], &nothing["tiers"][0]["healthy_load"]),
+        (&json!(0), &json!(0))
+    );
+    let envoys = divided(&parse(json!({ "mode": "compatible", "tiers": [{ "lanes": [lane("a", 0, 0)] }] })));
+    assert_eq!(envoys["tiers"][0]["healthy_load"], json!(100));
+}
+
+#[test]
+fn what_if_tells_the_utilisation_of_what_is_left_and_warns_where_it_lacks() {
+    let tiers = json!([
+        { "lanes": [{ "name": "us-east/a", "hosts": 10, "healthy": 10, "capacity": 100, "utilisation": 0.6 }] },
+        { "lanes": [{ "name": "us-east/b", "hosts": 10, "healthy": 5, "capacity": 100, "utilisation": 0.2 }] },
+        { "lanes": [{ "name": "eu-west/a", "hosts": 4, "healthy": 4, "capacity": 400, "utilisation": 0.1 }] },
+    ]);
+    let scenario = scenario(tiers);
+    // 60 + 20 + 40 requests at once; b keeps 70 % of the traffic with half of its 100 places.
+    let answer = asked(&scenario, "lane=us-east/a", 1.0);
+    assert_eq!(answer["tiers"][0]["lanes"][0], json!({ "name": "us-east/a", "share": 0, "utilisation": null }));
+    assert_eq!(answer["tiers"][1]["lanes"][0], json!({ "name": "us-east/b", "share": 70, "utilisation": 1.68 }));
+    assert_eq!(answer["tiers"][2]["lanes"][0], json!({ "name": "eu-west/a", "share": 30, "utilisation": 0.09 }));
+    let warnings = answer["warnings"].as_array().expect("a list");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].as_str().expect("text").contains("us-east/b lacks capacity"), "{warnings:?}");
+    // At a third of the traffic there is room.
+    let answer = asked(&scenario, "zone=us-east/a", 0.33);
+    assert_eq!(answer["warnings"], json!([]));
+    assert_eq!(answer["tiers"][1]["lanes"][0]["utilisation"], json!(0.5544));
+}
+
+#[test]
+fn an_unknown_utilisation_stays_unknown_and_availability_is_what_can_be_said() {
+    let tiers = json!([{ "lanes": [lane("us-east/a", 10, 10), lane("us-east/b", 10, 10)] }]);
+    let scenario = scenario(tiers);
+    let answer = asked(&scenario, "lane=us-east/a", 1.3);
+    assert_eq!(answer["tiers"][0]["lanes"][1], json!({ "name": "us-east/b", "share": 100, "utilisation": null }));
+    assert!(answer["warnings"][0].as_str().expect("a warning").contains("70 %"), "{answer}");
+    let nothing = asked(&scenario, "cluster=us-east", 1.0);
+    assert!(nothing["warnings"][0].as_str().expect("a warning").contains("nothing is left"), "{nothing}");
+}
+
+#[test]
+fn a_loss_must_be_of_something() {
+    let situation = scenario(json!([{ "lanes": [lane("us-east/a", 1, 1)] }])).situation();
+    let error = situation.what_if(&[Loss::Lane("us-east/z".to_owned())], 1.0).expect_err("unknown");
+    assert_eq!(error.to_string(), "nothing is lost by lane=us-east/z: there are us-east/a");
+    for text in ["us-east/a", "lane=", "pod=x"] {
+        assert_eq!(text.parse::<Loss>(), Err(LossError::Malformed(text.to_owned())));
+    }
+    let region = Loss::Region("eu".to_owned());
+    assert_eq!(region.to_string().parse(), Ok(region));
+}
+
+#[test]
+fn parts_that_exceed_the_whole_and_names_used_twice_are_problems() {
+    let bad = json!({ "name": "a", "hosts": 2, "healthy": 2, "soft": 1 });
+    let found = scenario(json!([{ "lanes": [bad, lane("b", 1, 1)] }, { "lanes": [lane("b", 1, 1), lane("", 1, 1)] }]))
+        .problems();
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["tiers[0].lanes[0].hosts", "tiers[1].lanes[0].name", "tiers[1].lanes[1].name"]);
+    for unknown in [json!({ "tiers": [], "mod": "native" }), json!({ "tiers": [{ "lanes": [], "weight": 1 }] })] {
+        assert!(serde_json::from_value::<Scenario>(unknown).is_err());
+    }
+}

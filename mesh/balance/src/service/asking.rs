@@ -1,0 +1,63 @@
+//! Questions about what would be: the service's state as a [`Situation`].
+
+use eastway_core::ZoneId;
+use eastway_core::policy::Mode;
+use serde::Serialize;
+
+use super::Service;
+use super::control::options;
+use crate::situation::{Division, Loss, LossError, Situated, Situation};
+
+/// The answer to a question about a running service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WhatIf {
+    /// `NAMESPACE/SERVICE`.
+    pub service: String,
+    /// The zone that calls.
+    pub from: ZoneId,
+    /// Which formulas divide traffic.
+    pub mode: Mode,
+    /// What is lost, as it was asked.
+    pub lost: Vec<String>,
+    /// How much traffic there is, relative to now.
+    pub load: f64,
+    /// Where traffic would settle.
+    #[serde(flatten)]
+    pub division: Division,
+}
+
+impl Service {
+    /// The facts that the shares follow from now, without what only passes: ramps, damping, targets on their way.
+    pub fn situation(&self) -> Situation {
+        let control = self.control.lock();
+        let inputs = control.inputs(false);
+        let situated = |i: usize| {
+            let lane = &control.lanes[i];
+            Situated {
+                name: lane.zone.to_string(),
+                region: Some(lane.region.to_string()),
+                hosts: lane.hosts().0,
+                input: inputs[i],
+            }
+        };
+        let policy = &control.rules.policy;
+        let tiers = control.tiers().into_iter().map(|range| range.map(situated).collect()).collect();
+        Situation { mode: policy.mode, options: options(policy), tiers }
+    }
+
+    /// Where traffic would settle without what is lost, at `load` times the present traffic.
+    ///
+    /// # Errors
+    /// [`LossError::Unknown`] if a loss names nothing that serves here.
+    pub fn what_if(&self, losses: &[Loss], load: f64) -> Result<WhatIf, LossError> {
+        let situation = self.situation();
+        Ok(WhatIf {
+            service: self.name.to_string(),
+            from: self.caller.zone.clone(),
+            mode: situation.mode,
+            lost: losses.iter().map(ToString::to_string).collect(),
+            load,
+            division: situation.what_if(losses, load)?,
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! The facts that shares follow from, at one moment, and what would become of them: `explain` offline, and `what-if`.
+//!
+//! A [`Situation`] is made from a scenario file or from a running node's state. It knows no time: ramps, damping and the
+//! slow movement of targets are left out, so that it shows where things settle.
+
+use std::fmt;
+use std::str::FromStr;
+
+use eastway_core::policy::Mode;
+use serde::{Serialize, Serializer};
+
+use crate::compat::{self, Hosts};
+use crate::shares::{LaneInput, Options, S, native};
+
+/// Lanes in tiers, and the numbers that divide traffic among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Situation {
+    /// Which formulas.
+    pub mode: Mode,
+    /// Their parameters.
+    pub options: Options,
+    /// The lanes of each tier, in order of preference.
+    pub tiers: Vec<Vec<Situated>>,
+}
+
+/// One lane of a situation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Situated {
+    /// `CLUSTER/ZONE`, or what a scenario calls it.
+    pub name: String,
+    /// Its region, where known.
+    pub region: Option<String>,
+    /// In hosts, for the compatible mode.
+    pub hosts: Hosts,
+    /// In weights, for the native mode.
+    pub input: LaneInput,
+}
+
+/// A part of all traffic, in hundredths of a percent. It is written as a number in percent: whole where it is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u32);
+
+/// How a situation divides traffic. Shares are in percent of all of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Division {
+    /// What all tiers together can take.
+    pub normalized_total_availability: Percent,
+    /// In order of preference.
+    pub tiers: Vec<TierDivision>,
+    /// Where the rest lacks capacity. Absent unless something was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warnings: Option<Vec<String>>,
+}
+
+/// The part of one tier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TierDivision {
+    /// By its healthy hosts.
+    pub healthy_load: Percent,
+    /// By its degraded hosts.
+    pub degraded_load: Percent,
+    /// Marks are ignored: soft ones, or in the compatible mode all.
+    pub panic: bool,
+    /// The parts of its lanes.
+    pub lanes: Vec<LaneDivision>,
+}
+
+/// The part of one lane.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LaneDivision {
+    /// Its name.
+    pub name: String,
+    /// What it gets.
+    pub share: Percent,
+    /// What that makes of its capacity: `Some(None)`, written `null`, if that is unknown. Absent unless something was
+    /// asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilisation: Option<Option<f64>>,
+}
+
+/// What is lost, for the sake of the question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// A lane by its name, which for a running mesh is a zone: `CLUSTER/ZONE`.
+    Lane(String),
+    /// Every zone of a cluster.
+    Cluster(String),
+    /// Every zone of a region.
+    Region(String),
+}
+
+/// A question about a loss that cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LossError {
+    /// The text is none.
+    #[error("`{0}` says not what is lost: write lane=NAME, zone=CLUSTER/ZONE, cluster=NAME or region=NAME")]
+    Malformed(String),
+    /// Nothing here is called so.
+    #[error("nothing is lost by {loss}: there are {known}")]
+    Unknown {
+        /// What was asked about.
+        loss: Loss,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Situation {
+    /// How traffic is divided.
+    pub fn divide(&self) -> Division {
+        match self.mode {
+            Mode::Native => self.divide_native(),
+            Mode::Compatible => self.divide_compatible(),
+        }
+    }
+
+    /// How traffic would be divided without what is lost, at `load` times the present traffic: with each lane's
+    /// utilisation, and a warning where the rest lacks capacity.
+    ///
+    /// # Errors
+    /// [`LossError::Unknown`] if a loss names nothing that is there.
+    pub fn what_if(&self, losses: &[Loss], load: f64) -> Result<Division, LossError> {
+        let mut after = self.clone();
+        for loss in losses {
+            after.lose(loss)?;
+        }
+        let mut division = after.divide();
+        let demand = self.demand().map(|demand| demand * load);
+        let lanes = after.tiers.iter().flatten();
+        for (lane, divided) in lanes.zip(division.tiers.iter_mut().flat_map(|tier| tier.lanes.iter_mut())) {
+            divided.utilisation = Some(lane.utilisation_at(divided.share, demand));
+        }
+        division.warnings = Some(warnings(&division));
+        Ok(division)
+    }
+
+    fn divide_native(&self) -> Division {
+        let inputs: Vec<Vec<LaneInput>> =
+            self.tiers.iter().map(|lanes| lanes.iter().map(|lane| lane.input).collect()).collect();
+        let slices: Vec<&[LaneInput]> = inputs.iter().map(Vec::as_slice).collect();
+        let shares = native(&slices, &self.options);
+        let tier = |(lanes, tier): (&Vec<Situated>, crate::shares::TierShares)| TierDivision {
+            healthy_load: Percent(tier.healthy_load),
+            degraded_load: Percent(tier.degraded_load),
+            panic: tier.panic,
+            lanes: named(lanes, tier.lanes.iter().map(|lane| lane.sum())),
+        };
+        Division {
+            normalized_total_availability: Percent(shares.normalized_total_availability),
+            tiers: self.tiers.iter().zip(shares.tiers).map(tier).collect(),
+            warnings: None,
+        }
+    }
+
+    fn divide_compatible(&self) -> Division {
+        let levels: Vec<Hosts> = self.tiers.iter().map(|lanes| lanes.iter().map(|lane| lane.hosts).sum()).collect();
+        let loads = compat::loads(&levels, self.options.overprovisioning, self.options.panic_threshold);
+        let tier = |(lanes, level): (&Vec<Situated>, compat::Level)| {
+            let hosts: Vec<Hosts> = lanes.iter().map(|lane| lane.hosts).collect();
+            TierDivision {
+                healthy_load: Percent(level.healthy_load * 100),
+                degraded_load: Percent(level.degraded_load * 100),
+                panic: level.panic,
+                lanes: named(lanes, compat::lanes(level, &hosts).into_iter().map(|share| share * 100)),
+            }
+        };
+        Division {
+            normalized_total_availability: Percent(loads.normalized_total_availability * 100),
+            tiers: self.tiers.iter().zip(loads.levels).map(tier).collect(),
+            warnings: None,
+        }
+    }
+
+    /// Requests at once, all lanes together; `None` if a lane that serves does not say.
+    fn demand(&self) -> Option<f64> {
+        let lanes = self.tiers.iter().flatten();
+        lanes
+            .map(|lane| match lane.input.utilisation {
+                Some(utilisation) => Some(lane.input.capacity * utilisation),
+                // Where nothing serves, nothing is in use.
+                None => (lane.available() == 0.0).then_some(0.0),
+            })
+            .sum()
+    }
+
+    fn lose(&mut self, loss: &Loss) -> Result<(), LossError> {
+        let hit = |lane: &Situated| match loss {
+            Loss::Lane(name) => lane.name == *name,
+            Loss::Cluster(name) => lane.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
+            Loss::Region(name) => lane.region.as_ref() == Some(name),
+        };
+        if !self.tiers.iter().flatten().any(hit) {
+            let names: Vec<&str> = self.tiers.iter().flatten().map(|lane| lane.name.as_str()).collect();
+            return Err(LossError::Unknown { loss: loss.clone(), known: names.join(", ") });
+        }
+        self.tiers.iter_mut().flatten().filter(|lane| hit(lane)).for_each(Situated::lose);
+        Ok(())
+    }
+}
+
+impl Situated {
+    /// Its hosts are down: they still count, and serve nothing.
+    fn lose(&mut self) {
+        self.hosts = Hosts { healthy: 0, degraded: 0, ..self.hosts };
+        self.input = LaneInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..self.input };
+    }
+
+    /// The part of its capacity that is there.
+    fn available(&self) -> f64 {
+        let LaneInput { total, healthy, degraded, .. } = self.input;
+        if total > 0.0 { (healthy + degraded) / total } else { 0.0 }
+    }
+
+    /// Its utilisation with `share` of a `demand` for requests at once.
+    fn utilisation_at(&self, share: Percent, demand: Option<f64>) -> Option<f64> {
+        let capacity = self.input.capacity * self.available();
+        let demand = demand.filter(|_| capacity > 0.0)?;
+        Some(round(share.fraction() * demand / capacity))
+    }
+}
+
+/// Four decimals are more than anybody measures, and fewer than noise.
+fn round(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}
+
+fn named(lanes: &[Situated], shares: impl Iterator<Item = u32>) -> Vec<LaneDivision> {
+    let lane = |(lane, share): (&Situated, u32)| LaneDivision {
+        name: lane.name.clone(),
+        share: Percent(share),
+        utilisation: None,
+    };
+    lanes.iter().zip(shares).map(lane).collect()
+}
+
+/// Where the rest lacks capacity: by utilisation where it is known, else by availability.
+fn warnings(division: &Division) -> Vec<String> {
+    let lanes = || division.tiers.iter().flat_map(|tier| &tier.lanes);
+    if lanes().all(|lane| lane.share == Percent(0)) || division.normalized_total_availability == Percent(0) {
+        return vec!["nothing is left that can serve: every request would fail".to_owned()];
+    }
+    let mut warnings = Vec::new();
+    let mut unknown = false;
+    for lane in lanes().filter(|lane| lane.share > Percent(0)) {
+        match lane.utilisation.flatten() {
+            Some(utilisation) if utilisation > 1.0 => warnings.push(format!(
+                "{} lacks capacity: its share needs {:.0} % of what it can serve at once",
+                lane.name,
+                utilisation * 100.0
+            )),
+            Some(_) => {}
+            None => unknown = true,
+        }
+    }
+    let available = division.normalized_total_availability;
+    if unknown && available < Percent(S) {
+        warnings.push(format!(
+            "the rest can be relied on for {available} % of the traffic only, by its availability: utilisation is unknown"
+        ));
+    }
+    warnings
+}
+
+impl Percent {
+    /// As a part of 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / f64::from(S)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => whole.to_string(),
+            (whole, hundredths) => format!("{whole}.{hundredths:02}"),
+        };
+        f.pad(&text)
+    }
+}
+
+impl Serialize for Percent {
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        match self.0 % 100 {
+            0 => serializer.serialize_u32(self.0 / 100),
+            _ => serializer.serialize_f64(f64::from(self.0) / 100.0),
+        }
+    }
+}
+
+impl FromStr for Loss {
+    type Err = LossError;
+
+    fn from_str(text: &str) -> Result<Self, LossError> {
+        let malformed = || LossError::Malformed(text.to_owned());
+        let (what, name) = text.split_once('=').filter(|(_, name)| !name.is_empty()).ok_or_else(malformed)?;
+        match what {
+            "lane" | "zone" => Ok(Self::Lane(name.to_owned())),
+            "cluster" => Ok(Self::Cluster(name.to_owned())),
+            "region" => Ok(Self::Region(name.to_owned())),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(name) => write!(f, "lane={name}"),
+            Self::Cluster(name) => write!(f, "cluster={name}"),
+            Self::Region(name) => write!(f, "region={name}"),
+        }
+    }
+}
