@@ -240,7 +240,7 @@ impl Stage {
 
     /// Prints a line a second until `to`.
     fn watch(&mut self, from: Instant, to: Instant, mut restart: Option<Node>) -> anyhow::Result<()> {
-        println!("{:>6}{:>10}{:>10}{:>9}{:>9}  level  shares", "t", "requests", "failures", "p50 ms", "p99 ms");
+        println!("{:>6}{:>10}{:>10}{:>9}{:>9}  level     shares", "t", "requests", "failures", "p50 ms", "p99 ms");
         let mut second = from;
         while second < to {
             let next = (second + Duration::from_secs(1)).min(to);
@@ -251,7 +251,7 @@ impl Stage {
             let samples = self.storefront.as_ref().map(Storefront::samples).unwrap_or_default();
             let summary = Summary::of(&samples, second, next);
             println!(
-                "{:>5.0}s{:>10}{:>10}{:>9.2}{:>9.2}  {:<5}  {}",
+                "{:>5.0}s{:>10}{:>10}{:>9.2}{:>9.2}  {:<8}  {}",
                 next.duration_since(from).as_secs_f64(),
                 summary.requests,
                 summary.failures,
@@ -383,15 +383,15 @@ impl NodeState {
     }
 }
 
-/// How far traffic had to go: the furthest level that served at least 1 %.
+/// How far traffic had to go: the furthest failover level that served at least 1 %.
 fn level(summary: &Summary) -> &'static str {
     let shares = summary.shares();
     let serves = |test: &dyn Fn(&str) -> bool| shares.iter().any(|(zone, share)| *share >= 0.01 && test(zone));
     if serves(&|zone| !zone.starts_with("us-east/")) {
-        "mesh"
+        "2 beyond"
     } else if serves(&|zone| zone != "us-east/a") {
-        "region"
+        "1 region"
     } else {
-        "zone"
+        "0 zone"
     }
 }

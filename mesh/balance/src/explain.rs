@@ -25,7 +25,7 @@ pub struct Explanation {
 /// One tier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TierExplanation {
-    /// Its number: the failover level.
+    /// The failover level: 0 is the caller's zone, 1 its region, 2 and up what lies beyond.
     pub tier: usize,
     /// By its healthy endpoints, before anything is held back.
     pub healthy_load: f64,

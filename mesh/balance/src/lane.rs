@@ -25,8 +25,10 @@ pub struct Lane {
     pub zone: ZoneId,
     /// The region of the cluster.
     pub region: Arc<str>,
-    /// Its tier, 0 for the nearest: the failover level of a request that it serves.
+    /// Its tier among those of the service, 0 for the nearest that has a lane.
     pub tier: usize,
+    /// The failover level of a request that it serves: 0 in the caller's zone, 1 in its region, 2 and up beyond.
+    pub level: usize,
     /// Reached through gateways: the caller chooses among its sessions.
     pub remote: bool,
     /// The accounts that may serve the service there.

@@ -3,6 +3,8 @@
 //! Tier by tier: the caller's own zone; the rest of its region; the clusters that the operator names, in that order;
 //! all others by rings of distance. A cluster that the operator names leaves the region's tier, and with an order given,
 //! clusters not named follow after those named, even those in the same region.
+//!
+//! Tiers are those that have a lane; their *levels* say how far they are also where nearer ones are missing.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -24,6 +26,16 @@ pub struct Place {
     pub headroom: f64,
 }
 
+/// Lanes that share their traffic before a further tier gets any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// The failover level: 0 is the caller's own zone and 1 its region, whether or not they have a lane; from 2 on, the
+    /// tiers beyond are counted.
+    pub level: usize,
+    /// Indices of its places, best first.
+    pub lanes: Vec<usize>,
+}
+
 /// The rank of a tier; equal ranks are one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
@@ -34,21 +46,28 @@ enum Rank {
     Ring(usize),
 }
 
-/// Arranges `places` in tiers: indices into `places`, nearest tier first. The order is total and deterministic: it does
+/// Arranges `places` in tiers, nearest tier first; none is empty. The order is total and deterministic: it does
 /// not depend on the order of `places`.
-pub fn arrange(caller: &Locality, places: &[Place], failover: &[String]) -> Vec<Vec<usize>> {
+pub fn arrange(caller: &Locality, places: &[Place], failover: &[String]) -> Vec<Tier> {
     let rank = |place: &Place| rank(caller, place, failover);
     let mut order: Vec<(Rank, usize)> = places.iter().enumerate().map(|(i, place)| (rank(place), i)).collect();
     order.sort_by(|(a, i), (b, j)| a.cmp(b).then_with(|| within(&places[*i], &places[*j])));
-    let mut tiers: Vec<(Rank, Vec<usize>)> = Vec::new();
-    for (rank, index) in order {
-        match tiers.last_mut() {
-            Some((last, lanes)) if *last == rank => lanes.push(index),
-            _ => tiers.push((rank, vec![index])),
-        }
+    let mut tiers: Vec<Tier> = Vec::new();
+    for lanes in order.chunk_by(|(a, _), (b, _)| a == b) {
+        let level = match lanes[0].0 {
+            Rank::OwnZone => 0,
+            Rank::Region => 1,
+            Rank::Named(_) | Rank::RegionUnnamed | Rank::Ring(_) => {
+                tiers.last().map_or(BEYOND, |nearer| BEYOND.max(nearer.level + 1))
+            }
+        };
+        tiers.push(Tier { level, lanes: lanes.iter().map(|(_, index)| *index).collect() });
     }
-    tiers.into_iter().map(|(_, lanes)| lanes).collect()
+    tiers
 }
+
+/// The level of the first tier that is neither the caller's zone nor its region.
+const BEYOND: usize = 2;
 
 fn rank(caller: &Locality, place: &Place, failover: &[String]) -> Rank {
     if place.zone == caller.zone {

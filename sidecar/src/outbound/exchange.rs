@@ -23,7 +23,7 @@ pub(crate) struct Exchange {
     pub(crate) service: Option<ServiceName>,
     /// The service is one that the mesh knows: only then may its name become a label.
     pub(crate) known: bool,
-    /// Where the last attempt went, and how far that is.
+    /// Where the last attempt went, and its failover level.
     pub(crate) destination: Option<(ZoneId, usize)>,
     log: Option<Log>,
 }
@@ -71,8 +71,8 @@ impl Exchange {
     }
 
     /// Notes that an attempt begins in the lane of `zone`.
-    pub(super) fn attempt(&mut self, kind: &'static str, zone: &ZoneId, tier: usize) {
-        self.destination = Some((zone.clone(), tier));
+    pub(super) fn attempt(&mut self, kind: &'static str, zone: &ZoneId, level: usize) {
+        self.destination = Some((zone.clone(), level));
         if let Some(log) = &mut self.log {
             let result = String::new();
             log.attempts.push(Attempt { at_us: now_us(), kind, zone: zone.to_string(), endpoint: None, result });

@@ -122,7 +122,7 @@ impl Forward<'_> {
                 |lane: &Lane| self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*lane.zone.cluster);
             let lanes = self.route.entry.service.lanes();
             let nearest = lanes.iter().map(|(lane, _)| lane).find(|lane| wanted(lane));
-            self.exchange.destination = nearest.map(|lane| (lane.zone.clone(), lane.tier));
+            self.exchange.destination = nearest.map(|lane| (lane.zone.clone(), lane.level));
         }
     }
 
@@ -131,7 +131,7 @@ impl Forward<'_> {
         self.attempts += 1;
         let kind = kind(self.attempts, &pick);
         let in_flight = self.metrics(&pick).start();
-        self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.tier);
+        self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.level);
         if self.attempts == 1 {
             self.route.entry.service.retry_budget().record_first(started);
         }
@@ -196,7 +196,7 @@ impl Forward<'_> {
         span.set(attribute::DESTINATION_SERVICE, self.route.entry.service.name().to_string());
         span.set(attribute::DESTINATION_CLUSTER, pick.lane.zone.cluster.clone());
         span.set(attribute::DESTINATION_ZONE, pick.lane.zone.zone.clone());
-        span.set(attribute::TIER, pick.lane.tier as i64);
+        span.set(attribute::TIER, pick.lane.level as i64);
         span.set(attribute::ATTEMPT, i64::from(self.attempts));
         Some(span)
     }

@@ -70,7 +70,7 @@ async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> R
             Ok(pick) => pick,
             Err(none) => return Err(last.unwrap_or(none.reason)),
         };
-        exchange.attempt(if attempt == 1 { "first" } else { "retry" }, &pick.lane.zone, pick.lane.tier);
+        exchange.attempt(if attempt == 1 { "first" } else { "retry" }, &pick.lane.zone, pick.lane.level);
         let call = Call {
             entry: &route.entry,
             port: route.port,

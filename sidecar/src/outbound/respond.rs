@@ -46,11 +46,11 @@ pub(super) fn refuse(worker: &Rc<Worker>, mut exchange: Exchange, reason: Reason
 fn finish(worker: &Rc<Worker>, exchange: &mut Exchange, code: Code, reason: Option<Reason>) {
     let node = &worker.node;
     let latency = eastway_runtime::clock::now().since(exchange.started);
-    let (zone, tier) = exchange.destination.take().unzip();
+    let (zone, level) = exchange.destination.take().unzip();
     let destination = match &exchange.service {
         Some(service) if exchange.known => Node::destination(service, zone.as_ref()),
         _ => eastway_telemetry::metrics::Party::unknown(),
     };
     let mut routes = worker.routes.borrow_mut();
-    routes.route(Direction::Outbound, &node.own, &destination).finish(code, reason, tier, latency);
+    routes.route(Direction::Outbound, &node.own, &destination).finish(code, reason, level, latency);
 }

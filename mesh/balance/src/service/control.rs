@@ -69,6 +69,7 @@ pub(super) struct LaneControl {
     pub(super) returning: Returning,
     pub(super) returned_ago: Option<std::time::Duration>,
     pub(super) tier: usize,
+    pub(super) level: usize,
     /// Not in the view any more, since then.
     pub(super) absent: Option<Timestamp>,
 }

@@ -24,7 +24,7 @@ impl Service {
             let shares = plan.decision.target.tiers.get(tier).cloned().unwrap_or_default();
             let known = control.lanes[range.clone()].iter().any(|lane| lane.utilisation.get().is_some());
             tiers.push(TierExplanation {
-                tier,
+                tier: control.lanes[range.start].level,
                 healthy_load: percent(shares.healthy_load),
                 degraded_load: percent(shares.degraded_load),
                 panic: shares.panic,

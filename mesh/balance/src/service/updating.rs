@@ -14,7 +14,7 @@ use crate::endpoint::{Endpoint, MarkClass, sane_weight};
 use crate::lane::{Circuit, Lane, LaneState, Pool};
 use crate::policy::{Policy, Rules};
 use crate::ramp::Returning;
-use crate::tiers::{Place, arrange};
+use crate::tiers::{Place, Tier, arrange};
 use crate::utilisation::{Factor, Smoothed};
 
 /// A lane that left the view is remembered for so long: if it comes back, it returns from failure.
@@ -63,9 +63,9 @@ impl Service {
         let places: Vec<Place> = control.lanes.iter().map(LaneControl::place).collect();
         let tiers = arrange(&self.caller, &places, &control.failover);
         let mut lanes: Vec<Option<LaneControl>> = control.lanes.drain(..).map(Some).collect();
-        for (tier, indices) in tiers.iter().enumerate() {
+        for (tier, Tier { level, lanes: indices }) in tiers.iter().enumerate() {
             for index in indices {
-                control.lanes.extend(lanes[*index].take().map(|lane| LaneControl { tier, ..lane }));
+                control.lanes.extend(lanes[*index].take().map(|lane| LaneControl { tier, level: *level, ..lane }));
             }
         }
         control.factors.resize(tiers.len(), Factor::default());
@@ -159,6 +159,7 @@ fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl
         returning: Returning::default(),
         returned_ago: None,
         tier: 0,
+        level: 0,
         absent: None,
     }
 }
@@ -281,6 +282,7 @@ impl LaneControl {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
             tier: self.tier,
+            level: self.level,
             remote: self.remote,
             accounts: Arc::clone(&self.accounts),
             total: self.tally.count as usize,

@@ -13,7 +13,7 @@ fn caller() -> Locality {
 fn names(places: &[Place], failover: &[&str]) -> Vec<Vec<String>> {
     let failover: Vec<String> = failover.iter().map(|s| (*s).to_owned()).collect();
     let tiers = arrange(&caller(), places, &failover);
-    tiers.into_iter().map(|tier| tier.into_iter().map(|i| places[i].zone.to_string()).collect()).collect()
+    tiers.into_iter().map(|tier| tier.lanes.into_iter().map(|i| places[i].zone.to_string()).collect()).collect()
 }
 
 fn world() -> Vec<Place> {
@@ -37,6 +37,25 @@ fn zone_then_region_then_rings() {
 fn an_operators_order_wins_and_the_unnamed_follow() {
     let expected: [&[&str]; 5] = [&["us-east/a"], &["us-east/b"], &["ap/a"], &["us-two/a"], &["eu/b", "eu/a"]];
     assert_eq!(names(&world(), &["ap"]), expected);
+}
+
+/// The levels of the tiers.
+fn levels(places: &[Place], failover: &[&str]) -> Vec<usize> {
+    let failover: Vec<String> = failover.iter().map(|s| (*s).to_owned()).collect();
+    arrange(&caller(), places, &failover).into_iter().map(|tier| tier.level).collect()
+}
+
+#[test]
+fn levels_say_how_far_also_where_nearer_tiers_are_missing() {
+    assert_eq!(levels(&world(), &[]), [0, 1, 2, 3]);
+    assert_eq!(levels(&world(), &["ap"]), [0, 1, 2, 3, 4]);
+    let away: Vec<Place> = world().into_iter().filter(|place| *place.zone.cluster != *"us-east").collect();
+    assert_eq!(levels(&away, &[]), [1, 2, 3], "nothing in the own zone");
+    let far: Vec<Place> = world().into_iter().filter(|place| *place.region != *"us").collect();
+    assert_eq!(levels(&far, &[]), [2, 3], "nothing in the own region");
+    assert_eq!(levels(&far, &["ap", "eu"]), [2, 3], "in the operator's order");
+    let home: Vec<Place> = world().into_iter().filter(|place| place.zone == caller().zone).collect();
+    assert_eq!(levels(&home, &[]), [0]);
 }
 
 #[test]
@@ -74,5 +93,8 @@ proptest! {
         prop_assert_eq!(&tiers, &names(&shuffled, &named));
         prop_assert_eq!(tiers.iter().flatten().count(), places.len());
         prop_assert!(tiers.iter().all(|tier| !tier.is_empty()));
+        let levels = levels(&places, &named);
+        prop_assert!(levels.is_sorted_by(|a, b| a < b), "farther is a higher level: {levels:?}");
+        prop_assert_eq!(levels.contains(&0), places.iter().any(|place| place.zone == caller().zone));
     }
 }

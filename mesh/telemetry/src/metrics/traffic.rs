@@ -74,7 +74,7 @@ const ATTEMPTS: Described = Described {
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
 
 /// Failover levels with a value of their own; beyond, they share the last, and one stands for none.
-const TIERS: [&str; 9] = ["0", "1", "2", "3", "4", "5", "6", "7+", "none"];
+const LEVELS: [&str; 9] = ["0", "1", "2", "3", "4", "5", "6", "7+", "none"];
 
 const CODES: usize = Code::ALL.len();
 const RESULTS: usize = AttemptResult::ALL.len();
@@ -134,8 +134,8 @@ pub struct Route {
     families: Arc<Families>,
     duration: Histogram,
     in_flight: Gauge,
-    /// Requests without a reason, by tier and code: made on first use, because most never occur.
-    plain: [[OnceLock<Counter>; CODES]; TIERS.len()],
+    /// Requests without a reason, by level and code: made on first use, because most never occur.
+    plain: [[OnceLock<Counter>; CODES]; LEVELS.len()],
     attempts: [[OnceLock<Counter>; RESULTS]; AttemptKind::ALL.len()],
 }
 
@@ -157,9 +157,9 @@ impl Route {
         InFlight(Arc::clone(self))
     }
 
-    /// A request ended after `latency`. `tier` is the failover level of the place that answered, or was tried last.
-    pub fn finish(&self, code: Code, reason: Option<Reason>, tier: Option<usize>, latency: Duration) {
-        let level = tier.map_or(TIERS.len() - 1, |tier| tier.min(TIERS.len() - 2));
+    /// A request ended after `latency`. `level` is the failover level of the place that answered, or was tried last.
+    pub fn finish(&self, code: Code, reason: Option<Reason>, level: Option<usize>, latency: Duration) {
+        let level = level.map_or(LEVELS.len() - 1, |level| level.min(LEVELS.len() - 2));
         let labels = || RequestLabels { peers: self.peers.clone(), code, reason, level };
         match reason {
             None => self.plain[level][code as usize]
@@ -268,7 +268,7 @@ impl EncodeLabelSet for RequestLabels {
         self.peers.encode(encoder)?;
         ("code", self.code.as_str()).encode(encoder.encode_label())?;
         ("reason", self.reason.map_or("none", Reason::code)).encode(encoder.encode_label())?;
-        ("failover_level", TIERS[self.level]).encode(encoder.encode_label())
+        ("failover_level", LEVELS[self.level]).encode(encoder.encode_label())
     }
 }
 

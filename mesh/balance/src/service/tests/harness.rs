@@ -198,7 +198,7 @@ impl World {
         assert_eq!(plan.lanes.len(), control.lanes.len());
         for (i, lane) in control.lanes.iter().enumerate() {
             assert_eq!(plan.lanes[i].zone, lane.zone);
-            assert_eq!(plan.lanes[i].tier, lane.tier);
+            assert_eq!((plan.lanes[i].tier, plan.lanes[i].level), (lane.tier, lane.level));
             assert!(lane.reachable() || plan.decision.shares[i] == 0, "{}: a share but nobody there", lane.zone);
             if lane.remote {
                 continue;

@@ -29,8 +29,19 @@ fn a_lost_region_moves_to_the_next_one() {
     lose_home(&mut world);
     assert_eq!((world.share("eu-west/a"), world.share("eu-west/b")), (5_000, 5_000));
     let pick = world.pick();
-    assert!(pick.lane.remote && pick.endpoint().is_none() && pick.lane.tier == 1);
+    assert!(pick.lane.remote && pick.endpoint().is_none() && (pick.lane.tier, pick.lane.level) == (1, 2));
     assert_eq!(&*pick.lane.accounts, ["payments".to_owned()]);
+}
+
+#[test]
+fn a_service_that_exists_only_elsewhere_is_failed_over_from_the_first_request() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    let lane = world.pick().lane.clone();
+    assert_eq!((lane.tier, lane.level), (0, 2));
+    let levels: Vec<usize> = world.service.explain(world.now).tiers.iter().map(|tier| tier.tier).collect();
+    assert_eq!(levels, [2]);
 }
 
 #[test]
