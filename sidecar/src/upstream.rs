@@ -29,6 +29,7 @@ use session::Sessions;
 
 pub(crate) mod connect;
 mod session;
+pub(crate) mod silence;
 
 /// The protocols offered to a called sidecar: one each, so that the caller knows what it gets.
 const ALPN_H1: &[&[u8]] = &[b"http/1.1"];
@@ -42,6 +43,7 @@ pub(crate) struct Upstreams {
     h1: Pool<Key>,
     h2: RefCell<HashMap<Key, H2>>,
     sessions: Sessions,
+    questions: silence::Questions,
     options: ClientOptions,
 }
 
@@ -68,6 +70,8 @@ pub(crate) struct Failed {
     pub(crate) connect: bool,
     /// This caller itself saw that the endpoint is gone.
     pub(crate) down: bool,
+    /// Its host answers nothing any more, and what took it may have taken others beside it.
+    pub(crate) silent: bool,
     /// Nobody is to blame: a kept connection had been closed meanwhile.
     pub(crate) blameless: bool,
 }
@@ -75,7 +79,7 @@ pub(crate) struct Failed {
 impl Failed {
     /// A connection that could not be made.
     pub(crate) const fn connecting(reason: Reason) -> Self {
-        Self { reason, nothing_sent: true, connect: true, down: false, blameless: false }
+        Self { reason, nothing_sent: true, connect: true, down: false, silent: false, blameless: false }
     }
 
     /// The endpoint is gone, as this caller saw itself.
@@ -83,20 +87,26 @@ impl Failed {
         Self { down: true, ..Self::connecting(reason) }
     }
 
+    /// The endpoint's host answers nothing any more, although the request may have reached it.
+    pub(crate) const fn silent() -> Self {
+        Self { down: true, silent: true, ..Self::said(Reason::UpstreamReset) }
+    }
+
     /// What a node on the way said.
     pub(crate) const fn said(reason: Reason) -> Self {
-        Self { reason, nothing_sent: reason.nothing_sent(), connect: false, down: false, blameless: false }
+        Self { connect: false, nothing_sent: reason.nothing_sent(), ..Self::connecting(reason) }
     }
 
     fn sending(error: &SendError) -> Self {
         let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
-        let silent = timed_out(error);
+        let silent = error.failure() == Failure::Unresponsive || stale && timed_out(error);
         let reset = error.failure() == Failure::Reset && (!error.is_reused() || silent);
         Self {
             reason: error.reason(),
             nothing_sent: error.is_unprocessed(),
             connect: false,
             down: reset || error.failure() == Failure::Unresponsive,
+            silent,
             blameless: stale && !reset,
         }
     }
@@ -134,7 +144,13 @@ impl Upstreams {
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
         let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
         options.h2.ping = Some(Ping { interval, timeout });
-        Self { h1: Pool::new(pool), h2: RefCell::default(), sessions: Sessions::default(), options }
+        Self {
+            h1: Pool::new(pool),
+            h2: RefCell::default(),
+            sessions: Sessions::default(),
+            questions: silence::Questions::default(),
+            options,
+        }
     }
 
     /// Closes what is idle, for the end of the worker.
@@ -142,6 +158,14 @@ impl Upstreams {
         self.h1.clear();
         self.h2.borrow_mut().clear();
         self.sessions.clear();
+    }
+}
+
+/// The endpoint of an attempt whose connection cannot tell whether the host still lives: see [`silence`].
+pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
+    match &pick.target {
+        Target::Endpoint(endpoint) if version != Version::HTTP_2 => Some(Arc::clone(endpoint)),
+        _ => None,
     }
 }
 
@@ -276,13 +300,11 @@ async fn connect_local(
 ) -> Result<Io, Failed> {
     let node = &worker.node;
     let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
-    let own = node.identity.id();
-    let expected = accounts(&own.trust_domain, call.entry.service.name(), &call.entry.accounts());
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
         _ => Failed::gone(Reason::ConnectFailed),
     })?;
-    let io = handshake(node, stream, expected, alpn).await?;
+    let io = handshake(node, stream, expected(node, call), alpn).await?;
     call.entry.service.revive(endpoint, eastway_runtime::clock::now());
     Ok(io)
 }
@@ -314,6 +336,11 @@ fn tls_reason(error: &TlsError) -> Reason {
         Some(_) => Reason::WrongIdentity,
         None => Reason::TlsFailed,
     }
+}
+
+/// Who may answer a call within this cluster.
+fn expected(node: &Node, call: &Call<'_>) -> Expected {
+    accounts(&node.identity.id().trust_domain, call.entry.service.name(), &call.entry.accounts())
 }
 
 /// Who may answer for `service` in a trust domain.

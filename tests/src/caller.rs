@@ -34,9 +34,6 @@ pub struct Tally {
 }
 
 impl Caller {
-    /// The most requests that are ever under way at once.
-    pub const CONCURRENCY: usize = THREADS as usize;
-
     /// Calls `url` through the proxy at `proxy`, 50 times a second.
     pub fn start(proxy: SocketAddr, url: &str) -> Self {
         let (tally, ended) = (Arc::new(Mutex::new(Tally::default())), Arc::new(AtomicBool::new(false)));

@@ -219,9 +219,11 @@ pub struct RawTimeouts {
     pub drain: DurationText,
     /// How long sent bytes may stay unacknowledged until the connection is given up (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: DurationText,
-    /// Silence on an HTTP/2 connection with requests in flight, after which it is pinged.
+    /// Silence of an endpoint with requests in flight, after which it is asked whether it lives: by a ping of the HTTP/2
+    /// connection, or by a further TLS handshake where requests travel by HTTP/1.1.
     pub ping_after: DurationText,
-    /// For the answer to that ping; then the connection is given up.
+    /// For the answer; then the connection is given up, and the requests on it are sent elsewhere if they may be repeated.
+    /// A handshake is tried twice, so that one which comes while the endpoint is busy does no harm.
     pub ping_timeout: DurationText,
     /// For the head of a request.
     pub header: DurationText,

@@ -22,7 +22,7 @@ use super::Route;
 use super::exchange::{Exchange, is_idempotent, span_source};
 use crate::node::Node;
 use crate::services::Entry;
-use crate::upstream::{self, Call, Failed};
+use crate::upstream::{self, Call, Failed, silence};
 use crate::worker::Worker;
 
 /// A request, as its attempts need it.
@@ -133,7 +133,8 @@ impl Forward<'_> {
         let in_flight = self.metrics(&pick).start();
         self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.level);
         if self.attempts == 1 {
-            self.route.entry.service.retry_budget().record_first(started);
+            let service = &self.route.entry.service;
+            [service.retry_budget(), service.cross_region_budget()].iter().for_each(|b| b.record_first(started));
         }
         let trace = self.worker.random(|rng| self.exchange.trace.child(rng));
         let span = self.span(&pick, &trace, started);
@@ -149,14 +150,17 @@ impl Forward<'_> {
             attempt: self.attempts,
             traceparent: trace.traceparent().to_string(),
         };
-        let sent = upstream::send(self.worker, &call, &mut pick, request);
-        let outcome =
-            self.worker.sweeper.within(self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX), sent).await;
-        let result = match outcome {
-            Ok(Ok(response)) => self.judge(response, started).await,
-            Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
-            Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
+        let mute = upstream::mute(&pick, request.version());
+        let limit = self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX);
+        let sent = self.worker.sweeper.within(limit, upstream::send(self.worker, &call, &mut pick, request));
+        let answered = async {
+            match sent.await {
+                Ok(Ok(response)) => self.judge(response, started).await,
+                Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
+                Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
+            }
         };
+        let result = silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await;
         self.conclude((pick, in_flight), kind.1, span, started, result)
     }
 
@@ -217,7 +221,8 @@ impl Forward<'_> {
         if !self.idempotent || !held::is_small(&response, limit) {
             return Ok((response, outcome.with_load(load)));
         }
-        match held::hold(response, limit).await {
+        let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
+        match held::hold(response.map(|body| body.idle_limit(idle)), limit).await {
             Ok(response) => Ok((response, outcome.with_load(load))),
             Err(error) => Err(Failed { nothing_sent: false, ..Failed::said(error.response_reason()) }),
         }
@@ -263,6 +268,9 @@ impl Forward<'_> {
                 service.retry_budget().record_end(!failed.blameless, now);
                 service.finish(&pick, failed.outcome().with_latency(now.since(started)), now);
                 self.avoid(&pick, failed.reason.attribution(), failed.blameless);
+                if failed.silent {
+                    self.tried.push_lane(&pick.lane.zone);
+                }
                 let end = AttemptEnd {
                     nothing_sent: failed.nothing_sent,
                     connect_failed: failed.connect,

@@ -51,13 +51,10 @@ fn a_host_that_stands_still_loses_its_traffic_to_others() {
     stop(&mut lab, &payments);
     reaches(storefront.proxy(), "us-east/b");
     caller.answers(200);
+    // Its kernel acknowledges what it is sent, as that of a slow application does: nobody must wait until it goes on.
+    caller.finish_without_failure();
     resume(&mut lab, &payments);
     reaches(storefront.proxy(), "us-east/a");
-    // Its kernel acknowledges what it is sent, as that of a slow application does: what it was handed on a connection
-    // that was open already may be lost, once for each caller.
-    let tally = caller.finish();
-    let lost = tally.failures.iter().filter(|failure| failure.contains("response_timeout")).count();
-    assert!(lost == tally.failures.len() && lost <= Caller::CONCURRENCY, "{tally:#?}");
 }
 
 #[test]

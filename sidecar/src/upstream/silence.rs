@@ -1,0 +1,109 @@
+//! What a silent response means: a slow application, or a host that is gone.
+//!
+//! HTTP/2 connections ask by PING. HTTP/1.1 has nothing to ask with, and neither do the kernel's timeouts tell: a host whose
+//! processes stand still acknowledges every byte. So a second connection asks in its place: whoever completes a TLS
+//! handshake lives, and the response is waited for as long as the caller likes. Only silence is evidence here. A refusal
+//! is none: it comes from a host that answers, for example of a sidecar that drains and still owes this very response.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eastway_balance::Endpoint;
+use eastway_identity::client_config;
+use eastway_transport::tls;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::{ALPN_H1, Call, Failed, Key, dial, expected, key};
+use crate::worker::Worker;
+
+/// How long it is believed that a host lives, before it is asked again.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Questions in a row without an answer that make a host gone: one may have come while it was busy.
+const UNANSWERED: usize = 2;
+
+/// The questions of one worker, by endpoint. All requests that wait for the same host share one.
+#[derive(Default)]
+pub(super) struct Questions(RefCell<HashMap<Key, Question>>);
+
+struct Question {
+    asked: Instant,
+    gone: Rc<OnceCell<bool>>,
+}
+
+/// Runs `attempt` to its end, unless it is silent and the host of `endpoint` does not answer a second connection either.
+///
+/// # Errors
+/// Those of `attempt`, or that the host is gone.
+pub(crate) async fn unless_gone<T>(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    endpoint: Option<&Arc<Endpoint>>,
+    attempt: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    let Some(endpoint) = endpoint else { return attempt.await };
+    let mut attempt = pin!(attempt);
+    let mut silence = worker.sweeper.after(worker.node.config.timeouts.ping_after);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut attempt => return ended,
+            () = &mut silence => {}
+        }
+        tokio::select! {
+            biased;
+            ended = &mut attempt => return ended,
+            gone = is_gone(worker, call, endpoint) => {
+                if gone {
+                    // As for an HTTP/2 connection whose ping is not answered.
+                    return Err(Failed::silent());
+                }
+            }
+        }
+        silence = worker.sweeper.after(BELIEVED);
+    }
+}
+
+/// Asks, or waits for the answer to a question that is under way.
+async fn is_gone(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+    let key = key(call, endpoint);
+    let gone = {
+        let mut all = worker.upstreams.questions.0.borrow_mut();
+        all.retain(|_, question| question.asked.elapsed() < BELIEVED);
+        let new = || Question { asked: Instant::now(), gone: Rc::default() };
+        Rc::clone(&all.entry(key.clone()).or_insert_with(new).gone)
+    };
+    // If whoever asks gives up, the next one that waits goes on.
+    let answer = *gone.get_or_init(|| ask(worker, call, endpoint)).await;
+    if answer {
+        // It may come back at any time: that is found out anew.
+        worker.upstreams.questions.0.borrow_mut().remove(&key);
+    }
+    answer
+}
+
+async fn ask(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+    for _ in 0..UNANSWERED {
+        if answers(worker, call, endpoint).await {
+            return false;
+        }
+    }
+    tracing::info!(endpoint = %endpoint.id, "its host answers nothing any more");
+    true
+}
+
+async fn answers(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+    let node = &worker.node;
+    let Some(address) = endpoint.address else { return true };
+    let stream = match dial(node, address).await {
+        Ok(stream) => stream,
+        Err(error) => return error.kind() != io::ErrorKind::TimedOut,
+    };
+    let config = client_config(&node.identity, expected(node, call), ALPN_H1);
+    timeout(node.config.timeouts.ping_timeout, tls::connect(stream, config)).await.is_ok()
+}
