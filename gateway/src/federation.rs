@@ -94,6 +94,11 @@ impl Federation {
         Some((trust_domain, paths))
     }
 
+    /// Completes when the way to `cluster` by the gateway at `address` is down.
+    pub(crate) async fn path_down(&self, cluster: &str, address: &str) {
+        self.server.path_down(cluster, address).await;
+    }
+
     /// Whether `cluster` may call `service` here.
     ///
     /// # Errors

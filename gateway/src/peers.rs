@@ -39,6 +39,19 @@ struct Connection {
     _counted: TunnelGuard,
 }
 
+/// Why a way to a peer gave no stream.
+struct Failure {
+    reason: Reason,
+    /// What the peer said, if it refused the stream itself.
+    message: Option<String>,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self { reason, message: None }
+    }
+}
+
 impl Peers {
     /// No connections yet; they will go out of `endpoint`'s socket.
     pub(crate) fn new(endpoint: Endpoint) -> Self {
@@ -70,17 +83,15 @@ impl Peers {
         let metrics = self.metrics(node, cluster);
         let mut last = Reason::PathDown;
         for path in paths {
-            let tunnel = match self.tunnel(node, &path.address, &trust_domain, &metrics).await {
-                Ok(tunnel) => tunnel,
-                Err(reason) => {
-                    last = reason;
-                    continue;
-                }
+            let opened = tokio::select! {
+                biased;
+                opened = self.open_by(node, &path.address, &trust_domain, &metrics, open) => opened,
+                // Whoever still waits for an answer would wait in vain, and is better served elsewhere.
+                () = node.federation.path_down(cluster, &path.address) => Err(Reason::PathDown.into()),
             };
-            metrics.rtt(tunnel.stats().rtt);
-            match tunnel.open(open, bytes::Bytes::new()).await {
+            match opened {
                 Ok((accepted, io)) => return Ok((accepted, io, PeerStream::new(metrics, StreamSide::Opened))),
-                Err(OpenError::Refused { reason, message }) => {
+                Err(Failure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     metrics.refused(reason);
                     if reason != Reason::Draining {
@@ -88,23 +99,47 @@ impl Peers {
                     }
                     last = reason;
                 }
-                Err(error) => last = error.reason(),
+                Err(Failure { reason, message: None }) => last = reason,
             }
         }
         Err(last)
     }
 
+    /// Opens a stream to the gateway at `address`. A kept connection that proves to be over, because the gateway was
+    /// started again since, is replaced once: nothing was sent anywhere.
+    async fn open_by(
+        &self,
+        node: &Node,
+        address: &str,
+        trust_domain: &str,
+        metrics: &Arc<TunnelPeer>,
+        open: &StreamOpen,
+    ) -> Result<(StreamAccepted, Io), Failure> {
+        let mut replaced = false;
+        loop {
+            let (tunnel, kept) = self.tunnel(node, address, trust_domain, metrics).await?;
+            metrics.rtt(tunnel.stats().rtt);
+            match tunnel.open(open, bytes::Bytes::new()).await {
+                Ok(opened) => return Ok(opened),
+                Err(OpenError::Refused { reason, message }) => return Err(Failure { reason, message: Some(message) }),
+                Err(OpenError::Lost(reason)) if kept && !replaced && reason != Reason::Draining => replaced = true,
+                Err(error) => return Err(error.reason().into()),
+            }
+        }
+    }
+
+    /// A connection to the gateway at `address`, and whether it was there before.
     async fn tunnel(
         &self,
         node: &Node,
         address: &str,
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
-    ) -> Result<Arc<dyn Tunnel>, Reason> {
+    ) -> Result<(Arc<dyn Tunnel>, bool), Reason> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(address.to_owned()).or_default());
         let mut connection = slot.connection.lock().await;
         if let Some(connection) = connection.as_ref().filter(|connection| connection.tunnel.is_usable()) {
-            return Ok(Arc::clone(&connection.tunnel));
+            return Ok((Arc::clone(&connection.tunnel), true));
         }
         *connection = None;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
@@ -120,7 +155,7 @@ impl Peers {
         })?;
         let tunnel: Arc<dyn Tunnel> = tunnel;
         *connection = Some(Connection { tunnel: Arc::clone(&tunnel), _counted: metrics.connected() });
-        Ok(tunnel)
+        Ok((tunnel, false))
     }
 
     /// Says goodbye on every connection, for the end of the worker.

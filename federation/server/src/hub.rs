@@ -38,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) exports: watch::Sender<u64>,
     /// Grows with each change of the resources.
     pub(crate) resources: watch::Sender<u64>,
+    /// Grows whenever a path to a peer changes its state, and when one is no longer declared.
+    pub(crate) paths: watch::Sender<u64>,
     /// How often a gateway of each peer has connected here: a sign that it can be dialled.
     pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
     /// Registration streams, to be ended with this message.
@@ -65,6 +67,7 @@ impl Hub {
             mirrors: Dirty::default(),
             exports: watch::Sender::new(0),
             resources: watch::Sender::new(0),
+            paths: watch::Sender::new(0),
             arrivals: watch::Sender::default(),
             streams: Mutex::default(),
             probe: Notify::new(),

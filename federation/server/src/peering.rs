@@ -119,6 +119,7 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
             if !kept {
                 task.abort();
                 hub.change(|catalogue, _| catalogue.remove_path(&key.0, &key.1));
+                hub.paths.send_modify(|version| *version += 1);
             }
             kept
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eastway_client::{LinkOptions, Sink};
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{MeshView, PathState, ServiceView};
 use eastway_core::{Coordinates, EndpointId, Reason, ServiceName, ZoneId};
 use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
@@ -294,7 +294,24 @@ impl Server {
 
     /// The best way to the peer `cluster`; `None` if every way is down.
     pub fn best_path(&self, cluster: &str) -> Option<PeerPath> {
-        self.paths(cluster).into_iter().find(|path| path.state != eastway_core::view::PathState::Down)
+        self.paths(cluster).into_iter().find(|path| path.state != PathState::Down)
+    }
+
+    /// Completes when the way to the peer `cluster` by its gateway at `address` is known to be down, or is none any more.
+    pub async fn path_down(&self, cluster: &str, address: &str) {
+        let down = |(known, facts): &(String, eastway_registry::PathFacts)| known == address && facts.state == PathState::Down;
+        let mut changes = self.hub.paths.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let paths = self.hub.read(|catalogue, _| catalogue.paths(cluster));
+            if paths.iter().any(down) || !paths.iter().any(|(known, _)| known == address) {
+                return;
+            }
+            // Fails only if the hub is gone, and with it every way.
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Serves a control connection that a peer's gateway opened. Returns when it has ended, or the server has.

@@ -31,7 +31,7 @@ pub(super) struct Path {
 impl Path {
     /// Changes what is known of the path, and publishes it if it changed.
     pub(super) fn note(&self, change: impl FnOnce(&mut PathFacts)) {
-        let facts = {
+        let (facts, moved) = {
             let mut facts = self.facts.lock();
             let before = facts.clone();
             change(&mut facts);
@@ -42,9 +42,12 @@ impl Path {
                 let (from, to) = (before.state, facts.state);
                 tracing::info!(cluster = self.cluster, address = self.address, ?from, ?to, "a path changed");
             }
-            facts.clone()
+            (facts.clone(), facts.state != before.state)
         };
         self.hub.change(|catalogue, _| catalogue.set_path(&self.cluster, &self.address, facts));
+        if moved {
+            self.hub.paths.send_modify(|version| *version += 1);
+        }
     }
 }
 
