@@ -14,6 +14,7 @@ mod federation;
 mod node;
 mod peers;
 mod relay;
+mod resets;
 mod services;
 mod worker;
 
@@ -125,14 +126,15 @@ async fn life(config: Config) -> Result<(), RunError> {
         return Err(RunError::Role(identity.id()));
     }
     let _identity_watch = identity.watch();
-    let listeners = bind(&config)?;
+    let quic = quic_options(&config)?;
+    let listeners = bind(&config, &quic)?;
     let (control_socket, data) = listeners.split();
     let server = server_config(&identity, Expected::AnyGateway, &[ALPN]);
-    let endpoint = Endpoint::new(control_socket, 0, Arc::clone(&server), &quic_options(&config))
+    let endpoint = Endpoint::new(control_socket, 0, Arc::clone(&server), &quic)
         .map_err(|source| RunError::Listen { what: "tunnel.listen", address: config.tunnel.listen, source })?;
 
     let node = build(config, &tasks, &drain, Arc::clone(&identity), endpoint.clone(), data.discovery).await?;
-    let workers = start_workers(&node, data.workers, &server)?;
+    let workers = start_workers(&node, data.workers, &server, &Arc::new(quic))?;
     admin::start(&tasks, &node, readiness.clone(), (data.admin, data.metrics))?;
     drop(starting);
 
@@ -208,8 +210,9 @@ fn tracer(config: &Config, node: TelemetryNode, metrics: &Metrics) -> Result<Tra
     Tracer::start(options, &TraceMetrics::new(metrics)).map_err(RunError::Tracing)
 }
 
-fn quic_options(config: &Config) -> QuicOptions {
-    QuicOptions { open_timeout: config.timeouts.stream_open, ..QuicOptions::default() }
+fn quic_options(config: &Config) -> Result<QuicOptions, RunError> {
+    let reset_secret = Some(resets::secret(config)?);
+    Ok(QuicOptions { open_timeout: config.timeouts.stream_open, reset_secret, ..QuicOptions::default() })
 }
 
 /// The bound sockets, before anything runs.
@@ -233,14 +236,14 @@ impl Listeners {
 }
 
 /// Binds everything first: a gateway that cannot have all of its addresses does not begin.
-fn bind(config: &Config) -> Result<Listeners, RunError> {
+fn bind(config: &Config, quic: &QuicOptions) -> Result<Listeners, RunError> {
     let failed = |what, address| move |source| RunError::Listen { what, address, source };
     let workers = config.limits.workers;
     let tunnel = config.tunnel.listen;
     let tcps = tcp::bind_reuseport(tunnel, workers).map_err(failed("tunnel.listen", tunnel))?;
     // Port 0 means any, but the same for TCP and UDP.
     let bound = tcps.first().map_or(Ok(tunnel), TcpListener::local_addr).map_err(RunError::Threads)?;
-    let udps = quic::bind(bound, workers, &quic_options(config)).map_err(failed("tunnel.listen", bound))?;
+    let udps = quic::bind(bound, workers, quic).map_err(failed("tunnel.listen", bound))?;
     listening("tunnel.listen", bound);
     let single = |what, address| {
         let listener = tcp::bind(address).map_err(failed(what, address))?;
@@ -264,16 +267,17 @@ fn start_workers(
     node: &Arc<Node>,
     sockets: Vec<(TcpListener, UdpSocket)>,
     server: &Arc<ServerConfig>,
+    quic: &Arc<QuicOptions>,
 ) -> Result<Workers, RunError> {
     let count = sockets.len();
     let slots: Vec<_> = sockets.into_iter().map(|pair| parking_lot::Mutex::new(Some(pair))).collect();
-    let (slots, node, server) = (Arc::new(slots), Arc::clone(node), Arc::clone(server));
+    let (slots, node, server, quic) = (Arc::new(slots), Arc::clone(node), Arc::clone(server), Arc::clone(quic));
     Workers::spawn(count, "data", move |index| {
         let taken = slots.get(index).and_then(|slot| slot.lock().take());
-        let (node, server) = (Arc::clone(&node), Arc::clone(&server));
+        let (node, server, quic) = (Arc::clone(&node), Arc::clone(&server), Arc::clone(&quic));
         async move {
             let Some((tcp, udp)) = taken else { return };
-            if let Err(error) = work(node, index, tcp, udp, server).await {
+            if let Err(error) = work(node, index, tcp, udp, server, &quic).await {
                 tracing::error!(%error, "a bound socket cannot be used");
             }
         }
@@ -288,10 +292,11 @@ async fn work(
     tcp: TcpListener,
     udp: UdpSocket,
     server: Arc<ServerConfig>,
+    quic: &QuicOptions,
 ) -> io::Result<()> {
     // Socket 0 is the control connection's.
     let shard = u8::try_from(index + 1).map_err(io::Error::other)?;
-    let endpoint = Endpoint::new(udp, shard, server, &quic_options(&node.config))?;
+    let endpoint = Endpoint::new(udp, shard, server, quic)?;
     let worker = Worker::new(node, endpoint.clone(), fastrand::Rng::new().u64(..));
     let listener = tokio::net::TcpListener::from_std(tcp)?;
     tokio::join!(

@@ -18,6 +18,7 @@ mod tunnel;
 
 pub use endpoint::{ConnectError, Endpoint, Incoming};
 pub use options::QuicOptions;
+pub use reset::{derived_reset_secret, new_reset_secret};
 pub use socket::bind;
 pub use stream::QuicStream;
 pub use tunnel::QuicTunnel;

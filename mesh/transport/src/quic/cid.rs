@@ -60,7 +60,8 @@ pub(super) fn kind_of(initial: &ConnectionId) -> Kind {
     if initial.first() == Some(&0) { Kind::Control } else { Kind::Data }
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// Bytes that nobody can guess.
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let filled = eastway_identity::provider().secure_random.fill(&mut bytes);
     filled.expect("the operating system's random source does not fail once it is seeded");
