@@ -5,6 +5,7 @@
 mod app;
 mod ca;
 mod demo;
+mod instead;
 mod role;
 
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ enum Verb {
     Demo(demo::DemoCommand),
     /// Run the sample application of the demo.
     App(app::AppCommand),
+    /// Become another program that must not outlive the demo.
+    #[command(hide = true)]
+    Instead(instead::InsteadCommand),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Ca(command) => command.run().map(|()| true),
         Verb::Demo(command) => command.run(),
         Verb::App(command) => command.run().map(|()| true),
+        Verb::Instead(command) => command.run().map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -39,7 +39,6 @@ impl Processes {
         let mut command = self.command(topology, node);
         let log = File::options().create(true).append(true).open(topology.log(node))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A demo that is itself killed must not leave its children behind.
         let child = command.spawn().with_context(|| format!("cannot start {}", node.name))?;
         self.children.insert(node.name.clone(), child);
         Ok(())
@@ -55,10 +54,12 @@ impl Processes {
                 command.args(["app", "--listen", &listen, "--name", &node.name, "--zone", &node.place()])
             }
             Role::Etcd => {
-                command = Command::new("etcd");
+                // It does not know that it must end with the demo, so it takes over a process that does.
+                command.args(["instead", "etcd", "--"]);
                 etcd_arguments(&mut command, node, &topology.folder)
             }
         };
+        // A demo that is itself killed must not leave its children behind.
         command.env("EASTWAY_PARENT", std::process::id().to_string());
         command
     }
@@ -106,9 +107,8 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in self.children.values() {
-            // One that already ended is what is wanted.
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        for child in self.children.values_mut() {
+            terminate(child);
         }
         let deadline = Instant::now() + STOP_LIMIT;
         for child in self.children.values_mut() {
@@ -119,6 +119,13 @@ impl Drop for Processes {
             let _ = child.wait();
         }
     }
+}
+
+/// Tells `child` to end; answers whether it was still there. The id of one that has ended may belong to somebody else by now.
+fn terminate(child: &mut Child) -> bool {
+    let runs = matches!(child.try_wait(), Ok(None));
+    // It cannot be anybody else's between the two: nobody but this thread waits for it.
+    runs && kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).is_ok()
 }
 
 fn etcd_arguments<'a>(command: &'a mut Command, node: &Node, folder: &Path) -> &'a mut Command {
@@ -165,4 +172,19 @@ fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_child_that_runs_gets_a_signal() {
+        let mut ended = Command::new("true").spawn().expect("`true` starts");
+        ended.wait().expect("it ends");
+        assert!(!terminate(&mut ended), "its id may be somebody else's by now");
+        let mut running = Command::new("sleep").arg("600").spawn().expect("`sleep` starts");
+        assert!(terminate(&mut running));
+        assert!(!running.wait().expect("it ends").success());
+    }
 }
