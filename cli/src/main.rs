@@ -5,12 +5,17 @@
 mod app;
 mod ca;
 mod demo;
+mod division;
+mod explain;
 mod instead;
+mod operator;
 mod role;
+mod what_if;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use eastway_runtime::config::Problems;
 
 /// The data path allocates per request: a faster allocator is felt there.
 #[global_allocator]
@@ -32,6 +37,10 @@ enum Verb {
     Sidecar(role::RoleCommand),
     /// Make a cluster's CA and issue certificates.
     Ca(ca::CaCommand),
+    /// Say where a service's requests go, and why.
+    Explain(explain::ExplainCommand),
+    /// Say where a service's requests would go after a loss, and whether the rest could bear it.
+    WhatIf(what_if::WhatIfCommand),
     /// Show two regions losing a zone and a region, with live traffic, on this machine.
     Demo(demo::DemoCommand),
     /// Run the sample application of the demo.
@@ -47,6 +56,8 @@ fn main() -> ExitCode {
         Verb::Gateway(command) => return command.gateway(),
         Verb::Sidecar(command) => return command.sidecar(),
         Verb::Ca(command) => command.run().map(|()| true),
+        Verb::Explain(command) => command.run().map(|()| true),
+        Verb::WhatIf(command) => command.run().map(|()| true),
         Verb::Demo(command) => command.run(),
         Verb::App(command) => command.run().map(|()| true),
         Verb::Instead(command) => command.run().map(|()| true),
@@ -54,9 +65,12 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("eastway: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => role::unusable(problems),
+            None => {
+                eprintln!("eastway: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

@@ -71,6 +71,13 @@ impl RoleCommand {
     }
 }
 
+/// The end of a command whose file cannot be used.
+pub(crate) fn unusable(problems: &Problems) -> ExitCode {
+    eprintln!("{problems}");
+    eprintln!("eastway: the file cannot be used");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
 /// Asks the kernel to end this process with the demo that started it, however that ends.
 pub(crate) fn die_with_parent() {
     let Ok(parent) = std::env::var(PARENT) else { return };

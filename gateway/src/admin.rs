@@ -4,16 +4,18 @@
 //! |---|---|---|
 //! | admin | `/status` | who this is, its store, its peers |
 //! | admin | `/services` | the services that the cluster knows |
-//! | admin | `/explain/NAMESPACE/SERVICE` | what this gateway would pick, and why |
+//! | admin | `/explain/NAMESPACE/SERVICE?from=CLUSTER/ZONE` | what a caller in that zone would pick, and why |
+//! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
 //! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
 
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eastway_balance::Question;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
-use eastway_runtime::http::{Handler, ServeOptions, json, observability, serve, text};
+use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_telemetry::metrics::Metrics;
@@ -55,11 +57,34 @@ fn answer(node: &Node, request: &Request<Bytes>) -> Response<Bytes> {
             let names: Vec<String> = node.federation.server().services().iter().map(ToString::to_string).collect();
             json(StatusCode::OK, &names)
         }
-        ["explain", namespace, service] => match node.services.service(&ServiceName::new(namespace, service), None) {
-            Some(service) => json(StatusCode::OK, &service.explain(clock::now())),
-            None => text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services"),
-        },
-        _ => text(StatusCode::NOT_FOUND, "there are /status, /services and /explain/NAMESPACE/SERVICE"),
+        [verb @ ("explain" | "what-if"), namespace, service] => {
+            about(node, &ServiceName::new(namespace, service), verb == "what-if", &query(request))
+        }
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /status, /services, /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
+        ),
+    }
+}
+
+/// Where the requests to a service go, or would go, as called from a zone of this cluster.
+fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, String)]) -> Response<Bytes> {
+    let from = parameters.iter().find(|(key, _)| key == "from").map(|(_, zone)| zone.as_str());
+    let Ok(zone) = node.services.zone(from) else {
+        let line =
+            format!("this gateway answers for the zones of its own cluster: {}", node.services.zones().join(", "));
+        return text(StatusCode::BAD_REQUEST, &line);
+    };
+    let Some(service) = node.services.service(name, zone) else {
+        return text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services");
+    };
+    if !what_if {
+        return json(StatusCode::OK, &service.explain(clock::now()));
+    }
+    let question = Question::from_parameters(parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    match question.and_then(|question| service.what_if(&question)) {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

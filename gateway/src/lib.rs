@@ -130,8 +130,11 @@ async fn life(config: Config) -> Result<(), RunError> {
     let listeners = bind(&config, &quic)?;
     let (control_socket, data) = listeners.split();
     let server = server_config(&identity, Expected::AnyGateway, &[ALPN]);
-    let endpoint = Endpoint::new(control_socket, 0, Arc::clone(&server), &quic)
-        .map_err(|source| RunError::Listen { what: "tunnel.listen", address: config.tunnel.listen, source })?;
+    let endpoint = Endpoint::new(control_socket, 0, Arc::clone(&server), &quic).map_err(|source| RunError::Listen {
+        what: "tunnel.listen",
+        address: config.tunnel.listen,
+        source,
+    })?;
 
     let node = build(config, &tasks, &drain, Arc::clone(&identity), endpoint.clone(), data.discovery).await?;
     let workers = start_workers(&node, data.workers, &server, &Arc::new(quic))?;

@@ -15,6 +15,10 @@ use parking_lot::Mutex;
 /// How often ramps, decays and breakers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What was named is no zone of this cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoZone;
+
 /// Zones as wanted by callers; one that the cluster does not have counts as none.
 type Zones = HashMap<String, Arc<Service>>;
 
@@ -44,6 +48,22 @@ impl Services {
             views: Mutex::default(),
             loads: Mutex::default(),
         })
+    }
+
+    /// The zones of this cluster, `CLUSTER/ZONE`.
+    pub(crate) fn zones(&self) -> Vec<String> {
+        self.zones.iter().map(|zone| format!("{}/{zone}", self.cluster)).collect()
+    }
+
+    /// The zone that `text` names, as `CLUSTER/ZONE`; none if there is no text.
+    ///
+    /// # Errors
+    /// It is no zone of this cluster.
+    pub(crate) fn zone<'a>(&self, text: Option<&'a str>) -> Result<Option<&'a str>, NoZone> {
+        let Some(text) = text else { return Ok(None) };
+        let (cluster, zone) = text.split_once('/').ok_or(NoZone)?;
+        let known = cluster == self.cluster && self.zones.iter().any(|known| known == zone);
+        known.then_some(Some(zone)).ok_or(NoZone)
     }
 
     /// The decision object for `service`, as seen from `zone`.

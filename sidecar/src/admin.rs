@@ -5,16 +5,18 @@
 //! | admin | `/status` | who this is, its gateway, its subscriptions |
 //! | admin | `/services` | the services that this sidecar follows |
 //! | admin | `/explain/NAMESPACE/SERVICE` | tiers, lanes, shares and endpoints of a service, and why |
+//! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
 //! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
 
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eastway_balance::Question;
 use eastway_client::Registrar;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
-use eastway_runtime::http::{Handler, ServeOptions, json, observability, serve, text};
+use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_telemetry::metrics::Metrics;
@@ -57,13 +59,33 @@ fn answer(node: &Node, registrar: Option<&Registrar>, request: &Request<Bytes>) 
             let names: Vec<String> = node.services.all().iter().map(|e| e.service.name().to_string()).collect();
             json(StatusCode::OK, &names)
         }
-        ["explain", namespace, service] => match node.services.entry(&ServiceName::new(namespace, service)) {
-            Some(entry) => json(StatusCode::OK, &entry.service.explain(clock::now())),
-            None => {
-                text(StatusCode::NOT_FOUND, "this sidecar does not follow the service: call it once, or see /services")
-            }
-        },
-        _ => text(StatusCode::NOT_FOUND, "there are /status, /services and /explain/NAMESPACE/SERVICE"),
+        [verb @ ("explain" | "what-if"), namespace, service] => {
+            about(node, &ServiceName::new(namespace, service), verb == "what-if", &query(request))
+        }
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /status, /services, /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
+        ),
+    }
+}
+
+/// Where the requests to a service go, or would go.
+fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, String)]) -> Response<Bytes> {
+    let Some(entry) = node.services.entry(name) else {
+        return text(StatusCode::NOT_FOUND, "this sidecar does not follow the service: call it once, or see /services");
+    };
+    let own = node.zone.to_string();
+    if let Some((_, other)) = parameters.iter().find(|(key, from)| key == "from" && *from != own) {
+        let line = format!("this sidecar sees the mesh from {own} only: ask a sidecar in {other}, or a gateway");
+        return text(StatusCode::BAD_REQUEST, &line);
+    }
+    if !what_if {
+        return json(StatusCode::OK, &entry.service.explain(clock::now()));
+    }
+    let question = Question::from_parameters(parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    match question.and_then(|question| entry.service.what_if(&question)) {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

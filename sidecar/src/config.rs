@@ -79,6 +79,8 @@ pub struct Workload {
     pub capacity: u32,
     /// Labels of its registration.
     pub labels: BTreeMap<String, String>,
+    /// The folder of its control group.
+    pub cgroup: Option<PathBuf>,
     /// Where callers reach the inbound listener, if not at its own address.
     pub address: Option<SocketAddr>,
 }
@@ -173,6 +175,9 @@ pub struct Limits {
     pub connections: u32,
     pub idle_connections: usize,
     pub requests: u32,
+    pub pending: u32,
+    pub endpoint_requests: u32,
+    pub endpoint_connections: u32,
     pub subscriptions: u32,
     pub attempts: u32,
     pub unsent_attempts: u32,

@@ -15,6 +15,7 @@ mod node;
 mod outbound;
 mod register;
 mod services;
+mod settings;
 mod upstream;
 mod worker;
 
@@ -29,7 +30,6 @@ use eastway_core::resource::ClusterMeta;
 use eastway_core::view::MeshView;
 use eastway_core::{Chain, Locality, ServiceName};
 use eastway_identity::Identity;
-use eastway_resilience::attempts::RetryPolicy;
 use eastway_runtime::drain::{Drain, Draining};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
@@ -45,7 +45,8 @@ use access_log::AccessLog;
 use config::Config;
 use load::OwnLoad;
 use node::Node;
-use services::{ServiceLimits, Services};
+use services::Services;
+use settings::Settings;
 use worker::Worker;
 
 /// The HTTP version that a caller's application spoke, from its sidecar to the called one, where the session between them
@@ -183,13 +184,6 @@ async fn build(
         own,
         load: OwnLoad::new(config.workload.capacity),
         traffic: TrafficMetrics::new(&metrics, config.limits.metric_series),
-        retries: RetryPolicy {
-            attempts: config.limits.attempts,
-            attempts_in_all: config.limits.unsent_attempts,
-            kept_body: config.limits.kept_body,
-            held_response: config.limits.held_response,
-            ..RetryPolicy::default()
-        },
         identity,
         services: Arc::clone(&services),
         discovery,
@@ -231,8 +225,8 @@ fn services(config: &Config, identity: &Arc<Identity>) -> Arc<Services> {
     };
     let caller = Locality::new(config.cluster.as_str(), config.cluster.as_str(), config.zone.as_str());
     let policy = Policy { seed: fastrand::Rng::new().u64(..), ..Policy::default() };
-    let limits = ServiceLimits { requests: config.limits.requests };
-    Services::new(caller, MeshView { cluster, peers: Vec::new() }, Arc::clone(identity), policy, limits)
+    let mesh = MeshView { cluster, peers: Vec::new() };
+    Services::new(caller, mesh, Arc::clone(identity), policy, Settings::new(config))
 }
 
 fn link(config: &Config, identity: &Arc<Identity>) -> Link {

@@ -1,6 +1,8 @@
 //! What this sidecar knows of its own application's load: requests in flight, errors, utilisation.
 //!
-//! The inbound path counts here; the registration stream and the `eastway-load` response header report it.
+//! The inbound path counts here; the registration stream and the `eastway-load` response header report it. Utilisation is
+//! the greatest of what is known: requests in flight over the configured capacity, what the application says of itself
+//! ([`orca`]), and its processor time ([`cgroup`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,6 +10,9 @@ use std::time::Duration;
 
 use eastway_core::{LoadReport, Timestamp};
 use parking_lot::Mutex;
+
+pub(crate) mod cgroup;
+pub(crate) mod orca;
 
 /// The half-life of the error rate, and the time constant of utilisation.
 const SMOOTHING: Duration = Duration::from_secs(5);
@@ -19,8 +24,16 @@ pub struct OwnLoad {
     total: AtomicU64,
     failed: AtomicU64,
     capacity: u32,
+    /// What the application said last, and when, in nanoseconds; 0 for never.
+    stated: AtomicU32,
+    stated_at: AtomicU64,
+    /// Its processor time; not a number while unknown.
+    processor: AtomicU32,
     averages: Mutex<Averages>,
 }
+
+/// What an application said of itself counts for so long.
+const STATED_LIFE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Averages {
@@ -28,7 +41,7 @@ struct Averages {
     total: u64,
     failed: u64,
     error_rate: f64,
-    utilisation: f64,
+    utilisation: Option<f64>,
     last: LoadReport,
 }
 
@@ -40,6 +53,9 @@ impl OwnLoad {
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             capacity,
+            stated: AtomicU32::new(0),
+            stated_at: AtomicU64::new(0),
+            processor: AtomicU32::new(f32::NAN.to_bits()),
             averages: Mutex::default(),
         })
     }
@@ -55,6 +71,27 @@ impl OwnLoad {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// The application says how utilised it is.
+    pub fn stated(&self, utilisation: f64, now: Timestamp) {
+        self.stated.store((utilisation as f32).to_bits(), Ordering::Relaxed);
+        self.stated_at.store(now.as_nanos().max(1), Ordering::Relaxed);
+    }
+
+    /// The part of its processors that the application uses, if that is known.
+    pub fn processor(&self, utilisation: Option<f64>) {
+        self.processor.store(utilisation.map_or(f32::NAN, |used| used as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    /// The greatest of what is known of its utilisation at this moment.
+    fn utilisation(&self, rif: u32, now: Timestamp) -> Option<f64> {
+        let occupied = (self.capacity > 0).then(|| f64::from(rif) / f64::from(self.capacity));
+        let stated_at = self.stated_at.load(Ordering::Relaxed);
+        let recent = stated_at > 0 && now.since(Timestamp::from_nanos(stated_at)) <= STATED_LIFE;
+        let stated = recent.then(|| f64::from(f32::from_bits(self.stated.load(Ordering::Relaxed))));
+        let processor = Some(f32::from_bits(self.processor.load(Ordering::Relaxed))).filter(|used| used.is_finite());
+        [occupied, stated, processor.map(f64::from)].into_iter().flatten().reduce(f64::max)
+    }
+
     /// The report as of `now`: in-flight requests as they are, the rates smoothed over 5 s.
     pub fn report(&self, now: Timestamp) -> LoadReport {
         let rif = self.in_flight();
@@ -63,7 +100,7 @@ impl OwnLoad {
         if elapsed >= Duration::from_millis(50) {
             averages.advance(self, now, elapsed, rif);
         }
-        let utilisation = (self.capacity > 0).then_some(averages.utilisation as f32);
+        let utilisation = averages.utilisation.map(|utilisation| utilisation as f32);
         averages.last = LoadReport { rif, utilisation, error_rate: averages.error_rate as f32 };
         averages.last
     }
@@ -78,10 +115,10 @@ impl Averages {
             let rate = (failed - self.failed) as f64 / finished as f64;
             self.error_rate += weight * (rate - self.error_rate);
         }
-        if load.capacity > 0 {
-            let used = f64::from(rif) / f64::from(load.capacity);
-            self.utilisation += weight * (used - self.utilisation);
-        }
+        self.utilisation = load.utilisation(rif, now).map(|used| {
+            let before = self.utilisation.unwrap_or_default();
+            before + weight * (used - before)
+        });
         (self.at, self.total, self.failed) = (now, total, failed);
     }
 }
@@ -143,5 +180,19 @@ mod tests {
         assert!((report.error_rate - 0.5).abs() < 0.01, "{report:?}");
         assert!((report.utilisation.expect("a capacity is known") - 0.5).abs() < 0.01, "{report:?}");
         assert_eq!(OwnLoad::new(0).report(Timestamp::from_millis(60_000)).utilisation, None);
+    }
+
+    #[test]
+    fn the_greatest_of_what_is_known_counts_and_what_was_said_long_ago_does_not() {
+        let load = OwnLoad::new(10);
+        let _held = load.enter();
+        let utilisation = |seconds: u64| load.utilisation(load.in_flight(), Timestamp::from_millis(seconds * 1_000));
+        assert_eq!(utilisation(1), Some(0.1));
+        load.stated(0.5, Timestamp::from_millis(1_000));
+        load.processor(Some(0.25));
+        assert_eq!(utilisation(2), Some(0.5));
+        assert_eq!(utilisation(12), Some(0.25));
+        load.processor(None);
+        assert_eq!(utilisation(12), Some(0.1));
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use eastway_client::Discovery;
 use eastway_core::{ServiceName, ZoneId};
 use eastway_identity::Identity;
-use eastway_resilience::attempts::RetryPolicy;
 use eastway_runtime::drain::Draining;
 use eastway_telemetry::metrics::{Metrics, Party, TrafficMetrics};
 use eastway_telemetry::trace::Tracer;
@@ -22,7 +21,6 @@ pub(crate) struct Node {
     /// In `Proxy-Status`: `eastway-sidecar-NAME`.
     pub(crate) name: String,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) retries: RetryPolicy,
     pub(crate) zone: ZoneId,
     /// The workload beside this sidecar: the service that it serves, else the account that it calls as.
     pub(crate) own: Party,

@@ -11,10 +11,13 @@ use eastway_runtime::tasks::TaskGroup;
 
 use crate::config::HealthKind;
 use crate::health::{self, ProbeKind, ProbeOptions};
+use crate::load::cgroup::CpuGroup;
 use crate::node::Node;
 
 /// How often the load is looked at; it is reported when it changed.
 const LOAD_PERIOD: Duration = Duration::from_millis(100);
+/// How often the application's processor time is looked at.
+const PROCESSOR_PERIOD: Duration = Duration::from_secs(1);
 
 /// Registers the workload, if there is one, at the inbound listener's address, and starts probing the application.
 pub(crate) fn start(
@@ -26,6 +29,9 @@ pub(crate) fn start(
     let workload = workload(node, inbound?)?;
     let (registrar, keep) = Registrar::new(link, workload);
     tasks.spawn("registration", keep);
+    if let Some(folder) = &node.config.workload.cgroup {
+        tasks.spawn_loop("processor", watch_processor(Arc::clone(node), CpuGroup::new(folder)));
+    }
     tasks.spawn_loop("load", report_load(Arc::clone(node), Arc::clone(&registrar)));
     if let Some(options) = probe_options(node) {
         let registrar = Arc::clone(&registrar);
@@ -65,6 +71,16 @@ fn probe_options(node: &Node) -> Option<ProbeOptions> {
         healthy_after: health.healthy_after,
         unhealthy_after: health.unhealthy_after,
     })
+}
+
+/// Looks at the application's processor time.
+async fn watch_processor(node: Arc<Node>, mut group: CpuGroup) {
+    let mut ticks = tokio::time::interval(PROCESSOR_PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        node.load.processor(group.utilisation(clock::now()));
+    }
 }
 
 async fn report_load(node: Arc<Node>, registrar: Arc<Registrar>) {

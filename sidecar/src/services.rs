@@ -19,6 +19,8 @@ use eastway_runtime::clock;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
+use crate::settings::Settings;
+
 /// How often ramps, decays and breakers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -29,6 +31,9 @@ pub(crate) struct Entry {
     pub(crate) service: Service,
     /// Requests in flight.
     pub(crate) requests: Arc<Limit>,
+    /// Requests that wait for a connection.
+    pub(crate) pending: Arc<Limit>,
+    settings: ArcSwap<Settings>,
     view: ArcSwap<ServiceView>,
     /// Set by each request, and cleared when discovery was told.
     used: AtomicBool,
@@ -40,6 +45,20 @@ impl Entry {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// How its requests are treated.
+    pub(crate) fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
+    /// Takes what discovery says of it now.
+    fn follow(&self, view: &Arc<ServiceView>, own: Settings) {
+        self.view.store(Arc::clone(view));
+        let settings = own.with(&view.spec.policy);
+        self.requests.set_max(settings.requests);
+        self.pending.set_max(settings.pending);
+        self.settings.store(Arc::new(settings));
     }
 
     /// The accounts that may serve it in this cluster.
@@ -57,12 +76,6 @@ impl Entry {
     }
 }
 
-/// The limits of every service of a sidecar.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ServiceLimits {
-    pub(crate) requests: u32,
-}
-
 /// All known services.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -71,7 +84,8 @@ pub(crate) struct Services {
     caller: Mutex<Locality>,
     identity: Arc<Identity>,
     policy: Policy,
-    limits: ServiceLimits,
+    /// What holds for services of which the operator says nothing.
+    own: Settings,
     /// Serialises writers; readers never wait.
     writing: Mutex<()>,
 }
@@ -83,7 +97,7 @@ impl Services {
         mesh: MeshView,
         identity: Arc<Identity>,
         policy: Policy,
-        limits: ServiceLimits,
+        own: Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
             entries: ArcSwap::default(),
@@ -91,7 +105,7 @@ impl Services {
             caller: Mutex::new(caller),
             identity,
             policy,
-            limits,
+            own,
             writing: Mutex::new(()),
         })
     }
@@ -150,7 +164,9 @@ impl Services {
     fn new_entry(&self, view: &Arc<ServiceView>) -> Arc<Entry> {
         Arc::new(Entry {
             service: Service::new(view.name.clone(), self.caller.lock().clone(), self.policy.clone()),
-            requests: Limit::new(self.limits.requests),
+            requests: Limit::new(self.own.requests),
+            pending: Limit::new(self.own.pending),
+            settings: ArcSwap::from_pointee(self.own),
             view: ArcSwap::new(Arc::clone(view)),
             used: AtomicBool::new(true),
         })
@@ -173,11 +189,12 @@ impl Sink for Services {
         let _writing = self.writing.lock();
         let mesh = self.mesh.load();
         if let Some(entry) = self.entry(&view.name) {
-            entry.view.store(Arc::clone(view));
+            entry.follow(view, self.own);
             entry.service.update(&mesh, view, clock::now());
             return;
         }
         let entry = self.new_entry(view);
+        entry.follow(view, self.own);
         entry.service.update(&mesh, view, clock::now());
         let mut entries = HashMap::clone(&self.entries.load());
         entries.insert(view.name.clone(), entry);

@@ -25,9 +25,12 @@ use tokio::time::timeout;
 use crate::node::Node;
 use crate::services::Entry;
 use crate::worker::Worker;
+pub(crate) use places::Place;
+use places::Places;
 use session::Sessions;
 
 pub(crate) mod connect;
+mod places;
 mod session;
 pub(crate) mod silence;
 
@@ -44,6 +47,7 @@ pub(crate) struct Upstreams {
     h2: RefCell<HashMap<Key, H2>>,
     sessions: Sessions,
     questions: silence::Questions,
+    places: Places,
     options: ClientOptions,
 }
 
@@ -95,6 +99,11 @@ impl Failed {
     /// What a node on the way said.
     pub(crate) const fn said(reason: Reason) -> Self {
         Self { connect: false, nothing_sent: reason.nothing_sent(), ..Self::connecting(reason) }
+    }
+
+    /// A limit of this sidecar's own keeps it from asking the endpoint; another one may have room.
+    pub(crate) const fn full() -> Self {
+        Self { connect: false, blameless: true, ..Self::connecting(Reason::PendingLimit) }
     }
 
     fn sending(error: &SendError) -> Self {
@@ -149,6 +158,7 @@ impl Upstreams {
             h2: RefCell::default(),
             sessions: Sessions::default(),
             questions: silence::Questions::default(),
+            places: Places::default(),
             options,
         }
     }
@@ -185,6 +195,10 @@ pub(crate) async fn send(
     match &pick.target {
         Target::Endpoint(endpoint) => {
             let endpoint = Arc::clone(endpoint);
+            // The pick counted this request already.
+            if endpoint.rif() > call.entry.settings().endpoint_requests {
+                return Err(Failed::full());
+            }
             if request.version() == Version::HTTP_2 {
                 send_h2(worker, call, &endpoint, request).await
             } else {
@@ -215,9 +229,15 @@ async fn send_h1(
             },
         }
     }
-    let io = connect_local(worker, call, endpoint, ALPN_H1).await?;
+    let (io, place) = connect_local(worker, call, endpoint, ALPN_H1).await?;
     let connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
-    worker.upstreams.h1.lease(key, connection).send(request).await.map_err(|error| Failed::sending(&error))
+    worker
+        .upstreams
+        .h1
+        .lease(key, connection.holding(place))
+        .send(request)
+        .await
+        .map_err(|error| Failed::sending(&error))
 }
 
 async fn send_h2(
@@ -231,9 +251,10 @@ async fn send_h2(
     let connection = match known {
         Some(connection) => connection,
         None => {
-            let io = connect_local(worker, call, endpoint, ALPN_H2).await?;
+            let (io, place) = connect_local(worker, call, endpoint, ALPN_H2).await?;
             let options = &worker.upstreams.options;
             let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(|error| Failed::sending(&error))?;
+            let fresh = fresh.holding(place);
             let mut all = worker.upstreams.h2.borrow_mut();
             all.retain(|_, h2| !h2.is_closed());
             all.insert(key, fresh.clone());
@@ -247,18 +268,18 @@ fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
     (call.entry.service.name().clone(), endpoint.id.clone(), endpoint.incarnation)
 }
 
-/// A byte stream to the application behind what was picked, for opaque connections.
+/// A byte stream to the application behind what was picked, for opaque connections, and what to hold while it is open.
 ///
 /// # Errors
 /// [`Failed`] if there is no way.
-pub(crate) async fn open(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<Io, Failed> {
-    let io = reach(worker, call, pick).await?;
+pub(crate) async fn open(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
+    let (io, place) = reach(worker, call, pick).await?;
     let authority = session::authority(&worker.node, call, None);
     let headers = [("traceparent", call.traceparent.as_str())];
     let limit = worker.node.config.timeouts.stream_open;
     let options = &worker.upstreams.options;
     match timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await {
-        Ok(Ok(tunnel)) => Ok(tunnel.io),
+        Ok(Ok(tunnel)) => Ok((tunnel.io, place)),
         Ok(Err(reason)) => Err(Failed::said(reason)),
         Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
     }
@@ -271,22 +292,23 @@ async fn send_upgrade(
     pick: &mut Pick,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
-    let io = reach(worker, call, pick).await?;
+    let (io, place) = reach(worker, call, pick).await?;
     let mut connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
-    connection.send(request).await.map_err(|error| Failed::sending(&error))
+    let response = connection.send(request).await.map_err(|error| Failed::sending(&error))?;
+    Ok(response.map(|body| body.hold(place)))
 }
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
-async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<Io, Failed> {
+async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
     match &pick.target {
         Target::Endpoint(endpoint) => {
             let endpoint = Arc::clone(endpoint);
-            connect_local(worker, call, &endpoint, ALPN_H1).await
+            connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         Target::Remote => {
             let (io, endpoint) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
             pick.bind(endpoint);
-            Ok(io)
+            Ok((io, None))
         }
     }
 }
@@ -297,16 +319,19 @@ async fn connect_local(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     alpn: &[&[u8]],
-) -> Result<Io, Failed> {
+) -> Result<(Io, Place), Failed> {
     let node = &worker.node;
     let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
+    let most = call.entry.settings().endpoint_connections;
+    let place = worker.upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
+    let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
         _ => Failed::gone(Reason::ConnectFailed),
     })?;
     let io = handshake(node, stream, expected(node, call), alpn).await?;
     call.entry.service.revive(endpoint, eastway_runtime::clock::now());
-    Ok(io)
+    Ok((io, place))
 }
 
 /// A TCP connection with this sidecar's time limits.

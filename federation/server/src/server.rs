@@ -299,7 +299,8 @@ impl Server {
 
     /// Completes when the way to the peer `cluster` by its gateway at `address` is known to be down, or is none any more.
     pub async fn path_down(&self, cluster: &str, address: &str) {
-        let down = |(known, facts): &(String, eastway_registry::PathFacts)| known == address && facts.state == PathState::Down;
+        let down =
+            |(known, facts): &(String, eastway_registry::PathFacts)| known == address && facts.state == PathState::Down;
         let mut changes = self.hub.paths.subscribe();
         loop {
             changes.mark_unchanged();

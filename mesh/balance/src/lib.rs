@@ -36,5 +36,5 @@ pub use pick::{NoPick, Pick, Target};
 pub use policy::Policy;
 pub use scenario::Scenario;
 pub use service::{Service, WhatIf};
-pub use situation::{Division, Loss, LossError, Situation};
+pub use situation::{Division, Loss, LossError, Question, Situation};
 pub use tried::Tried;

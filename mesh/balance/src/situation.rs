@@ -95,6 +95,9 @@ pub enum LossError {
     /// The text is none.
     #[error("`{0}` says not what is lost: write lane=NAME, zone=CLUSTER/ZONE, cluster=NAME or region=NAME")]
     Malformed(String),
+    /// The traffic is no number.
+    #[error("`{0}` is no load: write a number such as 1.3, for 30 % more traffic than now")]
+    Load(String),
     /// Nothing here is called so.
     #[error("nothing is lost by {loss}: there are {known}")]
     Unknown {
@@ -284,6 +287,36 @@ impl Serialize for Percent {
             0 => serializer.serialize_u32(self.0 / 100),
             _ => serializer.serialize_f64(f64::from(self.0) / 100.0),
         }
+    }
+}
+
+/// A question about a loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// What is lost.
+    pub losses: Vec<Loss>,
+    /// Traffic, relative to now. Default 1.
+    pub load: f64,
+}
+
+impl Question {
+    /// The question that the parameters `lose` (any number of them) and `load` ask; others are passed over.
+    ///
+    /// # Errors
+    /// A loss or a load that is none.
+    pub fn from_parameters<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, LossError> {
+        let mut question = Self { losses: Vec::new(), load: 1.0 };
+        for (name, value) in parameters {
+            match name {
+                "lose" => question.losses.push(value.parse()?),
+                "load" => {
+                    let load = value.parse().ok().filter(|load: &f64| load.is_finite() && *load >= 0.0);
+                    question.load = load.ok_or_else(|| LossError::Load(value.to_owned()))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(question)
     }
 }
 

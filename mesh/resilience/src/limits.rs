@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A number of places.
 #[derive(Debug)]
 pub struct Limit {
-    max: u32,
+    max: AtomicU32,
     taken: AtomicU32,
 }
 
@@ -22,13 +22,13 @@ pub struct Permit {
 impl Limit {
     /// `max` places, all free.
     pub fn new(max: u32) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicU32::new(0) })
+        Arc::new(Self { max: AtomicU32::new(max), taken: AtomicU32::new(0) })
     }
 
     /// Takes a place, if one is free.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max).then(|| taken + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max()).then(|| taken + 1))
             .ok()
             .map(|_| Permit { limit: Arc::clone(self) })
     }
@@ -40,7 +40,12 @@ impl Limit {
 
     /// All places.
     pub fn max(&self) -> u32 {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with another number of places. Those taken beyond it are given back as they end.
+    pub fn set_max(&self, max: u32) {
+        self.max.store(max, Ordering::Relaxed);
     }
 }
 

@@ -110,6 +110,16 @@ pub fn content(status: StatusCode, content_type: &'static str, body: impl Into<B
     response
 }
 
+/// The parameters of a request's query, decoded, in their order.
+pub fn query<B>(request: &Request<B>) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let pairs = request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
+}
+
 /// The handler of the metrics listener: `/metrics` by `render`, `/live` always, `/ready` by `readiness`.
 pub fn observability(
     readiness: Readiness,

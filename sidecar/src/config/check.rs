@@ -1,13 +1,14 @@
 //! From the file to the checked configuration, with every problem at once.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
 use eastway_runtime::config::check::is_stand_in;
 use eastway_runtime::config::sections::{IdentityPaths, otlp};
-use eastway_runtime::config::{Checks, DurationText, Source};
+use eastway_runtime::config::{Checks, DurationText, FileText, Source};
 
 use super::raw::*;
 use super::{Config, Gateway, Health, HealthKind, Inbound, Limits, Outbound, Telemetry, Timeouts, Workload};
@@ -55,6 +56,7 @@ fn serving(checks: &mut Checks<'_>, raw: &RawConfig, config: &Config) {
             ("health", raw.health.is_some()),
             ("workload.weight", workload.weight.is_some()),
             ("workload.capacity", workload.capacity.is_some()),
+            ("workload.cgroup", workload.cgroup.is_some()),
             ("workload.labels", !workload.labels.is_empty()),
             ("workload.address", workload.address.is_some()),
         ];
@@ -100,9 +102,19 @@ fn workload(checks: &mut Checks<'_>, raw: &RawWorkload) -> Workload {
         service: raw.service.as_ref().map(|service| checks.label("workload.service", service)),
         weight: raw.weight.unwrap_or(1.0),
         capacity: raw.capacity.unwrap_or(0),
+        cgroup: raw.cgroup.as_ref().map(|folder| cgroup(checks, folder)),
         labels: raw.labels.clone(),
         address: raw.address.as_ref().map(|address| checks.target("workload.address", address)),
     }
+}
+
+fn cgroup(checks: &mut Checks<'_>, folder: &FileText) -> PathBuf {
+    let path = checks.folder("workload.cgroup", folder);
+    if let Err(error) = crate::load::cgroup::usage(&path) {
+        let message = format!("`{}` is no control group of version 2 that can be read: {error}", path.display());
+        checks.problem("workload.cgroup", message);
+    }
+    path
 }
 
 fn gateways(checks: &mut Checks<'_>, raw: &[RawGateway]) -> Vec<Gateway> {
@@ -215,6 +227,9 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
         connections: raw.connections,
         idle_connections: raw.idle_connections as usize,
         requests: raw.requests,
+        pending: raw.pending,
+        endpoint_requests: raw.endpoint_requests,
+        endpoint_connections: raw.endpoint_connections,
         subscriptions: raw.subscriptions,
         attempts: raw.attempts,
         unsent_attempts: raw.unsent_attempts,

@@ -72,6 +72,9 @@ pub struct RawWorkload {
     /// Requests that it can serve at once, to tell how utilised it is. Unknown if not given.
     #[schemars(range(min = 1))]
     pub capacity: Option<u32>,
+    /// The folder of its control group (version 2), such as `/sys/fs/cgroup/system.slice/payments.service`: its processor
+    /// time then counts as utilisation.
+    pub cgroup: Option<FileText>,
     /// Labels of its registration, shown with the endpoint.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -262,6 +265,15 @@ pub struct RawLimits {
     /// Requests in flight to one service.
     #[schemars(range(min = 1))]
     pub requests: u32,
+    /// Requests to one service that wait for a connection to be made.
+    #[schemars(range(min = 1))]
+    pub pending: u32,
+    /// Requests in flight to one endpoint; more go to others.
+    #[schemars(range(min = 1))]
+    pub endpoint_requests: u32,
+    /// Connections of one worker to one endpoint; requests beyond go to others.
+    #[schemars(range(min = 1))]
+    pub endpoint_connections: u32,
     /// Services that are followed. More are refused until one has been unused for 10 minutes.
     #[schemars(range(min = 1, max = 100_000))]
     pub subscriptions: u32,
@@ -293,6 +305,9 @@ impl Default for RawLimits {
             connections: 10_000,
             idle_connections: 256,
             requests: 1_024,
+            pending: 1_024,
+            endpoint_requests: 1_024,
+            endpoint_connections: 1_024,
             subscriptions: 1_000,
             attempts: 2,
             unsent_attempts: 4,

@@ -18,7 +18,7 @@ use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Version};
 
 use crate::config::AppProtocol;
-use crate::load::InFlight;
+use crate::load::{InFlight, orca};
 use crate::node::Node;
 use crate::worker::Worker;
 
@@ -149,6 +149,10 @@ fn answer(
         return response;
     }
     charged.failed = response.status().is_server_error();
+    let stated = response.headers().get(orca::HEADER).and_then(|value| value.to_str().ok());
+    if let Some(utilisation) = stated.and_then(orca::utilisation) {
+        worker.node.load.stated(utilisation, clock::now());
+    }
     let mut edits = Edits::new();
     edits.drop_prefix("eastway-").drop(PROXY_STATUS);
     if let Ok(load) = HeaderValue::try_from(worker.node.load.report(clock::now()).to_header()) {

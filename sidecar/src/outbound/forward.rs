@@ -22,8 +22,12 @@ use super::Route;
 use super::exchange::{Exchange, is_idempotent, span_source};
 use crate::node::Node;
 use crate::services::Entry;
+use crate::settings::Settings;
 use crate::upstream::{self, Call, Failed, silence};
 use crate::worker::Worker;
+
+/// The time that the caller gives for the response, in milliseconds.
+const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 
 /// A request, as its attempts need it.
 struct Forward<'a> {
@@ -36,6 +40,7 @@ struct Forward<'a> {
     deadline: Deadline,
     tried: Tried,
     retries: Retries,
+    settings: Settings,
     attempts: u32,
 }
 
@@ -57,14 +62,15 @@ pub(super) async fn forward(
     route: &Route,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reason> {
-    let policy = worker.node.retries;
+    let settings = route.entry.settings();
+    let policy = settings.retries;
     let idempotent = is_idempotent(&request);
     let (head, body) = request.into_parts();
-    let deadline = deadline(&head, worker.node.config.timeouts.request);
+    let deadline = deadline(&head, settings.request);
     let kept = Kept::new(body, policy.kept_body);
     let (tried, retries) = (Tried::new(), Retries::default());
     let mut forward =
-        Forward { worker, exchange, route, head, kept, idempotent, deadline, tried, retries, attempts: 0 };
+        Forward { worker, exchange, route, head, kept, idempotent, deadline, tried, retries, settings, attempts: 0 };
     let mut last: Option<(Reason, Option<Response<Body>>)> = None;
     loop {
         let pick = match forward.pick() {
@@ -99,9 +105,8 @@ pub(super) async fn forward(
 /// The caller's own deadline where it states one, else the time limit until the first byte of the response.
 fn deadline(head: &request::Parts, limit: Duration) -> Deadline {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let stated = text("grpc-timeout")
-        .and_then(parse_grpc_timeout)
-        .or_else(|| text("x-envoy-expected-rq-timeout-ms").and_then(parse_timeout_ms));
+    let stated =
+        text("grpc-timeout").and_then(parse_grpc_timeout).or_else(|| text(EXPECTED_TIMEOUT).and_then(parse_timeout_ms));
     let now = clock::now();
     let own = Deadline::after(limit, now);
     stated.map_or(own, |stated| own.or_earlier(Deadline::after(stated, now)))
@@ -151,7 +156,8 @@ impl Forward<'_> {
             traceparent: trace.traceparent().to_string(),
         };
         let mute = upstream::mute(&pick, request.version());
-        let limit = self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX);
+        let left = self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX);
+        let limit = self.settings.per_try.map_or(left, |per_try| left.min(per_try));
         let sent = self.worker.sweeper.within(limit, upstream::send(self.worker, &call, &mut pick, request));
         let answered = async {
             match sent.await {
@@ -175,11 +181,21 @@ impl Forward<'_> {
         if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {
             head.headers.insert("traceparent", value);
         }
-        let remaining = self.deadline.remaining(clock::now()).filter(|_| self.exchange.is_grpc);
-        if let Some(Ok(value)) = remaining.map(|remaining| HeaderValue::try_from(format_grpc_timeout(remaining))) {
-            head.headers.insert("grpc-timeout", value);
-        }
+        self.pass_on_deadline(&mut head.headers);
         Some(Request::from_parts(head, body))
+    }
+
+    /// The next hop learns how much time is left: of gRPC calls always, of others if their caller stated a time.
+    fn pass_on_deadline(&self, headers: &mut HeaderMap) {
+        let Some(left) = self.deadline.remaining(clock::now()) else { return };
+        let stated = if self.exchange.is_grpc {
+            Some(("grpc-timeout", format_grpc_timeout(left)))
+        } else {
+            headers.contains_key(EXPECTED_TIMEOUT).then(|| (EXPECTED_TIMEOUT, left.as_millis().max(1).to_string()))
+        };
+        if let Some((name, Ok(value))) = stated.map(|(name, text)| (name, HeaderValue::try_from(text))) {
+            headers.insert(name, value);
+        }
     }
 
     /// If the caller's own body failed, no endpoint is to blame.
@@ -217,7 +233,7 @@ impl Forward<'_> {
         let status = response.status().as_u16();
         let grpc = grpc_status(response.headers());
         let outcome = grpc.map_or_else(|| Outcome::status(status, latency), |code| Outcome::grpc_status(code, latency));
-        let limit = self.worker.node.retries.held_response as u64;
+        let limit = self.settings.retries.held_response as u64;
         if !self.idempotent || !held::is_small(&response, limit) {
             return Ok((response, outcome.with_load(load)));
         }

@@ -13,7 +13,7 @@ use http::{Request, Response};
 
 use super::Route;
 use super::exchange::Exchange;
-use crate::upstream::{self, Call};
+use crate::upstream::{self, Call, Place};
 use crate::worker::Worker;
 
 /// Attempts to reach an endpoint; nothing of the stream was sent in any of them.
@@ -30,11 +30,11 @@ pub(super) async fn open(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Reason> {
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
-    let (io, pick) = reach(worker, exchange, route).await?;
+    let (io, held) = reach(worker, exchange, route).await?;
     let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
     let guard = worker.node.draining.guard();
     tokio::task::spawn_local(async move {
-        let _guards = (pick, guard);
+        let _guards = (held, guard);
         match upgrading.io().await {
             Ok(application) => {
                 let relayed = splice(application, io, options).await;
@@ -59,7 +59,11 @@ pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Up
     });
 }
 
-async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Pick), Reason> {
+/// What counts an opaque stream for as long as it is held.
+type Held = (Pick, Option<Place>);
+
+/// The stream, and what counts it.
+async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Held), Reason> {
     let mut tried = Tried::new();
     let mut last = None;
     let service = &route.entry.service;
@@ -80,10 +84,10 @@ async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> R
             traceparent: exchange.trace.traceparent().to_string(),
         };
         let failed = match upstream::open(worker, &call, &mut pick).await {
-            Ok(io) => {
+            Ok((io, place)) => {
                 service.finish(&pick, Outcome::success(clock::now().since(now)), clock::now());
                 exchange.attempt_ended(pick.endpoint().map(|endpoint| endpoint.id.as_str()), || "200".to_owned());
-                return Ok((io, pick));
+                return Ok((io, (pick, place)));
             }
             Err(failed) => failed,
         };

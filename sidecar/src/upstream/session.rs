@@ -104,6 +104,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
             let exclude: Vec<EndpointId> = call.tried.endpoint_ids().cloned().collect();
             spawn_open(worker, wanted.clone(), Arc::clone(&lane), Rc::clone(&sessions), exclude);
         }
+        let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
         sessions.changed.notified().await;
     }
     // Sessions open, but every one leads to an endpoint that this request must not use.

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::situation::{Loss, LossError};
+use crate::situation::{Loss, LossError, Question};
 
 fn scenario(tiers: Value) -> Scenario {
     parse(json!({ "tiers": tiers }))
@@ -139,6 +139,12 @@ fn a_loss_must_be_of_something() {
     assert_eq!(error.to_string(), "nothing is lost by lane=us-east/z: there are us-east/a");
     for text in ["us-east/a", "lane=", "pod=x"] {
         assert_eq!(text.parse::<Loss>(), Err(LossError::Malformed(text.to_owned())));
+    }
+    let parameters = [("from", "x/y"), ("lose", "zone=us-east/a"), ("lose", "region=eu"), ("load", "1.3")];
+    let question = Question::from_parameters(parameters).expect("a question");
+    assert_eq!((question.losses.len(), question.load), (2, 1.3));
+    for load in ["-1", "lots", "inf"] {
+        assert_eq!(Question::from_parameters([("load", load)]), Err(LossError::Load(load.to_owned())));
     }
     let region = Loss::Region("eu".to_owned());
     assert_eq!(region.to_string().parse(), Ok(region));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Service;
 use super::control::options;
-use crate::situation::{Division, Loss, LossError, Situated, Situation};
+use crate::situation::{Division, LossError, Question, Situated, Situation};
 
 /// The answer to a question about a running service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,19 +45,20 @@ impl Service {
         Situation { mode: policy.mode, options: options(policy), tiers }
     }
 
-    /// Where traffic would settle without what is lost, at `load` times the present traffic.
+    /// Where traffic would settle without what is lost.
     ///
     /// # Errors
     /// [`LossError::Unknown`] if a loss names nothing that serves here.
-    pub fn what_if(&self, losses: &[Loss], load: f64) -> Result<WhatIf, LossError> {
+    pub fn what_if(&self, question: &Question) -> Result<WhatIf, LossError> {
+        let Question { losses, load } = question;
         let situation = self.situation();
         Ok(WhatIf {
             service: self.name.to_string(),
             from: self.caller.zone.clone(),
             mode: situation.mode,
             lost: losses.iter().map(ToString::to_string).collect(),
-            load,
-            division: situation.what_if(losses, load)?,
+            load: *load,
+            division: situation.what_if(losses, *load)?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 connection to an upstream.
 
+use std::any::Any;
 use std::fmt;
 
 use eastway_transport::Io;
@@ -19,6 +20,7 @@ const BUFFER: usize = 128 * 1024;
 pub struct H1 {
     sender: http1::SendRequest<Body>,
     used: bool,
+    held: Option<Box<dyn Any>>,
 }
 
 impl H1 {
@@ -38,7 +40,14 @@ impl H1 {
                 tracing::debug!(%error, "an upstream HTTP/1.1 connection failed");
             }
         });
-        Ok(Self { sender, used: false })
+        Ok(Self { sender, used: false, held: None })
+    }
+
+    /// Keeps `guard` for as long as the connection is.
+    #[must_use]
+    pub fn holding(mut self, guard: impl Any) -> Self {
+        self.held = Some(Box::new(guard));
+        self
     }
 
     /// Sends an admitted request (see [`framing::admit_request`]) and waits for the head of the response, whose body
@@ -87,6 +96,6 @@ impl H1 {
 
 impl fmt::Debug for H1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("H1").field("ready", &self.is_ready()).field("used", &self.used).finish()
+        f.debug_struct("H1").field("ready", &self.is_ready()).field("used", &self.used).finish_non_exhaustive()
     }
 }

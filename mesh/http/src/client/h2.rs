@@ -1,6 +1,7 @@
 //! An HTTP/2 connection to an upstream.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,6 +29,7 @@ struct Shared {
     active: Cell<usize>,
     limit: Cell<usize>,
     used: Cell<bool>,
+    held: RefCell<Option<Box<dyn Any>>>,
 }
 
 /// A request under way, counted until its response's body ends.
@@ -68,7 +70,8 @@ impl H2 {
         let handshake = builder.handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(|error| SendError::classified(error, None, None, false))?;
         let limit = Cell::new(connection.current_max_send_streams());
-        let shared = Rc::new(Shared { scheme, active: Cell::new(0), limit, used: Cell::new(false) });
+        let shared =
+            Rc::new(Shared { scheme, active: Cell::new(0), limit, used: Cell::new(false), held: RefCell::default() });
         let watched = Rc::downgrade(&shared);
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection);
@@ -84,6 +87,13 @@ impl H2 {
             }
         });
         Ok(Self { sender, shared })
+    }
+
+    /// Keeps `guard` for as long as the connection is.
+    #[must_use]
+    pub fn holding(self, guard: impl Any) -> Self {
+        self.shared.held.replace(Some(Box::new(guard)));
+        self
     }
 
     /// Sends an admitted request (see [`framing::admit_request`]) and waits for the head of the response, whose body

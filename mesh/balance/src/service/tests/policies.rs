@@ -6,7 +6,7 @@ use eastway_core::policy::{Algorithm, BreakerTrigger, Mode};
 use eastway_core::{Health, LoadReport};
 
 use super::harness::*;
-use crate::{Loss, Tried};
+use crate::{Loss, Question, Tried};
 
 #[test]
 fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothing() {
@@ -64,12 +64,12 @@ fn what_if_starts_from_the_live_state() {
         world.service.apply_load(&endpoint.id, load(if &*endpoint.zone == "a" { 0.7 } else { 0.2 }), world.now);
     }
     world.wait(Duration::from_millis(100));
-    let losses = [Loss::Lane("us-east/a".to_owned())];
-    let answer = world.service.what_if(&losses, 1.0).expect("known");
+    let question = |load| Question { losses: vec![Loss::Lane("us-east/a".to_owned())], load };
+    let answer = world.service.what_if(&question(1.0)).expect("known");
     let b = &answer.division.tiers[1].lanes[0];
     assert_eq!((b.share.0, b.utilisation), (10_000, Some(Some(0.9))));
     assert_eq!(answer.division.warnings, Some(vec![]));
-    let more = world.service.what_if(&losses, 1.3).expect("known");
+    let more = world.service.what_if(&question(1.3)).expect("known");
     assert_eq!(more.division.tiers[1].lanes[0].utilisation, Some(Some(1.17)));
     assert_eq!(more.division.warnings.map(|warnings| warnings.len()), Some(1));
     // Asking changes nothing.

@@ -1,0 +1,117 @@
+//! `eastway explain`: where a service's requests go, and why; from a running node, or from a scenario file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use eastway_core::ZoneId;
+use serde_json::Value;
+
+use crate::division;
+use crate::operator::{self, Output, Table};
+
+/// The command's options.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainCommand {
+    /// NAMESPACE/SERVICE, SERVICE.NAMESPACE, or SERVICE.
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    service: Option<String>,
+    /// The zone that calls, CLUSTER/ZONE. A sidecar knows its own zone's view only, a gateway every zone of its cluster.
+    #[arg(long, value_name = "CLUSTER/ZONE", conflicts_with = "file")]
+    from: Option<ZoneId>,
+    /// The administration server of a sidecar or a gateway.
+    #[arg(long, value_name = "ADDR", default_value = operator::ADMIN)]
+    admin: SocketAddr,
+    /// Explain a scenario instead of a running service.
+    #[arg(long, value_name = "SCENARIO.yaml")]
+    file: Option<PathBuf>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl ExplainCommand {
+    /// Prints the explanation.
+    ///
+    /// # Errors
+    /// There is no such node, service, zone or file.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if let Some(file) = &self.file {
+            let scenario = division::scenario(file)?;
+            return division::print(&serde_json::to_value(scenario.situation().divide())?, self.output);
+        }
+        let service = operator::service(self.service.as_deref().unwrap_or_default(), self.admin)?;
+        let from = self.from.as_ref().map(|zone| format!("?from={}", operator::encode(&zone.to_string())));
+        let path = format!("/explain/{service}{}", from.unwrap_or_default());
+        let explanation = operator::ask(self.admin, &path).with_context(|| format!("cannot explain {service}"))?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string(&explanation)?),
+            Output::Table => print(&explanation),
+        }
+        Ok(())
+    }
+}
+
+fn print(explanation: &Value) {
+    let text = |value: &Value, name: &str| division::text(&value[name]);
+    println!(
+        "{} as called from {}, {} mode: can take {} % of its traffic",
+        text(explanation, "service"),
+        text(explanation, "from"),
+        text(explanation, "mode"),
+        text(explanation, "normalized_total_availability")
+    );
+    for tier in division::list(&explanation["tiers"]) {
+        println!(
+            "\ntier {}: {} % by healthy and {} % by degraded endpoints{}",
+            text(tier, "tier"),
+            text(tier, "healthy_load"),
+            text(tier, "degraded_load"),
+            if tier["panic"] == true { "; PANIC: ejected endpoints are used again" } else { "" }
+        );
+        for lane in division::list(&tier["lanes"]) {
+            print_lane(lane);
+        }
+    }
+}
+
+fn print_lane(lane: &Value) {
+    let text = |name: &str| division::text(&lane[name]);
+    println!("  {}  {} %: {}", text("name"), text("share"), text("why"));
+    let mut facts = vec![
+        format!("{} of {} healthy", text("healthy"), text("total")),
+        format!("utilisation {}", division::percent(&lane["utilisation"])),
+        format!("breaker {}", text("breaker")),
+    ];
+    if lane["share"] != lane["target"] {
+        facts.push(format!("held back from {} %", text("target")));
+    }
+    if lane["remote"] == true {
+        facts.push(format!("path {}", text("path")));
+        facts.push(format!("word {}", text("staleness").replace('_', " ")));
+        if !lane["distance_ms"].is_null() {
+            facts.push(format!("{} ms away", text("distance_ms")));
+        }
+    }
+    println!("    {}", facts.join(", "));
+    let endpoints = division::list(&lane["endpoints"]);
+    if endpoints.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["endpoint", "used", "health", "own", "others", "latency ms", "breaker", "why"]);
+    for endpoint in endpoints {
+        let text = |name: &str| division::text(&endpoint[name]);
+        let used = if endpoint["used"] == true { "yes" } else { "no" };
+        table.row(vec![
+            text("id"),
+            used.to_owned(),
+            text("health"),
+            text("rif"),
+            text("others"),
+            text("latency_ms"),
+            text("breaker"),
+            text("why"),
+        ]);
+    }
+    table.print("    ");
+}

@@ -1,0 +1,153 @@
+//! What the operator's commands share: naming a service, asking a node's administration server, printing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use eastway_core::ServiceName;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::StatusCode;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+/// Where a node's administration server listens by default.
+pub(crate) const ADMIN: &str = "127.0.0.1:15000";
+/// For a whole exchange with a node.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that is read of an answer.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// A node's answer to `GET path`, as JSON.
+///
+/// # Errors
+/// There is no node, or it has no answer: with its own words, and what to do.
+pub(crate) fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, get(admin, path)).await });
+    let (status, body) = answered.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))??;
+    if status != StatusCode::OK {
+        let words = String::from_utf8_lossy(&body);
+        bail!("{}", words.trim());
+    }
+    serde_json::from_slice(&body)
+        .with_context(|| format!("what {admin} answered is not JSON: is it a node of the mesh?"))
+}
+
+async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let stream = tokio::net::TcpStream::connect(admin).await.with_context(|| {
+        format!("no node's administration server at {admin}: name one with --admin (its `admin.listen`; see its log)")
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", admin.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.with_context(|| format!("{admin} broke the connection off"))?;
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    driver.abort();
+    Ok((status, body.to_bytes()))
+}
+
+/// The service that an operator means: `NAMESPACE/SERVICE`, `SERVICE.NAMESPACE`, a whole mesh name, or `SERVICE` alone if
+/// the node knows one of that name only.
+///
+/// # Errors
+/// It is none of these, or several are called so.
+pub(crate) fn service(text: &str, admin: SocketAddr) -> anyhow::Result<ServiceName> {
+    if let Some((namespace, service)) = text.split_once('/') {
+        return Ok(ServiceName::new(namespace, service));
+    }
+    let mut labels = text.split('.');
+    if let (Some(service), Some(namespace)) = (labels.next(), labels.next()) {
+        return Ok(ServiceName::new(namespace, service));
+    }
+    let known: Vec<String> = serde_json::from_value(ask(admin, "/services")?)?;
+    let named: Vec<&str> =
+        known.iter().map(String::as_str).filter(|name| name.split('/').nth(1) == Some(text)).collect();
+    match named[..] {
+        [only] => service_of(only),
+        [] if known.is_empty() => bail!("{admin} knows no service yet; name it NAMESPACE/{text}"),
+        [] => bail!("{admin} knows no service `{text}`; it knows {}", known.join(", ")),
+        _ => bail!("several services are called `{text}`: {}", named.join(", ")),
+    }
+}
+
+fn service_of(name: &str) -> anyhow::Result<ServiceName> {
+    let (namespace, service) = name.split_once('/').context("a service name without a namespace")?;
+    Ok(ServiceName::new(namespace, service))
+}
+
+/// A text as it stands in a query.
+pub(crate) fn encode(text: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+/// Columns of text, as wide as they need to be; numbers are aligned to the right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(head: &[&str]) -> Self {
+        Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn print(&self, indent: &str) {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+        let numeric = |column: usize| {
+            let is_number =
+                |cell: &String| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
+            self.rows.iter().skip(1).filter_map(|row| row.get(column)).all(is_number)
+        };
+        for row in &self.rows {
+            let cells = row.iter().enumerate().map(|(column, cell)| {
+                let width = width(column).unwrap_or_default();
+                match () {
+                    () if numeric(column) => format!("{cell:>width$}"),
+                    () if column + 1 == columns => cell.clone(),
+                    () => format!("{cell:<width$}"),
+                }
+            });
+            println!("{indent}{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_by_every_way_of_writing_them() {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let payments = ServiceName::new("shop", "payments");
+        for text in
+            ["shop/payments", "payments.shop", "payments.shop.mesh.internal", "payments.shop.eu-west.mesh.internal"]
+        {
+            assert_eq!(service(text, nowhere).expect("a service"), payments, "{text}");
+        }
+        let error = service("payments", nowhere).expect_err("nobody to ask").to_string();
+        assert!(error.contains("--admin"), "{error}");
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(encode("zone=us-east/a b&").to_string(), "zone%3Dus%2Deast%2Fa%20b%26");
+    }
+}
