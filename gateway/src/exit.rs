@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_balance::{Endpoint, Target, Tried};
+use eastway_balance::{Endpoint, Tried};
 use eastway_core::{Authority, Chain, Reason, Timestamp, ZoneId};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
@@ -140,7 +140,7 @@ pub(crate) async fn connect_local(
         // Nothing of the stream was sent yet: another endpoint is as good, and a probe does no harm.
         let picked = worker.random(|rng| service.pick(rng, now, &tried, Some(own), true));
         let Ok(pick) = picked else { return Err(last) };
-        let Target::Endpoint(endpoint) = &pick.target else { return Err(Reason::NoReadyEndpoint) };
+        let Some(endpoint) = pick.endpoint() else { return Err(Reason::NoReadyEndpoint) };
         match dial(worker, endpoint).await {
             Ok(io) => {
                 service.revive(endpoint, clock::now());

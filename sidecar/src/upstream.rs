@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_balance::{Endpoint, Pick, Target, Tried};
+use eastway_balance::{Endpoint, Pick, Tried};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
 use eastway_http::client::{Failure, Ping, PoolOptions};
 use eastway_http::framing::UpgradeTo;
@@ -192,8 +192,8 @@ pub(crate) async fn send(
     if request.extensions().get::<UpgradeTo>().is_some() {
         return send_upgrade(worker, call, pick, request).await;
     }
-    match &pick.target {
-        Target::Endpoint(endpoint) => {
+    match pick.endpoint() {
+        Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             // The pick counted this request already.
             if endpoint.rif() > call.entry.settings().endpoint_requests {
@@ -205,7 +205,7 @@ pub(crate) async fn send(
                 send_h1(worker, call, &endpoint, request).await
             }
         }
-        Target::Remote => {
+        None => {
             let session = session::acquire(worker, call, pick).await?;
             session.send(request).await.map_err(|error| Failed::sending(&error))
         }
@@ -300,12 +300,12 @@ async fn send_upgrade(
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
 async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
-    match &pick.target {
-        Target::Endpoint(endpoint) => {
+    match pick.endpoint() {
+        Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
-        Target::Remote => {
+        None => {
             let (io, endpoint) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
             pick.bind(endpoint);
             Ok((io, None))

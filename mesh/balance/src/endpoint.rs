@@ -1,15 +1,15 @@
 //! One endpoint as the workers share it: a few atomics that picks read, and its breaker behind a lock that picks never take.
 
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::sync::Mutex;
 use eastway_core::view::EndpointView;
 use eastway_core::{EndpointId, Health, LoadReport, Timestamp, ZoneId};
 use eastway_resilience::breaker::ProbePermit;
 use eastway_resilience::{Breaker, BreakerConfig, Phase};
-use parking_lot::Mutex;
 
 /// One life (incarnation) of one endpoint.
 ///
@@ -30,8 +30,10 @@ pub struct Endpoint {
     pub(crate) permit: ProbePermit,
 }
 
-/// What a pick reads. Numbers that are not whole are kept as the bits of an `f32`.
+/// What a pick reads, in a cache line of its own: a pick draws endpoints at random, and pays for each line of each.
+/// Numbers that are not whole are kept as the bits of an `f32`.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 struct Hot {
     /// Acceptance (0 to [`FULL`]) in the low bits, marks above them.
     gate: AtomicU32,
@@ -421,6 +423,11 @@ mod tests {
         cold.health = Health::Down;
         endpoint.regate(&cold, now);
         assert!(!endpoint.is_reachable());
+    }
+
+    #[test]
+    fn what_a_pick_reads_is_one_cache_line() {
+        assert_eq!((size_of::<Hot>(), align_of::<Hot>(), std::mem::offset_of!(Endpoint, hot)), (64, 64, 0));
     }
 
     #[test]

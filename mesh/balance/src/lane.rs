@@ -1,16 +1,16 @@
 //! A lane: one zone of one cluster, as picks see it, and what survives when its snapshot is replaced.
 
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use eastway_core::policy::Algorithm;
+use crate::sync::Mutex;
 use eastway_core::{EndpointId, Timestamp, ZoneId};
 use eastway_resilience::breaker::ProbePermit;
 use eastway_resilience::window::Window;
 use eastway_resilience::{Breaker, BreakerConfig};
-use parking_lot::Mutex;
 
 use crate::alias::{AliasTable, uniform};
 use crate::endpoint::{Endpoint, HARD};
@@ -192,6 +192,13 @@ pub(crate) struct Pool {
     alias: Option<AliasTable>,
 }
 
+/// The place of an endpoint in its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    degraded: bool,
+    index: u32,
+}
+
 /// How to choose among endpoints.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice<'a> {
@@ -208,9 +215,9 @@ impl Pool {
         Self { endpoints, alias: AliasTable::new(weights) }
     }
 
-    fn draw(&self, rng: &mut fastrand::Rng, turn: &AtomicU32, choice: Choice<'_>) -> Option<&Arc<Endpoint>> {
-        let index = choice.choose(&self.endpoints, self.alias.as_ref(), rng, turn)?;
-        Some(&self.endpoints[index])
+    #[inline]
+    fn draw(&self, rng: &mut fastrand::Rng, turn: &AtomicU32, choice: Choice<'_>) -> Option<usize> {
+        choice.choose(&self.endpoints, self.alias.as_ref(), rng, turn)
     }
 }
 
@@ -224,14 +231,25 @@ impl Lane {
         algorithm: Algorithm,
         veto: f32,
         tried: &Tried,
-    ) -> Option<&Arc<Endpoint>> {
+    ) -> Option<Seat> {
         let choice = Choice { algorithm, panic: mode == Mode::Panic, tried, veto_us: self.state.median() * veto };
         let turn = &self.state.turn;
-        match mode {
-            Mode::Healthy => self.ready.draw(rng, turn, choice),
-            Mode::Degraded => self.degraded.draw(rng, turn, choice),
-            Mode::Panic => self.ready.draw(rng, turn, choice).or_else(|| self.degraded.draw(rng, turn, choice)),
+        let index = if mode == Mode::Degraded { None } else { self.ready.draw(rng, turn, choice) };
+        if let Some(index) = index {
+            return Some(Seat { degraded: false, index: index as u32 });
         }
+        if mode == Mode::Healthy {
+            return None;
+        }
+        let index = self.degraded.draw(rng, turn, choice)?;
+        Some(Seat { degraded: true, index: index as u32 })
+    }
+
+    /// The endpoint in a place that [`Lane::draw`] gave.
+    #[inline]
+    pub(crate) fn member(&self, seat: Seat) -> &Arc<Endpoint> {
+        let pool = if seat.degraded { &self.degraded } else { &self.ready };
+        &pool.endpoints[seat.index as usize]
     }
 }
 

@@ -1,12 +1,12 @@
 //! The result of a pick: where the request goes, and the guards that make sure it is counted exactly once.
 
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use eastway_core::Reason;
 
 use crate::endpoint::{Endpoint, HALF_OPEN};
-use crate::lane::Lane;
+use crate::lane::{Lane, Seat};
 
 /// Where one attempt goes.
 ///
@@ -14,10 +14,9 @@ use crate::lane::Lane;
 /// permit goes back too, if nobody reported how the probe ended.
 #[derive(Debug)]
 pub struct Pick {
-    /// The lane.
+    /// The lane; it is never exchanged, because a member is known by its place there.
     pub lane: Arc<Lane>,
-    /// The endpoint, or what the caller has to choose itself.
-    pub target: Target,
+    target: Target,
     /// The attempt tests something half-open: its failure costs no attempt.
     pub probe: bool,
     permits: Permits,
@@ -27,11 +26,14 @@ pub struct Pick {
 }
 
 /// What a pick leads to.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// An endpoint of the own cluster.
+#[derive(Debug)]
+enum Target {
+    /// An endpoint of the lane. The lane keeps it alive, so that the pick need not: counting references would touch a second
+    /// cache line of an endpoint that was chosen at random, and so is in no cache.
+    Member(Seat),
+    /// An endpoint that was tried because it is half-open, or that a session leads to.
     Endpoint(Arc<Endpoint>),
-    /// A remote lane: choose among its sessions ([`crate::Service::choose`]), then [`Pick::bind`] the endpoint.
+    /// A remote lane, before an endpoint is bound.
     Remote,
 }
 
@@ -58,6 +60,12 @@ pub struct NoPick {
 }
 
 impl Pick {
+    #[inline]
+    pub(crate) fn to_member(lane: &Arc<Lane>, seat: Seat, permits: Permits) -> Self {
+        lane.member(seat).start_request();
+        Self::new(Arc::clone(lane), Target::Member(seat), permits)
+    }
+
     pub(crate) fn to_endpoint(lane: Arc<Lane>, endpoint: Arc<Endpoint>, permits: Permits) -> Self {
         endpoint.start_request();
         Self::new(lane, Target::Endpoint(endpoint), permits)
@@ -78,9 +86,11 @@ impl Pick {
         }
     }
 
-    /// The endpoint, once there is one.
+    /// The endpoint. `None` in a remote lane: choose among its sessions ([`crate::Service::choose`]), then [`Pick::bind`] one.
+    #[inline]
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match &self.target {
+            Target::Member(seat) => Some(self.lane.member(*seat)),
             Target::Endpoint(endpoint) => Some(endpoint),
             Target::Remote => None,
         }
@@ -104,13 +114,14 @@ impl Pick {
     }
 
     fn unbind(&mut self) {
-        if let Target::Endpoint(bound) = &self.target {
+        if let Some(bound) = self.endpoint() {
             bound.end_request();
-            if std::mem::take(&mut self.permits.endpoint) {
+            if self.permits.endpoint {
                 bound.permit.release();
             }
-            self.target = Target::Remote;
         }
+        self.permits.endpoint = false;
+        self.target = Target::Remote;
     }
 
     /// Marks it finished; true for the first who does.
@@ -134,7 +145,7 @@ impl Pick {
 
     /// Gives back the permits of the probe.
     pub(crate) fn release_permits(&self) {
-        if let (true, Target::Endpoint(endpoint)) = (self.permits.endpoint, &self.target) {
+        if let (true, Some(endpoint)) = (self.permits.endpoint, self.endpoint()) {
             endpoint.permit.release();
         }
         if self.permits.lane {
@@ -148,7 +159,7 @@ impl Pick {
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        if let Target::Endpoint(endpoint) = &self.target {
+        if let Some(endpoint) = self.endpoint() {
             endpoint.end_request();
         }
         if self.settle() {

@@ -15,13 +15,13 @@ mod picking;
 mod ticking;
 mod updating;
 
+use crate::sync::atomic::AtomicU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
+use crate::sync::Mutex;
 use arc_swap::ArcSwap;
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName, Timestamp};
 use eastway_resilience::RetryBudget;
-use parking_lot::Mutex;
 
 use crate::endpoint::Endpoint;
 use crate::lane::Lane;

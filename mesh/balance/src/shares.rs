@@ -215,4 +215,6 @@ fn parts(lanes: &[LaneInput], available: impl Fn(&LaneInput) -> f64) -> Vec<f64>
 }
 
 #[cfg(test)]
+pub(crate) mod reference;
+#[cfg(test)]
 mod tests;

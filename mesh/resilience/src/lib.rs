@@ -14,6 +14,7 @@ pub mod budget;
 pub mod deadline;
 pub mod limits;
 pub mod liveness;
+pub mod sync;
 pub mod window;
 
 pub use attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
@@ -22,3 +23,6 @@ pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;
 pub use limits::{Limit, Permit};
 pub use liveness::{PathMonitor, PathMonitorConfig};
+
+#[cfg(all(test, eastway_interleave))]
+mod interleave;

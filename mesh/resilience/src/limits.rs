@@ -2,8 +2,8 @@
 //!
 //! Used for `max_connections`, `max_pending` and `max_requests`. A limit never queues: who is refused is refused now.
 
+use crate::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A number of places.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Used by the retry budget and by the error rates of lanes. It never forgets an event early by more than one bucket:
 //! callers choose whether a partly expired bucket counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_core::Timestamp;

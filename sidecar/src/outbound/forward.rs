@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Lane, Pick, Target, Tried};
+use eastway_balance::{Lane, Pick, Tried};
 use eastway_core::{Attribution, LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, held};
 use eastway_http::{Body, Kept};
@@ -175,7 +175,7 @@ impl Forward<'_> {
         let body = self.kept.attempt()?;
         let mut head = self.head.clone();
         // A session speaks HTTP/2 whatever the application does: the called sidecar is told what its own may expect.
-        if matches!(pick.target, Target::Remote) && head.version < Version::HTTP_2 {
+        if pick.endpoint().is_none() && head.version < Version::HTTP_2 {
             head.headers.insert(crate::SPOKEN, HeaderValue::from_static("http/1.1"));
         }
         if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {

@@ -91,7 +91,7 @@ impl Service {
         &self,
         control: &mut Control,
         endpoint: &Arc<Endpoint>,
-        mut cold: parking_lot::MutexGuard<'_, crate::endpoint::Cold>,
+        mut cold: crate::sync::MutexGuard<'_, crate::endpoint::Cold>,
         now: Timestamp,
     ) {
         let Some(lane) = control.lane_mut(&endpoint.zone) else {

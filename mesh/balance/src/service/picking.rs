@@ -1,7 +1,7 @@
 //! The pick itself: one draw from the lane table, two from the lane's endpoints; and the slow ways for what is left over.
 
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use eastway_core::policy::Algorithm;
@@ -45,6 +45,9 @@ impl Service {
     ///
     /// # Errors
     /// [`NoPick`] if nothing without a hard mark is there: it says whether that is for want of endpoints or of a path.
+    // What most picks do is inlined where it is called. A result that comes through memory would be copied there, and the
+    // copy would wait until the write to the endpoint's cache line is done.
+    #[inline]
     pub fn pick(
         &self,
         rng: &mut fastrand::Rng,
@@ -61,16 +64,34 @@ impl Service {
             algorithm: plan.rules.policy.algorithm,
             veto: plan.rules.policy.latency_veto,
         };
+        if plan.probes.is_empty()
+            && tried.is_empty()
+            && restrict_cluster.is_none()
+            && let Some(pick) = search.by_table(rng)
+        {
+            return Ok(pick);
+        }
+        self.search(&search, rng, now, idempotent)
+    }
+
+    /// The same where something was tried or waits to be, where only one cluster is allowed, and where the table leads nowhere.
+    fn search(
+        &self,
+        search: &Search<'_>,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+        idempotent: bool,
+    ) -> Result<Pick, NoPick> {
+        let (plan, tried) = (search.plan, search.tried);
         if !plan.probes.is_empty()
             && tried.is_empty()
-            && let Some(pick) = self.probe(&search, rng, now, idempotent)
+            && let Some(pick) = self.probe(search, rng, now, idempotent)
         {
             return Ok(pick);
         }
         if tried.is_empty()
-            && restrict_cluster.is_none()
-            && let Some((index, mode)) = plan.table.get(rng.u32(..))
-            && let Some(pick) = search.in_lane(index, mode, tried, rng)
+            && search.cluster.is_none()
+            && let Some(pick) = search.by_table(rng)
         {
             return Ok(pick);
         }
@@ -106,7 +127,7 @@ impl Service {
         };
         let veto_us = veto_among(candidates, policy.latency_veto);
         let choice = Choice { algorithm, panic: false, tried, veto_us };
-        choice.choose(candidates, None, rng, &std::sync::atomic::AtomicU32::new(0))
+        choice.choose(candidates, None, rng, &AtomicU32::new(0))
     }
 
     /// A pick that tries something half-open, if its time has come and nobody else does.
@@ -148,6 +169,13 @@ impl Search<'_> {
             && !(level.clusters && self.tried.has_cluster(&zone.cluster))
     }
 
+    /// A pick in the lane that the table gives.
+    #[inline]
+    fn by_table(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let (index, mode) = self.plan.table.get(rng.u32(..))?;
+        self.in_lane(index, mode, self.tried, rng)
+    }
+
     /// A pick in one lane, or `None` if no endpoint of it serves in this mode.
     #[inline]
     fn in_lane(&self, index: usize, mode: Mode, tried: &Tried, rng: &mut fastrand::Rng) -> Option<Pick> {
@@ -157,8 +185,8 @@ impl Search<'_> {
             let exhausted = !tried.is_empty() && tried.endpoints_in(&lane.zone).count() >= lane.total.max(1);
             return (!exhausted).then(|| Pick::remote(Arc::clone(lane), Permits::default()));
         }
-        let endpoint = lane.draw(mode, rng, self.algorithm, self.veto, tried)?;
-        Some(Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), Permits::default()))
+        let seat = lane.draw(mode, rng, self.algorithm, self.veto, tried)?;
+        Some(Pick::to_member(lane, seat, Permits::default()))
     }
 
     /// Without the table: by the formulas over what is allowed, giving up what was tried step by step.
@@ -228,11 +256,11 @@ impl Search<'_> {
             return Some(Pick::remote(Arc::clone(lane), permits));
         }
         let modes = [Mode::Healthy, Mode::Degraded, Mode::Panic];
-        let endpoint = modes.into_iter().find_map(|mode| lane.draw(mode, rng, self.algorithm, self.veto, self.tried));
-        if endpoint.is_none() {
+        let seat = modes.into_iter().find_map(|mode| lane.draw(mode, rng, self.algorithm, self.veto, self.tried));
+        if seat.is_none() {
             circuit.permit.release();
         }
-        endpoint.map(|endpoint| Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), permits))
+        seat.map(|seat| Pick::to_member(lane, seat, permits))
     }
 
     fn no_pick(&self) -> NoPick {

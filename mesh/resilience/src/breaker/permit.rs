@@ -2,7 +2,7 @@
 //!
 //! It is apart from the breaker, because a pick takes it without the breaker's lock.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A permit that one holder at a time can have.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl ProbePermit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
+    use crate::sync::atomic::AtomicU32;
 
     use super::*;
 

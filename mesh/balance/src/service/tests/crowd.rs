@@ -7,7 +7,7 @@ use std::time::Duration;
 use eastway_core::{EndpointId, LoadReport, Timestamp};
 
 use super::harness::*;
-use crate::{Outcome, Pick, Policy, Target, Tried};
+use crate::{Outcome, Pick, Policy, Tried};
 
 const CALLERS: usize = 200;
 const SERVERS: usize = 50;
@@ -110,8 +110,8 @@ impl Crowd {
             Chooser::Callers(worlds) => {
                 let pick = worlds[caller].service.pick(&mut self.rng, self.now, &Tried::new(), None, true);
                 let pick = pick.expect("nothing fails here");
-                let Target::Endpoint(endpoint) = &pick.target else { panic!("local") };
-                (endpoint.id.as_str()[2..].parse().expect("a number"), Some(pick))
+                let id = &pick.endpoint().expect("local").id;
+                (id.as_str()[2..].parse().expect("a number"), Some(pick))
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::service::Service;
-use crate::{NoPick, Outcome, Pick, Policy, Target, Tried};
+use crate::{NoPick, Outcome, Pick, Policy, Tried};
 
 pub(super) struct World {
     pub(super) service: Service,
@@ -142,10 +142,7 @@ impl World {
 
     /// The name of what a pick leads to: an endpoint, or a zone.
     pub(super) fn name(pick: &Pick) -> String {
-        match &pick.target {
-            Target::Endpoint(endpoint) => endpoint.id.to_string(),
-            Target::Remote => pick.lane.zone.to_string(),
-        }
+        pick.endpoint().map_or_else(|| pick.lane.zone.to_string(), |endpoint| endpoint.id.to_string())
     }
 
     /// How often each is picked by POSTs, which try nothing half-open, in `n` picks.
