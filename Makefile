@@ -3,13 +3,14 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build demo test check proto protoc fmt clean
+.PHONY: help build demo test check mutants proto protoc fmt clean
 
 help:
 	@echo "make build   build $(TARGET)/release/eastway"
 	@echo "make demo    build it and run two regions on this machine: zone loss, region loss, return"
 	@echo "make test    everything: unit tests, end-to-end scenarios with real processes and a real etcd, rules"
 	@echo "make check   formatting, lints, documentation, licences"
+	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
 	@echo "make proto   write the committed code of the wire contracts anew"
 	@echo "make fmt     format the code"
 
@@ -25,6 +26,9 @@ test:
 
 check: protoc
 	tools/run-checks
+
+mutants:
+	tools/run-mutants $(ARGS)
 
 proto:
 	$(CARGO) run --locked -p eastway-tests --example protogen

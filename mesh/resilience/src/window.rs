@@ -55,16 +55,16 @@ impl<const N: usize> Window<N> {
     }
 
     /// The events of the current bucket and of the `buckets - 1` before it (at most `N`).
+    ///
+    /// Later ones count too: another thread may have read the time after this one did, and what it took is taken.
     pub fn count(&self, now: Timestamp, buckets: usize) -> u64 {
         let period = self.period(now);
-        let oldest = (period + 1).saturating_sub(buckets.min(N) as u64);
-        (oldest..=period)
-            .map(|p| {
-                let word = self.buckets[(p % N as u64) as usize].load(Ordering::Relaxed);
-                // Period 0 and an untouched bucket look alike, and both count what they hold.
-                if word >> COUNT_BITS == p & COUNT_MASK { word & COUNT_MASK } else { 0 }
-            })
-            .sum()
+        let recent = |word: u64| {
+            let age = (period as u32).wrapping_sub((word >> COUNT_BITS) as u32) as i32;
+            // An untouched bucket may look recent, but it holds nothing.
+            if age < buckets.min(N) as i32 { word & COUNT_MASK } else { 0 }
+        };
+        self.buckets.iter().map(|bucket| recent(bucket.load(Ordering::Relaxed))).sum()
     }
 
     fn period(&self, now: Timestamp) -> u64 {
@@ -88,6 +88,15 @@ mod tests {
         window.record(Timestamp::from_millis(4_000));
         assert_eq!(window.count(Timestamp::from_millis(4_999), 4), 31);
         assert_eq!(window.count(Timestamp::from_millis(60_000), 4), 0);
+    }
+
+    #[test]
+    fn what_a_thread_with_a_later_clock_counted_is_seen() {
+        let window = Window::<4>::new(Duration::from_secs(1));
+        window.record(Timestamp::from_millis(10_001));
+        assert_eq!(window.count(Timestamp::from_millis(9_999), 2), 1);
+        assert_eq!(window.count(Timestamp::from_millis(11_999), 2), 1);
+        assert_eq!(window.count(Timestamp::from_millis(12_000), 2), 0);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 mod harness;
 
 mod crowd;
+mod exhaustive;
 mod failing;
 mod following;
 #[cfg(eastway_interleave)]
 mod interleave;
+mod invariants;
 mod picking;
 mod policies;
 mod properties;

@@ -132,7 +132,10 @@ pub(crate) fn divide(tiers: &[Vec<Counts>]) -> (u32, Vec<TierPart>) {
         left = right;
         if covered.is_zero() { inside } else { inside * all / covered }
     });
-    let loads = largest_remainder(&exact.collect::<Vec<_>>(), 10_000);
+    // Where remainders are equal, the nearer tier has the unit, and its healthy part before its degraded one.
+    let exact: Vec<Fraction> = exact.collect();
+    let by_tier: Vec<Fraction> = (0..tiers.len()).flat_map(|i| [exact[i], exact[tiers.len() + i]]).collect();
+    let loads = largest_remainder(&by_tier, 10_000);
 
     let parts = tiers.iter().enumerate().map(|(i, tier)| {
         let panic = panics(tier);
@@ -144,9 +147,8 @@ pub(crate) fn divide(tiers: &[Vec<Counts>]) -> (u32, Vec<TierPart>) {
             }
         };
         let up = |lane: &Counts| share(lane.healthy + if panic { lane.soft } else { 0 }, lane);
-        let first = split(&tier.iter().map(up).collect::<Vec<_>>(), loads[i]);
-        let second =
-            split(&tier.iter().map(|lane| share(lane.degraded, lane)).collect::<Vec<_>>(), loads[tiers.len() + i]);
+        let first = split(&tier.iter().map(up).collect::<Vec<_>>(), loads[2 * i]);
+        let second = split(&tier.iter().map(|lane| share(lane.degraded, lane)).collect::<Vec<_>>(), loads[2 * i + 1]);
         TierPart { panic, lanes: first.into_iter().zip(second).collect() }
     });
     let parts = parts.collect();

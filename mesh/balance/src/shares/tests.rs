@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod exhaustive;
+
 fn lane(hosts: u32, healthy: u32) -> LaneInput {
     let (total, healthy) = (f64::from(hosts), f64::from(healthy));
     LaneInput { total, healthy, weight: 1.0, capacity: total, ..LaneInput::default() }

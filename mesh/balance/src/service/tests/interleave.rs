@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eastway_core::{EndpointId, Health, LoadReport, Reason, Timestamp};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner};
 
 use super::harness::*;
 use crate::endpoint::Endpoint;
@@ -15,8 +17,11 @@ use crate::{Outcome, Pick, Tried};
 
 /// Runs the tests under random schedules, and under those with few switches at the worst moments.
 fn check(runs: usize, test: impl Fn() + Clone + Send + Sync + 'static) {
-    shuttle::check_random(test.clone(), runs);
-    shuttle::check_pct(test, runs, 3);
+    let mut config = Config::new();
+    // A service is made on the stack.
+    config.stack_size = 1 << 20;
+    Runner::new(RandomScheduler::new(runs), config.clone()).run(test.clone());
+    Runner::new(PctScheduler::new(3, runs), config).run(test);
 }
 
 type Work = Box<dyn FnOnce(&World) + Send>;

@@ -1,0 +1,195 @@
+//! The invariants of the formulas, as they hold for a service with its endpoints and clusters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::{Health, Reason};
+use proptest::prelude::*;
+
+use super::harness::*;
+use crate::shares::S;
+use crate::{Outcome, Policy, Tried};
+
+/// Endpoints by zone: weight and health. Zone a is the first tier, b and c are the second.
+type Endpoints = Vec<(usize, u8, Health)>;
+
+fn any_endpoints() -> impl Strategy<Value = Endpoints> {
+    let health =
+        prop::sample::select(vec![Health::Ready, Health::Ready, Health::Unready, Health::Draining, Health::Warming]);
+    prop::collection::vec((0usize..3, 1u8..6, health), 1..14)
+}
+
+/// Ready, degraded and other endpoints of two zones of eu-west and one of ap.
+type Remotes = [[u32; 3]; 3];
+
+fn any_remotes() -> impl Strategy<Value = Remotes> {
+    prop::array::uniform3(prop::array::uniform3(0u32..4))
+}
+
+fn build(endpoints: &Endpoints, remotes: &Remotes, scale: f64) -> World {
+    let mut world = World::new(&[]);
+    for (i, (zone, weight, health)) in endpoints.iter().enumerate() {
+        let zone = ["a", "b", "c"][*zone];
+        let id = format!("{zone}-{i:05}");
+        world.add(&id, zone, f64::from(*weight) * scale);
+        world.change(&id, |e| e.health = *health);
+    }
+    for (id, [ready, degraded, other]) in ["eu-west/a", "eu-west/b", "ap/a"].iter().zip(remotes) {
+        world.add_remote(id, if id.starts_with("ap") { "ap" } else { "eu" }, ready + degraded + other);
+        (world.summary(id).ready, world.summary(id).degraded) = (*ready, *degraded);
+    }
+    world.peer("eu-west").min_rtt = Some(Duration::from_millis(80));
+    world.peer("ap").min_rtt = Some(Duration::from_millis(180));
+    world.update();
+    world
+}
+
+/// The share of each tier, and whether any panics.
+fn tiers(world: &World) -> (Vec<u32>, bool) {
+    let lanes = world.service.lanes();
+    let count = lanes.iter().map(|(lane, _)| lane.tier + 1).max().unwrap_or(0);
+    let mut tiers = vec![0; count];
+    lanes.iter().for_each(|(lane, share)| tiers[lane.tier] += share);
+    (tiers, world.service.explain(world.now).tiers.iter().any(|tier| tier.panic))
+}
+
+proptest! {
+    /// Invariant 2: an endpoint that fails, in whatever way, never raises the share of its tier, nor lowers what all lower
+    /// tiers have together.
+    #[test]
+    fn a_failing_endpoint_moves_traffic_down_only(
+        endpoints in any_endpoints(), remotes in any_remotes(), which in any::<prop::sample::Index>(), way in 0u8..3,
+    ) {
+        let mut world = build(&endpoints, &remotes, 1.0);
+        let ready: Vec<_> = world.view.endpoints.iter().filter(|e| e.health == Health::Ready).cloned().collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let failing = which.get(&ready);
+        let lane = world.service.lanes().into_iter().find(|(lane, _)| lane.zone.zone == failing.zone && !lane.remote);
+        let tier = lane.expect("its lane").0.tier;
+        let (before, panic) = tiers(&world);
+        match way {
+            0 => world.change(failing.id.as_str(), |e| e.health = Health::Unready),
+            1 => world.attempts_on(failing.id.as_str(), 1, refused()),
+            _ => world.attempts_on(failing.id.as_str(), 4, error()),
+        }
+        world.update();
+        let (after, panic_now) = tiers(&world);
+        if panic || panic_now {
+            return Ok(());
+        }
+        let below = |tiers: &[u32]| tiers[tier + 1..].iter().sum::<u32>();
+        // Rounding: at most one unit for each of the parts that are summed.
+        prop_assert!(after[tier] <= before[tier] + 2, "tier {tier}: {before:?} to {after:?}");
+        prop_assert!(below(&after) + 4 >= below(&before), "below {tier}: {before:?} to {after:?}");
+    }
+
+    /// Invariant 4: neither the order in which endpoints, zones and clusters are listed, nor the unit of weights matters.
+    #[test]
+    fn listings_and_units_do_not_matter(
+        endpoints in any_endpoints(), remotes in any_remotes(), scale in 0.01f64..100.0, seed in any::<u64>(),
+    ) {
+        let world = build(&endpoints, &remotes, 1.0);
+        let expected = world.shares();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut shuffled = build(&endpoints, &remotes, 1.0);
+        rng.shuffle(&mut shuffled.view.endpoints);
+        rng.shuffle(&mut shuffled.view.remote);
+        rng.shuffle(&mut shuffled.mesh.peers);
+        let mut fresh = World::new(&[]);
+        (fresh.mesh, fresh.view) = (shuffled.mesh, shuffled.view);
+        fresh.update();
+        prop_assert_eq!(&fresh.shares(), &expected);
+        let scaled = build(&endpoints, &remotes, scale).shares();
+        for (zone, share) in &expected {
+            prop_assert!(scaled[zone].abs_diff(*share) <= 1, "{:?} times {} is {:?}", &expected, scale, scaled);
+        }
+    }
+
+    /// Invariant 4: which of a lane's endpoints has which weight and health does not matter either.
+    #[test]
+    fn names_do_not_matter(endpoints in any_endpoints(), remotes in any_remotes(), seed in any::<u64>()) {
+        let mut renamed = endpoints.clone();
+        fastrand::Rng::with_seed(seed).shuffle(&mut renamed);
+        prop_assert_eq!(build(&endpoints, &remotes, 1.0).shares(), build(&renamed, &remotes, 1.0).shares());
+    }
+
+    /// Invariant 6: an endpoint that shows a wrong identity is never picked again, not even in a panic; and a pick carries the
+    /// accounts that its own cluster states, whatever they were before.
+    #[test]
+    fn a_wrong_identity_is_never_picked(
+        endpoints in any_endpoints(), wrong in prop::collection::vec(any::<prop::sample::Index>(), 1..6), seed in any::<u64>(),
+    ) {
+        let mut world = build(&endpoints, &[[1, 1, 1], [0, 1, 0], [1, 0, 0]], 1.0);
+        world.rng = fastrand::Rng::with_seed(seed);
+        let ids: Vec<String> = world.view.endpoints.iter().map(|e| e.id.to_string()).collect();
+        let wrong: Vec<&String> = wrong.iter().map(|index| index.get(&ids)).collect();
+        wrong.iter().for_each(|id| world.attempts_on(id, 1, Outcome::down(Reason::WrongIdentity)));
+        world.view.spec.accounts = vec!["billing".to_owned()];
+        world.view.remote[1].accounts = vec!["b".to_owned(), "c".to_owned()];
+        world.update();
+        let own = [vec!["billing".to_owned()], vec!["payments".to_owned()], vec!["b".to_owned(), "c".to_owned()]];
+        let mut tried = Tried::new();
+        for _ in 0..60 {
+            let pick = world.service.pick(&mut world.rng, world.now, &tried, None, true).expect("clusters beyond");
+            let expected = match pick.lane.zone.to_string().as_str() {
+                "eu-west/b" => &own[2],
+                zone if zone.starts_with("us-east") => &own[0],
+                _ => &own[1],
+            };
+            prop_assert_eq!(&*pick.lane.accounts, expected.as_slice());
+            let Some(endpoint) = pick.endpoint() else {
+                tried.push_lane(&pick.lane.zone);
+                continue;
+            };
+            prop_assert!(!wrong.iter().any(|id| **id == endpoint.id.as_str()), "{} again", endpoint.id);
+            tried.push_endpoint(endpoint);
+        }
+    }
+
+    /// Invariant 12: a returning lane never has more than its target, nor more than its ramp while another lane can serve,
+    /// and it has its target within 35 s, whatever the jitter of this node is.
+    #[test]
+    fn a_returning_lane_keeps_to_its_ramp(
+        counts in prop::array::uniform3(1usize..5), returns in 0usize..3, seed in any::<u64>(), down in 1u64..20,
+    ) {
+        let zones: Vec<_> = ["a", "b", "c"].into_iter().zip(counts).collect();
+        let mut world = World::with_policy(&zones, Policy { seed, ..Policy::default() });
+        let target: BTreeMap<_, _> = world.shares();
+        let (prefix, zone) = (["a-", "b-", "c-"][returns], ["us-east/a", "us-east/b", "us-east/c"][returns]);
+        world.change(prefix, |e| e.health = Health::Down);
+        world.update();
+        prop_assert_eq!(world.share(zone), 0);
+        world.wait(Duration::from_secs(down));
+        world.change(prefix, |e| (e.health, e.incarnation) = (Health::Ready, 2));
+        world.update();
+        for tenth in 0..=350u32 {
+            let share = world.share(zone);
+            prop_assert!(share <= target[zone], "{share} of {} after {tenth} tenths", target[zone]);
+            prop_assert!(share <= (tenth * S).div_ceil(300), "{share} after {tenth} tenths");
+            world.wait(Duration::from_millis(100));
+        }
+        prop_assert_eq!(world.shares(), target);
+    }
+}
+
+/// Invariant 9: a request that unwinds with its pick leaves nothing in flight, and gives back the permit of a probe.
+#[test]
+fn unwinding_ends_a_request() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(2));
+    let probe = world.pick();
+    assert!(probe.probe);
+    let endpoint = Arc::clone(probe.endpoint().expect("local"));
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _held = probe;
+        std::panic::resume_unwind(Box::new("the handler panics"))
+    }));
+    assert!(unwound.is_err());
+    assert_eq!((endpoint.rif(), endpoint.permit.is_taken()), (0, false));
+    world.wait(Duration::from_millis(100));
+    assert!(world.pick().probe, "somebody else may try");
+}
