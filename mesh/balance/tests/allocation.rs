@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eastway_balance::{Outcome, Policy, Service, Tried};
+use eastway_balance::{Endpoint, Outcome, Pick, Policy, Service, Tried};
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{EndpointView, MeshView, ServiceSpec, ServiceView};
+use eastway_core::view::{
+    EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary,
+};
 use eastway_core::{EndpointId, Health, Locality, Reason, ServiceName, Timestamp};
 
 struct Counting;
@@ -100,6 +102,83 @@ fn picks_and_their_ends_allocate_nothing() {
         attempt(&Tried::new(), Some("us-east"));
     }
     assert_eq!(allocations() - before, 0);
+}
+
+/// Picks a thousand times with `pick`, and drops them; returns how often memory was asked for after the first.
+fn allocations_of(mut pick: impl FnMut(u64) -> Option<Pick>) -> u64 {
+    drop(pick(0).expect("a pick"));
+    let before = allocations();
+    for step in 1..1_000 {
+        drop(pick(step).expect("a pick"));
+    }
+    allocations() - before
+}
+
+/// The slow ways: what is degraded, half-open, soft-marked, tried before, or behind a gateway.
+#[test]
+fn no_way_of_picking_allocates() {
+    let (mesh, mut view) = views(60);
+    let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
+    service.update(&mesh, &view, Timestamp::ZERO);
+    let mut rng = fastrand::Rng::with_seed(3);
+    let (fresh, mut tried) = (Tried::new(), Tried::new());
+    let at = Timestamp::from_millis;
+
+    let first = service.pick(&mut rng, at(1), &fresh, None, true).expect("a pick");
+    tried.push_endpoint(first.endpoint().expect("local"));
+    tried.push_lane(&"us-east/b".parse().expect("a zone"));
+    tried.push_cluster("nowhere");
+    assert_eq!(allocations_of(|_| service.pick(&mut rng, at(1), &tried, None, true).ok()), 0, "after an attempt");
+
+    // Refused, and two seconds later half-open: probes are due every 20 ms.
+    service.finish(&first, Outcome::down(Reason::ConnectFailed), at(1));
+    drop(first);
+    service.tick(at(3_000));
+    let mut probes = 0;
+    let probing = allocations_of(|step| {
+        let pick = service.pick(&mut rng, at(3_000 + step * 20), &fresh, None, true).ok()?;
+        probes += u32::from(pick.probe);
+        Some(pick)
+    });
+    assert!(probing == 0 && probes > 900, "{probing} allocations in {probes} probes");
+
+    view.endpoints.iter_mut().for_each(|e| Arc::make_mut(e).health = Health::Draining);
+    service.update(&mesh, &view, at(30_000));
+    assert_eq!(allocations_of(|_| service.pick(&mut rng, at(30_000), &fresh, None, false).ok()), 0, "degraded");
+
+    view.endpoints.truncate(1);
+    Arc::make_mut(&mut view.endpoints[0]).health = Health::Ready;
+    service.update(&mesh, &view, at(40_000));
+    let only = service.pick(&mut rng, at(40_000), &fresh, None, false).expect("a pick");
+    let mut tried = Tried::new();
+    tried.push_endpoint(only.endpoint().expect("local"));
+    assert_eq!(allocations_of(|_| service.pick(&mut rng, at(40_000), &tried, None, false).ok()), 0, "again the same");
+}
+
+#[test]
+fn choosing_among_sessions_allocates_nothing() {
+    let (mut mesh, mut view) = views(0);
+    let cluster = ClusterMeta { name: "eu-west".to_owned(), region: "eu".to_owned(), ..mesh.cluster.clone() };
+    let (path, staleness) = (PathState::Up, Staleness::Fresh);
+    mesh.peers.push(PeerView { cluster, trust_bundle: Vec::new(), path, min_rtt: None, staleness });
+    let summary = ZoneSummary { total: 3, ready: 3, ..ZoneSummary::default() };
+    view.remote.push(RemoteZone { zone: "eu-west/a".parse().expect("a zone"), accounts: Vec::new(), summary });
+    let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
+    service.update(&mesh, &view, Timestamp::ZERO);
+    let (mut rng, now) = (fastrand::Rng::with_seed(3), Timestamp::from_millis(1));
+    let lane = service.pick(&mut rng, now, &Tried::new(), None, true).expect("the region").lane.clone();
+    let sessions: Vec<Arc<Endpoint>> = ["p-1", "p-2"].map(|id| service.session(&lane, &EndpointId::new(id))).into();
+    let mut tried = Tried::new();
+    tried.push_endpoint(&sessions[0]);
+    let allocated = allocations_of(|step| {
+        let tried = if step % 2 == 0 { &tried } else { &Tried::new() };
+        let mut pick = service.pick(&mut rng, now, tried, None, true).ok()?;
+        let index = service.choose(&mut rng, now, &sessions, tried, true)?;
+        assert!(pick.bind(Arc::clone(&sessions[index])));
+        service.finish(&pick, Outcome::success(Duration::from_millis(1)), now);
+        Some(pick)
+    });
+    assert_eq!(allocated, 0);
 }
 
 #[test]

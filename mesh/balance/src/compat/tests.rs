@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// Every health combination of 1 to 4 hosts in 1 to 3 levels.
+/// Every health combination of up to 4 hosts in 1 to 3 levels.
 #[test]
 fn exhaustive_small_cases_equal_the_reference() {
     let level = |hosts: u32| {
@@ -176,21 +176,24 @@ fn exhaustive_small_cases_equal_the_reference() {
             })
         })
     };
-    let all: Vec<Hosts> = (1..=4).flat_map(level).collect();
-    let check = |levels: &[Hosts]| {
-        let got = loads(levels, 1.4, 50.0);
-        let (expected, _) = reference(levels, 140, 50);
+    let all: Vec<Hosts> = (0..=4).flat_map(level).collect();
+    let check = |levels: &[Hosts], factor: i32, threshold: i32| {
+        let got = loads(levels, f64::from(factor) / 100.0, f64::from(threshold));
+        let (expected, available) = reference(levels, factor.into(), threshold.into());
+        assert_eq!(i128::from(got.normalized_total_availability), available, "{levels:?}");
         for (got, expected) in got.levels.iter().zip(expected) {
             let got = (i128::from(got.healthy_load), i128::from(got.degraded_load), got.panic);
-            assert_eq!(got, expected, "{levels:?}");
+            assert_eq!(got, expected, "{levels:?} {factor} {threshold}");
         }
     };
     for a in &all {
-        check(&[*a]);
+        check(&[*a], 140, 50);
         for b in &all {
-            check(&[*a, *b]);
-            for c in all.iter().filter(|c| c.excluded == 0) {
-                check(&[*a, *b, *c]);
+            for (factor, threshold) in [(140, 50), (100, 50), (140, 0), (140, 100), (250, 71)] {
+                check(&[*a, *b], factor, threshold);
+            }
+            for c in &all {
+                check(&[*a, *b, *c], 140, 50);
             }
         }
     }

@@ -148,29 +148,30 @@ proptest! {
         }
     }
 
-    /// Invariant 2: what makes an endpoint of a tier unhealthy never raises the tier's share, nor lowers that of all lower tiers.
+    /// Invariant 2: what makes an endpoint of a tier unhealthy never raises the tier's share, nor lowers what all lower tiers
+    /// have together; neither while there is capacity for all, nor where the rest is stretched to fit.
     #[test]
-    fn losing_an_endpoint_moves_traffic_away_only(tiers in any_tiers(), tier in 0usize..4, lane in 0usize..4) {
-        let tier = tier % tiers.len();
-        let lane = lane % tiers[tier].len();
+    fn losing_an_endpoint_moves_traffic_away_only(
+        tiers in any_tiers(), tier in any::<prop::sample::Index>(), lane in any::<prop::sample::Index>(), ejected in any::<bool>(),
+    ) {
+        let tier = tier.index(tiers.len());
+        let lane = lane.index(tiers[tier].len());
         let mut tiers = tiers;
         tiers[tier][lane].total += 1.0;
         tiers[tier][lane].healthy += 1.0;
         let mut after = tiers.clone();
         after[tier][lane].healthy -= 1.0;
+        after[tier][lane].soft += f64::from(u8::from(ejected));
         let (before, after) = (divide(&slices(&tiers)), divide(&slices(&after)));
-        let calm = |shares: &Shares| shares.tiers.iter().all(|t| !t.panic);
-        // Where everything together lacks capacity, the rest is stretched to fit, and parts are no longer comparable.
-        if !calm(&before) || !calm(&after) || after.normalized_total_availability < S {
+        if before.tiers.iter().chain(&after.tiers).any(|t| t.panic) {
             return Ok(());
         }
-        let load = |shares: &Shares, i: usize| shares.tiers[i].healthy_load + shares.tiers[i].degraded_load;
-        let healthy_below = |shares: &Shares| shares.tiers[tier + 1..].iter().map(|t| t.healthy_load).sum::<u32>();
-        prop_assert!(after.tiers[tier].healthy_load <= before.tiers[tier].healthy_load + 1);
-        prop_assert!(healthy_below(&after) + 1 >= healthy_below(&before));
-        if tiers.iter().flatten().all(|l| l.degraded == 0.0) {
-            prop_assert!(load(&after, tier) <= load(&before, tier) + 1);
-        }
+        let load = |tier: &TierShares| tier.healthy_load + tier.degraded_load;
+        let below = |shares: &Shares| shares.tiers[tier + 1..].iter().map(load).sum::<u32>();
+        // Each load is rounded by less than one, once before and once after.
+        let parts = 2 * (tiers.len() - tier) as u32;
+        prop_assert!(load(&after.tiers[tier]) <= load(&before.tiers[tier]) + 3, "tier {tier}: {before:?}\n{after:?}");
+        prop_assert!(below(&after) + parts >= below(&before), "below {tier}: {before:?}\n{after:?}");
     }
 
     /// Invariant 3: the first tier keeps everything while enough of it is healthy and it is not too busy.
@@ -206,14 +207,14 @@ proptest! {
         let after_permuting = lane_shares(&divide(&slices(&permuted)));
         for (i, tier) in before.iter().enumerate() {
             for (j, share) in tier.iter().enumerate() {
-                prop_assert!(after_scaling[i][j].abs_diff(*share) <= 2, "{:?} {:?}", before, after_scaling);
+                prop_assert!(after_scaling[i][j].abs_diff(*share) <= 1, "{:?} {:?}", before, after_scaling);
                 let moved = orders[i].iter().position(|k| *k == j).expect("a permutation");
-                prop_assert!(after_permuting[i][moved].abs_diff(*share) <= 2, "{:?} {:?}", before, after_permuting);
+                prop_assert!(after_permuting[i][moved].abs_diff(*share) <= 1, "{:?} {:?}", before, after_permuting);
             }
         }
     }
 
-    /// Invariant 6: with full availability there is no panic, and hard-marked weight never gets a share.
+    /// Invariant 6: with full availability there is no panic.
     #[test]
     fn no_panic_at_full_availability(tiers in any_tiers()) {
         let shares = divide(&slices(&tiers));

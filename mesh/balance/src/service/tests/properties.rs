@@ -273,6 +273,8 @@ proptest! {
         zones in [1usize..5, 1usize..5],
         weights in prop::collection::vec(1u8..9, 10),
         dead in 0usize..4,
+        starting in 0usize..4,
+        elapsed in 0u64..10_000,
         seed in any::<u64>(),
     ) {
         let mut world = World::with_policy(&[], Policy::default());
@@ -283,6 +285,12 @@ proptest! {
             }
         }
         world.update();
+        // Some are new, and somewhere in their slow start.
+        for (i, weight) in weights.iter().rev().enumerate().take(starting) {
+            world.add(&format!("a-{}", 10 + i), "a", f64::from(*weight));
+        }
+        world.update();
+        world.wait(Duration::from_millis(elapsed));
         for i in 0..dead.min(zones[0].saturating_sub(1)) {
             world.attempts_on(&format!("a-{i}"), 1, refused());
         }
