@@ -285,9 +285,10 @@ impl Choice<'_> {
             return None;
         }
         for _ in 0..DRAWS {
+            // The index is made of the upper bits, so the lowest are still free to decide on the ramp.
             let random = rng.u64(..);
             let index = alias.map_or_else(|| uniform(random, endpoints.len()), |table| table.draw(random));
-            if self.accepts(&endpoints[index], random.rotate_left(23) as u32) {
+            if self.accepts(&endpoints[index], random as u32) {
                 return Some(index);
             }
         }
@@ -335,7 +336,7 @@ impl Choice<'_> {
                     other + usize::from(other >= first)
                 }
             };
-            if index != first && self.accepts(&endpoints[index], random.rotate_left(23) as u32) {
+            if index != first && self.accepts(&endpoints[index], random as u32) {
                 return Some(index);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::assert_none;
 use super::manifest::manifests;
-use super::scan::{code, files, names};
+use super::scan::{Text, code, files, names};
 
 const PURE: [&str; 4] = ["mesh/core", "mesh/balance", "mesh/resilience", "federation/registry"];
 
@@ -69,6 +69,26 @@ fn pure_crates_depend_on_nothing_impure() {
         );
     }
     assert_none("pure crates", found);
+}
+
+/// The crates whose state threads share name atomics and locks in one file each, where a model checker's can stand in.
+#[test]
+fn shared_state_is_made_of_what_the_model_checker_sees() {
+    let watched = |path: &str| {
+        ["mesh/balance/src/", "mesh/resilience/src/"].iter().any(|folder| path.starts_with(folder))
+            && !path.ends_with("/sync.rs")
+            && !path.ends_with("/interleave.rs")
+    };
+    let sources: Vec<_> = files("rs").into_iter().filter(|file| watched(&file.path)).collect();
+    assert!(sources.len() > 40, "the crates have moved");
+    let complain = |file: &Text| {
+        let code = code(&file.text);
+        let named = ["sync::atomic", "sync::Mutex", "sync::RwLock", "parking_lot"]
+            .into_iter()
+            .filter(|word| code.lines().any(|line| names(line, word) && !line.contains("crate::sync::")));
+        named.map(|word| format!("{}: `{word}` is hidden from the interleaving tests", file.path)).collect::<Vec<_>>()
+    };
+    assert_none("shared state", sources.iter().flat_map(complain).collect());
 }
 
 #[test]

@@ -157,7 +157,12 @@ fn at_most_half_of_a_lane_is_ejected_until_the_lane_itself_trips() {
     }
     world.check();
     assert_eq!(world.share("us-east/a"), 7_000);
-    world.attempts_on("a-00002", 3, error());
+    // A third that is bad enough is kept, and does not bring another back either.
+    world.attempts_on("a-00002", 2, Outcome::failed(eastway_core::Reason::AppUnreachable));
+    let explanation = world.service.explain(world.now);
+    let breakers: Vec<_> = explanation.tiers[0].lanes[0].endpoints.iter().map(|e| e.breaker).collect();
+    assert_eq!(breakers, ["open", "open", "closed", "closed"]);
+    world.attempts_on("a-00002", 1, error());
     world.check();
     // The third would exceed the cap; but now enough distinct endpoints failed for the lane's own breaker.
     world.attempts_on("a-00002", 6, error());

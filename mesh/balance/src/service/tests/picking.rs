@@ -29,6 +29,20 @@ fn weights_draw_and_divide() {
     assert!((part - 0.75).abs() < 0.02, "{part}");
 }
 
+/// The bits that draw an endpoint by weight are not those that decide on its ramp.
+#[test]
+fn a_ramp_does_not_favour_a_small_weight() {
+    let mut world = World::new(&[]);
+    world.add("a-0", "a", 200.0);
+    world.add("a-1", "a", 1.0);
+    world.update();
+    // Both are new: a tenth of the draws is accepted.
+    let n = 100_000;
+    let small = world.counts(n)["a-1"] as f64;
+    let expected = n as f64 / 201.0;
+    assert!((small - expected).abs() < 4.0 * expected.sqrt(), "{small}, not {expected}");
+}
+
 #[test]
 fn a_slow_endpoint_loses_unless_the_other_is_slow_too() {
     let mut world = World::new(&[("a", 3)]);
@@ -135,6 +149,7 @@ fn turns_are_taken_in_order_and_by_weight() {
     weighted.add("a-0", "a", 3.0);
     weighted.add("a-1", "a", 1.0);
     weighted.update();
+    weighted.wait(Duration::from_secs(11));
     let part = weighted.counts(1_000)["a-0"];
     assert!((740..=760).contains(&part), "{part}");
 }

@@ -14,7 +14,7 @@ use proptest::test_runner::RngSeed;
 
 use super::harness::*;
 use crate::service::control::LaneControl;
-use crate::{Outcome, Pick, Policy, Tried};
+use crate::{Algorithm, Outcome, Pick, Policy, Tried};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -275,9 +275,10 @@ proptest! {
         dead in 0usize..4,
         starting in 0usize..4,
         elapsed in 0u64..10_000,
+        algorithm in prop::sample::select(vec![Algorithm::TwoChoices, Algorithm::TwoChoices, Algorithm::LeastRequest, Algorithm::Random]),
         seed in any::<u64>(),
     ) {
-        let mut world = World::with_policy(&[], Policy::default());
+        let mut world = World::with_policy(&[], Policy { algorithm, ..Policy::default() });
         world.rng = fastrand::Rng::with_seed(seed);
         for (zone, count) in ["a", "b"].iter().zip(zones) {
             for (i, weight) in weights.iter().enumerate().take(count) {

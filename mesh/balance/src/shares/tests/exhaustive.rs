@@ -50,7 +50,7 @@ fn exhaustive_small_cases_equal_the_reference() {
     let all = every_tier();
     assert_eq!(all.len(), 70);
     for a in &all {
-        check(&[a.clone()]);
+        check(std::slice::from_ref(a));
         for b in &all {
             check(&[a.clone(), b.clone()]);
             for c in &all {
