@@ -173,10 +173,7 @@ impl Upstreams {
 
 /// The endpoint of an attempt whose connection cannot tell whether the host still lives: see [`silence`].
 pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
-    match &pick.target {
-        Target::Endpoint(endpoint) if version != Version::HTTP_2 => Some(Arc::clone(endpoint)),
-        _ => None,
-    }
+    pick.endpoint().filter(|_| version != Version::HTTP_2).cloned()
 }
 
 /// Sends a request to what was picked; for a remote lane this chooses the session, and binds `pick` to its endpoint.

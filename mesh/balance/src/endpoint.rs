@@ -1,15 +1,16 @@
 //! One endpoint as the workers share it: a few atomics that picks read, and its breaker behind a lock that picks never take.
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::Mutex;
 use eastway_core::view::EndpointView;
 use eastway_core::{EndpointId, Health, LoadReport, Timestamp, ZoneId};
 use eastway_resilience::breaker::ProbePermit;
 use eastway_resilience::{Breaker, BreakerConfig, Phase};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// One life (incarnation) of one endpoint.
 ///

@@ -1,12 +1,10 @@
 //! A lane: one zone of one cluster, as picks see it, and what survives when its snapshot is replaced.
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::policy::Algorithm;
-use crate::sync::Mutex;
 use eastway_core::{EndpointId, Timestamp, ZoneId};
 use eastway_resilience::breaker::ProbePermit;
 use eastway_resilience::window::Window;
@@ -15,6 +13,8 @@ use eastway_resilience::{Breaker, BreakerConfig};
 use crate::alias::{AliasTable, uniform};
 use crate::endpoint::{Endpoint, HARD};
 use crate::policy::Rules;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use crate::table::Mode;
 use crate::tried::Tried;
 

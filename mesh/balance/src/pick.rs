@@ -1,12 +1,12 @@
 //! The result of a pick: where the request goes, and the guards that make sure it is counted exactly once.
 
-use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
 use eastway_core::Reason;
 
 use crate::endpoint::{Endpoint, HALF_OPEN};
 use crate::lane::{Lane, Seat};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where one attempt goes.
 ///

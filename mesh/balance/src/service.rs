@@ -15,10 +15,8 @@ mod picking;
 mod ticking;
 mod updating;
 
-use crate::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
-use crate::sync::Mutex;
 use arc_swap::ArcSwap;
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName, Timestamp};
 use eastway_resilience::RetryBudget;
@@ -27,6 +25,8 @@ use crate::endpoint::Endpoint;
 use crate::lane::Lane;
 use crate::plan::Plan;
 use crate::policy::{Policy, Rules};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 pub use asking::WhatIf;
 use control::Control;
 

@@ -3,11 +3,11 @@
 //! One budget for each service and a second one for retries that cross a region. It is shared by the workers and takes
 //! no lock. It never decides alone whether an attempt is repeated: `attempts` asks it last.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_core::Timestamp;
 
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::window::Window;
 
 /// One second a bucket; one more than the ten of the window, so that a partly expired bucket can be counted in full.

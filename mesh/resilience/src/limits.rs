@@ -2,8 +2,9 @@
 //!
 //! Used for `max_connections`, `max_pending` and `max_requests`. A limit never queues: who is refused is refused now.
 
-use crate::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// A number of places.
 #[derive(Debug)]

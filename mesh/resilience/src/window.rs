@@ -3,10 +3,11 @@
 //! Used by the retry budget and by the error rates of lanes. It never forgets an event early by more than one bucket:
 //! callers choose whether a partly expired bucket counts.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_core::Timestamp;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Events counted in `N` buckets of equal width.
 ///

@@ -1,6 +1,5 @@
 //! The pick itself: one draw from the lane table, two from the lane's endpoints; and the slow ways for what is left over.
 
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use crate::endpoint::{Endpoint, HALF_OPEN, HARD};
 use crate::lane::{Choice, Lane};
 use crate::pick::{NoPick, Permits, Pick};
 use crate::plan::{Plan, Probe, Probing};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::table::Mode;
 use crate::tried::Tried;
 
