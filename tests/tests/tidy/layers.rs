@@ -8,7 +8,7 @@ const ROWS: &[&[&str]] = &[
     &["mesh/core", "proto"],
     &["mesh/balance", "mesh/resilience", "mesh/telemetry"],
     &["federation/registry", "mesh/identity", "mesh/runtime"],
-    &["federation/client", "mesh/transport"],
+    &["federation/client", "mesh/simulation", "mesh/transport"],
     &["federation/server", "mesh/http"],
     &["gateway", "sidecar"],
     &["cli"],

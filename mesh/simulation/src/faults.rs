@@ -1,0 +1,94 @@
+//! Faults as actions at moments: what a scenario says of them, taken apart.
+
+use eastway_core::Timestamp;
+
+use crate::scenario::{Fault, Scenario};
+use crate::world::{World, at, millis};
+
+/// Something that is done to the world.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Endpoints die.
+    Die { servers: Vec<usize>, silent: bool },
+    /// Endpoints live again, slow by a factor for a while.
+    Rise { servers: Vec<usize>, cold: Option<(f64, f64)> },
+    /// Endpoints fail this part of their requests more, or less.
+    Errors { servers: Vec<usize>, more: f64 },
+    /// Service times are multiplied.
+    Slow { servers: Vec<usize>, factor: f64 },
+    /// Clusters stop hearing their peers, or hear them again.
+    Stale { clusters: Vec<usize>, on: bool },
+    /// The rate of requests is multiplied.
+    Load { factor: f64 },
+}
+
+/// The actions of a scenario, in order of time.
+pub(crate) fn actions(scenario: &Scenario, world: &World) -> Vec<(Timestamp, Action)> {
+    let mut actions = Vec::new();
+    for fault in &scenario.faults {
+        plan(fault, scenario, world, &mut actions);
+    }
+    actions.sort_by_key(|(at, _)| *at);
+    actions
+}
+
+fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Timestamp, Action)>) {
+    let servers = servers(fault, world);
+    let (from, until) = fault.span();
+    let mut add = |seconds: f64, action: Action| actions.push((at(seconds), action));
+    match fault {
+        Fault::Kill { silent, cold_s, cold_factor, .. } => {
+            add(from, Action::Die { servers: servers.clone(), silent: *silent });
+            if let Some(until) = until {
+                let cold = (*cold_s > 0.0).then_some((*cold_s, *cold_factor));
+                add(until + scenario.warm_ms / 1000.0, Action::Rise { servers, cold });
+            }
+        }
+        Fault::Flap { until_s, period_s, down_s, .. } => {
+            let times = (0u32..).map(|i| from + f64::from(i) * period_s).take_while(|at| at < until_s);
+            for time in times {
+                add(time, Action::Die { servers: servers.clone(), silent: false });
+                add(time + down_s + scenario.warm_ms / 1000.0, Action::Rise { servers: servers.clone(), cold: None });
+            }
+        }
+        Fault::Errors { ratio, .. } => {
+            add(from, Action::Errors { servers: servers.clone(), more: *ratio });
+            until.into_iter().for_each(|until| add(until, Action::Errors { servers: servers.clone(), more: -ratio }));
+        }
+        Fault::Slow { factor, .. } => {
+            add(from, Action::Slow { servers: servers.clone(), factor: *factor });
+            until
+                .into_iter()
+                .for_each(|until| add(until, Action::Slow { servers: servers.clone(), factor: factor.recip() }));
+        }
+        Fault::Stale { cluster, .. } => {
+            let is_meant = |i: &usize| cluster.as_ref().is_none_or(|name| **name == *world.clusters[*i].name);
+            let clusters: Vec<usize> = (0..world.clusters.len()).filter(is_meant).collect();
+            add(from, Action::Stale { clusters: clusters.clone(), on: true });
+            until.into_iter().for_each(|until| add(until, Action::Stale { clusters: clusters.clone(), on: false }));
+        }
+        Fault::Load { factor, .. } => {
+            add(from, Action::Load { factor: *factor });
+            until.into_iter().for_each(|until| add(until, Action::Load { factor: 1.0 }));
+        }
+    }
+}
+
+/// The endpoints that a fault is about.
+fn servers(fault: &Fault, world: &World) -> Vec<usize> {
+    let (zone, count) = fault.place();
+    let places = world.zones.iter().filter(|place| zone.is_none_or(|zone| place.id == *zone));
+    places.flat_map(|place| place.servers.clone()).take(count.map_or(usize::MAX, |count| count as usize)).collect()
+}
+
+/// The largest factor of the rate that the scenario reaches.
+pub(crate) fn peak(scenario: &Scenario) -> f64 {
+    let factor = |fault: &Fault| if let Fault::Load { factor, .. } = fault { *factor } else { 1.0 };
+    scenario.faults.iter().map(factor).fold(1.0, f64::max)
+}
+
+/// How long in-flight requests and connections to a vanished host take to be given up: a ping after 200 ms of silence,
+/// and 250 ms for its answer.
+pub(crate) fn silence() -> std::time::Duration {
+    millis(450.0)
+}

@@ -1,0 +1,256 @@
+//! The production driver: many callers, each with the decision object of a sidecar, fed by discovery.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use eastway_balance::{Algorithm, Policy, Service};
+use eastway_core::{EndpointId, LoadReport};
+use eastway_resilience::attempts::RetryPolicy;
+
+use crate::caller::{Active, Caller, Request};
+use crate::discovery::{Discovery, SILENT_NOTICE};
+use crate::engine::{Arrival, Driver};
+use crate::faults::Action;
+use crate::gateway::Gateways;
+use crate::net::{End, Flight, FlightId, Net, SEEDS};
+use crate::queue::{Event, Own};
+use crate::scenario::{AlgorithmName, Overrides};
+use crate::server::Life;
+use crate::session::Opening;
+use crate::world::{millis, stream};
+
+/// How often a control loop looks at ramps, decays and breakers.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Callers, gateways, and what they have under way.
+#[derive(Debug)]
+pub(crate) struct Production {
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) gateways: Gateways,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) openings: Vec<Option<Opening>>,
+    /// By the place of the flight.
+    pub(crate) active: Vec<Option<Active>>,
+    discovery: Discovery,
+    free: Vec<usize>,
+    /// Reports on their way.
+    reports: Vec<Option<Batch>>,
+}
+
+/// What the endpoints of a cluster say of their load.
+#[derive(Debug)]
+struct Batch {
+    cluster: usize,
+    loads: Vec<(usize, EndpointId, LoadReport)>,
+}
+
+impl Production {
+    pub(crate) fn new(net: &mut Net<'_>) -> Self {
+        let (world, seed) = (net.world, net.seed);
+        let policy = policy(&net.scenario.policy);
+        let caller = |(number, zone): (usize, &usize)| {
+            let seed = stream(seed, SEEDS, number as u64, 0).u64(..);
+            let policy = Policy { seed, ..policy.clone() };
+            Caller {
+                zone: *zone,
+                service: Service::new(world.service.clone(), world.locality(*zone), policy),
+                connections: vec![0; world.servers.len()],
+                lanes: BTreeMap::new(),
+            }
+        };
+        let mut production = Self {
+            callers: world.callers.iter().enumerate().map(caller).collect(),
+            gateways: Gateways::new(world, &policy, seed),
+            retry: RetryPolicy { attempts: net.scenario.policy.attempts.unwrap_or(2), ..RetryPolicy::default() },
+            requests: Vec::new(),
+            openings: Vec::new(),
+            active: Vec::new(),
+            discovery: Discovery::new(world, &net.servers),
+            free: Vec::new(),
+            reports: Vec::new(),
+        };
+        production.start(net);
+        production
+    }
+
+    fn start(&mut self, net: &mut Net<'_>) {
+        (0..net.world.clusters.len()).for_each(|cluster| self.publish(net, cluster));
+        for caller in 0..self.callers.len() {
+            // Control loops of different processes do not run in step.
+            let offset = TICK.mul_f64(net.choices.f64());
+            net.after(offset, Event::Own(Own::Tick(caller)));
+        }
+        net.after(TICK / 2, Event::Own(Own::GatewayTicks));
+        if net.scenario.report_ms > 0.0 {
+            net.after(millis(net.scenario.report_ms), Event::Own(Own::Report));
+        }
+        self.discovery.start(net);
+    }
+
+    /// A place for a request.
+    pub(crate) fn store(&mut self, request: Request) -> usize {
+        if let Some(index) = self.free.pop() {
+            self.requests[index] = request;
+            return index;
+        }
+        self.requests.push(request);
+        self.requests.len() - 1
+    }
+
+    /// The request has its end.
+    pub(crate) fn forget(&mut self, index: usize) {
+        self.free.push(index);
+    }
+
+    fn publish(&mut self, net: &Net<'_>, cluster: usize) {
+        let (mesh, view) = self.discovery.view(net, cluster);
+        let here = |zone: usize| net.world.zones[zone].cluster == cluster;
+        for caller in self.callers.iter().filter(|caller| here(caller.zone)) {
+            caller.service.update(&mesh, &view, net.now);
+        }
+        for zone in &net.world.clusters[cluster].zones {
+            self.gateways.services[*zone].update(&mesh, &view, net.now);
+        }
+    }
+
+    /// Endpoints tell their gateways what load they have; one batch for each cluster goes to all of its sidecars.
+    fn report(&mut self, net: &mut Net<'_>) {
+        net.after(millis(net.scenario.report_ms), Event::Own(Own::Report));
+        let now = net.now;
+        for cluster in 0..net.world.clusters.len() {
+            let world = net.world;
+            let servers = world.servers_of(cluster).filter(|server| net.servers[*server].life == Life::Up);
+            let servers: Vec<usize> = servers.collect();
+            let loads = servers.into_iter().map(|s| (s, world.id(s), net.servers[s].report(now))).collect();
+            self.reports.push(Some(Batch { cluster, loads }));
+            net.after(world.inside(), Event::Own(Own::Loads(self.reports.len() - 1)));
+        }
+    }
+
+    fn loads(&mut self, net: &Net<'_>, index: usize) {
+        let Some(Batch { cluster, loads }) = self.reports[index].take() else { return };
+        if self.reports.iter().all(Option::is_none) {
+            self.reports.clear();
+        }
+        let here = |zone: usize| net.world.zones[zone].cluster == cluster;
+        for caller in self.callers.iter().filter(|caller| here(caller.zone)) {
+            loads.iter().for_each(|(_, id, load)| caller.service.apply_load(id, *load, net.now));
+        }
+        for zone in &net.world.clusters[cluster].zones {
+            loads.iter().for_each(|(_, id, load)| self.gateways.services[*zone].apply_load(id, *load, net.now));
+        }
+        loads.iter().for_each(|(server, _, load)| self.gateways.loads[*server] = Some(*load));
+    }
+
+    /// Asynchronous probes: some endpoints of the cluster, at random, are asked with each request.
+    pub(crate) fn ask_for_loads(&mut self, net: &mut Net<'_>, caller: usize) {
+        if net.scenario.probes == 0 {
+            return;
+        }
+        let zone = self.callers[caller].zone;
+        let servers: Vec<usize> = net.world.servers_of(net.world.zones[zone].cluster).collect();
+        for _ in 0..net.scenario.probes.min(servers.len() as u32) {
+            let server = servers[net.choices.usize(..servers.len())];
+            // The answer says what is so now; asking and answering are on their way for a round trip.
+            let rif = net.servers[server].in_flight();
+            let way = net.world.rtt(zone, net.world.servers[server]);
+            if net.servers[server].life == Life::Up {
+                net.after(way, Event::Own(Own::Probed { caller, server, rif }));
+            }
+        }
+    }
+}
+
+impl Driver for Production {
+    fn arrival(&mut self, net: &mut Net<'_>, arrival: Arrival) {
+        self.begin(net, arrival);
+    }
+
+    fn ended(&mut self, net: &mut Net<'_>, id: FlightId, flight: Flight, end: End) {
+        self.on_ended(net, id, flight, end);
+    }
+
+    fn connected(&mut self, net: &mut Net<'_>, id: FlightId) {
+        self.on_connected(net, id);
+    }
+
+    fn event(&mut self, net: &mut Net<'_>, event: Own) {
+        match event {
+            Own::Tick(caller) => {
+                self.callers[caller].service.tick(net.now);
+                net.after(TICK, Event::Own(event));
+            }
+            Own::GatewayTicks => {
+                self.gateways.services.iter().for_each(|service| service.tick(net.now));
+                net.after(TICK, Event::Own(event));
+            }
+            Own::Report => self.report(net),
+            Own::Loads(index) => self.loads(net, index),
+            Own::Retry(request) => self.attempt(net, request),
+            Own::Open(index) => self.on_open(net, index),
+            Own::Opened(index) => self.on_opened(net, index),
+            Own::Noticed { server, incarnation, ready } => self.discovery.noticed(net, server, incarnation, ready),
+            Own::Publish(cluster) => self.publish(net, cluster),
+            Own::Heartbeat => self.discovery.heartbeat(net),
+            Own::Import(index) => self.discovery.import(net, index),
+            Own::Probed { caller, server, rif } => {
+                let load = LoadReport { rif, utilisation: net.servers[server].utilisation(), error_rate: 0.0 };
+                self.callers[caller].service.apply_load(&net.world.id(server), load, net.now);
+            }
+        }
+    }
+
+    fn changed(&mut self, net: &mut Net<'_>, action: &Action) {
+        let inside = net.world.inside();
+        let mut notice = |servers: &[usize], wait: Duration, ready: bool| {
+            for server in servers {
+                let incarnation = net.servers[*server].incarnation;
+                net.after(wait, Event::Own(Own::Noticed { server: *server, incarnation, ready }));
+            }
+        };
+        match action {
+            Action::Die { servers, silent } => {
+                notice(servers, if *silent { SILENT_NOTICE } else { inside * 3 / 2 }, false);
+            }
+            Action::Rise { servers, .. } => notice(servers, inside * 2, true),
+            Action::Stale { clusters, on } => clusters.iter().for_each(|c| self.discovery.set_deaf(*c, *on)),
+            Action::Errors { .. } | Action::Slow { .. } | Action::Load { .. } => {}
+        }
+    }
+
+    fn shares(&self, net: &Net<'_>) -> Vec<f64> {
+        let mut shares = vec![0.0; net.world.zones.len()];
+        for caller in &self.callers {
+            for (lane, share) in caller.service.lanes() {
+                shares[net.world.zone(&lane.zone)] += f64::from(share);
+            }
+        }
+        let all = self.callers.len() as f64 * 100.0;
+        shares.iter_mut().for_each(|share| *share /= all);
+        shares
+    }
+}
+
+/// The production defaults, with what the scenario says otherwise.
+fn policy(overrides: &Overrides) -> Policy {
+    let mut policy = Policy::default();
+    let set = |value: Option<f64>, number: &mut f64| *number = value.unwrap_or(*number);
+    let time = |value: Option<f64>, number: &mut Duration| *number = value.map_or(*number, millis);
+    set(overrides.overprovisioning, &mut policy.overprovisioning);
+    set(overrides.panic_threshold, &mut policy.panic_threshold);
+    set(overrides.target_utilisation, &mut policy.target_utilisation);
+    set(overrides.ejection_cap, &mut policy.ejection_cap);
+    set(overrides.retry_ratio, &mut policy.retry_ratio);
+    time(overrides.ramp_s.map(|s| s * 1000.0), &mut policy.ramp);
+    time(overrides.ramp_jitter_s.map(|s| s * 1000.0), &mut policy.ramp_jitter);
+    time(overrides.load_decay_ms, &mut policy.load_decay);
+    policy.latency_veto = overrides.latency_veto.unwrap_or(policy.latency_veto);
+    policy.algorithm = match overrides.algorithm {
+        None | Some(AlgorithmName::TwoChoices) => Algorithm::TwoChoices,
+        Some(AlgorithmName::LeastRequest) => Algorithm::LeastRequest,
+        Some(AlgorithmName::Random) => Algorithm::Random,
+        Some(AlgorithmName::RoundRobin) => Algorithm::RoundRobin,
+    };
+    policy
+}

@@ -1,0 +1,187 @@
+//! Sessions of one caller with endpoints of a remote lane, as the sidecar keeps them: at least two, to distinct endpoints,
+//! renewed before the remote gateway's choice grows old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_balance::{Endpoint, Lane, Pick};
+use eastway_core::{EndpointId, Timestamp};
+
+use crate::net::Net;
+use crate::production::Production;
+use crate::queue::{Event, Own};
+use crate::server::Life;
+use crate::world::server_of;
+
+/// Sessions kept for each lane in use.
+const KEPT: usize = 2;
+/// When a session is replaced: 60 s and up to as much again.
+const RENEW_AFTER: Duration = Duration::from_secs(60);
+/// How often a request waits for a further session before it is sent elsewhere.
+const OPEN_ROUNDS: usize = 2;
+/// Sessions of a lane at most.
+const MAX_OPEN: usize = 8;
+
+/// The sessions of one caller with one lane.
+#[derive(Debug, Default)]
+pub(crate) struct LaneSessions {
+    open: Vec<Session>,
+    opening: usize,
+    failed: bool,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Session {
+    endpoint: Arc<Endpoint>,
+    server: usize,
+    incarnation: u64,
+    renew_at: Timestamp,
+}
+
+/// An attempt that waits for a session.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) request: usize,
+    pub(crate) pick: Pick,
+    pub(crate) started: Timestamp,
+    round: usize,
+}
+
+/// A session being opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    caller: usize,
+    zone: usize,
+    lane: Arc<Lane>,
+    exclude: Vec<EndpointId>,
+    server: Option<(usize, u64)>,
+}
+
+impl Waiting {
+    pub(crate) fn new(request: usize, pick: Pick, started: Timestamp) -> Self {
+        Self { request, pick, started, round: 0 }
+    }
+}
+
+impl Production {
+    /// Sends an attempt in a remote lane over the best session, once there is one.
+    pub(crate) fn acquire(&mut self, net: &mut Net<'_>, mut waiting: Waiting) {
+        let request = &self.requests[waiting.request];
+        let (caller, zone) = (request.caller, net.world.zone(&waiting.pick.lane.zone));
+        if let Some(server) = self.choose(net, &mut waiting, caller, zone) {
+            self.replenish(net, caller, zone, &waiting.pick.lane);
+            return self.send_over_session(net, waiting, server);
+        }
+        let sessions = self.sessions(caller, zone);
+        if waiting.round > 0 && sessions.failed {
+            return self.no_session(net, waiting);
+        }
+        if waiting.round == OPEN_ROUNDS || sessions.open.len() >= MAX_OPEN {
+            return self.no_session(net, waiting);
+        }
+        if sessions.opening == 0 {
+            let lane = Arc::clone(&waiting.pick.lane);
+            let exclude = self.requests[waiting.request].tried.endpoint_ids().cloned().collect();
+            self.open(net, Opening { caller, zone, lane, exclude, server: None });
+        }
+        self.sessions(caller, zone).waiting.push(waiting);
+    }
+
+    fn sessions(&mut self, caller: usize, zone: usize) -> &mut LaneSessions {
+        self.callers[caller].lanes.entry(zone).or_default()
+    }
+
+    /// The endpoint of the session that the production code chooses, bound to the pick.
+    fn choose(&mut self, net: &mut Net<'_>, waiting: &mut Waiting, caller: usize, zone: usize) -> Option<usize> {
+        let (servers, now, idempotent) = (&net.servers, net.now, net.scenario.idempotent);
+        let sessions = self.callers[caller].lanes.entry(zone).or_default();
+        // One to a host that closed it is gone; one to a host that is silent looks alive.
+        sessions.open.retain(|session| {
+            let server = &servers[session.server];
+            server.incarnation == session.incarnation && server.life != Life::Refusing
+        });
+        let mut usable: Vec<(Arc<Endpoint>, usize)> =
+            sessions.open.iter().map(|session| (Arc::clone(&session.endpoint), session.server)).collect();
+        let (service, tried) = (&self.callers[caller].service, &self.requests[waiting.request].tried);
+        while !usable.is_empty() {
+            let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+            let chosen = service.choose(&mut net.choices, now, &endpoints, tried, idempotent)?;
+            let (endpoint, server) = usable.swap_remove(chosen);
+            if waiting.pick.bind(endpoint) {
+                return Some(server);
+            }
+        }
+        None
+    }
+
+    /// Opens a further session when there are too few, or when one grows old.
+    fn replenish(&mut self, net: &mut Net<'_>, caller: usize, zone: usize, lane: &Arc<Lane>) {
+        let now = net.now;
+        let sessions = self.sessions(caller, zone);
+        if sessions.opening > 0 {
+            return;
+        }
+        let old = sessions.open.iter().position(|session| session.renew_at <= now);
+        if let Some(old) = old.filter(|_| sessions.open.len() > KEPT) {
+            sessions.open.swap_remove(old);
+            return;
+        }
+        if sessions.open.len() >= KEPT && old.is_none() {
+            return;
+        }
+        if sessions.open.len() == 1 && lane.total() <= 1 && old.is_none() {
+            return;
+        }
+        let exclude = sessions.open.iter().map(|session| session.endpoint.id.clone()).collect();
+        self.open(net, Opening { caller, zone, lane: Arc::clone(lane), exclude, server: None });
+    }
+
+    /// Asks the remote gateway for a session: connecting to the own gateway, and the way to the other.
+    fn open(&mut self, net: &mut Net<'_>, opening: Opening) {
+        self.sessions(opening.caller, opening.zone).opening += 1;
+        let way = net.world.inside() * 2 + net.world.rtt(net.world.callers[opening.caller], opening.zone) / 2;
+        self.openings.push(Some(opening));
+        net.after(way, Event::Own(Own::Open(self.openings.len() - 1)));
+    }
+
+    /// The request for a session has reached the remote gateway.
+    pub(crate) fn on_open(&mut self, net: &mut Net<'_>, index: usize) {
+        let Some(opening) = &mut self.openings[index] else { return };
+        let admitted = self.gateways.admit(net, opening.zone, &opening.exclude);
+        opening.server = admitted.server;
+        // The answer, and the handshake of the sidecars within.
+        let rtt = net.world.rtt(net.world.callers[opening.caller], opening.zone);
+        let way = if admitted.server.is_some() { rtt / 2 + rtt } else { rtt / 2 };
+        net.after(admitted.took + way, Event::Own(Own::Opened(index)));
+    }
+
+    /// The session is open, or there is none.
+    pub(crate) fn on_opened(&mut self, net: &mut Net<'_>, index: usize) {
+        let Some(opening) = self.openings[index].take() else { return };
+        if self.openings.iter().all(Option::is_none) {
+            self.openings.clear();
+        }
+        let lives = |(server, incarnation): &(usize, u64)| {
+            net.servers[*server].incarnation == *incarnation && net.servers[*server].life == Life::Up
+        };
+        let session = opening.server.filter(lives).map(|(server, incarnation)| {
+            let service = &self.callers[opening.caller].service;
+            let endpoint = service.session(&opening.lane, &net.world.id(server));
+            if let Some(load) = self.gateways.loads[server] {
+                service.report(&endpoint, load, net.now);
+            }
+            service.revive(&endpoint, net.now);
+            let renew_at = net.now + RENEW_AFTER + RENEW_AFTER.mul_f64(net.choices.f64());
+            Session { server: server_of(&endpoint.id), endpoint, incarnation, renew_at }
+        });
+        let sessions = self.sessions(opening.caller, opening.zone);
+        sessions.opening -= 1;
+        sessions.failed = session.is_none();
+        sessions.open.extend(session);
+        for mut waiting in std::mem::take(&mut sessions.waiting) {
+            waiting.round += 1;
+            self.acquire(net, waiting);
+        }
+    }
+}

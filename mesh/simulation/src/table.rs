@@ -1,0 +1,57 @@
+//! A report for people at a terminal.
+
+use std::fmt::Write as _;
+
+use crate::report::Report;
+
+/// Rows over time, at most.
+const ROWS: usize = 20;
+
+/// The report as text: what happened over time, then the figures.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    over_time(report, &mut text);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<14} {value}");
+    };
+    line("seed", report.seed.to_string());
+    line("requests", report.requests.to_string());
+    line("failures", format!("{} ({:.3} %)", report.failures, report.failure_ratio() * 100.0));
+    line("offered", format!("{:.3} attempts a request, {:.3} at worst", report.offered_ratio, report.worst_offered_ratio));
+    line("latency", format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", report.p50_ms, report.p99_ms, report.p999_ms));
+    line("imbalance", format!("{:.2}", report.imbalance));
+    line("shift", or_dash(report.shift_ms));
+    line("recovery", or_dash(report.recovery_ms));
+    line("oscillations", report.oscillations.to_string());
+    let baseline = &report.baseline;
+    line("baseline", format!("{}: p99 {:.1} ms, imbalance {:.2}", baseline.name, baseline.p99_ms, baseline.imbalance));
+    text
+}
+
+fn over_time(report: &Report, text: &mut String) {
+    let lanes = report.lanes();
+    let _ = write!(text, "{:>8} {:>9} {:>9}", "t", "requests", "failures");
+    for lane in &lanes {
+        let _ = write!(text, " {lane:>14}");
+    }
+    text.push('\n');
+    let moments = report.shares.len() / lanes.len().max(1);
+    let step = moments.div_ceil(ROWS).max(1);
+    for index in (0..moments).step_by(step) {
+        let row = &report.shares[index * lanes.len()..][..lanes.len()];
+        let from = row[0].t;
+        let until = report.shares.get((index + step) * lanes.len()).map_or(f64::INFINITY, |next| next.t);
+        let inside = report.seconds.iter().filter(|second| (from..until).contains(&(second.t as f64)));
+        let (requests, failures) = inside.fold((0, 0), |(r, f), second| (r + second.requests, f + second.failures));
+        let _ = write!(text, "{from:>6.1} s {requests:>9} {failures:>9}");
+        for share in row {
+            let _ = write!(text, " {:>12.1} %", share.share);
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+}
+
+fn or_dash(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"))
+}
