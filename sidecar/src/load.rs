@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 pub(crate) mod cgroup;
 pub(crate) mod orca;
 
-/// The half-life of the error rate, and the time constant of utilisation.
+/// The time constant of the error rate.
 const SMOOTHING: Duration = Duration::from_secs(5);
+/// The time constant of utilisation. Short, because callers smooth it again, and need to see where it is going.
+const UTILISATION_SMOOTHING: Duration = Duration::from_secs(1);
 
 /// The load of the application beside this sidecar. Shared by all workers.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl OwnLoad {
         [occupied, stated, processor.map(f64::from)].into_iter().flatten().reduce(f64::max)
     }
 
-    /// The report as of `now`: in-flight requests as they are, the rates smoothed over 5 s.
+    /// The report as of `now`: in-flight requests as they are, the rates smoothed.
     pub fn report(&self, now: Timestamp) -> LoadReport {
         let rif = self.in_flight();
         let mut averages = self.averages.lock();
@@ -109,15 +111,15 @@ impl OwnLoad {
 impl Averages {
     fn advance(&mut self, load: &OwnLoad, now: Timestamp, elapsed: Duration, rif: u32) {
         let (total, failed) = (load.total.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-        let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
+        let weight = |smoothing: Duration| 1.0 - (-elapsed.as_secs_f64() / smoothing.as_secs_f64()).exp();
         let finished = total - self.total;
         if finished > 0 {
             let rate = (failed - self.failed) as f64 / finished as f64;
-            self.error_rate += weight * (rate - self.error_rate);
+            self.error_rate += weight(SMOOTHING) * (rate - self.error_rate);
         }
         self.utilisation = load.utilisation(rif, now).map(|used| {
             let before = self.utilisation.unwrap_or_default();
-            before + weight * (used - before)
+            before + weight(UTILISATION_SMOOTHING) * (used - before)
         });
         (self.at, self.total, self.failed) = (now, total, failed);
     }

@@ -1,15 +1,14 @@
 //! Utilisation, smoothed, and the factor that it lowers a tier's share by, moved slowly so that callers do not swing.
 //!
 //! All callers see the same reports. If each followed them at once, a lane at its limit would lose too much, look idle,
-//! and win everything back. The factor therefore approaches its target with a time constant longer than the
-//! smoothing of utilisation (which makes the loop of both well damped), never faster than 5 % of all traffic a second,
-//! and small differences do not start a movement.
+//! and win everything back. Two more things would make them swing: what waits in queues keeps utilisation high long after
+//! the cause is gone, and what is measured is the result of the factor itself. Therefore the factor aims at what would bring
+//! the tier to its target *given what the factor is now*, never moves faster than 5 % of all traffic a second, waits while
+//! utilisation is on its way to the target already, and is not set in motion by small differences (docs/adr/0010).
 
 use std::time::Duration;
 
 use eastway_core::Timestamp;
-
-use crate::shares::utilisation_factor;
 
 /// An exponentially weighted mean over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,6 +37,15 @@ impl Smoothed {
     }
 }
 
+/// The utilisation of a tier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Smoothed.
+    pub mean: f64,
+    /// As last reported: where the mean is going.
+    pub latest: f64,
+}
+
 /// The factor of one tier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factor {
@@ -46,14 +54,24 @@ pub struct Factor {
     at: Option<Timestamp>,
 }
 
-/// Part of the distance to the target that is gone in a second. Slower than the smoothing of utilisation (1/5 per second).
-const GAIN: f64 = 0.1;
+/// Part of the distance to the target that is gone in a second, downwards. Slower than the smoothing of utilisation.
+const DOWN: f64 = 0.1;
+/// The same, upwards: a mistake there costs more.
+const UP: f64 = 0.05;
 /// Of all traffic, in a second.
 const MAX_RATE: f64 = 0.05;
+/// The least of it on the way back to 1, so that it arrives.
+const LEAST_RATE: f64 = 0.01;
 /// Above the target utilisation, smaller differences do not start a movement.
 const DEAD_BAND: f64 = 0.1;
-/// A movement ends this close to its target.
-const CLOSE: f64 = 0.01;
+/// A movement ends this close to the target utilisation.
+const CLOSE: f64 = 0.02;
+/// A latest reading this far from the mean shows where the mean is going.
+const TREND: f64 = 0.02;
+/// Beyond this multiple of the target, utilisation tells of queues, not of demand.
+const MOST: f64 = 2.0;
+/// A tier keeps a little, or nothing would show that it has room again.
+const FLOOR: f64 = 0.01;
 
 impl Default for Factor {
     fn default() -> Self {
@@ -72,27 +90,33 @@ impl Factor {
         self.moving
     }
 
-    /// Moves towards what `utilisation` calls for, as far as the time since the last call allows.
-    pub fn update(&mut self, utilisation: Option<f64>, target: f64, now: Timestamp) {
-        let wanted = utilisation_factor(utilisation, target);
+    /// Moves towards what brings the utilisation to `target`, as far as the time since the last call allows. Where it is
+    /// unknown, the factor returns to 1.
+    pub fn update(&mut self, utilisation: Option<Reading>, target: f64, now: Timestamp) {
         let seconds = self.at.map_or(0.0, |at| (now - at).as_secs_f64());
         self.at = Some(now);
-        let distance = wanted - self.value;
+        let Some(Reading { mean, latest }) = utilisation else {
+            self.value = (self.value + MAX_RATE * seconds).min(1.0);
+            self.moving = self.value < 1.0;
+            return;
+        };
         // Up to the target utilisation nothing may spill, so the way back to 1 is always taken.
-        if distance.abs() > DEAD_BAND || (wanted >= 1.0 && distance > 0.0) {
+        if mean > target + DEAD_BAND || self.value < 1.0 && mean < target {
             self.moving = true;
         }
-        if !self.moving {
-            return;
-        }
-        if distance.abs() <= CLOSE {
+        if (mean - target).abs() <= CLOSE && self.value < 1.0 || self.value >= 1.0 && mean <= target {
             self.moving = false;
-            self.value = if wanted >= 1.0 { (self.value + MAX_RATE * seconds).min(1.0) } else { self.value };
-            self.moving |= wanted >= 1.0 && self.value < 1.0;
+        }
+        let eases = mean > target && latest < mean - TREND;
+        let fills = mean < target && latest > mean + TREND;
+        if !self.moving || eases || fills {
             return;
         }
-        let step = (distance * GAIN * seconds).clamp(-MAX_RATE * seconds, MAX_RATE * seconds);
-        self.value = (self.value + step).clamp(0.0, 1.0);
+        let wanted = (self.value * target / mean.clamp(target * 0.01, target * MOST)).min(1.0);
+        let distance = wanted - self.value;
+        let rate = if distance < 0.0 { distance * DOWN } else { distance * UP };
+        let rate = if wanted >= 1.0 { rate.max(LEAST_RATE) } else { rate };
+        self.value = (self.value + rate.clamp(-MAX_RATE, MAX_RATE) * seconds).clamp(FLOOR, 1.0);
     }
 }
 
@@ -115,57 +139,63 @@ mod tests {
         assert_eq!(mean.get(), None);
     }
 
-    /// A lane whose utilisation is `demand` × factor, smoothed over 5 s and reported with a second's delay.
-    fn settle(demand: f64, seconds: u64) -> Vec<f64> {
-        let (mut factor, mut mean) = (Factor::default(), Smoothed::default());
-        let mut pipe = std::collections::VecDeque::from(vec![0.5; 10]);
-        (0..seconds * 10)
+    /// The loop as it is: servers with a queue, their reports a second late in the mean, smoothed by the caller, and the
+    /// factor that decides what comes next. `demand` is in multiples of their capacity. Returns the factors, ten a second.
+    fn settle(demand: impl Fn(f64) -> f64, seconds: u64) -> Vec<f64> {
+        const SERVICE_S: f64 = 0.1;
+        let (mut factor, mut reported, mut mean) = (Factor::default(), Smoothed::default(), Smoothed::default());
+        let mut in_flight = 0.0f64;
+        (1..=seconds * 10)
             .map(|step| {
                 let now = Timestamp::from_millis(step * 100);
-                pipe.push_back(demand * factor.get());
-                mean.update(pipe.pop_front(), Duration::from_secs(5), now);
-                factor.update(mean.get(), 0.8, now);
+                for _ in 0..10 {
+                    let arriving = demand(step as f64 / 10.0) * factor.get();
+                    in_flight = (in_flight + (arriving - in_flight.min(1.0)) / SERVICE_S * 0.01).max(0.0);
+                }
+                reported.update(Some(in_flight), Duration::from_secs(1), now);
+                mean.update(reported.get(), Duration::from_secs(5), now);
+                let reading = mean.get().zip(reported.get()).map(|(mean, latest)| Reading { mean, latest });
+                factor.update(reading, 0.8, now);
                 factor.get()
             })
             .collect()
     }
 
     #[test]
-    fn the_loop_of_factor_and_utilisation_settles_without_swinging() {
-        for demand in [1.0, 1.3, 2.0, 4.0] {
-            let factors = settle(demand, 300);
-            // The fixed point of f = 0.8 / (demand × f).
-            let fixed = (0.8 / demand).sqrt();
-            let last = factors[2_900..].iter().copied();
-            assert!(last.clone().all(|f| (f - fixed).abs() < 0.1), "{demand}: {:?}, not {fixed}", last.last());
+    fn a_sudden_load_moves_the_factor_once_and_to_where_the_target_is_met() {
+        for demand in [1.0, 1.25, 1.5, 2.0, 3.0] {
+            let factors = settle(|at| if at < 60.0 { 0.4 } else { demand }, 300);
+            let (fixed, last) = (0.8 / demand, factors[2_999]);
+            assert!((last - fixed).abs() < 0.05, "{demand}: {last}, not {fixed}");
             let lowest = factors.iter().copied().fold(1.0, f64::min);
-            assert!(fixed - lowest < 0.05, "{demand}: undershoots to {lowest} from {fixed}");
-            let swing = factors[1_500..].iter().fold((1.0f64, 0.0f64), |(l, h), f| (l.min(*f), h.max(*f)));
-            assert!(swing.1 - swing.0 < 0.02, "{demand}: swings {swing:?}");
+            assert!(last - lowest < 0.05, "{demand}: undershoots to {lowest} from {last}");
         }
     }
 
     #[test]
     fn a_little_too_much_moves_nothing_and_everything_comes_back() {
-        assert!(settle(0.85, 60).iter().all(|f| *f == 1.0));
+        assert!(settle(|_| 0.88, 60).iter().all(|f| *f == 1.0));
+        let factors = settle(|at| if at < 100.0 { 1.5 } else { 0.6 }, 200);
+        assert!(factors[990] < 0.6, "{}", factors[990]);
+        assert_eq!(factors[1_999], 1.0);
         let mut factor = Factor { value: 0.6, moving: false, at: Some(Timestamp::ZERO) };
-        for step in 1..600 {
-            factor.update(Some(0.75), 0.8, Timestamp::from_millis(step * 100));
+        for step in 1..100 {
+            factor.update(None, 0.8, Timestamp::from_millis(step * 100));
         }
-        assert_eq!((factor.get(), factor.moving()), (1.0, false));
+        assert_eq!((factor.get(), factor.moving()), (1.0, false), "unknown");
     }
 
     proptest! {
         #[test]
         fn it_never_moves_faster_than_five_percent_a_second(
-            readings in prop::collection::vec(prop::option::of(0.0f64..5.0), 1..200),
+            readings in prop::collection::vec(prop::option::of((0.0f64..5.0, 0.0f64..5.0)), 1..200),
         ) {
             let mut factor = Factor::default();
             let mut now = Timestamp::ZERO;
             for reading in readings {
                 now = now + STEP;
                 let before = factor.get();
-                factor.update(reading, 0.8, now);
+                factor.update(reading.map(|(mean, latest)| Reading { mean, latest }), 0.8, now);
                 prop_assert!((factor.get() - before).abs() <= MAX_RATE * 0.1 + 1e-9);
                 prop_assert!((0.0..=1.0).contains(&factor.get()));
             }

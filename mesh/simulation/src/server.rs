@@ -8,8 +8,10 @@ use eastway_core::{LoadReport, Timestamp};
 use crate::net::FlightId;
 use crate::world::START;
 
-/// The smoothing of what the called sidecar reports, as in production.
+/// The smoothing of the error rate that the called sidecar reports, as in production.
 const SMOOTHING: Duration = Duration::from_secs(5);
+/// The same of utilisation, which its callers smooth again.
+const UTILISATION_SMOOTHING: Duration = Duration::from_secs(1);
 /// More often than this the smoothed values are not formed.
 const LEAST_STEP: Duration = Duration::from_millis(50);
 
@@ -133,19 +135,19 @@ impl Server {
         self.averages.failed += u64::from(failed);
     }
 
-    /// What its sidecar says of its load, as production forms it: rates smoothed over 5 s.
+    /// What its sidecar says of its load, as production forms it.
     pub(crate) fn report(&mut self, now: Timestamp) -> LoadReport {
         let rif = self.in_flight();
         let used = f64::from(rif) / f64::from(self.concurrency.max(1));
         let averages = &mut self.averages;
         let elapsed = now.since(averages.at);
         if elapsed >= LEAST_STEP {
-            let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
+            let weight = |smoothing: Duration| 1.0 - (-elapsed.as_secs_f64() / smoothing.as_secs_f64()).exp();
             if averages.finished > 0 {
                 let rate = averages.failed as f64 / averages.finished as f64;
-                averages.error_rate += weight * (rate - averages.error_rate);
+                averages.error_rate += weight(SMOOTHING) * (rate - averages.error_rate);
             }
-            averages.utilisation += weight * (used - averages.utilisation);
+            averages.utilisation += weight(UTILISATION_SMOOTHING) * (used - averages.utilisation);
             (averages.at, averages.finished, averages.failed) = (now, 0, 0);
         }
         LoadReport {

@@ -18,7 +18,7 @@ use crate::policy::{Policy, Rules};
 use crate::ramp::{Returning, Room, hold_back};
 use crate::shares::{LaneInput, Options, S, Shares, native_with, tier_utilisation};
 use crate::table::{LaneTable, Mode};
-use crate::utilisation::{Factor, Smoothed};
+use crate::utilisation::{Factor, Reading, Smoothed};
 
 /// The state behind a service's lock.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub(super) struct LaneControl {
     /// Requests at once; `None` if not all of its endpoints say.
     pub(super) capacity: Option<f64>,
     pub(super) utilisation: Smoothed,
+    /// What went into it last.
+    pub(super) latest_utilisation: Option<f64>,
     /// Of the remote summary.
     pub(super) reported_utilisation: Option<f64>,
     pub(super) path_state: PathState,
@@ -404,16 +406,33 @@ impl Control {
 
     /// Moves the tiers' factors, and returns whether any did move.
     pub(super) fn move_factors(&mut self, now: Timestamp) -> bool {
-        let target = self.rules.policy.target_utilisation;
+        let policy = &self.rules.policy;
         let inputs = self.inputs(false);
-        let tiers = self.tiers();
+        let readings: Vec<Option<Reading>> =
+            self.tiers().into_iter().map(|range| self.reading(&inputs, range)).collect();
+        // Where all tiers together lack room, none can reach the target: then each aims at the mean, or all would sink.
+        let lacking = self.formulas(&inputs, policy).normalized_total_availability < S;
+        let mean = tier_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
+        let target = policy.target_utilisation.max(mean);
         let mut moved = false;
-        for (factor, range) in self.factors.iter_mut().zip(tiers) {
+        for (factor, reading) in self.factors.iter_mut().zip(readings) {
             let before = factor.get();
-            factor.update(tier_utilisation(&inputs[range]), target, now);
+            factor.update(reading, target, now);
             moved |= factor.get() != before;
         }
         moved
+    }
+
+    /// The utilisation of the tier that has these lanes.
+    fn reading(&self, inputs: &[LaneInput], range: std::ops::Range<usize>) -> Option<Reading> {
+        let inputs = &inputs[range.clone()];
+        let latest: Vec<LaneInput> = inputs
+            .iter()
+            .zip(&self.lanes[range])
+            .map(|(input, lane)| LaneInput { utilisation: lane.latest_utilisation, ..*input })
+            .collect();
+        let mean = tier_utilisation(inputs)?;
+        Some(Reading { mean, latest: tier_utilisation(&latest).unwrap_or(mean) })
     }
 }
 

@@ -109,6 +109,7 @@ impl LaneControl {
     fn measure(&mut self, smoothing: Duration, now: Timestamp) {
         let reading =
             if self.remote { self.reported_utilisation } else { mean_utilisation(&self.roster.endpoints, now) };
+        self.latest_utilisation = reading;
         self.utilisation.update(reading, smoothing, now);
     }
 

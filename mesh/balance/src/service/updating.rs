@@ -150,6 +150,7 @@ fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl
         weight: 1.0,
         capacity: None,
         utilisation: Smoothed::default(),
+        latest_utilisation: None,
         reported_utilisation: None,
         path_state: PathState::Unknown,
         staleness: Staleness::Fresh,
