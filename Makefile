@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build demo test check mutants proto protoc fmt clean
+.PHONY: help build demo test check figures mutants proto protoc fmt clean
 
 help:
 	@echo "make build   build $(TARGET)/release/eastway"
@@ -11,6 +11,7 @@ help:
 	@echo "make test    everything: unit tests, end-to-end scenarios with real processes and a real etcd, rules"
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
+	@echo "make figures compute what the decision core must reach: $(TARGET)/figures.json"
 	@echo "make proto   write the committed code of the wire contracts anew"
 	@echo "make fmt     format the code"
 
@@ -29,6 +30,10 @@ check: protoc
 
 mutants:
 	tools/run-mutants $(ARGS)
+
+figures:
+	mkdir -p $(TARGET)
+	$(CARGO) bench --locked -p eastway-simulation --bench figures -- --json $(abspath $(TARGET))/figures.json
 
 proto:
 	$(CARGO) run --locked -p eastway-tests --example protogen

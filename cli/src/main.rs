@@ -10,6 +10,7 @@ mod explain;
 mod instead;
 mod operator;
 mod role;
+mod simulate;
 mod what_if;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Verb {
     Explain(explain::ExplainCommand),
     /// Say where a service's requests would go after a loss, and whether the rest could bear it.
     WhatIf(what_if::WhatIfCommand),
+    /// Run a scenario with the production decision code, in simulated time.
+    Simulate(simulate::SimulateCommand),
     /// Show two regions losing a zone and a region, with live traffic, on this machine.
     Demo(demo::DemoCommand),
     /// Run the sample application of the demo.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Ca(command) => command.run().map(|()| true),
         Verb::Explain(command) => command.run().map(|()| true),
         Verb::WhatIf(command) => command.run().map(|()| true),
+        Verb::Simulate(command) => command.run().map(|()| true),
         Verb::Demo(command) => command.run(),
         Verb::App(command) => command.run().map(|()| true),
         Verb::Instead(command) => command.run().map(|()| true),

@@ -1,6 +1,5 @@
 mod harness;
 
-mod crowd;
 mod exhaustive;
 mod failing;
 mod following;
