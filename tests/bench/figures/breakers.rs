@@ -104,7 +104,9 @@ fn false_trips() -> f64 {
     let mut world = World::new(1);
     let (mut trips, mut was_out) = (0u32, false);
     for _ in 0..REQUESTS / 100 {
-        (0..100).for_each(|_| drop(world.request(0.01)));
+        for _ in 0..100 {
+            world.request(0.01);
+        }
         world.now = world.now + Duration::from_millis(100);
         world.service.tick(world.now);
         let out = world.share() < 5_000;
