@@ -38,7 +38,7 @@ pub(crate) struct Hub {
     pub(crate) exports: watch::Sender<u64>,
     /// Grows with each change of the resources.
     pub(crate) resources: watch::Sender<u64>,
-    /// Grows whenever a path to a peer changes its state, and when one is no longer declared.
+    /// Grows whenever a path to a peer changes its state or announces its end, and when one is no longer declared.
     pub(crate) paths: watch::Sender<u64>,
     /// How often a gateway of each peer has connected here: a sign that it can be dialled.
     pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
@@ -182,19 +182,28 @@ impl Drop for Following {
 /// Things to be written, each at most once however often it changed.
 #[derive(Debug)]
 pub(crate) struct Dirty<T> {
-    items: Mutex<BTreeSet<T>>,
+    items: Mutex<Items<T>>,
     added: Notify,
+    written: Notify,
+}
+
+#[derive(Debug)]
+struct Items<T> {
+    waiting: BTreeSet<T>,
+    /// Taken, and perhaps not written yet.
+    taken: BTreeSet<T>,
 }
 
 impl<T> Default for Dirty<T> {
     fn default() -> Self {
-        Self { items: Mutex::default(), added: Notify::new() }
+        let items = Mutex::new(Items { waiting: BTreeSet::new(), taken: BTreeSet::new() });
+        Self { items, added: Notify::new(), written: Notify::new() }
     }
 }
 
 impl<T: Ord> Dirty<T> {
     pub(crate) fn add(&self, items: impl IntoIterator<Item = T>) {
-        let mut known = self.items.lock();
+        let known = &mut self.items.lock().waiting;
         let before = known.len();
         known.extend(items);
         if known.len() > before {
@@ -202,13 +211,43 @@ impl<T: Ord> Dirty<T> {
         }
     }
 
-    pub(crate) fn take(&self) -> BTreeSet<T> {
-        std::mem::take(&mut *self.items.lock())
+    /// Takes everything, to be written; then [`Dirty::written`] is called. What was taken by somebody who never got so far
+    /// is among it again.
+    pub(crate) fn take(&self) -> BTreeSet<T>
+    where
+        T: Clone,
+    {
+        let items = &mut *self.items.lock();
+        items.taken.append(&mut items.waiting);
+        items.taken.clone()
+    }
+
+    /// What was taken is written, except `left`.
+    pub(crate) fn written(&self, left: BTreeSet<T>) {
+        self.add(left);
+        self.items.lock().taken.clear();
+        self.written.notify_waiters();
+    }
+
+    /// Waits until nothing that is `meant` is still to be written.
+    pub(crate) async fn clear_of(&self, meant: impl Fn(&T) -> bool) {
+        loop {
+            let mut written = std::pin::pin!(self.written.notified());
+            // Registered before the look, so that what is written in between wakes us.
+            written.as_mut().enable();
+            {
+                let items = self.items.lock();
+                if !items.waiting.iter().chain(&items.taken).any(&meant) {
+                    return;
+                }
+            }
+            written.await;
+        }
     }
 
     /// Waits until there is something; what was left before counts.
     pub(crate) async fn added(&self) {
-        while self.items.lock().is_empty() {
+        while self.items.lock().waiting.is_empty() {
             self.added.notified().await;
         }
     }

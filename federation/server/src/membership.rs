@@ -142,7 +142,7 @@ pub(crate) async fn write_dirty(hub: &Hub, store: &dyn Store) -> bool {
         }
     }
     let done = left.is_empty();
-    hub.slices.add(left);
+    hub.slices.written(left);
     done
 }
 

@@ -74,13 +74,15 @@ pub(crate) async fn write(hub: Arc<Hub>, store: Arc<dyn Store>, election: Arc<El
         hub.mirrors.added().await;
         match election.fence() {
             Some(fence) => {
+                let mut left = BTreeSet::new();
                 for cluster in hub.mirrors.take() {
                     if let Err(error) = write_peer(&hub, &*store, fence, &cluster, &mut written).await {
                         tracing::warn!(cluster, error = %error, "cannot write a peer's mirror");
                         written.remove(&cluster);
-                        hub.mirrors.add([cluster]);
+                        left.insert(cluster);
                     }
                 }
+                hub.mirrors.written(left);
             }
             None => {
                 written.clear();

@@ -1,8 +1,10 @@
 //! One registration stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_client::convert;
+use eastway_core::ServiceName;
 use eastway_proto::discovery::v1::register_rejected::Cause;
 use eastway_proto::discovery::v1::register_request::Event as Say;
 use eastway_proto::discovery::v1::register_response::Event as Hear;
@@ -11,10 +13,13 @@ use eastway_proto::discovery::v1::{
 };
 use eastway_registry::{RegisterError, StreamId};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 
 use crate::hub::{Hub, raised};
+
+/// How long a registration waits to be in the store before it is acknowledged. A store that is away holds up nobody longer.
+const DURABLE: Duration = Duration::from_secs(1);
 
 type Outgoing = mpsc::Sender<Result<RegisterResponse, Status>>;
 
@@ -80,7 +85,12 @@ async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgo
     let Open { hub, stream } = open;
     match event {
         Some(Say::Registration(registration)) => match register(hub, *stream, caller, registration) {
-            Ok(()) => {
+            Ok(service) => {
+                // It serves already; what is acknowledged shall outlive this process as well.
+                let durable = hub.slices.clear_of(|(written, _)| *written == service);
+                if timeout(DURABLE, durable).await.is_err() {
+                    tracing::debug!(%service, "acknowledged before it is in the store, which does not answer");
+                }
                 let accepted = RegisterAccepted { gateway: hub.gateway.to_string(), epoch: hub.epoch };
                 say(outgoing, Hear::Accepted(accepted)).await;
             }
@@ -113,15 +123,15 @@ async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgo
     Next::Listen
 }
 
-/// Registers, if the caller may: its account must be one of the service's, in the service's namespace.
-fn register(hub: &Hub, stream: StreamId, caller: &Caller, message: Registration) -> Result<(), RegisterRejected> {
+/// Registers, and answers for which service, if the caller may: its account must be one of the service's, in the service's namespace.
+fn register(hub: &Hub, stream: StreamId, caller: &Caller, message: Registration) -> Result<ServiceName, RegisterRejected> {
     let (registration, health) = convert::registration_from_wire(message, &caller.account)
         .map_err(|error| rejected(Cause::Invalid, &error, 0))?;
     if *registration.service.namespace != *caller.namespace {
         let message = format!("a workload of {} cannot serve {}", caller.namespace, registration.service);
         return Err(RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 });
     }
-    let endpoint = registration.endpoint.clone();
+    let (service, endpoint) = (registration.service.clone(), registration.endpoint.clone());
     let (replaced, version) = hub
         .change(|catalogue, now| {
             let incarnation = registration.incarnation;
@@ -138,7 +148,7 @@ fn register(hub: &Hub, stream: StreamId, caller: &Caller, message: Registration)
         let cause = Cause::StaleIncarnation.into();
         hub.end_stream(replaced, RegisterRejected { cause, message, highest_incarnation: version });
     }
-    Ok(())
+    Ok(service)
 }
 
 /// The message that tells a sidecar why.

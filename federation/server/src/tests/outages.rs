@@ -105,7 +105,7 @@ async fn registrations_and_callers_do_not_wait_for_the_store() {
     let server = Server::start_with(gateway.config(), shared, resources, prober).await.expect("started");
     *gateway.server.lock() = Some(server);
     gateway.sidecar("p1", "a", 1).registrar.registered().await;
-    stored_becomes(&gateway, 1).await;
+    assert_eq!(stored(&gateway).await, 1, "what is acknowledged is in the store");
 
     store.away.store(true, Ordering::Relaxed);
     let second = gateway.sidecar("p2", "a", 1);
