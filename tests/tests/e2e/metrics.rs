@@ -31,11 +31,20 @@ fn requests_have_the_places_of_both_ends_also_when_they_fail() {
     let failed = client::get(storefront.proxy(), &format!("{PAYMENTS}status/500")).expect("an answer");
     assert_eq!(failed.status, 500);
     counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#, r#"reason="none""#]), 1.0);
-    // Also when nobody is left who could answer, and whatever the reason.
+    // Also when nobody is left who could answer: the reason that the caller is told is the one that is counted.
     lab.kill_workload(&payments);
     let failed = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
     assert!(failed.status >= 500, "{failed:?}");
-    counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#]), 2.0);
+    let reason = failed.reason().expect("a reason").to_owned();
+    let counted = format!(r#"reason="{reason}""#);
+    let labels = [&both[..], &[r#"code="5xx""#, &counted, r#"failover_level="2""#]].concat();
+    counts(&storefront, "eastway_requests_total", &labels, 1.0);
+    // And once everybody has heard of it, that is that nobody can serve.
+    eventually("the loss is known", || {
+        let answer = client::get(storefront.proxy(), PAYMENTS)?;
+        check(answer.reason() == Some("no_ready_endpoint"), || format!("{answer:?}"))
+    });
+    counts(&storefront, "eastway_requests_total", &with(&[r#"code="5xx""#, r#"reason="no_ready_endpoint""#]), 1.0);
 }
 
 #[test]
