@@ -29,6 +29,11 @@ const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
 /// The listener's name in logs.
 const LISTENER: &str = "tunnel.listen (tcp)";
 
+/// What a sidecar asks for to be told when it should leave; the answer comes then.
+const LEAVING: &str = "/leaving";
+/// Names the peer's gateway that a stream leads to, in the answer to CONNECT and in that question.
+const VIA: &str = "eastway-via";
+
 /// Accepts sidecars until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
@@ -73,8 +78,10 @@ async fn open(
     if caller.trust_domain != node.config.trust_domain {
         return Err(Reason::IdentityRefused);
     }
-    if request.method() != Method::CONNECT {
-        return Err(Reason::MalformedRequest);
+    match *request.method() {
+        Method::CONNECT => {}
+        Method::GET if request.uri().path() == LEAVING => return leaving(worker, request).await,
+        _ => return Err(Reason::MalformedRequest),
     }
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
     let (target, mut open) = read(worker, caller, request)?;
@@ -84,9 +91,27 @@ async fn open(
     let outcome = connect(worker, &target, &open).await;
     span(worker, &target, &open, &trace, started, outcome.as_ref().err().copied());
     let (accepted, upstream, counted) = outcome?;
-    let response = accepted_response(&accepted);
+    let response = accepted_response(&accepted, counted.as_ref().and_then(|counted| counted.via.as_deref()));
     relay::spawn(worker, relay::Downstream::Upgrading(upgrading), upstream, (place, counted));
     Ok(response)
+}
+
+/// Answers when streams that came this way should be replaced by others: when this gateway drains, or when the peer's
+/// gateway that they lead to does. Until then the request waits.
+async fn leaving(worker: &Rc<Worker>, request: &Request<Body>) -> Result<Response<Body>, Reason> {
+    let node = &worker.node;
+    let via = request.headers().get(VIA).and_then(|via| via.to_str().ok()).and_then(|via| via.split_once('/'));
+    let peer = async {
+        match via {
+            Some((cluster, address)) => node.federation.path_leaving(cluster, address).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = node.draining.wait() => {}
+        () = peer => {}
+    }
+    Ok(Response::new(Body::empty()))
 }
 
 /// What a stream to a peer keeps counted while it is relayed.
@@ -135,7 +160,7 @@ fn read(
     Ok((target, open))
 }
 
-fn accepted_response(accepted: &StreamAccepted) -> Response<Body> {
+fn accepted_response(accepted: &StreamAccepted, via: Option<&str>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -148,6 +173,9 @@ fn accepted_response(accepted: &StreamAccepted) -> Response<Body> {
     }
     if let Some(load) = &accepted.load {
         set("eastway-load", &load.to_header());
+    }
+    if let Some(via) = via {
+        set(VIA, via);
     }
     response
 }

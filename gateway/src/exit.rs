@@ -9,7 +9,6 @@ use eastway_balance::{Endpoint, Tried};
 use eastway_core::{Authority, Chain, Reason, Timestamp, ZoneId};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
-use eastway_telemetry::metrics::StreamSide;
 use eastway_telemetry::trace::{SpanKind, attribute};
 use eastway_transport::quic::{Endpoint as QuicEndpoint, Incoming};
 use eastway_transport::tunnel::{Opening, StreamAccepted, StreamOpen, Tunnel};
@@ -79,7 +78,7 @@ async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
     match outcome {
         Ok((accepted, endpoint, place)) => match opening.accept(accepted).await {
             Ok(peer) => {
-                let counted = relay::PeerStream::new(metrics, StreamSide::Accepted);
+                let counted = relay::PeerStream::accepted(metrics);
                 relay::spawn(worker, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)));
             }
             Err(error) => tracing::debug!(cluster, %error, "the peer gave the stream up before it was accepted"),

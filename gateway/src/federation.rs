@@ -99,6 +99,11 @@ impl Federation {
         self.server.path_down(cluster, address).await;
     }
 
+    /// Completes when the peer's gateway at `address` has announced its end.
+    pub(crate) async fn path_leaving(&self, cluster: &str, address: &str) {
+        self.server.path_leaving(cluster, address).await;
+    }
+
     /// Whether `cluster` may call `service` here.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
-use eastway_telemetry::metrics::{StreamSide, TunnelGuard, TunnelPeer, TunnelProtocol};
+use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer, TunnelProtocol};
 use eastway_transport::quic::{Endpoint, Kind};
 use eastway_transport::tunnel::{OpenError, StreamAccepted, StreamOpen, Tunnel};
 use eastway_transport::{ALPN, Io};
@@ -90,7 +90,7 @@ impl Peers {
                 () = node.federation.path_down(cluster, &path.address) => Err(Reason::PathDown.into()),
             };
             match opened {
-                Ok((accepted, io)) => return Ok((accepted, io, PeerStream::new(metrics, StreamSide::Opened))),
+                Ok((accepted, io)) => return Ok((accepted, io, PeerStream::opened(metrics, cluster, &path.address))),
                 Err(Failure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     metrics.refused(reason);

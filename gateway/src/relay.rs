@@ -29,13 +29,22 @@ pub(crate) enum Downstream {
 pub(crate) struct PeerStream {
     metrics: Arc<TunnelPeer>,
     side: StreamSide,
+    /// The peer's gateway that it was opened to, as a sidecar may name it to ask whether that leaves.
+    pub(crate) via: Option<String>,
     _open: StreamGuard,
 }
 
 impl PeerStream {
-    pub(crate) fn new(metrics: Arc<TunnelPeer>, side: StreamSide) -> Self {
-        let open = metrics.stream(side);
-        Self { metrics, side, _open: open }
+    /// A stream that a peer opened.
+    pub(crate) fn accepted(metrics: Arc<TunnelPeer>) -> Self {
+        let open = metrics.stream(StreamSide::Accepted);
+        Self { metrics, side: StreamSide::Accepted, via: None, _open: open }
+    }
+
+    /// A stream that was opened to the gateway of `cluster` at `address`.
+    pub(crate) fn opened(metrics: Arc<TunnelPeer>, cluster: &str, address: &str) -> Self {
+        let open = metrics.stream(StreamSide::Opened);
+        Self { metrics, side: StreamSide::Opened, via: Some(format!("{cluster}/{address}")), _open: open }
     }
 
     /// Adds what has passed: forward is from the side that asked.

@@ -30,6 +30,7 @@ use places::Places;
 use session::Sessions;
 
 pub(crate) mod connect;
+mod leaving;
 mod places;
 mod session;
 pub(crate) mod silence;
@@ -303,7 +304,7 @@ async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<
             connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         None => {
-            let (io, endpoint) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
+            let (io, endpoint, _) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
             pick.bind(endpoint);
             Ok((io, None))
         }

@@ -11,7 +11,7 @@ use eastway_core::{Coordinates, EndpointId, Reason, ServiceName, ZoneId};
 use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_registry::{Catalogue, Options, Probe, ProbeOutcome, Resources};
+use eastway_registry::{Catalogue, Options, PathFacts, Probe, ProbeOutcome, Resources};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
 use parking_lot::Mutex;
@@ -299,13 +299,20 @@ impl Server {
 
     /// Completes when the way to the peer `cluster` by its gateway at `address` is known to be down, or is none any more.
     pub async fn path_down(&self, cluster: &str, address: &str) {
-        let down =
-            |(known, facts): &(String, eastway_registry::PathFacts)| known == address && facts.state == PathState::Down;
+        self.path_becomes(cluster, address, |facts| facts.state == PathState::Down).await;
+    }
+
+    /// Completes when the peer's gateway at `address` has announced its end, or is no way to `cluster` any more.
+    pub async fn path_leaving(&self, cluster: &str, address: &str) {
+        self.path_becomes(cluster, address, |facts| facts.leaving).await;
+    }
+
+    async fn path_becomes(&self, cluster: &str, address: &str, such: impl Fn(&PathFacts) -> bool) {
         let mut changes = self.hub.paths.subscribe();
         loop {
             changes.mark_unchanged();
             let paths = self.hub.read(|catalogue, _| catalogue.paths(cluster));
-            if paths.iter().any(down) || !paths.iter().any(|(known, _)| known == address) {
+            if paths.iter().find(|(known, _)| known == address).is_none_or(|(_, facts)| such(facts)) {
                 return;
             }
             // Fails only if the hub is gone, and with it every way.

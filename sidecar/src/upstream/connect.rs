@@ -16,6 +16,8 @@ pub(crate) struct Tunnel {
     pub(crate) endpoint: Option<String>,
     /// `eastway-load`: its load.
     pub(crate) load: Option<String>,
+    /// `eastway-via`: the peer's gateway that the tunnel leads to, as the gateway names it.
+    pub(crate) via: Option<String>,
 }
 
 /// Asks for a tunnel to `authority` over `io`. A header whose value is no header text is left out.
@@ -39,7 +41,8 @@ pub(crate) async fn connect(
     match client::connect(io, request, options).await {
         Ok(Connected::Open(head, io)) => {
             let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            Ok(Tunnel { io, endpoint: text("eastway-endpoint"), load: text("eastway-load") })
+            let (endpoint, load, via) = (text("eastway-endpoint"), text("eastway-load"), text("eastway-via"));
+            Ok(Tunnel { io, endpoint, load, via })
         }
         Ok(Connected::Refused(response)) => Err(reason(response.status(), response.headers())),
         Err(error) => {

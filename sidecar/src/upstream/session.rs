@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use http::uri::Scheme;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, ALPN_H2, Call, Failed, accounts, connect, dial, handshake};
+use super::{ALPN_H1, ALPN_H2, Call, Failed, accounts, connect, dial, handshake, leaving};
 use crate::node::Node;
 use crate::services::Entry;
 use crate::worker::Worker;
@@ -39,6 +40,7 @@ const GATEWAY_ATTEMPTS: usize = 2;
 #[derive(Default)]
 pub(super) struct Sessions {
     lanes: RefCell<HashMap<(ServiceName, ZoneId), Rc<LaneSessions>>>,
+    pub(super) watched: leaving::Watched,
 }
 
 #[derive(Default)]
@@ -56,6 +58,18 @@ struct Session {
     endpoint: Arc<Endpoint>,
     h2: H2,
     renew_at: Instant,
+    way: Way,
+    lane: Arc<Lane>,
+    wanted: Wanted,
+}
+
+/// The gateways that a session leads through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    /// The own cluster's.
+    pub(super) gateway: SocketAddr,
+    /// The other cluster's, as the own one names it.
+    pub(super) via: Option<String>,
 }
 
 impl Sessions {
@@ -170,21 +184,52 @@ fn spawn_open(
 ) {
     sessions.opening.set(sessions.opening.get() + 1);
     let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        let opened = open_session(&worker, &wanted, &lane, &exclude).await;
-        sessions.opening.set(sessions.opening.get() - 1);
-        match opened {
-            Ok(session) => {
-                sessions.failed.set(None);
-                sessions.open.borrow_mut().push(session);
-            }
-            Err(failed) => {
-                tracing::debug!(zone = %lane.zone, reason = %failed.reason, "no session with a remote endpoint");
-                sessions.failed.set(Some(failed));
-            }
+    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &lane, &sessions, &exclude).await });
+}
+
+/// Opens a further session of the lane, and tells those who wait for it how that went.
+async fn open_another(
+    worker: &Rc<Worker>,
+    wanted: &Wanted,
+    lane: &Arc<Lane>,
+    sessions: &Rc<LaneSessions>,
+    exclude: &[EndpointId],
+) {
+    let opened = open_session(worker, wanted, lane, exclude).await;
+    sessions.opening.set(sessions.opening.get() - 1);
+    match opened {
+        Ok(session) => {
+            leaving::watch(worker, &session.way);
+            sessions.failed.set(None);
+            sessions.open.borrow_mut().push(session);
         }
-        sessions.changed.notify_waiters();
-    });
+        Err(failed) => {
+            tracing::debug!(zone = %lane.zone, reason = %failed.reason, "no session with a remote endpoint");
+            sessions.failed.set(Some(failed));
+        }
+    }
+    sessions.changed.notify_waiters();
+}
+
+/// Replaces every session that leads through `way`. Requests that are under way on one finish, because they hold it; it
+/// ends with the last of them, also where there is no other way for the next.
+pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
+    let lanes: Vec<Rc<LaneSessions>> = worker.upstreams.sessions.lanes.borrow().values().cloned().collect();
+    for sessions in lanes {
+        let open = sessions.open.borrow();
+        let Some(session) = open.iter().find(|session| session.way == *way) else { continue };
+        let (wanted, lane) = (session.wanted.clone(), Arc::clone(&session.lane));
+        let others = open.iter().any(|session| session.way != *way && !session.h2.is_closed());
+        drop(open);
+        let (worker, way) = (Rc::clone(worker), way.clone());
+        tokio::task::spawn_local(async move {
+            if !others {
+                sessions.opening.set(sessions.opening.get() + 1);
+                open_another(&worker, &wanted, &lane, &sessions, &[]).await;
+            }
+            sessions.open.borrow_mut().retain(|session| session.way != way);
+        });
+    }
 }
 
 async fn open_session(
@@ -203,12 +248,13 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent.clone(),
     };
-    let (io, endpoint) = connect_remote(worker, &call, lane, ALPN_H2).await?;
+    let (io, endpoint, way) = connect_remote(worker, &call, lane, ALPN_H2).await?;
     let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &lane.zone.cluster))
         .await
         .map_err(|error| Failed::sending(&error))?;
     let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
-    Ok(Session { endpoint, h2, renew_at: Instant::now() + renew_after })
+    let renew_at = Instant::now() + renew_after;
+    Ok(Session { endpoint, h2, renew_at, way, lane: Arc::clone(lane), wanted: wanted.clone() })
 }
 
 /// The options of a session: an answer to a ping may take three round trips longer than within the region.
@@ -222,13 +268,13 @@ fn options(worker: &Rc<Worker>, cluster: &str) -> ClientOptions {
     options
 }
 
-/// A verified connection to a sidecar of another cluster, through the gateways, and the endpoint that it is.
+/// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the way there.
 pub(super) async fn connect_remote(
     worker: &Rc<Worker>,
     call: &Call<'_>,
     lane: &Arc<Lane>,
     alpn: &[&[u8]],
-) -> Result<(Io, Arc<Endpoint>), Failed> {
+) -> Result<(Io, Arc<Endpoint>, Way), Failed> {
     let node = &worker.node;
     let own = node.identity.id();
     let service = &call.entry.service;
@@ -255,7 +301,7 @@ pub(super) async fn connect_remote(
         let expected = accounts(&trust_domain, service.name(), &lane.accounts);
         let io = handshake(node, connected.io, expected, alpn).await?;
         service.revive(&endpoint, clock::now());
-        return Ok((io, endpoint));
+        return Ok((io, endpoint, Way { gateway: gateway.tunnel, via: connected.via }));
     }
     Err(failed)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use eastway_tests::apps::App;
 use eastway_tests::caller::Caller;
@@ -10,6 +11,9 @@ use eastway_tests::{check, client, eventually};
 
 use crate::http_within::{connect, with_app};
 use crate::opaque::TCP;
+
+/// How long a tunnel may be silent.
+const TUNNEL_IDLE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_gateway_is_killed_and_starts_again_while_its_own_sidecars_call_one_another() {
@@ -53,6 +57,27 @@ fn the_gateway_of_another_region_is_killed_with_open_streams_and_starts_again() 
     open.send("lost");
     let (late, _) = open.rest();
     assert!(late.is_empty(), "{late:?}");
+}
+
+#[test]
+fn a_kept_tunnel_to_a_gateway_that_was_killed_and_started_again_is_replaced_at_once() {
+    // Opening a stream has more time than the old tunnel has until it is idle for too long, so that it is not what ends it.
+    let patient = "timeouts: { streamOpen: 60s }\n";
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, patient).plan("eu-west", StoreKind::Embedded, "");
+    lab.resources("us-east", &["eu-west"]);
+    lab.resources("eu-west", &["us-east"]);
+    lab.start_gateway("us-east");
+    lab.start_gateway("eu-west");
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront_with("us-east", "a", patient);
+    let stream = "payments.shop.eu-west.mesh.internal:80";
+    eventually("a stream to eu-west", || connect(storefront.proxy(), stream).map(drop));
+    lab.kill("eu-west-gateway");
+    let begun = Instant::now();
+    lab.start_gateway("eu-west");
+    eventually("a new stream to eu-west", || connect(storefront.proxy(), stream).map(drop));
+    assert!(begun.elapsed() < TUNNEL_IDLE, "the old tunnel was waited for: {:?}", begun.elapsed());
 }
 
 #[test]
@@ -139,13 +164,54 @@ fn drains(which: fn(String, String) -> String) {
 }
 
 #[test]
-fn sigterm_lets_a_gateway_finish_and_leave() {
+fn sigterm_lets_a_gateway_finish_and_leave_without_waiting_for_idle_sessions() {
     let (mut lab, _, storefront) = Lab::two_clusters();
-    let log = lab.path("eu-west-gateway.log");
-    let ended = lab.take("eu-west-gateway").terminate();
-    assert_eq!(ended.code(), Some(0), "{}", std::fs::read_to_string(log).unwrap_or_default());
-    lab.start_gateway("eu-west");
+    // A session is open through both, and nothing is under way on it.
+    for cluster in ["eu-west", "us-east"] {
+        leaves(&mut lab, cluster);
+        lab.start_gateway(cluster);
+        reaches(storefront.proxy(), "eu-west/a");
+    }
+}
+
+/// The gateway of `cluster` gets SIGTERM, and exits when nothing is under way any more, not when its patience is over.
+fn leaves(lab: &mut Lab, cluster: &str) {
+    let process = lab.take(&format!("{cluster}-gateway"));
+    let log = lab.path(&format!("{cluster}-gateway.log"));
+    let ended = process.terminate();
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    assert_eq!(ended.code(), Some(0), "{log}");
+    let drained: Vec<&str> = log.lines().filter(|line| line.contains("drained")).collect();
+    assert!(drained.last().is_some_and(|line| line.contains("Finished")), "{cluster}: {drained:?}");
+}
+
+#[test]
+fn gateways_that_drain_hand_their_sessions_to_their_siblings_and_cost_nobody_a_request() {
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Etcd, "").plan("eu-west", StoreKind::Etcd, "");
+    for cluster in ["us-east", "eu-west"] {
+        lab.declare(cluster, &[]);
+        lab.start_gateway(cluster);
+        lab.start_sibling(cluster);
+    }
+    // Both gateways of each are known now.
+    for (cluster, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+        lab.resources(cluster, &[peer]);
+        for gateway in ["gateway", "gateway-2"] {
+            lab.process(&format!("{cluster}-{gateway}")).signal("HUP");
+        }
+    }
+    lab.payments("eu-west", "a", "payments-1");
+    lab.payments("eu-west", "a", "payments-2");
+    let storefront = lab.storefront("us-east", "a");
     reaches(storefront.proxy(), "eu-west/a");
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    for cluster in ["us-east", "eu-west"] {
+        leaves(&mut lab, cluster);
+        caller.answers(100);
+    }
+    caller.finish_without_failure();
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Path {
                 let (from, to) = (before.state, facts.state);
                 tracing::info!(cluster = self.cluster, address = self.address, ?from, ?to, "a path changed");
             }
-            (facts.clone(), facts.state != before.state)
+            (facts.clone(), (facts.state, facts.leaving) != (before.state, before.leaving))
         };
         self.hub.change(|catalogue, _| catalogue.set_path(&self.cluster, &self.address, facts));
         if moved {

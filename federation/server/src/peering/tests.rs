@@ -276,6 +276,32 @@ async fn a_cut_line_takes_the_path_down_at_once_and_ages_the_statements_without_
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_waits_on_a_path_hears_at_once_that_it_is_down() {
+    const ADDRESS: &str = "gw-1.eu-west:15443";
+    let (wan, us, eu) = two_clusters().await;
+    eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
+    let server = us.running();
+    let (down, leaving) = (Arc::clone(&server), Arc::clone(&server));
+    let down = tokio::spawn(async move { down.path_down("eu-west", ADDRESS).await });
+    let leaving = tokio::spawn(async move { leaving.path_leaving("eu-west", ADDRESS).await });
+    sleep(Duration::from_secs(10)).await;
+    assert!(!down.is_finished() && !leaving.is_finished());
+    eu.running().drain();
+    leaving.await.expect("no panic");
+    assert!(!down.is_finished(), "it still answers");
+
+    wan.open.send_replace(false);
+    let cut = Instant::now();
+    down.await.expect("no panic");
+    assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
+    // Who asks later need not wait, nor who asks for a way that is none.
+    server.path_down("eu-west", ADDRESS).await;
+    server.path_down("eu-west", "nobody:15443").await;
+    server.path_leaving("mars", ADDRESS).await;
+    assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_peer_is_down_and_its_next_life_is_believed_from_its_first_snapshot() {
     let (_wan, us, eu) = two_clusters().await;
     let sidecar = eu.sidecar("p1", "a", 1);
