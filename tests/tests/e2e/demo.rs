@@ -89,6 +89,42 @@ fn the_demo_holds_its_promises_and_then_stays_up() {
     }
 }
 
+#[test]
+fn nothing_outlives_a_demo_that_is_killed() {
+    let _machine = machine::alone();
+    required("etcd", "etcd-server");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let process = demo(folder.path(), &["--etcd"]);
+    let (demo, here) = (process.pid(), folder.path().join("demo.log"));
+    let children = eventually("its first children are there", || {
+        let children = children(demo);
+        let etcds = children.iter().filter(|pid| name(**pid) == "etcd").count();
+        check(etcds == 2 && children.len() > 2, || format!("{children:?}")).map(|()| children)
+    });
+    // As by an impatient operator: it has no time to clean up.
+    process.kill();
+    for pid in children {
+        let log = || std::fs::read_to_string(&here).unwrap_or_default();
+        eventually(&format!("{pid} has ended"), || check(!alive(pid), || format!("{}:\n{}", name(pid), log())));
+    }
+}
+
+/// The processes that `parent` has started.
+fn children(parent: u32) -> Vec<u64> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let its = |pid: &u64| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|of| of.trim() == parent.to_string()))
+    };
+    pids.filter(its).collect()
+}
+
+/// The program that a process runs.
+fn name(pid: u64) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
 /// One entry for each live process, with addresses that answer.
 fn holds(nodes: &[Value]) {
     let of = |role: &str| nodes.iter().filter(|node| node["role"] == role).count();

@@ -5,6 +5,8 @@ use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
 use eastway_tests::machine::Blackhole;
 use eastway_tests::{check, client, eventually};
 
+use crate::http_within::connect;
+
 /// Payments in zones a and b of us-east, called from zone a; answers the node in zone a and the caller.
 fn lab() -> (Lab, Node, Node) {
     let (mut lab, payments, storefront) = Lab::one_cluster();
@@ -49,10 +51,10 @@ fn a_host_that_stands_still_loses_its_traffic_to_others() {
     let caller = Caller::start(storefront.proxy(), PAYMENTS);
     caller.answers(50);
     stop(&mut lab, &payments);
-    reaches(storefront.proxy(), "us-east/b");
-    caller.answers(200);
     // Its kernel acknowledges what it is sent, as that of a slow application does: nobody must wait until it goes on.
-    caller.finish_without_failure();
+    caller.answers(200);
+    let tally = caller.finish_without_failure();
+    assert!(tally.zones.get("us-east/b") >= Some(&150), "{tally:?}");
     resume(&mut lab, &payments);
     reaches(storefront.proxy(), "us-east/a");
 }
@@ -67,6 +69,25 @@ fn a_gateway_whose_packets_are_dropped_is_no_loss_within_its_cluster() {
     drop(vanished);
     caller.answers(50);
     caller.finish_without_failure();
+}
+
+#[test]
+fn a_stream_that_waits_for_a_gateway_that_vanishes_is_given_up_with_its_path() {
+    // No limit of time is ever reached: only the state of the path can end the wait.
+    let patient = "timeouts: { streamOpen: 60s }\n";
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, patient).plan("eu-west", StoreKind::Embedded, "");
+    lab.resources("us-east", &["eu-west"]);
+    lab.resources("eu-west", &["us-east"]);
+    lab.start_gateway("us-east");
+    lab.start_gateway("eu-west");
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront_with("us-east", "a", patient);
+    let stream = "payments.shop.eu-west.mesh.internal:80";
+    eventually("a stream to eu-west", || connect(storefront.proxy(), stream).map(drop));
+    let _vanished = Blackhole::around(lab.gateway("eu-west").ip);
+    let refused = connect(storefront.proxy(), stream).expect_err("nobody is there");
+    assert!(refused.contains("path_down"), "{refused}");
 }
 
 #[test]
