@@ -120,7 +120,10 @@ fn bare_line_feeds_reach_the_application_only_with_carriage_returns() {
     );
     assert_eq!(answer.status, 200, "{answer:?}");
     let seen = app.seen().concat();
-    assert!(seen.starts_with("GET /bare HTTP/1.1\r\n") && seen.to_lowercase().contains("\r\nx-bare: 1\r\n"), "{seen:?}");
+    assert!(
+        seen.starts_with("GET /bare HTTP/1.1\r\n") && seen.to_lowercase().contains("\r\nx-bare: 1\r\n"),
+        "{seen:?}"
+    );
     assert_eq!(seen.matches('\n').count(), seen.matches("\r\n").count(), "{seen:?}");
 }
 

@@ -124,7 +124,12 @@ async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgo
 }
 
 /// Registers, and answers for which service, if the caller may: its account must be one of the service's, in the service's namespace.
-fn register(hub: &Hub, stream: StreamId, caller: &Caller, message: Registration) -> Result<ServiceName, RegisterRejected> {
+fn register(
+    hub: &Hub,
+    stream: StreamId,
+    caller: &Caller,
+    message: Registration,
+) -> Result<ServiceName, RegisterRejected> {
     let (registration, health) = convert::registration_from_wire(message, &caller.account)
         .map_err(|error| rejected(Cause::Invalid, &error, 0))?;
     if *registration.service.namespace != *caller.namespace {
