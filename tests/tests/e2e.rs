@@ -34,6 +34,8 @@ mod malformed;
 // Does the mesh outlive its etcd?
 #[path = "e2e/etcd.rs"]
 mod etcd;
+#[path = "e2e/etcd_secured.rs"]
+mod etcd_secured;
 // What if a host is silent instead of dead, and what if the clock jumps?
 #[path = "e2e/clock.rs"]
 mod clock;

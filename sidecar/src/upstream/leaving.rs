@@ -2,10 +2,12 @@
 //!
 //! A gateway carries ciphertext and cannot tell the two ends of a session anything. So for each way that sessions lead
 //! through, a question waits at the own gateway, and is answered when that gateway, or the other cluster's at the far end
-//! of the tunnel, begins to drain. A question that breaks says nothing: its sessions break by themselves, or live on.
+//! of the tunnel, begins to drain. One that cannot even be asked, because nobody listens any more, is answered by that. A
+//! question that breaks says nothing: its sessions break by themselves, or live on.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::io;
 use std::rc::Rc;
 
 use eastway_http::{Body, H1};
@@ -27,7 +29,7 @@ pub(super) fn watch(worker: &Rc<Worker>, way: &Way) {
     }
     let (worker, way) = (Rc::clone(worker), way.clone());
     tokio::task::spawn_local(async move {
-        let leaving = ask(&worker, &way).await.is_some();
+        let leaving = ask(&worker, &way).await.unwrap_or(false);
         worker.upstreams.sessions.watched.borrow_mut().remove(&way);
         if leaving {
             tracing::info!(gateway = %way.gateway, via = way.via, "a gateway drains: its sessions move");
@@ -36,10 +38,14 @@ pub(super) fn watch(worker: &Rc<Worker>, way: &Way) {
     });
 }
 
-/// Waits for the answer; `None` if there is none.
-async fn ask(worker: &Rc<Worker>, way: &Way) -> Option<()> {
+/// Waits for the answer, whether to leave; `None` if there is none.
+async fn ask(worker: &Rc<Worker>, way: &Way) -> Option<bool> {
     let node = &worker.node;
-    let stream = dial(node, way.gateway).await.ok()?;
+    let stream = match dial(node, way.gateway).await {
+        Ok(stream) => stream,
+        // A moment ago it took a session.
+        Err(error) => return Some(error.kind() == io::ErrorKind::ConnectionRefused),
+    };
     let expected = Expected::Gateway { trust_domain: node.identity.id().trust_domain.clone() };
     let io = handshake(node, stream, expected, ALPN_H1).await.ok()?;
     let mut connection = H1::new(io, &worker.upstreams.options).await.ok()?;
@@ -48,5 +54,5 @@ async fn ask(worker: &Rc<Worker>, way: &Way) -> Option<()> {
         request = request.header("eastway-via", via);
     }
     let response = connection.send(request.body(Body::empty()).ok()?).await.ok()?;
-    response.status().is_success().then_some(())
+    Some(response.status().is_success())
 }
