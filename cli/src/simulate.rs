@@ -74,7 +74,8 @@ mod tests {
         }
     }
 
-    const GOOD: &str = "duration_s: 5\nrate: 10\ncallers: [{zone: us/a, count: 1}]\nzones: [{zone: us/a, endpoints: 1}]\n";
+    const GOOD: &str =
+        "duration_s: 5\nrate: 10\ncallers: [{zone: us/a, count: 1}]\nzones: [{zone: us/a, endpoints: 1}]\n";
 
     #[test]
     fn every_problem_is_reported_with_its_line() {

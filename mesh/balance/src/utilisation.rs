@@ -60,7 +60,7 @@ const DOWN: f64 = 0.1;
 const UP: f64 = 0.05;
 /// Of all traffic, in a second.
 const MAX_RATE: f64 = 0.05;
-/// The least of it on the way back to 1, so that it arrives.
+/// The least of it on the way up where there is room, so that it arrives.
 const LEAST_RATE: f64 = 0.01;
 /// Above the target utilisation, smaller differences do not start a movement.
 const DEAD_BAND: f64 = 0.1;
@@ -114,8 +114,12 @@ impl Factor {
         }
         let wanted = (self.value * target / mean.clamp(target * 0.01, target * MOST)).min(1.0);
         let distance = wanted - self.value;
-        let rate = if distance < 0.0 { distance * DOWN } else { distance * UP };
-        let rate = if wanted >= 1.0 { rate.max(LEAST_RATE) } else { rate };
+        let rate = match () {
+            () if distance < 0.0 => distance * DOWN,
+            () if wanted >= 1.0 => (distance * UP).max(LEAST_RATE),
+            () if mean < target - CLOSE => (distance * UP).max(LEAST_RATE * self.value),
+            () => distance * UP,
+        };
         self.value = (self.value + rate.clamp(-MAX_RATE, MAX_RATE) * seconds).clamp(FLOOR, 1.0);
     }
 }

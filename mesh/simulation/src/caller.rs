@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eastway_balance::{Lane, Outcome, Pick, Service, Target, Tried};
+use eastway_balance::{Lane, Outcome, Pick, Service, Tried};
 use eastway_core::{Attribution, Reason, Timestamp};
 use eastway_resilience::attempts::{AttemptEnd, Decision, Retries};
 use eastway_resilience::deadline::Deadline;
@@ -99,12 +99,9 @@ impl Production {
                 net.record.first(now, net.world.zone(&pick.lane.zone));
             }
         }
-        match &pick.target {
-            Target::Remote => self.acquire(net, Waiting::new(index, pick, now)),
-            Target::Endpoint(endpoint) => {
-                let server = server_of(&endpoint.id);
-                self.send_nearby(net, index, pick, server);
-            }
+        match pick.endpoint().map(|endpoint| server_of(&endpoint.id)) {
+            None => self.acquire(net, Waiting::new(index, pick, now)),
+            Some(server) => self.send_nearby(net, index, pick, server),
         }
     }
 

@@ -145,7 +145,8 @@ impl Discovery {
         for cluster in 0..self.clusters.len() {
             self.export(net, cluster);
             let known = &mut self.clusters[cluster];
-            let ages = known.peers.iter().map(|peer| peer.as_ref().map_or(Staleness::Fresh, |p| ladder(net.now - p.at)));
+            let ages =
+                known.peers.iter().map(|peer| peer.as_ref().map_or(Staleness::Fresh, |p| ladder(net.now - p.at)));
             let staleness: Vec<Staleness> = ages.collect();
             if std::mem::replace(&mut known.staleness, staleness.clone()) != staleness {
                 self.publish(net, cluster);
@@ -205,7 +206,8 @@ impl Discovery {
         });
         let mesh = MeshView { cluster: meta(world, cluster), peers: peers.collect() };
         let heard = known.peers.iter().flatten().flat_map(|heard| &heard.zones);
-        let mut remote: Vec<RemoteZone> = heard.map(|(zone, summary, at)| remote(world, *zone, summary, *at, now)).collect();
+        let mut remote: Vec<RemoteZone> =
+            heard.map(|(zone, summary, at)| remote(world, *zone, summary, *at, now)).collect();
         remote.sort_by(|a, b| a.zone.cmp(&b.zone));
         let mut endpoints: Vec<_> = world.servers_of(cluster).map(|s| self.endpoint(net, s)).map(Arc::new).collect();
         endpoints.sort_by(|a, b| a.id.cmp(&b.id));
@@ -238,7 +240,13 @@ impl Discovery {
     }
 }
 
-fn remote(world: &World, zone: usize, summary: &ZoneSummary, returned: Option<Timestamp>, now: Timestamp) -> RemoteZone {
+fn remote(
+    world: &World,
+    zone: usize,
+    summary: &ZoneSummary,
+    returned: Option<Timestamp>,
+    now: Timestamp,
+) -> RemoteZone {
     RemoteZone {
         zone: world.zones[zone].id.clone(),
         accounts: vec!["payments".to_owned()],

@@ -49,7 +49,8 @@ pub fn run(scenario: &Scenario) -> Report {
     Engine::new(&net).run(&mut net, &mut driver);
     let mut ideal = Net::new(scenario, &world, scenario.seed);
     Engine::new(&ideal).run(&mut ideal, &mut GlobalJsq2::default());
-    let ideal = Baseline { name: "global-jsq2", p99_ms: ideal.record.quantile(0.99), imbalance: ideal.record.imbalance };
+    let ideal =
+        Baseline { name: "global-jsq2", p99_ms: ideal.record.quantile(0.99), imbalance: ideal.record.imbalance };
     Report::new(scenario, &world, net.record, ideal)
 }
 

@@ -1,6 +1,6 @@
 //! The remote gateway's part in a session: it picks an endpoint once, in the place of a sidecar of the wanted zone.
 
-use eastway_balance::{Outcome, Policy, Service, Target, Tried};
+use eastway_balance::{Outcome, Policy, Service, Tried};
 use eastway_core::{EndpointId, LoadReport, Reason};
 
 use crate::net::{Net, SEEDS};
@@ -47,7 +47,7 @@ impl Gateways {
         for _ in 0..ATTEMPTS {
             let picked = service.pick(&mut net.choices, net.now, &tried, Some(&cluster.name), true);
             let Ok(pick) = picked else { break };
-            let Target::Endpoint(endpoint) = &pick.target else { break };
+            let Some(endpoint) = pick.endpoint() else { break };
             let server = server_of(&endpoint.id);
             let rtt = net.world.rtt(zone, net.world.servers[server]);
             match net.servers[server].life {

@@ -32,3 +32,6 @@ mod world;
 pub use engine::run;
 pub use report::Report;
 pub use scenario::{Fault, Mistake, Scenario};
+
+#[cfg(test)]
+mod tests;

@@ -290,7 +290,9 @@ impl<'a> Net<'a> {
             Action::Errors { servers, more } => {
                 servers.iter().for_each(|server| self.servers[*server].error_ratio += more);
             }
-            Action::Slow { servers, factor } => servers.iter().for_each(|server| self.servers[*server].factor *= factor),
+            Action::Slow { servers, factor } => {
+                servers.iter().for_each(|server| self.servers[*server].factor *= factor)
+            }
             Action::Stale { .. } | Action::Load { .. } => {}
         }
     }

@@ -74,7 +74,8 @@ fn axes(svg: &mut String, panel: &Panel, label: &str, marks: &[f64]) {
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{mark}</text>", LEFT - 6.0, y + 4.0);
     }
     let middle = panel.top + panel.height / 2.0;
-    let _ = writeln!(svg, "<text transform=\"translate(14 {middle}) rotate(-90)\" text-anchor=\"middle\">{label}</text>");
+    let _ =
+        writeln!(svg, "<text transform=\"translate(14 {middle}) rotate(-90)\" text-anchor=\"middle\">{label}</text>");
 }
 
 fn times(svg: &mut String, end: f64) {

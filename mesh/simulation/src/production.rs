@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eastway_balance::{Algorithm, Policy, Service};
+use eastway_balance::{Policy, Service};
 use eastway_core::{EndpointId, LoadReport};
 use eastway_resilience::attempts::RetryPolicy;
 
@@ -14,7 +14,7 @@ use crate::faults::Action;
 use crate::gateway::Gateways;
 use crate::net::{End, Flight, FlightId, Net, SEEDS};
 use crate::queue::{Event, Own};
-use crate::scenario::{AlgorithmName, Overrides};
+use crate::scenario::Overrides;
 use crate::server::Life;
 use crate::session::Opening;
 use crate::world::{millis, stream};
@@ -246,11 +246,6 @@ fn policy(overrides: &Overrides) -> Policy {
     time(overrides.ramp_jitter_s.map(|s| s * 1000.0), &mut policy.ramp_jitter);
     time(overrides.load_decay_ms, &mut policy.load_decay);
     policy.latency_veto = overrides.latency_veto.unwrap_or(policy.latency_veto);
-    policy.algorithm = match overrides.algorithm {
-        None | Some(AlgorithmName::TwoChoices) => Algorithm::TwoChoices,
-        Some(AlgorithmName::LeastRequest) => Algorithm::LeastRequest,
-        Some(AlgorithmName::Random) => Algorithm::Random,
-        Some(AlgorithmName::RoundRobin) => Algorithm::RoundRobin,
-    };
+    policy.algorithm = overrides.algorithm.unwrap_or(policy.algorithm);
     policy
 }

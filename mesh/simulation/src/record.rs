@@ -124,7 +124,10 @@ impl Record {
 
     /// How often the share of the zone that turns most changes direction by more than 5 points.
     pub(crate) fn oscillations(&self) -> u32 {
-        (0..self.zones).map(|zone| turns(self.samples.iter().filter_map(|s| s.shares.get(zone).copied()))).max().unwrap_or(0)
+        (0..self.zones)
+            .map(|zone| turns(self.samples.iter().filter_map(|s| s.shares.get(zone).copied())))
+            .max()
+            .unwrap_or(0)
     }
 
     /// From which moment on, in ms after `from`, at least 99 % of first attempts of every second until `until` go to other

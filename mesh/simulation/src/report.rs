@@ -152,7 +152,8 @@ fn shares(world: &World, record: &Record) -> Vec<ShareAt> {
         let mut first = vec![0u64; world.zones.len()];
         counted.for_each(|(_, second)| first.iter_mut().zip(&second.first).for_each(|(sum, n)| *sum += u64::from(*n)));
         let all: u64 = first.iter().sum();
-        for (zone, share) in sample.shares.iter().enumerate().filter(|(zone, _)| !world.zones[*zone].servers.is_empty()) {
+        for (zone, share) in sample.shares.iter().enumerate().filter(|(zone, _)| !world.zones[*zone].servers.is_empty())
+        {
             shares.push(ShareAt {
                 t: round(sample.at, 1e3),
                 lane: world.zones[zone].id.to_string(),

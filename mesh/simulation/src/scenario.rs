@@ -6,6 +6,7 @@
 mod check;
 
 use eastway_core::ZoneId;
+use eastway_core::policy::Algorithm;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -125,8 +126,8 @@ pub struct Rtt {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overrides {
-    /// How an endpoint is chosen within a lane. Default `two_choices`.
-    pub algorithm: Option<AlgorithmName>,
+    /// How an endpoint is chosen within a lane. Default `twoChoices`.
+    pub algorithm: Option<Algorithm>,
     /// Default 1.4.
     pub overprovisioning: Option<f64>,
     /// In percent. Default 50.
@@ -147,20 +148,6 @@ pub struct Overrides {
     pub retry_ratio: Option<f64>,
     /// Attempts of which something was sent. Default 2.
     pub attempts: Option<u32>,
-}
-
-/// The ways to choose an endpoint.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AlgorithmName {
-    /// Two draws, by reported load.
-    TwoChoices,
-    /// Two draws, by the caller's own requests.
-    LeastRequest,
-    /// One draw.
-    Random,
-    /// In turn.
-    RoundRobin,
 }
 
 /// Something that goes wrong. `zone` and `endpoints` say where: all endpoints of a zone, or its first ones; without a zone,

@@ -17,8 +17,14 @@ pub fn text(report: &Report) -> String {
     line("seed", report.seed.to_string());
     line("requests", report.requests.to_string());
     line("failures", format!("{} ({:.3} %)", report.failures, report.failure_ratio() * 100.0));
-    line("offered", format!("{:.3} attempts a request, {:.3} at worst", report.offered_ratio, report.worst_offered_ratio));
-    line("latency", format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", report.p50_ms, report.p99_ms, report.p999_ms));
+    line(
+        "offered",
+        format!("{:.3} attempts a request, {:.3} at worst", report.offered_ratio, report.worst_offered_ratio),
+    );
+    line(
+        "latency",
+        format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", report.p50_ms, report.p99_ms, report.p999_ms),
+    );
     line("imbalance", format!("{:.2}", report.imbalance));
     line("shift", or_dash(report.shift_ms));
     line("recovery", or_dash(report.recovery_ms));

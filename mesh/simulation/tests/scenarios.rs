@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eastway_runtime::config::{self, reference::keep_current};
+use eastway_runtime::config::reference::{keep_current, keep_part_current, tables_of};
+use eastway_runtime::config;
 use eastway_simulation::{Report, Scenario, plot, run, table};
 
 fn root() -> PathBuf {
@@ -153,8 +154,18 @@ fn the_report_has_the_fields_of_the_contract() {
         value.as_object().expect("an object").keys().cloned().collect()
     };
     let fields = [
-        "seed", "requests", "failures", "offered_ratio", "p50_ms", "p99_ms", "p999_ms", "imbalance", "shift_ms",
-        "oscillations", "shares", "baseline",
+        "seed",
+        "requests",
+        "failures",
+        "offered_ratio",
+        "p50_ms",
+        "p99_ms",
+        "p999_ms",
+        "imbalance",
+        "shift_ms",
+        "oscillations",
+        "shares",
+        "baseline",
     ];
     assert!(fields.iter().all(|field| keys(&report).contains(*field)), "{:?}", keys(&report));
     assert!(["t", "lane", "share"].iter().all(|field| keys(&report["shares"][0]).contains(*field)));
@@ -173,6 +184,12 @@ fn the_plots_of_the_documentation_are_current() {
         let svg = plot::svg(&run(&scenario(name)), title);
         keep_current(&root().join(format!("docs/plots/{name}.svg")), &svg).unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+#[test]
+fn the_reference_of_scenarios_is_current() {
+    let (file, tables) = (root().join("docs/simulation.md"), tables_of::<Scenario>());
+    keep_part_current(&file, "scenario", &tables).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

@@ -95,7 +95,8 @@ impl Check<'_> {
             let region = zone.region.as_deref().unwrap_or(cluster);
             let first = *regions.entry(cluster).or_insert(region);
             if first != region {
-                let message = format!("cluster {cluster} is in region {first} by another zone; a cluster has one region");
+                let message =
+                    format!("cluster {cluster} is in region {first} by another zone; a cluster has one region");
                 self.mistake(format!("zones[{i}].region"), message);
             }
         }
