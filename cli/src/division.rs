@@ -4,6 +4,7 @@ use std::path::Path;
 
 use eastway_balance::Scenario;
 use eastway_runtime::config::{self, Checks};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::operator::{Output, Table};
@@ -22,11 +23,12 @@ pub(crate) fn scenario(file: &Path) -> anyhow::Result<Scenario> {
 }
 
 /// Prints a division of traffic.
-pub(crate) fn print(answer: &Value, output: Output) -> anyhow::Result<()> {
+pub(crate) fn print(answer: &impl Serialize, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
         println!("{}", serde_json::to_string(answer)?);
         return Ok(());
     }
+    let answer = serde_json::to_value(answer)?;
     let asked = !answer["warnings"].is_null();
     let mut table =
         Table::new(if asked { &["tier", "lane", "share", "utilisation"] } else { &["tier", "lane", "share"] });

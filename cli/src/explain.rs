@@ -38,7 +38,7 @@ impl ExplainCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if let Some(file) = &self.file {
             let scenario = division::scenario(file)?;
-            return division::print(&serde_json::to_value(scenario.situation().divide())?, self.output);
+            return division::print(&scenario.situation().divide(), self.output);
         }
         let service = operator::service(self.service.as_deref().unwrap_or_default(), self.admin)?;
         let from = self.from.as_ref().map(|zone| format!("?from={}", operator::encode(&zone.to_string())));

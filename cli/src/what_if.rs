@@ -44,7 +44,7 @@ impl WhatIfCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if let Some(file) = &self.file {
             let answer = division::scenario(file)?.situation().what_if(&self.lose, self.load)?;
-            return division::print(&serde_json::to_value(answer)?, self.output);
+            return division::print(&answer, self.output);
         }
         let service = operator::service(self.service.as_deref().unwrap_or_default(), self.admin)?;
         let mut query = vec![format!("load={}", self.load)];

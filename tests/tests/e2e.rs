@@ -44,6 +44,11 @@ mod vanished;
 // Are mistakes in configuration found, all at once, and are changes taken?
 #[path = "e2e/configuration.rs"]
 mod configuration;
+// Does what is said of calls have its effect, and does what is explained come true?
+#[path = "e2e/explain.rs"]
+mod explain;
+#[path = "e2e/treatment.rs"]
+mod treatment;
 // Can an operator see what happened?
 #[path = "e2e/metrics.rs"]
 mod metrics;

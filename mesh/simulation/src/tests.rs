@@ -16,7 +16,10 @@ fn scenario(zones: &[(&str, u32)]) -> Scenario {
         duration_s: 60.0,
         rate: 50.0,
         callers: vec![Callers { zone: zone("us/a"), count: 1 }],
-        zones: zones.iter().map(|(name, endpoints)| Zone { zone: zone(name), region: None, endpoints: *endpoints }).collect(),
+        zones: zones
+            .iter()
+            .map(|(name, endpoints)| Zone { zone: zone(name), region: None, endpoints: *endpoints })
+            .collect(),
         service: ServiceTime::Constant { mean_ms: 10.0 },
         concurrency: 0,
         queue_limit: 0,
@@ -43,11 +46,9 @@ fn run_checked(scenario: &Scenario) -> Report {
 
 #[test]
 fn a_request_takes_its_round_trip_and_its_service_time() {
-    for (zones, expected) in [
-        (&[("us/a", 2)][..], 12.0),
-        (&[("us/a", 0), ("us/b", 2)][..], 16.0),
-        (&[("us/a", 0), ("eu/a", 2)][..], 90.0),
-    ] {
+    for (zones, expected) in
+        [(&[("us/a", 2)][..], 12.0), (&[("us/a", 0), ("us/b", 2)][..], 16.0), (&[("us/a", 0), ("eu/a", 2)][..], 90.0)]
+    {
         let report = run_checked(&scenario(zones));
         assert_eq!((report.failures, report.offered_ratio), (0, 1.0), "{zones:?}");
         assert!((report.p50_ms - expected).abs() < 0.01, "{zones:?}: {}", report.p50_ms);

@@ -126,7 +126,8 @@ fn a_gateway_uses_an_etcd_that_wants_a_certificate_and_a_password() {
     reaches(storefront.proxy(), "us-east/a");
     // It is really there that the state is: the next life finds it.
     let (gateway, epoch) = (lab.gateway("us-east"), |status: &serde_json::Value| status["epoch"].as_u64());
-    let status = || eastway_tests::client::get(gateway.at(15000), "/status").expect("an answer").json()["federation"].clone();
+    let status =
+        || eastway_tests::client::get(gateway.at(15000), "/status").expect("an answer").json()["federation"].clone();
     let before = status();
     lab.kill("us-east-gateway");
     lab.start_gateway("us-east");

@@ -1,0 +1,148 @@
+//! Does what an operator, a caller or an application says of calls have its effect?
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use eastway_tests::apps::App;
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::{check, client, eventually};
+
+/// A cluster in which `spec` is said of payments.
+fn cluster(spec: &str) -> Lab {
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, "").declare("us-east", &[service("payments", spec)]);
+    lab.start_gateway("us-east");
+    lab
+}
+
+/// What a node's administration server says of payments.
+fn explanation(node: &Node) -> Result<serde_json::Value, String> {
+    Ok(client::get(node.at(15000), "/explain/shop/payments")?.json())
+}
+
+fn answer(head: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n{head}\r\nok")
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_repeated_elsewhere() {
+    let mut lab = cluster("retries: { perTry: 300ms }");
+    // The first request waits for ever at whoever gets it; its second attempt goes to the other one.
+    let waiting = Arc::new(AtomicUsize::new(1));
+    let hosts = [lab.host(), lab.host()];
+    let _apps = hosts.map(|ip| {
+        let waiting = Arc::clone(&waiting);
+        App::start((ip, 8080).into(), move |mut connection| {
+            if connection.request().is_some() {
+                if waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    let _ = connection.wire.rest();
+                    return;
+                }
+                connection.wire.send(answer(""));
+            }
+        })
+    });
+    for (ip, zone) in hosts.into_iter().zip(["a", "b"]) {
+        lab.beside("us-east", zone, ip, "");
+    }
+    let storefront = lab.storefront("us-east", "a");
+    let answered = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert_eq!((answered.status, waiting.load(Ordering::SeqCst)), (200, 0), "{answered:?}");
+    let retried = storefront.metric("eastway_attempts_total", &[r#"attempt="retry""#, r#"result="success""#]);
+    assert_eq!(retried, Ok(1.0));
+}
+
+#[test]
+fn the_time_that_a_caller_gives_is_passed_on() {
+    let mut lab = cluster("");
+    let ip = lab.host();
+    let app = App::answering((ip, 8080).into(), answer(""));
+    lab.beside("us-east", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    eventually("payments answers", || check(client::get(storefront.proxy(), PAYMENTS)?.status == 200, String::new));
+    let header = "x-envoy-expected-rq-timeout-ms: 5000";
+    let answered = client::send(storefront.proxy(), "GET", PAYMENTS, &[header], b"").expect("an answer");
+    assert_eq!(answered.status, 200);
+    let seen = app.seen().last().cloned().unwrap_or_default().to_lowercase();
+    let left = seen.lines().find_map(|line| line.strip_prefix("x-envoy-expected-rq-timeout-ms: "));
+    let left: u64 = left.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("no time in {seen}"));
+    assert!((1..5_000).contains(&left), "{left} ms are left of 5000");
+}
+
+#[test]
+fn what_an_application_says_of_its_load_reaches_who_picks() {
+    let mut lab = cluster("");
+    let ip = lab.host();
+    let _app =
+        App::answering((ip, 8080).into(), answer("endpoint-load-metrics: TEXT application_utilization=0.75\r\n"));
+    lab.beside("us-east", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    eventually("explain tells the utilisation", || {
+        assert_eq!(client::get(storefront.proxy(), PAYMENTS)?.status, 200);
+        let explained = explanation(&storefront)?;
+        let utilisation = explained["tiers"][0]["lanes"][0]["endpoints"][0]["utilisation"].as_f64();
+        check(utilisation.is_some_and(|used| (0.6..=0.76).contains(&used)), || format!("{utilisation:?}"))
+    });
+}
+
+#[test]
+fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
+    let mut lab = cluster("limits: { maxConnections: 2 }, retries: { attempts: 1 }");
+    let ip = lab.host();
+    let app = App::start((ip, 8080).into(), |mut connection| {
+        if connection.request().is_some() {
+            // Until the caller goes away.
+            let _ = connection.wire.rest();
+        }
+    });
+    lab.beside("us-east", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    let ask = || {
+        let mut stream = client::connect(storefront.proxy()).expect("connected");
+        let request = "GET / HTTP/1.1\r\nhost: payments.shop.mesh.internal\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    };
+    let held = [ask(), ask()];
+    eventually("both requests are at the application", || check(app.seen().len() == 2, || format!("{:?}", app.seen())));
+    let refused = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert_eq!((refused.status, refused.reason()), (503, Some("pending_limit")), "{refused:?}");
+    drop(held);
+    let mut later = Vec::new();
+    eventually("places are given back", || {
+        later.push(ask());
+        check(app.seen().len() > 2, || "refused".to_owned())
+    });
+}
+
+#[test]
+fn numbers_of_a_service_are_taken_at_sighup_and_a_fence_is_never_crossed() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "eu-west/a");
+    let gateway = lab.gateway("us-east");
+    let peer = lab.peer("eu-west", "imports: ['shop/*']");
+    let fenced = service("payments", "export: ['*'], balancing: { algorithm: random, residency: [us-east] }");
+    lab.declare("us-east", &[fenced, peer.clone()]);
+    lab.process(&gateway.name).signal("HUP");
+    eventually("no request leaves the region any more", || {
+        let answered = client::get(storefront.proxy(), PAYMENTS)?;
+        check(answered.reason() == Some("no_ready_endpoint"), || format!("{answered:?}"))
+    });
+    // A name of the other cluster is fenced in as well.
+    let there = client::get(storefront.proxy(), "http://payments.shop.eu-west.mesh.internal/").expect("an answer");
+    assert_eq!(there.reason(), Some("no_ready_endpoint"), "{there:?}");
+    let nonsense = service("payments", "export: ['*'], balancing: { mode: compatible, ramp: 5s }");
+    lab.declare("us-east", &[nonsense, peer.clone()]);
+    lab.process(&gateway.name).signal("HUP");
+    eventually("the gateway says what is wrong", || {
+        let log = lab.process(&gateway.name).log();
+        check(log.contains("it has no effect with `mode: compatible`"), || "not a word of it".to_owned())
+    });
+    lab.declare("us-east", &[service("payments", "export: ['*']"), peer]);
+    lab.process(&gateway.name).signal("HUP");
+    reaches(storefront.proxy(), "eu-west/a");
+}
