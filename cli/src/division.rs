@@ -37,7 +37,8 @@ pub(crate) fn print(answer: &impl Serialize, output: Output) -> anyhow::Result<(
             let panic = if tier["panic"] == true { " (panic)" } else { "" };
             let mut row = vec![format!("{index}{panic}"), text(&lane["name"]), format!("{} %", text(&lane["share"]))];
             if asked {
-                row.push(percent(&lane["utilisation"]));
+                let idle = lane["share"] == 0 && lane["utilisation"].is_null();
+                row.push(if idle { "-".to_owned() } else { percent(&lane["utilisation"]) });
             }
             table.row(row);
         }

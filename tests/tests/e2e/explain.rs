@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
 use eastway_tests::process::eastway_command;
@@ -191,4 +192,22 @@ fn a_scenario_is_simulated_and_drawn_the_same_way_every_time() {
         assert!(first.get(field).is_some(), "{field}: {first}");
     }
     assert!(std::fs::read_to_string(&plot).expect("a plot").starts_with("<svg"));
+}
+
+/// The commands that documents show print what the documents say.
+#[test]
+fn documents_show_what_the_commands_print() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut shown = 0;
+    for document in ["docs/balancing.md", "docs/simulation.md", "README.md"] {
+        let text = std::fs::read_to_string(root.join(document)).expect("a document");
+        for block in text.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let (command, expected) = block.split_once('\n').expect("a command and what it prints");
+            let arguments = command.strip_prefix("$ eastway ").expect("a command of ours").split(' ');
+            let output = eastway_command().args(arguments).current_dir(&root).output().expect("the binary starts");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{document}: {command}");
+            shown += 1;
+        }
+    }
+    assert!(shown >= 3, "{shown} commands are shown");
 }
