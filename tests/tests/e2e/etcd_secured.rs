@@ -85,6 +85,8 @@ impl Issuer {
     fn new() -> Self {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        // With the subject that all of these have by default, its certificates would look signed by themselves.
+        params.distinguished_name.push(rcgen::DnType::CommonName, "etcd's CA");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::DigitalSignature];
         let ca = params.self_signed(&key).expect("signed").pem();
@@ -95,6 +97,7 @@ impl Issuer {
     fn issue(&self, name: &str, ip: Ipv4Addr) -> (String, String) {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.subject_alt_names.push(rcgen::SanType::IpAddress(IpAddr::V4(ip)));
         params.extended_key_usages =
             vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
