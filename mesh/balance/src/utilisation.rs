@@ -66,10 +66,10 @@ const LEAST_RATE: f64 = 0.01;
 const DEAD_BAND: f64 = 0.1;
 /// A movement ends this close to the target utilisation.
 const CLOSE: f64 = 0.02;
-/// A latest reading this far from the mean shows where the mean is going.
-const TREND: f64 = 0.02;
+/// A latest reading that is this part away from the mean shows where the mean is going.
+const TREND: f64 = 0.05;
 /// Beyond this multiple of the target, utilisation tells of queues, not of demand.
-const MOST: f64 = 2.0;
+const MOST: f64 = 1.5;
 /// A tier keeps a little, or nothing would show that it has room again.
 const FLOOR: f64 = 0.01;
 
@@ -107,8 +107,8 @@ impl Factor {
         if (mean - target).abs() <= CLOSE && self.value < 1.0 || self.value >= 1.0 && mean <= target {
             self.moving = false;
         }
-        let eases = mean > target && latest < mean - TREND;
-        let fills = mean < target && latest > mean + TREND;
+        let eases = mean > target && latest < mean * (1.0 - TREND);
+        let fills = mean < target && latest > mean * (1.0 + TREND);
         if !self.moving || eases || fills {
             return;
         }
