@@ -95,6 +95,11 @@ pub(crate) const HALF_OPEN: u32 = 1 << 22;
 
 const NEVER: u64 = 0;
 
+/// An error rate that an endpoint reports of itself counts above this: as much as the breakers take for usual at most.
+const TOLERATED: f32 = 0.1;
+/// The load of an endpoint that fails always, relative to what it is.
+const FAILING: f32 = 8.0;
+
 fn read(cell: &AtomicU32) -> f32 {
     f32::from_bits(cell.load(Relaxed))
 }
@@ -236,9 +241,12 @@ impl Endpoint {
         self.hot.alert.store(alert, Relaxed);
     }
 
-    /// Takes a report of its load: what was mine when it was made is not counted twice.
+    /// Takes a report of its load: what was mine when it was made is not counted twice. One that says of itself that it
+    /// fails counts as busier than it is: a gateway, which never sees an answer, knows of failures only by this.
     pub(crate) fn report(&self, load: &LoadReport, now: Timestamp) {
         let others = load.rif.saturating_sub(self.rif()) as f32;
+        let others =
+            if load.error_rate > TOLERATED { others + (others + 1.0) * FAILING * load.error_rate } else { others };
         write(&self.hot.reported, others);
         write(&self.hot.extra, others + read(&self.hot.penalty));
         write(&self.hot.utilisation, load.utilisation.unwrap_or(f32::NAN));
@@ -366,6 +374,20 @@ mod tests {
         assert_eq!(endpoint.utilisation(), Some(0.5));
         endpoint.report(&LoadReport { rif: 1, ..LoadReport::default() }, Timestamp::from_millis(6));
         assert_eq!((endpoint.others(), endpoint.utilisation()), (0.0, None));
+    }
+
+    #[test]
+    fn one_that_says_that_it_fails_looks_busy_while_it_says_so() {
+        let endpoint = endpoint();
+        let report = |error_rate, millis| {
+            endpoint.report(&LoadReport { rif: 3, utilisation: None, error_rate }, Timestamp::from_millis(millis));
+            endpoint.others()
+        };
+        assert_eq!(report(0.1, 1), 3.0, "usual errors count for nothing");
+        assert_eq!(report(0.5, 2), 3.0 + 4.0 * 8.0 * 0.5);
+        assert_eq!(report(0.0, 3), 3.0);
+        endpoint.report(&LoadReport { rif: 0, utilisation: None, error_rate: 1.0 }, Timestamp::from_millis(4));
+        assert_eq!(endpoint.others(), 8.0, "also one that is idle because it fails at once");
     }
 
     #[test]
