@@ -1,6 +1,7 @@
 //! Phases 4 and 5: pick an endpoint, send the request there, and judge what came of it; again elsewhere, if that is
 //! safe, within the budget and of use.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,15 +159,19 @@ impl Forward<'_> {
         let mute = upstream::mute(&pick, request.version());
         let left = self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX);
         let limit = self.settings.per_try.map_or(left, |per_try| left.min(per_try));
-        let sent = self.worker.sweeper.within(limit, upstream::send(self.worker, &call, &mut pick, request));
-        let answered = async {
-            match sent.await {
-                Ok(Ok(response)) => self.judge(response, started).await,
-                Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
-                Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
-            }
+        let result = {
+            // Pinned here, once: every function that takes a future by value keeps room for it twice.
+            let sent = pin!(upstream::send(self.worker, &call, &mut pick, request));
+            let sent = self.worker.sweeper.within(limit, sent);
+            let answered = pin!(async {
+                match sent.await {
+                    Ok(Ok(response)) => self.judge(response, started).await,
+                    Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
+                    Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
+                }
+            });
+            silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await
         };
-        let result = silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await;
         self.conclude((pick, in_flight), kind.1, span, started, result)
     }
 

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ struct Question {
     gone: Rc<OnceCell<bool>>,
 }
 
-/// Runs `attempt` to its end, unless it is silent and the host of `endpoint` does not answer a second connection either.
+/// Runs `attempt` to its end, unless it is silent and the host of `endpoint` does not answer a second connection either. It
+/// is taken by reference, and asking is boxed, so that the future of every request does not hold room for both.
 ///
 /// # Errors
 /// Those of `attempt`, or that the host is gone.
@@ -44,10 +45,9 @@ pub(crate) async fn unless_gone<T>(
     worker: &Rc<Worker>,
     call: &Call<'_>,
     endpoint: Option<&Arc<Endpoint>>,
-    attempt: impl Future<Output = Result<T, Failed>>,
+    mut attempt: Pin<&mut impl Future<Output = Result<T, Failed>>>,
 ) -> Result<T, Failed> {
     let Some(endpoint) = endpoint else { return attempt.await };
-    let mut attempt = pin!(attempt);
     let mut silence = worker.sweeper.after(worker.node.config.timeouts.ping_after);
     loop {
         tokio::select! {
@@ -58,7 +58,7 @@ pub(crate) async fn unless_gone<T>(
         tokio::select! {
             biased;
             ended = &mut attempt => return ended,
-            gone = is_gone(worker, call, endpoint) => {
+            gone = Box::pin(is_gone(worker, call, endpoint)) => {
                 if gone {
                     // As for an HTTP/2 connection whose ping is not answered.
                     return Err(Failed::silent());
