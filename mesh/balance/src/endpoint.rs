@@ -415,6 +415,41 @@ mod tests {
     }
 
     #[test]
+    fn loads_are_per_weight() {
+        let endpoint = endpoint();
+        endpoint.set_weight(4.0);
+        endpoint.start_request();
+        endpoint.report(&LoadReport { rif: 3, ..LoadReport::default() }, Timestamp::from_millis(1));
+        assert_eq!((endpoint.load(), endpoint.own_load(), endpoint.draw_weight(false)), (0.75, 0.25, 4.0));
+        assert_eq!(endpoint.report_age(Timestamp::from_millis(4)), Some(Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn a_penalty_is_added_to_what_others_have_and_to_what_it_was() {
+        let endpoint = endpoint();
+        endpoint.start_request();
+        endpoint.report(&LoadReport { rif: 4, ..LoadReport::default() }, Timestamp::from_millis(1));
+        // 1 and the load, up to 4.
+        endpoint.punish();
+        assert_eq!(endpoint.others(), 3.0 + 5.0);
+        endpoint.punish();
+        assert_eq!(endpoint.others(), 3.0 + 10.0);
+        endpoint.age(3.0, Duration::from_secs(1), 0.5, Timestamp::from_millis(1));
+        assert_eq!(endpoint.others(), 3.0 + 5.0);
+        endpoint.report(&LoadReport { rif: 2, ..LoadReport::default() }, Timestamp::from_millis(2));
+        assert_eq!(endpoint.others(), 1.0 + 5.0, "a report ends no penalty");
+    }
+
+    #[test]
+    fn a_latency_is_smoothed() {
+        let endpoint = endpoint();
+        for (ms, smoothed) in [(100, 100_000.0), (200, 120_000.0), (20, 100_000.0)] {
+            endpoint.observe_latency(Duration::from_millis(ms), Timestamp::ZERO);
+            assert!((endpoint.latency_us() - smoothed).abs() < 1.0, "{}", endpoint.latency_us());
+        }
+    }
+
+    #[test]
     fn a_latency_is_forgotten_when_nobody_asks() {
         let endpoint = endpoint();
         endpoint.observe_latency(Duration::from_millis(100), Timestamp::ZERO);

@@ -87,6 +87,19 @@ fn a_panic_of_the_native_mode_uses_soft_marked_hosts_and_the_excluded_count_nowh
 }
 
 #[test]
+fn its_parameters_are_those_of_the_formulas() {
+    let ejected = json!({ "name": "a", "hosts": 10, "healthy": 3, "soft": 7 });
+    let tiers = json!([{ "lanes": [ejected] }, { "lanes": [lane("b", 10, 3)] }]);
+    let first = |name: &str, value: f64| {
+        let answer = divided(&parse(json!({ name: value, "tiers": tiers })));
+        (answer["tiers"][0]["panic"].clone(), answer["tiers"][0]["healthy_load"].clone())
+    };
+    assert_eq!(first("panic_threshold", 31.0), (json!(true), json!(100)));
+    assert_eq!(first("panic_threshold", 30.0), (json!(false), json!(50)));
+    assert_eq!(first("overprovisioning", 2.0), (json!(false), json!(60)));
+}
+
+#[test]
 fn no_hosts_at_all_is_a_valid_question() {
     let answer = divided(&scenario(json!([{ "lanes": [lane("a", 0, 0)] }, { "lanes": [lane("b", 2, 2)] }])));
     assert_eq!(answer["tiers"][1]["lanes"][0]["share"], json!(100));

@@ -99,6 +99,19 @@ fn a_probe_that_fails_waits_longer_and_one_that_is_dropped_frees_its_permit() {
 }
 
 #[test]
+fn a_probe_that_is_refused_shows_an_ejected_endpoint_to_be_down() {
+    let mut world = World::new(&[("a", 4)]);
+    world.attempts_on("a-00000", 4, error());
+    world.wait(Duration::from_secs(2));
+    let probe = world.pick();
+    assert!(probe.probe && World::name(&probe) == "a-00000");
+    assert!(probe.endpoint().expect("local").is_reachable(), "ejected, not down");
+    world.finish(&probe, refused());
+    assert!(!probe.endpoint().expect("local").is_reachable());
+    world.check();
+}
+
+#[test]
 fn requests_that_must_not_be_repeated_probe_only_what_nobody_else_does() {
     let mut world = World::new(&[("a", 2)]);
     world.attempts_on("a-00000", 1, refused());

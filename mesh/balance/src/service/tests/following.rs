@@ -29,9 +29,14 @@ fn degraded_and_draining_endpoints_are_second_choice() {
     world.update();
     let counts = world.counts(1_000);
     assert!(counts.values().all(|n| *n > 400), "{counts:?}");
+    let lanes = |world: &World| -> Vec<_> {
+        world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
+    };
+    assert_eq!((lanes(&world)[0].degraded, lanes(&world)[0].why.as_str()), (2.0, "it serves"));
     world.add("b-0", "b", 1.0);
     world.update();
     assert_eq!(world.share("us-east/b"), 10_000);
+    assert_eq!(lanes(&world)[0].why, "nearer tiers have enough capacity");
 }
 
 #[test]
@@ -120,6 +125,17 @@ fn reported_load_and_a_busy_tier_move_traffic_slowly() {
     world.service.apply_load(&EndpointId::new("nobody"), LoadReport::default(), world.now);
     world.wait(Duration::from_secs(120));
     assert_eq!(world.share("us-east/a"), 10_000, "old reports are no reports");
+}
+
+#[test]
+fn the_shares_follow_also_where_every_tier_is_on_its_way() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    for (id, utilisation) in [("a-00000", 2.0), ("b-00000", 1.0)] {
+        let load = LoadReport { rif: 9, utilisation: Some(utilisation), error_rate: 0.0 };
+        world.service.apply_load(&EndpointId::new(id), load, world.now);
+    }
+    world.wait(Duration::from_secs(5));
+    assert!(world.share("us-east/a") < 9_900, "{:?}", world.shares());
 }
 
 #[test]

@@ -90,6 +90,16 @@ fn silence_makes_a_cluster_second_choice_then_last_resort_but_never_nothing() {
 }
 
 #[test]
+fn the_last_resort_is_divided_by_all_that_serves() {
+    let mut world = world();
+    lose_home(&mut world);
+    (world.summary("eu-west/a").ready, world.summary("eu-west/a").degraded) = (1, 1);
+    world.peer("eu-west").staleness = Staleness::Stale3;
+    world.update();
+    assert_eq!((world.share("eu-west/a"), world.share("eu-west/b")), (5_000, 5_000));
+}
+
+#[test]
 fn tunnel_failures_trip_the_path_and_blame_no_lane() {
     let mut world = world();
     lose_home(&mut world);

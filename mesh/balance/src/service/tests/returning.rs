@@ -39,6 +39,19 @@ fn a_zone_that_returns_ramps_over_thirty_seconds() {
 }
 
 #[test]
+fn what_a_returning_zone_does_not_take_goes_to_the_next_as_far_as_it_can_take_it() {
+    let mut world = World::new(&[("a", 2), ("b", 10)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.change("b-0000", |e| e.health = if e.id.as_str() < "b-00005" { Health::Ready } else { Health::Unready });
+    world.update();
+    kill(&mut world, "a-");
+    restart(&mut world, "a-");
+    world.wait(secs(3));
+    let shares = ["us-east/a", "us-east/b", "eu-west/a"].map(|zone| world.share(zone));
+    assert_eq!(shares, [1_000, 7_000, 2_000]);
+}
+
+#[test]
 fn a_zone_found_dead_by_this_node_alone_ramps_too() {
     let mut world = World::new(&[("a", 1), ("b", 1)]);
     world.attempts_on("a-00000", 1, refused());
