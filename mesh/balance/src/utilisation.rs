@@ -67,9 +67,9 @@ const DEAD_BAND: f64 = 0.1;
 /// A movement ends this close to the target utilisation.
 const CLOSE: f64 = 0.02;
 /// A latest reading that is this part away from the mean shows where the mean is going.
-const TREND: f64 = 0.05;
+const TREND: f64 = 0.02;
 /// Beyond this multiple of the target, utilisation tells of queues, not of demand.
-const MOST: f64 = 1.5;
+const MOST: f64 = 2.0;
 /// A tier keeps a little, or nothing would show that it has room again.
 const FLOOR: f64 = 0.01;
 

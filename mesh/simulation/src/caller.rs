@@ -52,12 +52,14 @@ struct Failed {
     reason: Reason,
     connect: bool,
     down: bool,
+    /// Nothing comes back from the host.
+    silent: bool,
     blameless: bool,
 }
 
 impl Failed {
     const fn said(reason: Reason) -> Self {
-        Self { reason, connect: false, down: false, blameless: false }
+        Self { reason, connect: false, down: false, silent: false, blameless: false }
     }
 
     fn outcome(self) -> Outcome {
@@ -161,7 +163,7 @@ impl Production {
             End::ConnectTimeout => Failed { connect: true, down: true, ..Failed::said(Reason::ConnectTimeout) },
             End::Reset if flight.fresh => Failed { down: true, ..Failed::said(Reason::UpstreamReset) },
             End::Reset => Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) },
-            End::Unresponsive => Failed { down: true, ..Failed::said(Reason::UpstreamReset) },
+            End::Unresponsive => Failed { down: true, silent: true, ..Failed::said(Reason::UpstreamReset) },
             End::Deadline => Failed::said(Reason::ResponseTimeout),
         };
         if matches!(end, End::Reset | End::Unresponsive) {
@@ -204,6 +206,9 @@ impl Production {
         service.retry_budget().record_end(!failed.blameless, now);
         service.finish(pick, failed.outcome().with_latency(now - started), now);
         avoid(&mut request.tried, pick, failed.reason.attribution(), failed.blameless);
+        if failed.silent {
+            request.tried.push_lane(&pick.lane.zone);
+        }
         let end = AttemptEnd {
             nothing_sent: failed.connect,
             connect_failed: failed.connect,

@@ -113,7 +113,7 @@ fn reported_load_and_a_busy_tier_move_traffic_slowly() {
         }
     };
     let mut last = world.share("us-east/a");
-    for _ in 0..90 {
+    for _ in 0..180 {
         // Its callers want twice what it has; what is left of that is its utilisation.
         report(&world, 2.0 * last as f32 / 10_000.0);
         world.wait(Duration::from_secs(1));
