@@ -256,7 +256,7 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
         accounts: message.accounts,
         locality_weights: weights,
         failover: message.failover,
-        policy: policy::from_wire(message.policy.unwrap_or_default())?,
+        policy: Box::new(policy::from_wire(message.policy.unwrap_or_default())?),
     })
 }
 

@@ -36,7 +36,7 @@ impl Resources {
             accounts: service.accounts_for(name),
             locality_weights: service.locality_weights.clone(),
             failover: service.failover.clone(),
-            policy: service.policy(),
+            policy: Box::new(service.policy()),
         }
     }
 

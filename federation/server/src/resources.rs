@@ -46,7 +46,8 @@ pub fn resources(list: &[Resource]) -> Result<Resources, Vec<ResourcesError>> {
     let mut errors = Vec::new();
     for resource in list {
         match resource {
-            Resource::Service(Document { metadata, spec, .. }) => {
+            Resource::Service(document) => {
+                let Document { metadata, spec, .. } = &**document;
                 let name = ServiceName::new(metadata.namespace.as_str(), metadata.name.as_str());
                 if resources.services.insert(name.clone(), spec.clone()).is_some() {
                     errors.push(ResourcesError::Twice(format!("the service {name}")));

@@ -134,7 +134,7 @@ impl ScenarioLane {
             degraded: f64::from(self.degraded),
             soft: f64::from(self.soft),
             weight: self.weight,
-            capacity: self.capacity.unwrap_or(f64::from(self.hosts)),
+            capacity: self.capacity.unwrap_or_else(|| f64::from(self.hosts)),
             utilisation: self.utilisation,
         };
         Situated { name: self.name.clone(), region: None, hosts, input }

@@ -22,7 +22,7 @@ pub enum Resource {
     /// A peer cluster.
     Peer(Document<Peer>),
     /// A service that this cluster offers or calls.
-    Service(Document<Service>),
+    Service(Box<Document<Service>>),
 }
 
 /// What every resource has around its `spec`.

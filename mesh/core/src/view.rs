@@ -99,7 +99,7 @@ pub struct ServiceSpec {
     pub failover: Vec<String>,
     /// How callers treat it.
     #[serde(default)]
-    pub policy: ServicePolicy,
+    pub policy: Box<ServicePolicy>,
 }
 
 /// One endpoint of the own cluster.

@@ -120,7 +120,7 @@ impl World {
     /// One request every 10 ms, and a tick every tenth.
     fn step(&mut self, errors: f64) -> bool {
         self.now = self.now + Duration::from_millis(10);
-        if self.now.as_millis() % 100 == 0 {
+        if self.now.as_millis().is_multiple_of(100) {
             self.service.tick(self.now);
         }
         self.request(errors)

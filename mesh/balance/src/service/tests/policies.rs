@@ -26,7 +26,7 @@ fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothin
     assert_eq!(World::name(&again), World::name(&other), "the first error does not eject it");
     world.finish(&again, error());
     assert!(World::name(&world.pick()).starts_with("b-"), "the second one in a row does");
-    world.view.spec.policy = Default::default();
+    *world.view.spec.policy = Default::default();
     world.update();
     assert_eq!(world.service.policy().algorithm, Algorithm::TwoChoices);
 }
