@@ -2,7 +2,7 @@
 //!
 //! The inbound path counts here; the registration stream and the `eastway-load` response header report it. Utilisation is
 //! the greatest of what is known: requests in flight over the configured capacity, what the application says of itself
-//! ([`orca`]), and its processor time ([`cgroup`]).
+//! (`orca`), and its processor time (`cgroup`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
