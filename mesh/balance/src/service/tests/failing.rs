@@ -230,6 +230,25 @@ fn a_dependency_that_fails_everywhere_empties_nothing() {
 }
 
 #[test]
+fn the_usual_error_rate_is_that_of_the_other_lanes_and_is_not_learned_from_an_alarm() {
+    let mut world = World::new(&[("a", 4), ("b", 4)]);
+    let p0 = |world: &World| world.service.control.lock().lanes[0].state.p0();
+    for _ in 0..5 {
+        world.attempts_on("b-00000", 1, error());
+        world.attempts_on("b-00000", 19, success());
+    }
+    world.wait(Duration::from_secs(1));
+    assert!((p0(&world) - 0.05).abs() < 1e-6, "{}", p0(&world));
+    world.attempts_on("a-00000", 4, error());
+    world.attempts_on("b-00001", 150, success());
+    world.wait(Duration::from_secs(1));
+    assert!((p0(&world) - 0.05).abs() < 1e-6, "frozen: {}", p0(&world));
+    world.attempts_on("a-00000", 40, success());
+    world.wait(Duration::from_secs(1));
+    assert!((p0(&world) - 0.02).abs() < 1e-6, "5 of 250: {}", p0(&world));
+}
+
+#[test]
 fn callers_faults_and_limits_cost_nobody_its_health() {
     let mut world = World::new(&[("a", 2)]);
     world.attempts_on("a-00000", 50, Outcome::cancelled());

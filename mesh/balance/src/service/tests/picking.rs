@@ -192,6 +192,29 @@ fn sessions_are_chosen_by_load_and_avoid_what_was_tried() {
 }
 
 #[test]
+fn a_slow_session_loses_to_a_busier_one() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    let lane = world.pick().lane.clone();
+    let sessions = ["p-1", "p-2"].map(|id| world.service.session(&lane, &EndpointId::new(id)));
+    for (session, ms) in sessions.iter().zip([10, 100]) {
+        let mut pick = world.pick();
+        assert!(pick.bind(session.clone()));
+        world.finish(&pick, Outcome::success(Duration::from_millis(ms)));
+    }
+    let mut busy = world.pick();
+    assert!(busy.bind(sessions[0].clone()));
+    let choose = |world: &mut World| {
+        world.service.choose(&mut world.rng, world.now, &sessions, &Tried::new(), true).expect("two to choose from")
+    };
+    assert!((0..100).all(|_| choose(&mut world) == 0));
+    // The fast one is down: what it was is no measure any more.
+    world.service.mark_down(&sessions[0], world.now);
+    assert!((0..100).all(|_| choose(&mut world) == 1));
+}
+
+#[test]
 fn sessions_are_judged_by_the_caller() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 4);

@@ -52,6 +52,19 @@ fn what_a_returning_zone_does_not_take_goes_to_the_next_as_far_as_it_can_take_it
 }
 
 #[test]
+fn a_zone_that_left_the_view_returns_from_failure_when_it_comes_back() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    let all = world.view.endpoints.clone();
+    world.view.endpoints.retain(|e| *e.zone == *"b");
+    world.update();
+    world.wait(secs(60));
+    world.view.endpoints = all;
+    world.update();
+    world.wait(secs(3));
+    assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (1_000, 9_000));
+}
+
+#[test]
 fn a_zone_found_dead_by_this_node_alone_ramps_too() {
     let mut world = World::new(&[("a", 1), ("b", 1)]);
     world.attempts_on("a-00000", 1, refused());
