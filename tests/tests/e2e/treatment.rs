@@ -18,7 +18,22 @@ fn cluster(spec: &str) -> Lab {
 
 /// What a node's administration server says of payments.
 fn explanation(node: &Node) -> Result<serde_json::Value, String> {
-    Ok(client::get(node.at(15000), "/explain/shop/payments")?.json())
+    let answered = client::get(node.at(15000), "/explain/shop/payments")?;
+    check(answered.status == 200, || format!("{answered:?}"))?;
+    Ok(answered.json())
+}
+
+/// Waits until the caller's sidecar knows so many endpoints that serve, without a request to any of them: a port that no
+/// service has is found out after the service was looked up.
+fn knows(storefront: &Node, endpoints: usize) {
+    eventually("the endpoints are known", || {
+        client::get(storefront.proxy(), "http://payments.shop.mesh.internal:9999/")?;
+        let explained = explanation(storefront)?;
+        let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+        let lanes: Vec<_> = list(&explained["tiers"]).iter().flat_map(|tier| list(&tier["lanes"])).collect();
+        let used = lanes.iter().flat_map(|lane| list(&lane["endpoints"])).filter(|end| end["used"] == true).count();
+        check(used == endpoints, || format!("{explained}"))
+    });
 }
 
 fn answer(head: &str) -> String {
@@ -47,6 +62,7 @@ fn an_attempt_that_takes_too_long_is_repeated_elsewhere() {
         lab.beside("us-east", zone, ip, "");
     }
     let storefront = lab.storefront("us-east", "a");
+    knows(&storefront, 2);
     let answered = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
     assert_eq!((answered.status, waiting.load(Ordering::SeqCst)), (200, 0), "{answered:?}");
     let retried = storefront.metric("eastway_attempts_total", &[r#"attempt="retry""#, r#"result="success""#]);
@@ -60,7 +76,7 @@ fn the_time_that_a_caller_gives_is_passed_on() {
     let app = App::answering((ip, 8080).into(), answer(""));
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
-    eventually("payments answers", || check(client::get(storefront.proxy(), PAYMENTS)?.status == 200, String::new));
+    knows(&storefront, 1);
     let header = "x-envoy-expected-rq-timeout-ms: 5000";
     let answered = client::send(storefront.proxy(), "GET", PAYMENTS, &[header], b"").expect("an answer");
     assert_eq!(answered.status, 200);
@@ -78,6 +94,7 @@ fn what_an_application_says_of_its_load_reaches_who_picks() {
         App::answering((ip, 8080).into(), answer("endpoint-load-metrics: TEXT application_utilization=0.75\r\n"));
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
+    knows(&storefront, 1);
     eventually("explain tells the utilisation", || {
         assert_eq!(client::get(storefront.proxy(), PAYMENTS)?.status, 200);
         let explained = explanation(&storefront)?;
@@ -98,6 +115,7 @@ fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
     });
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
+    knows(&storefront, 1);
     let ask = || {
         let mut stream = client::connect(storefront.proxy()).expect("connected");
         let request = "GET / HTTP/1.1\r\nhost: payments.shop.mesh.internal\r\n\r\n";
