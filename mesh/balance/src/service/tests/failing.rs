@@ -5,7 +5,7 @@ use std::time::Duration;
 use eastway_core::Health;
 
 use super::harness::*;
-use crate::{Outcome, Tried};
+use crate::{Outcome, Policy, Tried};
 
 #[test]
 fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_lane() {
@@ -100,15 +100,23 @@ fn a_probe_that_fails_waits_longer_and_one_that_is_dropped_frees_its_permit() {
 
 #[test]
 fn a_probe_that_is_refused_shows_an_ejected_endpoint_to_be_down() {
-    let mut world = World::new(&[("a", 4)]);
+    let mut policy = Policy::default();
+    policy.endpoint_breaker.jitter = 0.0;
+    let mut world = World::with_policy(&[("a", 4)], policy);
     world.attempts_on("a-00000", 4, error());
-    world.wait(Duration::from_secs(2));
+    world.wait(Duration::from_secs(1));
     let probe = world.pick();
     assert!(probe.probe && World::name(&probe) == "a-00000");
     assert!(probe.endpoint().expect("local").is_reachable(), "ejected, not down");
     world.finish(&probe, refused());
     assert!(!probe.endpoint().expect("local").is_reachable());
+    drop(probe);
     world.check();
+    // That is one failure more, not two.
+    world.wait(Duration::from_millis(1_900));
+    assert!(!world.pick().probe);
+    world.wait(Duration::from_millis(100));
+    assert!(world.pick().probe);
 }
 
 #[test]
