@@ -1,6 +1,7 @@
 //! `eastway simulate`: a scenario, with the production decision code, in simulated time.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use eastway_runtime::config::{self, Checks, Problems};
@@ -42,11 +43,15 @@ impl SimulateCommand {
             fs::write(file, plot::svg(report, &title))
                 .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", file.display()))?;
         }
-        match self.output {
-            Output::Table => print!("{}", table::text(report)),
-            Output::Json => println!("{}", serde_json::to_string(report)?),
+        let text = match self.output {
+            Output::Table => table::text(report),
+            Output::Json => format!("{}\n", serde_json::to_string(report)?),
+        };
+        // Whoever reads may have seen enough.
+        match std::io::stdout().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
