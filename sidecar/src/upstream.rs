@@ -348,7 +348,11 @@ pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&
     let config = client_config(&node.identity, expected, alpn);
     match timeout(node.config.timeouts.stream_open, tls::connect(io, config)).await {
         Ok(Ok(io)) => Ok(io),
-        Ok(Err(error)) => Err(Failed::connecting(tls_reason(&error))),
+        // Who answers with another identity is not the endpoint, and is never asked again but by a probe.
+        Ok(Err(error)) => match tls_reason(&error) {
+            Reason::WrongIdentity => Err(Failed::gone(Reason::WrongIdentity)),
+            reason => Err(Failed::connecting(reason)),
+        },
         Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
     }
 }

@@ -175,14 +175,23 @@ impl RetryPolicy {
             return Decision::GiveUp(GiveUp::Deadline);
         }
         let free = end.connect_failed || end.probe || end.stale;
-        if !free && !budgets.iter().all(|budget| budget.try_retry(now)) {
+        if !free && !take_from_each(budgets, now) {
             return Decision::GiveUp(GiveUp::Budget);
         }
         Decision::Retry { after }
     }
 }
 
-/// Probes that failed on behalf of one request; each costs it time, so a second one is the last.
+/// Takes one retry from each budget, or from none.
+fn take_from_each(budgets: &[&RetryBudget], now: Timestamp) -> bool {
+    let taken = budgets.iter().take_while(|budget| budget.try_retry(now)).count();
+    if taken < budgets.len() {
+        budgets[..taken].iter().for_each(|budget| budget.give_back(now));
+    }
+    taken == budgets.len()
+}
+
+/// Probes that may fail on behalf of one request and still be followed by another attempt; each costs it time.
 const MAX_PROBES: u32 = 2;
 
 fn count(retries: &mut Retries, end: &AttemptEnd) {

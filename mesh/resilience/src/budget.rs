@@ -72,6 +72,11 @@ impl RetryBudget {
         false
     }
 
+    /// Gives back a retry that was taken at the same moment and did not happen.
+    pub fn give_back(&self, now: Timestamp) {
+        self.retries.take_back(now);
+    }
+
     /// How many retries ten seconds allow at this moment.
     pub fn allowance(&self, now: Timestamp) -> u64 {
         let ratio = f64::from_bits(self.ratio.load(Ordering::Relaxed));

@@ -105,6 +105,15 @@ fn connect_failures_draw_nothing_from_the_budget_and_others_from_each() {
 }
 
 #[test]
+fn a_retry_that_one_budget_refuses_costs_the_other_nothing() {
+    let (own, across) = (RetryBudget::default(), RetryBudget::new(0.0, 0));
+    let (policy, mut retries, mut rng) = (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
+    let decision = policy.decide(&mut retries, &broken(), &[&own, &across], Deadline::NONE, NOW, &mut rng);
+    assert_eq!(decision, Decision::GiveUp(GiveUp::Budget));
+    assert_eq!((own.used(NOW), across.used(NOW)), (0, 0));
+}
+
+#[test]
 fn answers_are_not_retried_while_most_attempts_fail() {
     let budget = RetryBudget::default();
     (0..20).for_each(|i| budget.record_end(i % 3 != 0, NOW));
