@@ -1,6 +1,6 @@
 //! The figures that the decision core must reach: `make figures`, or `cargo bench -p eastway-simulation`.
 //!
-//! Each is computed here and now from the production code; nothing is a constant but the goal. Prints a table, and writes
+//! Each is computed or timed here and now with the production code; nothing is a constant but the goal. Prints a table, and writes
 //! `target/figures.json` (or the file after `--json`): an array with one figure a line.
 
 use std::fmt::Write as _;
@@ -14,10 +14,12 @@ use serde_json::json;
 
 #[path = "figures/breakers.rs"]
 mod breakers;
+#[path = "pick.rs"]
+mod pick;
 
 /// A value, and what it must be.
 struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     goal: Goal,
@@ -27,6 +29,8 @@ struct Figure {
 enum Goal {
     AtMost(f64),
     Exactly(f64),
+    /// None of its own: others are compared with it.
+    Beside,
 }
 
 const SEEDS: u64 = 5;
@@ -39,7 +43,9 @@ fn main() {
         return;
     }
     let mut figures = Vec::new();
-    for part in [balancing as fn() -> Vec<Figure>, failback, flapping, dependency, spilling, breakers::figures] {
+    let parts =
+        [picking as fn() -> Vec<Figure>, balancing, failback, flapping, dependency, spilling, breakers::figures];
+    for part in parts {
         for figure in part() {
             println!("{}", figure.row());
             figures.push(figure);
@@ -60,6 +66,7 @@ impl Figure {
         match self.goal {
             Goal::AtMost(most) => self.value <= most,
             Goal::Exactly(value) => self.value == value,
+            Goal::Beside => true,
         }
     }
 
@@ -67,6 +74,7 @@ impl Figure {
         match self.goal {
             Goal::AtMost(most) => format!("<= {most}"),
             Goal::Exactly(value) => format!("= {value}"),
+            Goal::Beside => "-".to_owned(),
         }
     }
 
@@ -122,6 +130,15 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn worst(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// What a pick costs, and what changes under it.
+fn picking() -> Vec<Figure> {
+    let figures = pick::figures(pick::BATCHES).into_iter();
+    let goal = |most: Option<f64>| most.map_or(Goal::Beside, Goal::AtMost);
+    figures
+        .map(|figure| Figure { name: figure.name, value: figure.value, unit: figure.unit, goal: goal(figure.goal) })
+        .collect()
 }
 
 /// 200 callers, 50 endpoints, 70 % load, two of them three times slower.
@@ -180,5 +197,5 @@ fn spilling() -> Vec<Figure> {
 }
 
 fn figure(name: &'static str, value: f64, unit: &'static str, goal: Goal) -> Figure {
-    Figure { name, value, unit, goal }
+    Figure { name: name.to_owned(), value, unit, goal }
 }
