@@ -72,7 +72,12 @@ pub fn loads(levels: &[Hosts], overprovisioning: f64, panic_threshold: f64) -> L
 /// panic every host serves.
 pub fn lanes(level: Level, lanes: &[Hosts]) -> Vec<u32> {
     let by = |count: fn(&Hosts) -> u32, load| {
-        apportion(&lanes.iter().map(|h| f64::from(count(h))).collect::<Vec<_>>(), load)
+        let mut parts: Vec<f64> = lanes.iter().map(|hosts| f64::from(count(hosts))).collect();
+        if parts.iter().all(|part| *part == 0.0) {
+            // A level gets all even if nobody is there.
+            parts.fill(1.0);
+        }
+        apportion(&parts, load)
     };
     if level.panic || lanes.iter().all(|hosts| hosts.healthy == 0 && hosts.degraded == 0) {
         return by(|hosts| hosts.hosts, level.healthy_load + level.degraded_load);

@@ -110,6 +110,7 @@ fn no_hosts_at_all_is_a_valid_question() {
     );
     let envoys = divided(&parse(json!({ "mode": "compatible", "tiers": [{ "lanes": [lane("a", 0, 0)] }] })));
     assert_eq!(envoys["tiers"][0]["healthy_load"], json!(100));
+    assert_eq!(envoys["tiers"][0]["lanes"][0]["share"], json!(100), "the shares of a level's lanes add up to its load");
 }
 
 #[test]
