@@ -1,30 +1,15 @@
 //! `eastway explain`: where a service's requests go, and why; from a running node, or from a scenario file.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use anyhow::Context as _;
-use eastway_core::ZoneId;
 use serde_json::Value;
 
 use crate::division;
-use crate::operator::{self, Output, Table};
+use crate::operator::{Output, Subject, Table};
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainCommand {
-    /// NAMESPACE/SERVICE, SERVICE.NAMESPACE, or SERVICE.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
-    service: Option<String>,
-    /// The zone that calls, CLUSTER/ZONE. A sidecar knows its own zone's view only, a gateway every zone of its cluster.
-    #[arg(long, value_name = "CLUSTER/ZONE", conflicts_with = "file")]
-    from: Option<ZoneId>,
-    /// The administration server of a sidecar or a gateway.
-    #[arg(long, value_name = "ADDR", default_value = operator::ADMIN)]
-    admin: SocketAddr,
-    /// Explain a scenario instead of a running service.
-    #[arg(long, value_name = "SCENARIO.yaml")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -36,14 +21,10 @@ impl ExplainCommand {
     /// # Errors
     /// There is no such node, service, zone or file.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        if let Some(file) = &self.file {
-            let scenario = division::scenario(file)?;
-            return division::print(&scenario.situation().divide(), self.output);
+        if let Some(file) = &self.subject.file {
+            return division::print(&division::scenario(file)?.situation().divide(), self.output);
         }
-        let service = operator::service(self.service.as_deref().unwrap_or_default(), self.admin)?;
-        let from = self.from.as_ref().map(|zone| format!("?from={}", operator::encode(&zone.to_string())));
-        let path = format!("/explain/{service}{}", from.unwrap_or_default());
-        let explanation = operator::ask(self.admin, &path).with_context(|| format!("cannot explain {service}"))?;
+        let explanation = self.subject.ask("explain", Vec::new())?;
         match self.output {
             Output::Json => println!("{}", serde_json::to_string(&explanation)?),
             Output::Table => print(&explanation),

@@ -1,18 +1,19 @@
 //! What the operator's commands share: naming a service, asking a node's administration server, printing.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use eastway_core::ServiceName;
+use eastway_core::{ServiceName, ZoneId};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::StatusCode;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 /// Where a node's administration server listens by default.
-pub(crate) const ADMIN: &str = "127.0.0.1:15000";
+const ADMIN: &str = "127.0.0.1:15000";
 /// For a whole exchange with a node.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that is read of an answer.
@@ -28,11 +29,42 @@ pub(crate) enum Output {
     Json,
 }
 
+/// What an operator asks about: a running service, or a scenario.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Subject {
+    /// NAMESPACE/SERVICE, SERVICE.NAMESPACE, or SERVICE.
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    service: Option<String>,
+    /// The zone that calls, CLUSTER/ZONE. A sidecar knows its own zone's view only, a gateway every zone of its cluster.
+    #[arg(long, value_name = "CLUSTER/ZONE", conflicts_with = "file")]
+    from: Option<ZoneId>,
+    /// The administration server of a sidecar or a gateway.
+    #[arg(long, value_name = "ADDR", default_value = ADMIN)]
+    admin: SocketAddr,
+    /// Ask about a scenario instead of a running service.
+    #[arg(long, value_name = "SCENARIO.yaml")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Subject {
+    /// What the node answers to `verb` about the service, with these parameters.
+    ///
+    /// # Errors
+    /// There is no such node, service or zone.
+    pub(crate) fn ask(&self, verb: &str, mut parameters: Vec<(&str, String)>) -> anyhow::Result<Value> {
+        let service = service(self.service.as_deref().unwrap_or_default(), self.admin)?;
+        parameters.extend(self.from.iter().map(|zone| ("from", zone.to_string())));
+        let encoded = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value)));
+        let path = format!("/{verb}/{service}?{}", encoded.collect::<Vec<_>>().join("&"));
+        ask(self.admin, &path).with_context(|| format!("cannot {verb} {service}"))
+    }
+}
+
 /// A node's answer to `GET path`, as JSON.
 ///
 /// # Errors
 /// There is no node, or it has no answer: with its own words, and what to do.
-pub(crate) fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
+fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, get(admin, path)).await });
     let (status, body) = answered.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))??;
@@ -64,7 +96,7 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes
 ///
 /// # Errors
 /// It is none of these, or several are called so.
-pub(crate) fn service(text: &str, admin: SocketAddr) -> anyhow::Result<ServiceName> {
+fn service(text: &str, admin: SocketAddr) -> anyhow::Result<ServiceName> {
     if let Some((namespace, service)) = text.split_once('/') {
         return Ok(ServiceName::new(namespace, service));
     }
@@ -89,7 +121,7 @@ fn service_of(name: &str) -> anyhow::Result<ServiceName> {
 }
 
 /// A text as it stands in a query.
-pub(crate) fn encode(text: &str) -> impl std::fmt::Display {
+fn encode(text: &str) -> impl std::fmt::Display {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
 }
 

@@ -12,7 +12,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eastway_balance::Question;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
@@ -81,8 +80,7 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
     if !what_if {
         return json(StatusCode::OK, &service.explain(clock::now()));
     }
-    let question = Question::from_parameters(parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    match question.and_then(|question| service.what_if(&question)) {
+    match service.answer(parameters) {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }

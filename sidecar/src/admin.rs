@@ -12,7 +12,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eastway_balance::Question;
 use eastway_client::Registrar;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
@@ -82,8 +81,7 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
     if !what_if {
         return json(StatusCode::OK, &entry.service.explain(clock::now()));
     }
-    let question = Question::from_parameters(parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-    match question.and_then(|question| entry.service.what_if(&question)) {
+    match entry.service.answer(parameters) {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }

@@ -45,6 +45,15 @@ impl Service {
         Situation { mode: policy.mode, options: options(policy), tiers }
     }
 
+    /// The answer to the question that such parameters ask (see [`Question::from_parameters`]).
+    ///
+    /// # Errors
+    /// They ask none, or a loss names nothing that serves here.
+    pub fn answer(&self, parameters: &[(String, String)]) -> Result<WhatIf, LossError> {
+        let parameters = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.what_if(&Question::from_parameters(parameters)?)
+    }
+
     /// Where traffic would settle without what is lost.
     ///
     /// # Errors
