@@ -1,6 +1,7 @@
 mod harness;
 
 mod exhaustive;
+mod explaining;
 mod failing;
 mod following;
 #[cfg(eastway_interleave)]

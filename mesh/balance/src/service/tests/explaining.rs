@@ -1,0 +1,77 @@
+//! What is told of a decision is what it is.
+
+use std::time::Duration;
+
+use eastway_core::{EndpointId, Health, LoadReport};
+
+use super::harness::*;
+use crate::explain::{EndpointExplanation, LaneExplanation};
+
+fn lanes(world: &World) -> Vec<LaneExplanation> {
+    world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
+}
+
+fn endpoint(world: &World, id: &str) -> EndpointExplanation {
+    let all = lanes(world).into_iter().flat_map(|lane| lane.endpoints);
+    all.into_iter().find(|endpoint| endpoint.id.as_str() == id).expect("an endpoint")
+}
+
+#[test]
+fn shares_are_told_in_percent_and_each_endpoint_with_its_reason() {
+    let mut world = World::new(&[("a", 4), ("b", 4)]);
+    world.change("a-00000", |endpoint| endpoint.health = Health::Unready);
+    world.change("a-00001", |endpoint| endpoint.health = Health::Unready);
+    world.change("b-00003", |endpoint| endpoint.health = Health::Draining);
+    world.update();
+    let explanation = world.service.explain(world.now);
+    assert_eq!(explanation.normalized_total_availability, 100.0);
+    assert_eq!((explanation.tiers[0].healthy_load, explanation.tiers[1].healthy_load), (70.0, 30.0));
+    let told: Vec<(String, f64, f64)> =
+        lanes(&world).into_iter().map(|lane| (lane.name.to_string(), lane.share, lane.target)).collect();
+    assert_eq!(told, [("us-east/a".to_owned(), 70.0, 70.0), ("us-east/b".to_owned(), 30.0, 30.0)]);
+    for (id, used, why) in [
+        ("a-00000", false, "its application's probe fails"),
+        ("a-00002", true, "it serves"),
+        ("b-00003", true, "it goes away: second choice"),
+    ] {
+        let told = endpoint(&world, id);
+        assert_eq!((told.used, told.why), (used, why), "{id}");
+    }
+}
+
+#[test]
+fn a_new_life_starts_slowly_until_it_has_all_of_its_share() {
+    let mut world = World::new(&[("a", 2)]);
+    world.change("a-00000", |endpoint| endpoint.incarnation += 1);
+    world.update();
+    assert_eq!(endpoint(&world, "a-00000").why, "it starts slowly");
+    assert_eq!(endpoint(&world, "a-00001").why, "it serves");
+    world.wait(Duration::from_secs(11));
+    let told = endpoint(&world, "a-00000");
+    assert_eq!((told.why, told.acceptance), ("it serves", 1.0));
+}
+
+#[test]
+fn one_that_never_reported_is_thought_as_busy_as_its_lane() {
+    let mut world = World::new(&[("a", 3)]);
+    for (id, rif) in [("a-00000", 10), ("a-00001", 20)] {
+        let load = LoadReport { rif, ..LoadReport::default() };
+        world.service.apply_load(&EndpointId::new(id), load, world.now);
+    }
+    world.service.tick(world.now);
+    assert_eq!(endpoint(&world, "a-00002").others, 15.0);
+}
+
+#[test]
+fn inside_a_ring_the_lane_with_more_room_comes_first() {
+    let mut world = World::new(&[]);
+    for (id, capacity, ready) in [("eu-west/a", 100.0, 1), ("eu-west/b", 50.0, 10)] {
+        world.add_remote(id, "eu", 10);
+        let summary = world.summary(id);
+        (summary.capacity, summary.ready) = (capacity, ready);
+    }
+    world.update();
+    // Of a hundred places a tenth is there.
+    let order: Vec<String> = lanes(&world).into_iter().map(|lane| lane.name.to_string()).collect();
+    assert_eq!(order, ["eu-west/b", "eu-west/a"]);
+}
