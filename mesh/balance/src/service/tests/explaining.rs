@@ -53,7 +53,7 @@ fn a_new_life_starts_slowly_until_it_has_all_of_its_share() {
 
 #[test]
 fn one_that_never_reported_is_thought_as_busy_as_its_lane() {
-    let mut world = World::new(&[("a", 3)]);
+    let world = World::new(&[("a", 3)]);
     for (id, rif) in [("a-00000", 10), ("a-00001", 20)] {
         let load = LoadReport { rif, ..LoadReport::default() };
         world.service.apply_load(&EndpointId::new(id), load, world.now);
