@@ -7,6 +7,7 @@ mod following;
 #[cfg(eastway_interleave)]
 mod interleave;
 mod invariants;
+mod learning;
 mod picking;
 mod policies;
 mod properties;

@@ -1,0 +1,69 @@
+//! What a decision object learns from what happens, and what it keeps to while it ramps.
+
+use std::time::Duration;
+
+use eastway_core::Attribution;
+use eastway_resilience::{Failure, Outcome};
+
+use super::harness::*;
+use crate::{Class, Tried};
+
+#[test]
+fn the_budgets_of_a_service_follow_the_operators_numbers() {
+    let mut world = World::new(&[("a", 1)]);
+    world.view.spec.policy.retries.min_per_second = Some(7);
+    world.update();
+    let now = world.now;
+    for budget in [world.service.retry_budget(), world.service.cross_region_budget()] {
+        assert_eq!(budget.allowance(now), 70);
+    }
+    assert!(world.service.retry_budget().try_retry(now));
+    assert_eq!((world.service.retry_budget().used(now), world.service.cross_region_budget().used(now)), (1, 0));
+}
+
+#[test]
+fn the_median_is_that_of_the_latencies_that_are_known() {
+    let mut world = World::new(&[("a", 5)]);
+    for (id, millis) in [("a-00000", 10), ("a-00001", 40)] {
+        let pick = world.pick_of(id);
+        world.finish(&pick, Outcome::success(Duration::from_millis(millis)));
+    }
+    world.wait(Duration::from_secs(1));
+    let counts = world.counts(1_000);
+    assert_eq!(counts.get("a-00001"), None, "three times the median loses to everybody: {counts:?}");
+}
+
+#[test]
+fn picks_that_pass_the_table_by_keep_to_the_ramp_as_well() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    world.change("a-", |endpoint| endpoint.health = eastway_core::Health::Unready);
+    world.update();
+    world.change("a-", |endpoint| endpoint.health = eastway_core::Health::Ready);
+    world.update();
+    world.wait(Duration::from_secs(6));
+    let (tried, cluster) = (Tried::new(), Some("us-east"));
+    let near = (0..2_000)
+        .filter(|_| {
+            let pick = world.service.pick(&mut world.rng, world.now, &tried, cluster, true).expect("a pick");
+            &*pick.lane.zone.zone == "a"
+        })
+        .count();
+    // 6 of 30 s: a fifth of its hosts, times what a tier may take beyond.
+    assert!((400..750).contains(&near), "{near} of 2000 went to the zone that ramps");
+}
+
+#[test]
+fn the_usual_error_rate_is_learnt_also_while_an_endpoint_starts_slowly() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    let failure = Failure { attribution: Attribution::Upstream5xx, down: false };
+    for i in 0..400 {
+        let pick = world.pick_of("b-00000");
+        let bad = Outcome { class: Class::Failure(failure), latency: Some(LATENCY), load: None };
+        world.finish(&pick, if i % 20 == 0 { bad } else { success() });
+    }
+    world.change("a-00000", |endpoint| endpoint.incarnation += 1);
+    world.update();
+    world.wait(Duration::from_secs(2));
+    let p0 = world.service.plan.load().lanes[0].state.p0();
+    assert!((p0 - 0.05).abs() < 0.001, "the other lane fails 5 %, and {p0} is what is usual");
+}
