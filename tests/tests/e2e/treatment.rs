@@ -31,8 +31,9 @@ fn knows(storefront: &Node, endpoints: usize) {
         let explained = explanation(storefront)?;
         let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
         let lanes: Vec<_> = list(&explained["tiers"]).iter().flat_map(|tier| list(&tier["lanes"])).collect();
-        let used = lanes.iter().flat_map(|lane| list(&lane["endpoints"])).filter(|end| end["used"] == true).count();
-        check(used == endpoints, || format!("{explained}"))
+        let ready =
+            lanes.iter().flat_map(|lane| list(&lane["endpoints"])).filter(|end| end["health"] == "ready").count();
+        check(ready == endpoints, || format!("{explained}"))
     });
 }
 

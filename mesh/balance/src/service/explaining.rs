@@ -89,7 +89,7 @@ fn lane(
         stage: lane.returning.as_str(),
         cap: lane.cap(policy, now).map(percent),
         why: why(lane, share, policy, now),
-        endpoints: endpoints.iter().map(|e| endpoint(e, now)).collect(),
+        endpoints: endpoints.iter().map(|e| endpoint(e, share, now)).collect(),
     }
 }
 
@@ -122,7 +122,7 @@ fn why(lane: &LaneControl, share: u32, policy: &Policy, now: Timestamp) -> Strin
     text.to_owned()
 }
 
-fn endpoint(endpoint: &Arc<Endpoint>, now: Timestamp) -> EndpointExplanation {
+fn endpoint(endpoint: &Arc<Endpoint>, share: u32, now: Timestamp) -> EndpointExplanation {
     let cold = endpoint.cold.lock();
     let (used, why) = match (cold.health, cold.breaker.phase()) {
         (Health::Warming, _) => (false, "it was never ready in this incarnation"),
@@ -131,6 +131,8 @@ fn endpoint(endpoint: &Arc<Endpoint>, now: Timestamp) -> EndpointExplanation {
         (_, Phase::Open { down: true, .. }) => (false, "it refused or reset a fresh connection from here"),
         (_, Phase::Open { .. }) => (false, "it is ejected: too many of its answers fail as seen from here"),
         (_, Phase::HalfOpen { .. }) => (false, "it waits for one request to try it"),
+        // Of a lane without a share nobody is used, whatever is last known of each.
+        _ if share == 0 => (false, "its lane gets no traffic now"),
         (Health::Draining, _) => (true, "it goes away: second choice"),
         (Health::Degraded, _) => (true, "it is degraded: second choice"),
         (Health::Ready, _) if cold.breaker.acceptance(now) < 1.0 => (true, "it starts slowly"),

@@ -75,3 +75,15 @@ fn inside_a_ring_the_lane_with_more_room_comes_first() {
     let order: Vec<String> = lanes(&world).into_iter().map(|lane| lane.name.to_string()).collect();
     assert_eq!(order, ["eu-west/b", "eu-west/a"]);
 }
+
+#[test]
+fn nobody_of_a_lane_without_traffic_is_told_to_serve() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    let told = endpoint(&world, "b-00000");
+    assert_eq!((told.used, told.why), (false, "its lane gets no traffic now"));
+    world.change("a-", |endpoint| endpoint.health = Health::Down);
+    world.update();
+    let told = endpoint(&world, "b-00000");
+    assert_eq!((told.used, told.why), (true, "it serves"));
+    assert_eq!(endpoint(&world, "a-00000").why, "its host or sidecar is gone, by positive evidence");
+}
