@@ -100,25 +100,23 @@ impl Factor {
             self.moving = self.value < 1.0;
             return;
         };
+        let excess = mean - target;
         // Up to the target utilisation nothing may spill, so the way back to 1 is always taken.
-        if mean > target + DEAD_BAND || self.value < 1.0 && mean < target {
-            self.moving = true;
-        }
-        if (mean - target).abs() <= CLOSE && self.value < 1.0 || self.value >= 1.0 && mean <= target {
-            self.moving = false;
-        }
-        let eases = mean > target && latest < mean * (1.0 - TREND);
-        let fills = mean < target && latest > mean * (1.0 + TREND);
+        self.moving = match self.value < 1.0 {
+            false => excess > DEAD_BAND || self.moving && excess > 0.0,
+            true => excess > DEAD_BAND || excess < -CLOSE || self.moving && excess > CLOSE,
+        };
+        let eases = excess > 0.0 && latest < mean * (1.0 - TREND);
+        let fills = excess < 0.0 && latest > mean * (1.0 + TREND);
         if !self.moving || eases || fills {
             return;
         }
         let wanted = (self.value * target / mean.clamp(target * 0.01, target * MOST)).min(1.0);
         let distance = wanted - self.value;
         let rate = match () {
-            () if distance < 0.0 => distance * DOWN,
+            () if excess > 0.0 => distance * DOWN,
             () if wanted >= 1.0 => (distance * UP).max(LEAST_RATE),
-            () if mean < target - CLOSE => (distance * UP).max(LEAST_RATE * self.value),
-            () => distance * UP,
+            () => (distance * UP).max(LEAST_RATE * self.value),
         };
         self.value = (self.value + rate.clamp(-MAX_RATE, MAX_RATE) * seconds).clamp(FLOOR, 1.0);
     }
@@ -187,6 +185,72 @@ mod tests {
             factor.update(None, 0.8, Timestamp::from_millis(step * 100));
         }
         assert_eq!((factor.get(), factor.moving()), (1.0, false), "unknown");
+    }
+
+    /// One second at a target of 0.8: what is held before, the utilisation (mean, latest), what is held after.
+    type Second = ((f64, bool), (f64, f64), (f64, bool));
+
+    #[test]
+    fn a_second_at_a_time() {
+        const RESTING: bool = false;
+        const MOVING: bool = true;
+        let seconds: &[Second] = &[
+            // Whole, and all is well, or nearly so.
+            ((1.0, RESTING), (0.5, 0.5), (1.0, RESTING)),
+            ((1.0, RESTING), (0.9, 0.9), (1.0, RESTING)),
+            ((1.0, MOVING), (0.8, 0.8), (1.0, RESTING)),
+            ((1.0, MOVING), (0.81, 0.81), (1.0 - 0.1 * (1.0 - 0.8 / 0.81), MOVING)),
+            // Too much starts it: a tenth of the distance.
+            ((1.0, RESTING), (0.91, 0.91), (1.0 - 0.1 * (1.0 - 0.8 / 0.91), MOVING)),
+            ((0.5, RESTING), (1.0, 1.0), (0.5 - 0.1 * 0.1, MOVING)),
+            // However much it is, the distance is that of twice the target.
+            ((1.0, RESTING), (5.0, 5.0), (0.95, MOVING)),
+            ((0.5, RESTING), (5.0, 5.0), (0.475, MOVING)),
+            ((0.01, MOVING), (5.0, 5.0), (0.01, MOVING)),
+            // Near the target it stops; from beside it, what moves goes on and what rests is left.
+            ((0.5, MOVING), (0.8, 0.8), (0.5, RESTING)),
+            ((0.5, MOVING), (0.815, 0.815), (0.5, RESTING)),
+            ((0.5, MOVING), (0.785, 0.785), (0.5, RESTING)),
+            ((0.5, RESTING), (0.83, 0.83), (0.5, RESTING)),
+            ((0.5, MOVING), (0.83, 0.83), (0.5 - 0.1 * (0.5 - 0.5 * 0.8 / 0.83), MOVING)),
+            // Too little always starts it: a twentieth, and at least a hundredth of what there is, or of the whole where
+            // that would fit.
+            ((0.5, RESTING), (0.7, 0.7), (0.505, MOVING)),
+            ((0.5, RESTING), (0.45, 0.45), (0.5 + 0.05 * (0.4 / 0.45 - 0.5), MOVING)),
+            ((0.9, RESTING), (0.4, 0.4), (0.91, MOVING)),
+            ((0.5, RESTING), (0.4, 0.4), (0.525, MOVING)),
+            ((0.5, RESTING), (0.0, 0.0), (0.525, MOVING)),
+            // What is on its way already is waited for.
+            ((0.9, MOVING), (1.0, 0.97), (0.9, MOVING)),
+            ((0.9, MOVING), (1.0, 0.98), (0.9 - 0.1 * 0.18, MOVING)),
+            ((0.9, MOVING), (1.0, 1.1), (0.9 - 0.1 * 0.18, MOVING)),
+            ((0.5, MOVING), (0.5, 0.52), (0.5, MOVING)),
+            ((0.5, MOVING), (0.5, 0.51), (0.5 + 0.05 * 0.3, MOVING)),
+            ((0.5, MOVING), (0.5, 0.4), (0.5 + 0.05 * 0.3, MOVING)),
+        ];
+        for &((value, moving), (mean, latest), (expected, then)) in seconds {
+            let mut factor = Factor { value, moving, at: Some(Timestamp::from_millis(500)) };
+            factor.update(Some(Reading { mean, latest }), 0.8, Timestamp::from_millis(1_500));
+            let what = format!("{value} ({moving}) at {mean} and {latest}");
+            assert!((factor.get() - expected).abs() < 1e-9, "{what}: {}, not {expected}", factor.get());
+            assert_eq!(factor.moving(), then, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_lets_it_return_by_five_percent_a_second() {
+        let mut factor = Factor { value: 0.9, moving: false, at: Some(Timestamp::ZERO) };
+        factor.update(None, 0.8, Timestamp::from_millis(1_000));
+        assert!((factor.get() - 0.95).abs() < 1e-9 && factor.moving(), "{factor:?}");
+        factor.update(None, 0.8, Timestamp::from_millis(3_000));
+        assert_eq!((factor.get(), factor.moving()), (1.0, false));
+    }
+
+    #[test]
+    fn the_first_reading_only_sets_the_clock() {
+        let mut factor = Factor::default();
+        factor.update(Some(Reading { mean: 2.0, latest: 2.0 }), 0.8, Timestamp::from_millis(9_000));
+        assert_eq!((factor.get(), factor.moving()), (1.0, true));
     }
 
     proptest! {

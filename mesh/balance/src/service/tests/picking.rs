@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eastway_core::{EndpointId, LoadReport, Reason};
+use eastway_core::{EndpointId, Health, LoadReport, Reason};
 
 use super::harness::*;
 use crate::{Algorithm, Outcome, Policy, Tried};
@@ -95,6 +95,71 @@ fn a_retry_leaves_the_endpoint_then_the_lane_then_the_path() {
     let name = World::name(&world.try_pick(&tried).expect("still somebody untried"));
     assert!(name.starts_with("b-") || name.starts_with("a-"), "{name}");
     assert_ne!(name, World::name(&first));
+}
+
+#[test]
+fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
+    let mut world = World::new(&[("a", 4), ("b", 4), ("tried", 4)]);
+    for (zone, count) in [("eu-west/a", 1), ("eu-west/b", 2), ("eu-west/c", 3)] {
+        world.add_remote(zone, "eu", count);
+    }
+    for zone in ["a", "b"] {
+        world.change(zone, |e| e.health = Health::Unready);
+        world.change(&format!("{zone}-00000"), |e| e.health = Health::Ready);
+    }
+    world.update();
+    let mut tried = Tried::new();
+    tried.push_lane(&zone("us-east/tried"));
+    let mut counts = std::collections::BTreeMap::<_, u32>::new();
+    for _ in 0..20_000 {
+        *counts.entry(World::name(&world.try_pick(&tried).expect("a lane"))).or_default() += 1;
+    }
+    // One of four serves, overprovisioned by 1.4: 35 % for each of the first two tiers. The rest is divided 1 : 2 : 3.
+    let expected =
+        [("a-00000", 0.35), ("b-00000", 0.35), ("eu-west/a", 0.05), ("eu-west/b", 0.1), ("eu-west/c", 0.15)];
+    for (name, share) in expected {
+        let measured = f64::from(counts[name]) / 20_000.0;
+        assert!((measured - share).abs() < 0.015, "{name}: {measured}, not {share}");
+    }
+    assert_eq!(counts.len(), expected.len(), "{counts:?}");
+}
+
+#[test]
+fn a_pick_waits_for_no_lock() {
+    let mut world = World::new(&[("a", 3), ("b", 2)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(10));
+    let (service, now) = (&world.service, world.now);
+    let retry = {
+        let mut tried = Tried::new();
+        tried.push_lane(&zone("us-east/b"));
+        tried
+    };
+    let picks = move || {
+        let mut rng = fastrand::Rng::with_seed(1);
+        // What is half-open first: it is there once.
+        let mut pick = |tried: &Tried, cluster| service.pick(&mut rng, now, tried, cluster, true).expect("somebody");
+        assert_eq!(World::name(&pick(&Tried::new(), None)), "a-00000");
+        for _ in 0..100 {
+            pick(&Tried::new(), None);
+            pick(&retry, None);
+            pick(&Tried::new(), Some("eu-west"));
+        }
+    };
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // Held here, so that they are released before the scope waits for its thread, also where the thread needs them.
+        let control = service.control.lock();
+        let members: Vec<_> = control.lanes.iter().flat_map(|lane| lane.roster.endpoints.iter()).collect();
+        let _cold: Vec<_> = members.iter().map(|member| member.cold.lock()).collect();
+        scope.spawn(move || {
+            picks();
+            done.send(()).expect("somebody waits");
+        });
+        finished.recv_timeout(Duration::from_secs(20)).expect("picks do not wait for a lock");
+    });
 }
 
 #[test]
