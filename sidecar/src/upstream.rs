@@ -15,7 +15,7 @@ use eastway_http::client::{Failure, Ping, PoolOptions};
 use eastway_http::framing::UpgradeTo;
 use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
 use eastway_identity::{Expected, Refusal, client_config};
-use eastway_resilience::Outcome;
+use eastway_resilience::Failed;
 use eastway_transport::tls::TlsError;
 use eastway_transport::{Io, tcp, tls};
 use http::uri::Scheme;
@@ -65,71 +65,18 @@ pub(crate) struct Call<'a> {
     pub(crate) traceparent: String,
 }
 
-/// An attempt that got no response.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failed {
-    pub(crate) reason: Reason,
-    /// No byte of the request can have reached the application.
-    pub(crate) nothing_sent: bool,
-    /// No connection could be made.
-    pub(crate) connect: bool,
-    /// This caller itself saw that the endpoint is gone.
-    pub(crate) down: bool,
-    /// Its host answers nothing any more, and what took it may have taken others beside it.
-    pub(crate) silent: bool,
-    /// Nobody is to blame: a kept connection had been closed meanwhile.
-    pub(crate) blameless: bool,
-}
-
-impl Failed {
-    /// A connection that could not be made.
-    pub(crate) const fn connecting(reason: Reason) -> Self {
-        Self { reason, nothing_sent: true, connect: true, down: false, silent: false, blameless: false }
-    }
-
-    /// The endpoint is gone, as this caller saw itself.
-    pub(crate) const fn gone(reason: Reason) -> Self {
-        Self { down: true, ..Self::connecting(reason) }
-    }
-
-    /// The endpoint's host answers nothing any more, although the request may have reached it.
-    pub(crate) const fn silent() -> Self {
-        Self { down: true, silent: true, ..Self::said(Reason::UpstreamReset) }
-    }
-
-    /// What a node on the way said.
-    pub(crate) const fn said(reason: Reason) -> Self {
-        Self { connect: false, nothing_sent: reason.nothing_sent(), ..Self::connecting(reason) }
-    }
-
-    /// A limit of this sidecar's own keeps it from asking the endpoint; another one may have room.
-    pub(crate) const fn full() -> Self {
-        Self { connect: false, blameless: true, ..Self::connecting(Reason::PendingLimit) }
-    }
-
-    fn sending(error: &SendError) -> Self {
-        let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
-        let silent = error.failure() == Failure::Unresponsive || stale && timed_out(error);
-        let reset = error.failure() == Failure::Reset && (!error.is_reused() || silent);
-        Self {
-            reason: error.reason(),
-            nothing_sent: error.is_unprocessed(),
-            connect: false,
-            down: reset || error.failure() == Failure::Unresponsive,
-            silent,
-            blameless: stale && !reset,
-        }
-    }
-
-    /// What the breakers are told.
-    pub(crate) const fn outcome(&self) -> Outcome {
-        if self.blameless {
-            Outcome::cancelled()
-        } else if self.down {
-            Outcome::down(self.reason)
-        } else {
-            Outcome::failed(self.reason)
-        }
+/// What a connection that broke says of the attempt that it carried.
+fn sending(error: SendError) -> Failed {
+    let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
+    let silent = error.failure() == Failure::Unresponsive || stale && timed_out(&error);
+    let reset = error.failure() == Failure::Reset && (!error.is_reused() || silent);
+    Failed {
+        reason: error.reason(),
+        nothing_sent: error.is_unprocessed(),
+        connect: false,
+        down: reset || error.failure() == Failure::Unresponsive,
+        silent,
+        blameless: stale && !reset,
     }
 }
 
@@ -205,7 +152,7 @@ pub(crate) async fn send(
         }
         None => {
             let session = session::acquire(worker, call, pick).await?;
-            session.send(request).await.map_err(|error| Failed::sending(&error))
+            session.send(request).await.map_err(sending)
         }
     }
 }
@@ -223,19 +170,13 @@ async fn send_h1(
             // Its peer had closed it while it was idle, and nothing was sent: the next one may serve.
             Err(mut error) => match error.take_request() {
                 Some(unsent) => request = unsent,
-                None => return Err(Failed::sending(&error)),
+                None => return Err(sending(error)),
             },
         }
     }
     let (io, place) = connect_local(worker, call, endpoint, ALPN_H1).await?;
-    let connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
-    worker
-        .upstreams
-        .h1
-        .lease(key, connection.holding(place))
-        .send(request)
-        .await
-        .map_err(|error| Failed::sending(&error))
+    let connection = H1::new(io, &worker.upstreams.options).await.map_err(sending)?;
+    worker.upstreams.h1.lease(key, connection.holding(place)).send(request).await.map_err(sending)
 }
 
 async fn send_h2(
@@ -251,7 +192,7 @@ async fn send_h2(
         None => {
             let (io, place) = connect_local(worker, call, endpoint, ALPN_H2).await?;
             let options = &worker.upstreams.options;
-            let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(|error| Failed::sending(&error))?;
+            let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(sending)?;
             let fresh = fresh.holding(place);
             let mut all = worker.upstreams.h2.borrow_mut();
             all.retain(|_, h2| !h2.is_closed());
@@ -259,7 +200,7 @@ async fn send_h2(
             fresh
         }
     };
-    connection.send(request).await.map_err(|error| Failed::sending(&error))
+    connection.send(request).await.map_err(sending)
 }
 
 fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
@@ -291,8 +232,8 @@ async fn send_upgrade(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     let (io, place) = reach(worker, call, pick).await?;
-    let mut connection = H1::new(io, &worker.upstreams.options).await.map_err(|error| Failed::sending(&error))?;
-    let response = connection.send(request).await.map_err(|error| Failed::sending(&error))?;
+    let mut connection = H1::new(io, &worker.upstreams.options).await.map_err(sending)?;
+    let response = connection.send(request).await.map_err(sending)?;
     Ok(response.map(|body| body.hold(place)))
 }
 

@@ -61,11 +61,6 @@ impl RingKeeper {
         }
         current
     }
-
-    /// Whether a change waits for its evidence.
-    pub fn undecided(&self) -> bool {
-        self.other.is_some()
-    }
 }
 
 #[cfg(test)]
@@ -126,6 +121,8 @@ mod tests {
         assert_eq!(at(70, 4), 3);
         assert_eq!(at(130, 4), 4);
         assert_eq!(at(131, 2), 4);
-        assert!(keeper.undecided());
+        assert_eq!(at(150, 3), 4, "evidence of another ring");
+        assert_eq!(at(200, 3), 4, "begins anew");
+        assert_eq!(at(210, 3), 3);
     }
 }

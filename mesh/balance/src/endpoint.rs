@@ -86,12 +86,10 @@ pub(crate) enum MarkClass {
 /// Acceptance of everything.
 pub(crate) const FULL: u32 = 1 << 16;
 const ACCEPTANCE: u32 = (1 << 17) - 1;
-/// Ejected by statistics.
-pub(crate) const SOFT: u32 = 1 << 20;
 /// Not to be picked, whatever happens.
-pub(crate) const HARD: u32 = 1 << 21;
+pub(crate) const HARD: u32 = 1 << 20;
 /// Half-open: whoever has the permit may try.
-pub(crate) const HALF_OPEN: u32 = 1 << 22;
+pub(crate) const HALF_OPEN: u32 = 1 << 21;
 
 const NEVER: u64 = 0;
 
@@ -265,11 +263,8 @@ impl Endpoint {
 
     /// Lets a report age towards the lane's `mean`, and penalties vanish; `factor` is what is left of a penalty.
     pub(crate) fn age(&self, mean: f32, constant: Duration, penalty_left: f32, now: Timestamp) {
-        let penalty = read(&self.hot.penalty);
-        if penalty > 0.0 {
-            let left = penalty * penalty_left;
-            write(&self.hot.penalty, if left < 0.05 { 0.0 } else { left });
-        }
+        let left = read(&self.hot.penalty) * penalty_left;
+        write(&self.hot.penalty, if left < 0.05 { 0.0 } else { left });
         let others = match self.reported() {
             None => mean,
             Some(reported) => {
@@ -344,15 +339,14 @@ fn gate_of(cold: &Cold, now: Timestamp) -> u32 {
     }
     match cold.breaker.phase() {
         Phase::Closed => ((cold.breaker.acceptance(now) * FULL as f32) as u32).clamp(1, FULL),
-        Phase::Open { down, .. } => {
-            if down {
-                HARD
-            } else {
-                SOFT
-            }
-        }
-        Phase::HalfOpen { down, .. } => HALF_OPEN | if down { HARD } else { SOFT },
+        Phase::Open { down, .. } => hard_if(down),
+        Phase::HalfOpen { down, .. } => HALF_OPEN | hard_if(down),
     }
+}
+
+/// The mark of what is down. What is ejected by statistics has none: it accepts nothing, except in a panic.
+fn hard_if(down: bool) -> u32 {
+    if down { HARD } else { 0 }
 }
 
 #[cfg(test)]
@@ -399,6 +393,8 @@ mod tests {
         endpoint.report(&LoadReport { rif: 10, ..LoadReport::default() }, Timestamp::from_millis(1_000));
         endpoint.age(2.0, second, 1.0, Timestamp::from_millis(2_000));
         assert!((endpoint.others() - (2.0 + 8.0 / std::f32::consts::E)).abs() < 0.01);
+        endpoint.age(2.0, 4 * second, 1.0, Timestamp::from_millis(5_000));
+        assert!((endpoint.others() - (2.0 + 8.0 / std::f32::consts::E)).abs() < 0.01, "the same of a longer constant");
         endpoint.age(2.0, second, 1.0, Timestamp::from_millis(60_000));
         assert!((endpoint.others() - 2.0).abs() < 1e-3);
     }

@@ -4,11 +4,13 @@
 //! simulator all call it (or the pure functions beneath it), so that what is predicted is what happens. Nothing here does
 //! I/O, reads a clock or owns a random source that was not seeded by the caller.
 //!
-//! Suggested reading order: [`shares`] (the formulas), [`situation`] and [`scenario`] (what an operator asks of them), [`tiers`] and [`distance`] (what is near), [`ramp`] (what
-//! returns), [`endpoint`] and [`lane`] (what the workers share), [`plan`] (what a pick reads), then [`service`].
+//! Suggested reading order: [`shares`] (the formulas), [`situation`] and [`scenario`] (what an operator asks of them),
+//! [`tiers`] and [`distance`] (what is near), [`ramp`] (what returns), [`endpoint`] and [`lane`] (what the workers share),
+//! [`plan`] (what a pick reads), then [`service`], and [`attempts`] (a request's way through all of it).
 //! [`compat`] is Envoy's integer algorithm, for those who must match it.
 
 pub mod alias;
+pub mod attempts;
 pub mod compat;
 pub mod distance;
 pub mod endpoint;
@@ -28,8 +30,9 @@ pub mod tiers;
 pub mod tried;
 pub mod utilisation;
 
+pub use attempts::Attempts;
 pub use eastway_core::policy::{Algorithm, Mode};
-pub use eastway_resilience::{Class, Failure, Outcome};
+pub use eastway_resilience::{Class, Failed, Failure, Outcome};
 pub use endpoint::Endpoint;
 pub use explain::Explanation;
 pub use lane::Lane;

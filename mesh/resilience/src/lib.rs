@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod budget;
 pub mod deadline;
+pub mod failed;
 pub mod limits;
 pub mod liveness;
 pub mod sync;
@@ -21,6 +22,7 @@ pub use attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
 pub use attribution::{Class, Failure, Outcome};
 pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;
+pub use failed::Failed;
 pub use limits::{Limit, Permit};
 pub use liveness::{PathMonitor, PathMonitorConfig};
 

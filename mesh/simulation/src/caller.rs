@@ -1,11 +1,11 @@
-//! What a sidecar does with a request: pick, send, judge, and again elsewhere if the production rules allow.
+//! What a sidecar does with a request: it sends. Where to, what that comes to, and whether once more is production code.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eastway_balance::{Lane, Outcome, Pick, Service, Tried};
-use eastway_core::{Attribution, Reason, Timestamp};
-use eastway_resilience::attempts::{AttemptEnd, Decision, Retries};
+use eastway_balance::{Attempts, Failed, Outcome, Pick, Service};
+use eastway_core::{LoadReport, Reason, Timestamp};
+use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::Deadline;
 
 use crate::engine::Arrival;
@@ -31,12 +31,9 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) caller: usize,
-    pub(crate) tried: Tried,
+    pub(crate) attempts: Attempts,
     number: u64,
     scheduled: Timestamp,
-    deadline: Deadline,
-    retries: Retries,
-    attempts: u64,
 }
 
 /// An attempt under way.
@@ -46,41 +43,14 @@ pub(crate) struct Active {
     started: Timestamp,
 }
 
-/// An attempt without an answer, in the terms of the sidecar.
-#[derive(Clone, Copy, Debug)]
-struct Failed {
-    reason: Reason,
-    connect: bool,
-    down: bool,
-    /// Nothing comes back from the host.
-    silent: bool,
-    blameless: bool,
-}
-
-impl Failed {
-    const fn said(reason: Reason) -> Self {
-        Self { reason, connect: false, down: false, silent: false, blameless: false }
-    }
-
-    fn outcome(self) -> Outcome {
-        match () {
-            () if self.blameless => Outcome::cancelled(),
-            () if self.down => Outcome::down(self.reason),
-            () => Outcome::failed(self.reason),
-        }
-    }
-}
-
 impl Production {
     pub(crate) fn begin(&mut self, net: &mut Net<'_>, arrival: Arrival) {
+        let deadline = Deadline::after(millis(net.scenario.timeout_s * 1000.0), net.now);
         let request = Request {
             caller: arrival.caller,
-            tried: Tried::new(),
+            attempts: Attempts::new(net.scenario.idempotent, deadline),
             number: arrival.number,
             scheduled: net.now,
-            deadline: Deadline::after(millis(net.scenario.timeout_s * 1000.0), net.now),
-            retries: Retries::default(),
-            attempts: 0,
         };
         let index = self.store(request);
         self.attempt(net, index);
@@ -92,14 +62,10 @@ impl Production {
         let request = &mut self.requests[index];
         let caller = &self.callers[request.caller];
         let now = net.now;
-        let picked = caller.service.pick(&mut net.choices, now, &request.tried, None, net.scenario.idempotent);
+        let picked = request.attempts.pick(&caller.service, None, &mut net.choices, now);
         let Ok(pick) = picked else { return self.give_up(net, index) };
-        request.attempts += 1;
-        if request.attempts == 1 {
-            caller.service.retry_budget().record_first(now);
-            if !pick.probe {
-                net.record.first(now, net.world.zone(&pick.lane.zone));
-            }
+        if request.attempts.begun() == 1 && !pick.probe {
+            net.record.first(now, net.world.zone(&pick.lane.zone));
         }
         match pick.endpoint().map(|endpoint| server_of(&endpoint.id)) {
             None => self.acquire(net, Waiting::new(index, pick, now)),
@@ -114,8 +80,8 @@ impl Production {
             request: index,
             server,
             one_way: net.world.rtt(here, net.world.servers[server]) / 2,
-            work: (request.number, request.attempts),
-            deadline: request.deadline.at().unwrap_or(net.now),
+            work: (request.number, u64::from(request.attempts.begun())),
+            deadline: request.attempts.deadline().at().unwrap_or(net.now),
         }
     }
 
@@ -159,62 +125,47 @@ impl Production {
         let Some(active) = self.active[id.index()].take() else { return };
         let failed = match end {
             End::Answer { ok, load } => return self.answered(net, flight.request, active, ok, load),
-            End::Refused => Failed { connect: true, down: true, ..Failed::said(Reason::ConnectFailed) },
-            End::ConnectTimeout => Failed { connect: true, down: true, ..Failed::said(Reason::ConnectTimeout) },
+            End::Refused => Failed::gone(Reason::ConnectFailed),
+            End::ConnectTimeout => Failed::gone(Reason::ConnectTimeout),
             End::Reset if flight.fresh => Failed { down: true, ..Failed::said(Reason::UpstreamReset) },
             End::Reset => Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) },
-            End::Unresponsive => Failed { down: true, silent: true, ..Failed::said(Reason::UpstreamReset) },
+            End::Unresponsive => Failed::silent(),
             End::Deadline => Failed::said(Reason::ResponseTimeout),
         };
         if matches!(end, End::Reset | End::Unresponsive) {
             self.callers[self.requests[flight.request].caller].connections[flight.server] = 0;
         }
-        self.failed(net, flight.request, &active.pick, active.started, failed);
+        self.failed(net, flight.request, &active.pick, active.started, &failed);
     }
 
-    fn answered(&mut self, net: &mut Net<'_>, index: usize, active: Active, ok: bool, load: eastway_core::LoadReport) {
+    fn answered(&mut self, net: &mut Net<'_>, index: usize, active: Active, ok: bool, load: LoadReport) {
         let now = net.now;
         let request = &mut self.requests[index];
         let service = &self.callers[request.caller].service;
         let status = if ok { 200 } else { 503 };
         let outcome = Outcome::status(status, now - active.started).with_load(Some(load));
-        service.retry_budget().record_end(!ok, now);
-        service.finish(&active.pick, outcome, now);
-        if ok {
-            net.record.succeeded(request.scheduled, now);
-            return self.forget(index);
+        if let Some(end) = request.attempts.answered(service, &active.pick, status, outcome, now) {
+            drop(active);
+            return self.again(net, index, &end);
         }
-        if !net.scenario.idempotent {
+        service.finish(&active.pick, outcome, now);
+        if !ok {
             return self.give_up(net, index);
         }
-        avoid(&mut request.tried, &active.pick, Attribution::Upstream5xx, false);
-        let end = AttemptEnd { answered: true, ..attempt_end(net, &active.pick) };
-        drop(active);
-        self.again(net, index, &end);
+        net.record.succeeded(request.scheduled, now);
+        self.forget(index);
     }
 
     /// A remote lane had no session for the request.
     pub(crate) fn no_session(&mut self, net: &mut Net<'_>, waiting: Waiting) {
-        let failed = Failed { connect: true, ..Failed::said(Reason::NoReadyEndpoint) };
-        self.failed(net, waiting.request, &waiting.pick, waiting.started, failed);
+        let failed = Failed::connecting(Reason::NoReadyEndpoint);
+        self.failed(net, waiting.request, &waiting.pick, waiting.started, &failed);
     }
 
-    fn failed(&mut self, net: &mut Net<'_>, index: usize, pick: &Pick, started: Timestamp, failed: Failed) {
-        let now = net.now;
+    fn failed(&mut self, net: &mut Net<'_>, index: usize, pick: &Pick, started: Timestamp, failed: &Failed) {
         let request = &mut self.requests[index];
         let service = &self.callers[request.caller].service;
-        service.retry_budget().record_end(!failed.blameless, now);
-        service.finish(pick, failed.outcome().with_latency(now - started), now);
-        avoid(&mut request.tried, pick, failed.reason.attribution(), failed.blameless);
-        if failed.silent {
-            request.tried.push_lane(&pick.lane.zone);
-        }
-        let end = AttemptEnd {
-            nothing_sent: failed.connect,
-            connect_failed: failed.connect,
-            stale: failed.blameless,
-            ..attempt_end(net, pick)
-        };
+        let end = request.attempts.failed(service, pick, failed, net.now - started, net.now);
         self.again(net, index, &end);
     }
 
@@ -222,11 +173,7 @@ impl Production {
     fn again(&mut self, net: &mut Net<'_>, index: usize, end: &AttemptEnd) {
         let request = &mut self.requests[index];
         let service = &self.callers[request.caller].service;
-        let own = [service.retry_budget()];
-        let both = [service.retry_budget(), service.cross_region_budget()];
-        let budgets = if leaves_region(service, &request.tried) { &both[..] } else { &own[..] };
-        let (deadline, rng) = (request.deadline, &mut net.choices);
-        match self.retry.decide(&mut request.retries, end, budgets, deadline, net.now, rng) {
+        match request.attempts.next(service, &self.retry, end, &mut net.choices, net.now) {
             Decision::Retry { after } if after.is_zero() => self.attempt(net, index),
             Decision::Retry { after } => net.after(after, Event::Own(Own::Retry(index))),
             Decision::GiveUp(_) => self.give_up(net, index),
@@ -237,35 +184,4 @@ impl Production {
         net.record.failed(self.requests[index].scheduled);
         self.forget(index);
     }
-}
-
-fn attempt_end(net: &Net<'_>, pick: &Pick) -> AttemptEnd {
-    AttemptEnd {
-        idempotent: net.scenario.idempotent,
-        body_kept: true,
-        probe: pick.probe,
-        other_lane: true,
-        ..AttemptEnd::default()
-    }
-}
-
-/// What the next attempt keeps away from, as the sidecar does.
-fn avoid(tried: &mut Tried, pick: &Pick, attribution: Attribution, blameless: bool) {
-    if let Some(endpoint) = pick.endpoint() {
-        tried.push_endpoint(endpoint);
-    }
-    if blameless {
-        return;
-    }
-    match attribution {
-        Attribution::Tunnel | Attribution::GatewayOverload => tried.push_cluster(&pick.lane.zone.cluster),
-        Attribution::NoEndpoint | Attribution::UpstreamConnect => tried.push_lane(&pick.lane.zone),
-        _ => {}
-    }
-}
-
-/// Whether no lane of the region is left that has a share and was not tried.
-fn leaves_region(service: &Service, tried: &Tried) -> bool {
-    let near = |lane: &Lane| lane.region == service.caller().region;
-    !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !tried.has_lane(&lane.zone))
 }

@@ -82,7 +82,7 @@ impl Production {
         }
         if sessions.opening == 0 {
             let lane = Arc::clone(&waiting.pick.lane);
-            let exclude = self.requests[waiting.request].tried.endpoint_ids().cloned().collect();
+            let exclude = self.requests[waiting.request].attempts.tried().endpoint_ids().cloned().collect();
             self.open(net, Opening { caller, zone, lane, exclude, server: None });
         }
         self.sessions(caller, zone).waiting.push(waiting);
@@ -103,7 +103,7 @@ impl Production {
         });
         let mut usable: Vec<(Arc<Endpoint>, usize)> =
             sessions.open.iter().map(|session| (Arc::clone(&session.endpoint), session.server)).collect();
-        let (service, tried) = (&self.callers[caller].service, &self.requests[waiting.request].tried);
+        let (service, tried) = (&self.callers[caller].service, self.requests[waiting.request].attempts.tried());
         while !usable.is_empty() {
             let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
             let chosen = service.choose(&mut net.choices, now, &endpoints, tried, idempotent)?;

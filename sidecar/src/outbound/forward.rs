@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Lane, Pick, Tried};
-use eastway_core::{Attribution, LoadReport, Reason, Timestamp};
+use eastway_balance::{Attempts, Lane, Pick};
+use eastway_core::{LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, held};
 use eastway_http::{Body, Kept};
-use eastway_resilience::attempts::{AttemptEnd, Decision, Retries};
+use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::{Deadline, format_grpc_timeout, parse_grpc_timeout, parse_timeout_ms};
-use eastway_resilience::{Outcome, backoff};
+use eastway_resilience::{Failed, Outcome, backoff};
 use eastway_runtime::clock;
 use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction, InFlight};
 use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
@@ -24,7 +24,7 @@ use super::exchange::{Exchange, is_idempotent, span_source};
 use crate::node::Node;
 use crate::services::Entry;
 use crate::settings::Settings;
-use crate::upstream::{self, Call, Failed, silence};
+use crate::upstream::{self, Call, silence};
 use crate::worker::Worker;
 
 /// The time that the caller gives for the response, in milliseconds.
@@ -37,12 +37,8 @@ struct Forward<'a> {
     route: &'a Route,
     head: request::Parts,
     kept: Kept,
-    idempotent: bool,
-    deadline: Deadline,
-    tried: Tried,
-    retries: Retries,
+    attempts: Attempts,
     settings: Settings,
-    attempts: u32,
 }
 
 /// What one attempt came to.
@@ -67,11 +63,9 @@ pub(super) async fn forward(
     let policy = settings.retries;
     let idempotent = is_idempotent(&request);
     let (head, body) = request.into_parts();
-    let deadline = deadline(&head, settings.request);
+    let attempts = Attempts::new(idempotent, deadline(&head, settings.request));
     let kept = Kept::new(body, policy.kept_body);
-    let (tried, retries) = (Tried::new(), Retries::default());
-    let mut forward =
-        Forward { worker, exchange, route, head, kept, idempotent, deadline, tried, retries, settings, attempts: 0 };
+    let mut forward = Forward { worker, exchange, route, head, kept, attempts, settings };
     let mut last: Option<(Reason, Option<Response<Body>>)> = None;
     loop {
         let pick = match forward.pick() {
@@ -85,13 +79,8 @@ pub(super) async fn forward(
         match forward.attempt(pick).await {
             Attempted::Done(response) => return Ok(response),
             Attempted::Failed { end, reason, response } => {
-                let service = &forward.route.entry.service;
-                let own = [service.retry_budget()];
-                let both = [service.retry_budget(), service.cross_region_budget()];
-                let budgets = if forward.leaves_region() { &both[..] } else { &own[..] };
-                let decision = worker.random(|rng| {
-                    policy.decide(&mut forward.retries, &end, budgets, forward.deadline, clock::now(), rng)
-                });
+                let service = &route.entry.service;
+                let decision = worker.random(|rng| forward.attempts.next(service, &policy, &end, rng, clock::now()));
                 match decision {
                     Decision::Retry { after } if after.is_zero() => {}
                     Decision::Retry { after } => tokio::time::sleep(after).await,
@@ -115,15 +104,14 @@ fn deadline(head: &request::Parts, limit: Duration) -> Deadline {
 
 impl Forward<'_> {
     fn pick(&mut self) -> Result<Pick, Reason> {
-        let (tried, cluster, idempotent) = (&self.tried, self.route.cluster.as_deref(), self.idempotent);
-        let service = &self.route.entry.service;
-        let now = clock::now();
-        self.worker.random(|rng| service.pick(rng, now, tried, cluster, idempotent)).map_err(|none| none.reason)
+        let (service, cluster) = (&self.route.entry.service, self.route.cluster.as_deref());
+        let picked = self.worker.random(|rng| self.attempts.pick(service, cluster, rng, clock::now()));
+        picked.map_err(|none| none.reason)
     }
 
     /// There was no attempt: the nearest place that was asked for is where the request did not go.
     fn missed(&mut self) {
-        if self.attempts == 0 {
+        if self.attempts.begun() == 0 {
             let wanted =
                 |lane: &Lane| self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*lane.zone.cluster);
             let lanes = self.route.entry.service.lanes();
@@ -134,14 +122,9 @@ impl Forward<'_> {
 
     async fn attempt(&mut self, mut pick: Pick) -> Attempted {
         let started = clock::now();
-        self.attempts += 1;
-        let kind = kind(self.attempts, &pick);
+        let kind = kind(self.attempts.begun(), &pick);
         let in_flight = self.metrics(&pick).start();
         self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.level);
-        if self.attempts == 1 {
-            let service = &self.route.entry.service;
-            [service.retry_budget(), service.cross_region_budget()].iter().for_each(|b| b.record_first(started));
-        }
         let trace = self.worker.random(|rng| self.exchange.trace.child(rng));
         let span = self.span(&pick, &trace, started);
         let Some(request) = self.request(&trace, &pick) else {
@@ -151,13 +134,13 @@ impl Forward<'_> {
         let call = Call {
             entry: &self.route.entry,
             port: self.route.port,
-            tried: &self.tried,
-            idempotent: self.idempotent,
-            attempt: self.attempts,
+            tried: self.attempts.tried(),
+            idempotent: self.attempts.idempotent(),
+            attempt: self.attempts.begun(),
             traceparent: trace.traceparent().to_string(),
         };
         let mute = upstream::mute(&pick, request.version());
-        let left = self.deadline.remaining(clock::now()).unwrap_or(Duration::MAX);
+        let left = self.attempts.deadline().remaining(clock::now()).unwrap_or(Duration::MAX);
         let limit = self.settings.per_try.map_or(left, |per_try| left.min(per_try));
         let result = {
             // Pinned here, once: every function that takes a future by value keeps room for it twice.
@@ -192,7 +175,7 @@ impl Forward<'_> {
 
     /// The next hop learns how much time is left: of gRPC calls always, of others if their caller stated a time.
     fn pass_on_deadline(&self, headers: &mut HeaderMap) {
-        let Some(left) = self.deadline.remaining(clock::now()) else { return };
+        let Some(left) = self.attempts.deadline().remaining(clock::now()) else { return };
         let stated = if self.exchange.is_grpc {
             Some(("grpc-timeout", format_grpc_timeout(left)))
         } else {
@@ -222,7 +205,7 @@ impl Forward<'_> {
         span.set(attribute::DESTINATION_CLUSTER, pick.lane.zone.cluster.clone());
         span.set(attribute::DESTINATION_ZONE, pick.lane.zone.zone.clone());
         span.set(attribute::TIER, pick.lane.level as i64);
-        span.set(attribute::ATTEMPT, i64::from(self.attempts));
+        span.set(attribute::ATTEMPT, i64::from(self.attempts.begun()));
         Some(span)
     }
 
@@ -239,7 +222,7 @@ impl Forward<'_> {
         let grpc = grpc_status(response.headers());
         let outcome = grpc.map_or_else(|| Outcome::status(status, latency), |code| Outcome::grpc_status(code, latency));
         let limit = self.settings.retries.held_response as u64;
-        if !self.idempotent || !held::is_small(&response, limit) {
+        if !self.attempts.idempotent() || !held::is_small(&response, limit) {
             return Ok((response, outcome.with_load(load)));
         }
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
@@ -265,78 +248,26 @@ impl Forward<'_> {
             Err(failed) => failed.reason.code().to_owned(),
         });
         end_span(span, endpoint, &result);
-        let service = &self.route.entry.service;
+        let (service, now) = (&self.route.entry.service, clock::now());
         match result {
-            Ok((response, outcome)) if outcome.failure().is_none() || !self.may_repeat(&response) => {
-                service.retry_budget().record_end(outcome.failure().is_some(), clock::now());
-                Attempted::Done(self.streaming((pick, in_flight), outcome, response))
-            }
             Ok((response, outcome)) => {
-                let now = clock::now();
-                service.retry_budget().record_end(true, now);
-                service.finish(&pick, outcome, now);
-                self.avoid(&pick, Attribution::Upstream5xx, false);
-                let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                let end = AttemptEnd {
-                    answered: true,
-                    retry_after: retry_after.and_then(backoff::retry_after),
-                    ..self.end(&pick)
-                };
-                Attempted::Failed { end, reason: Reason::UpstreamReset, response: Some(response) }
+                let status = response.status().as_u16();
+                match self.attempts.answered(service, &pick, status, outcome, now) {
+                    None => Attempted::Done(self.streaming((pick, in_flight), outcome, response)),
+                    Some(end) => {
+                        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+                        let retry_after = retry_after.and_then(backoff::retry_after);
+                        let end = AttemptEnd { retry_after, body_kept: self.kept.is_repeatable(), ..end };
+                        Attempted::Failed { end, reason: Reason::UpstreamReset, response: Some(response) }
+                    }
+                }
             }
             Err(failed) => {
-                let now = clock::now();
-                service.retry_budget().record_end(!failed.blameless, now);
-                service.finish(&pick, failed.outcome().with_latency(now.since(started)), now);
-                self.avoid(&pick, failed.reason.attribution(), failed.blameless);
-                if failed.silent {
-                    self.tried.push_lane(&pick.lane.zone);
-                }
-                let end = AttemptEnd {
-                    nothing_sent: failed.nothing_sent,
-                    connect_failed: failed.connect,
-                    stale: failed.blameless && self.kept.failure().is_none(),
-                    ..self.end(&pick)
-                };
+                let end = self.attempts.failed(service, &pick, &failed, now.since(started), now);
+                let stale = end.stale && self.kept.failure().is_none();
+                let end = AttemptEnd { stale, body_kept: self.kept.is_repeatable(), ..end };
                 Attempted::Failed { end, reason: failed.reason, response: None }
             }
-        }
-    }
-
-    /// Whether the next attempt has to leave the region: no lane of it is left that has a share and was not tried.
-    fn leaves_region(&self) -> bool {
-        let service = &self.route.entry.service;
-        let near = |lane: &Lane| lane.region == service.caller().region;
-        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.tried.has_lane(&lane.zone))
-    }
-
-    fn end(&self, pick: &Pick) -> AttemptEnd {
-        AttemptEnd {
-            idempotent: self.idempotent,
-            body_kept: self.kept.is_repeatable(),
-            probe: pick.probe,
-            other_lane: true,
-            ..AttemptEnd::default()
-        }
-    }
-
-    /// Whether an answer with a server error is worth another attempt at all.
-    fn may_repeat(&self, response: &Response<Body>) -> bool {
-        self.idempotent && matches!(response.status().as_u16(), 502..=504)
-    }
-
-    /// What the next attempt keeps away from: after a transport failure also the lane, after a path's failure the path.
-    fn avoid(&mut self, pick: &Pick, attribution: Attribution, blameless: bool) {
-        if let Some(endpoint) = pick.endpoint() {
-            self.tried.push_endpoint(endpoint);
-        }
-        if blameless {
-            return;
-        }
-        match attribution {
-            Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.lane.zone.cluster),
-            Attribution::NoEndpoint | Attribution::UpstreamConnect => self.tried.push_lane(&pick.lane.zone),
-            _ => {}
         }
     }
 

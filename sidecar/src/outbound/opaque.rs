@@ -2,22 +2,21 @@
 
 use std::rc::Rc;
 
-use eastway_balance::{Pick, Tried};
-use eastway_core::{Attribution, Chain, Reason};
+use eastway_balance::{Attempts, Pick};
+use eastway_core::{Chain, Reason};
 use eastway_http::{Body, Upgrading};
 use eastway_resilience::Outcome;
+use eastway_resilience::attempts::{AttemptEnd, Decision};
+use eastway_resilience::deadline::Deadline;
 use eastway_runtime::clock;
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 
 use super::Route;
 use super::exchange::Exchange;
 use crate::upstream::{self, Call, Place};
 use crate::worker::Worker;
-
-/// Attempts to reach an endpoint; nothing of the stream was sent in any of them.
-const ATTEMPTS: u32 = 4;
 
 /// Opens the stream and answers 200; what follows is relayed until either side has ended.
 ///
@@ -62,45 +61,46 @@ pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Up
 /// What counts an opaque stream for as long as it is held.
 type Held = (Pick, Option<Place>);
 
-/// The stream, and what counts it.
+/// The stream, and what counts it. Whatever fails here, nothing of the stream was sent.
 async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Held), Reason> {
-    let mut tried = Tried::new();
+    let (service, policy) = (&route.entry.service, route.entry.settings().retries);
+    let mut attempts = Attempts::new(false, Deadline::NONE);
     let mut last = None;
-    let service = &route.entry.service;
-    for attempt in 1..=ATTEMPTS {
-        let now = clock::now();
-        let picked = worker.random(|rng| service.pick(rng, now, &tried, route.cluster.as_deref(), false));
-        let mut pick = match picked {
-            Ok(pick) => pick,
-            Err(none) => return Err(last.unwrap_or(none.reason)),
-        };
-        exchange.attempt(if attempt == 1 { "first" } else { "retry" }, &pick.lane.zone, pick.lane.level);
+    loop {
+        let started = clock::now();
+        let picked = worker.random(|rng| attempts.pick(service, route.cluster.as_deref(), rng, started));
+        let mut pick = picked.map_err(|none| last.unwrap_or(none.reason))?;
+        let kind = if attempts.begun() == 1 { "first" } else { "retry" };
+        exchange.attempt(kind, &pick.lane.zone, pick.lane.level);
         let call = Call {
             entry: &route.entry,
             port: route.port,
-            tried: &tried,
-            idempotent: false,
-            attempt,
+            tried: attempts.tried(),
+            idempotent: attempts.idempotent(),
+            attempt: attempts.begun(),
             traceparent: exchange.trace.traceparent().to_string(),
         };
-        let failed = match upstream::open(worker, &call, &mut pick).await {
+        let opened = upstream::open(worker, &call, &mut pick).await;
+        let now = clock::now();
+        let failed = match opened {
             Ok((io, place)) => {
-                service.finish(&pick, Outcome::success(clock::now().since(now)), clock::now());
+                let outcome = Outcome::success(now.since(started));
+                attempts.answered(service, &pick, StatusCode::OK.as_u16(), outcome, now);
+                service.finish(&pick, outcome, now);
                 exchange.attempt_ended(pick.endpoint().map(|endpoint| endpoint.id.as_str()), || "200".to_owned());
                 return Ok((io, (pick, place)));
             }
             Err(failed) => failed,
         };
         exchange.attempt_ended(None, || failed.reason.code().to_owned());
-        service.finish(&pick, failed.outcome(), clock::now());
-        if let Some(endpoint) = pick.endpoint() {
-            tried.push_endpoint(endpoint);
-        }
-        match failed.reason.attribution() {
-            Attribution::Tunnel | Attribution::GatewayOverload => tried.push_cluster(&pick.lane.zone.cluster),
-            _ => tried.push_lane(&pick.lane.zone),
+        let end = attempts.failed(service, &pick, &failed, now.since(started), now);
+        let end = AttemptEnd { nothing_sent: true, ..end };
+        drop(pick);
+        match worker.random(|rng| attempts.next(service, &policy, &end, rng, now)) {
+            Decision::Retry { after } if after.is_zero() => {}
+            Decision::Retry { after } => tokio::time::sleep(after).await,
+            Decision::GiveUp(_) => return Err(failed.reason),
         }
         last = Some(failed.reason);
     }
-    Err(last.unwrap_or(Reason::NoReadyEndpoint))
 }

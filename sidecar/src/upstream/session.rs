@@ -14,13 +14,14 @@ use eastway_balance::{Endpoint, Lane, Pick, Tried};
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_http::{ClientOptions, H2};
 use eastway_identity::Expected;
+use eastway_resilience::Failed;
 use eastway_runtime::clock;
 use eastway_transport::Io;
 use http::uri::Scheme;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, ALPN_H2, Call, Failed, accounts, connect, dial, handshake, leaving};
+use super::{ALPN_H1, ALPN_H2, Call, accounts, connect, dial, handshake, leaving, sending};
 use crate::node::Node;
 use crate::services::Entry;
 use crate::worker::Worker;
@@ -249,9 +250,7 @@ async fn open_session(
         traceparent: wanted.traceparent.clone(),
     };
     let (io, endpoint, way) = connect_remote(worker, &call, lane, ALPN_H2).await?;
-    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &lane.zone.cluster))
-        .await
-        .map_err(|error| Failed::sending(&error))?;
+    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &lane.zone.cluster)).await.map_err(sending)?;
     let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
     let renew_at = Instant::now() + renew_after;
     Ok(Session { endpoint, h2, renew_at, way, lane: Arc::clone(lane), wanted: wanted.clone() })

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use eastway_balance::Endpoint;
 use eastway_identity::client_config;
+use eastway_resilience::Failed;
 use eastway_transport::tls;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, Call, Failed, Key, dial, expected, key};
+use super::{ALPN_H1, Call, Key, dial, expected, key};
 use crate::worker::Worker;
 
 /// How long it is believed that a host lives, before it is asked again.

@@ -1,5 +1,6 @@
 mod harness;
 
+mod attempts;
 mod exhaustive;
 mod explaining;
 mod failing;

@@ -140,7 +140,7 @@ impl Control {
     fn rings_moved(&mut self, now: Timestamp) -> bool {
         let mut moved = false;
         let policy = &self.rules.policy;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.remote && lane.ring.undecided()) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.remote) {
             let seen = ring(lane.cost_ms, &policy.rings);
             let used = lane.ring.observe(seen, policy.ring_evidence, now);
             moved |= std::mem::replace(&mut lane.ring_used, used) != used;

@@ -115,8 +115,7 @@ fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
         *counts.entry(World::name(&world.try_pick(&tried).expect("a lane"))).or_default() += 1;
     }
     // One of four serves, overprovisioned by 1.4: 35 % for each of the first two tiers. The rest is divided 1 : 2 : 3.
-    let expected =
-        [("a-00000", 0.35), ("b-00000", 0.35), ("eu-west/a", 0.05), ("eu-west/b", 0.1), ("eu-west/c", 0.15)];
+    let expected = [("a-00000", 0.35), ("b-00000", 0.35), ("eu-west/a", 0.05), ("eu-west/b", 0.1), ("eu-west/c", 0.15)];
     for (name, share) in expected {
         let measured = f64::from(counts[name]) / 20_000.0;
         assert!((measured - share).abs() < 0.015, "{name}: {measured}, not {share}");
@@ -125,7 +124,7 @@ fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
 }
 
 #[test]
-fn a_pick_waits_for_no_lock() {
+fn neither_a_pick_nor_a_success_waits_for_a_lock() {
     let mut world = World::new(&[("a", 3), ("b", 2)]);
     world.add_remote("eu-west/a", "eu", 2);
     world.update();
@@ -143,9 +142,8 @@ fn a_pick_waits_for_no_lock() {
         let mut pick = |tried: &Tried, cluster| service.pick(&mut rng, now, tried, cluster, true).expect("somebody");
         assert_eq!(World::name(&pick(&Tried::new(), None)), "a-00000");
         for _ in 0..100 {
-            pick(&Tried::new(), None);
-            pick(&retry, None);
-            pick(&Tried::new(), Some("eu-west"));
+            let picks = [pick(&Tried::new(), None), pick(&retry, None), pick(&Tried::new(), Some("eu-west"))];
+            picks.iter().for_each(|pick| service.finish(pick, success(), now));
         }
     };
     let (done, finished) = std::sync::mpsc::channel();

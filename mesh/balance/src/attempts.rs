@@ -1,0 +1,161 @@
+//! The attempts of one request: where they went, what the next one keeps away from, and whether there is one.
+//!
+//! Whoever sends requests (the sidecar, and the simulation of it) keeps one [`Attempts`] for each, and does nothing but
+//! send: what an answer or a failure means for breakers, budgets and the next pick is decided here.
+
+use std::time::Duration;
+
+use eastway_core::{Attribution, Timestamp};
+use eastway_resilience::attempts::{AttemptEnd, Decision, Retries, RetryPolicy};
+use eastway_resilience::deadline::Deadline;
+use eastway_resilience::{Failed, Outcome};
+
+use crate::lane::Lane;
+use crate::pick::{NoPick, Pick};
+use crate::service::Service;
+use crate::tried::Tried;
+
+/// The attempts of one request so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    idempotent: bool,
+    deadline: Deadline,
+    tried: Tried,
+    retries: Retries,
+    begun: u32,
+}
+
+impl Attempts {
+    /// None yet. An `idempotent` request may be repeated without harm, and may try what is half-open.
+    pub fn new(idempotent: bool, deadline: Deadline) -> Self {
+        Self { idempotent, deadline, tried: Tried::new(), retries: Retries::default(), begun: 0 }
+    }
+
+    /// Whether the request may be repeated without harm.
+    pub fn idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// By when the request must have its answer.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// What the next attempt keeps away from, while there is something else.
+    pub fn tried(&self) -> &Tried {
+        &self.tried
+    }
+
+    /// Attempts that were begun.
+    pub fn begun(&self) -> u32 {
+        self.begun
+    }
+
+    /// Picks where the next attempt goes, and counts it as begun. Only `cluster`, if one is given, may serve it.
+    ///
+    /// # Errors
+    /// [`NoPick`] if there is nowhere to go.
+    #[inline]
+    pub fn pick(
+        &mut self,
+        service: &Service,
+        cluster: Option<&str>,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+    ) -> Result<Pick, NoPick> {
+        let pick = service.pick(rng, now, &self.tried, cluster, self.idempotent)?;
+        self.begun += 1;
+        if self.begun == 1 {
+            service.retry_budget().record_first(now);
+            service.cross_region_budget().record_first(now);
+        }
+        Ok(pick)
+    }
+
+    /// Takes an answer with this HTTP status. `None` if it goes to the caller: then `pick` ends with the answer's body.
+    /// Otherwise, `pick` has ended, and another attempt may bring a better answer.
+    pub fn answered(
+        &mut self,
+        service: &Service,
+        pick: &Pick,
+        status: u16,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<AttemptEnd> {
+        let failed = outcome.failure().is_some();
+        service.retry_budget().record_end(failed, now);
+        if !failed || !self.idempotent || !matches!(status, 502..=504) {
+            return None;
+        }
+        service.finish(pick, outcome, now);
+        self.avoid(pick, Attribution::Upstream5xx);
+        Some(AttemptEnd { answered: true, ..self.end(pick) })
+    }
+
+    /// Takes a failure that came after `latency`. `pick` has ended.
+    pub fn failed(
+        &mut self,
+        service: &Service,
+        pick: &Pick,
+        failed: &Failed,
+        latency: Duration,
+        now: Timestamp,
+    ) -> AttemptEnd {
+        service.retry_budget().record_end(!failed.blameless, now);
+        service.finish(pick, failed.outcome().with_latency(latency), now);
+        // The blameless may be asked again, but not at once: whatever kept them from answering may still be there.
+        self.avoid(pick, if failed.blameless { Attribution::Caller } else { failed.reason.attribution() });
+        if failed.silent {
+            self.tried.push_lane(&pick.lane.zone);
+        }
+        AttemptEnd {
+            nothing_sent: failed.nothing_sent,
+            connect_failed: failed.connect,
+            stale: failed.blameless,
+            ..self.end(pick)
+        }
+    }
+
+    /// Whether there is another attempt after one that ended so, and when.
+    pub fn next(
+        &mut self,
+        service: &Service,
+        policy: &RetryPolicy,
+        end: &AttemptEnd,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+    ) -> Decision {
+        let own = [service.retry_budget()];
+        let both = [service.retry_budget(), service.cross_region_budget()];
+        let budgets = if self.leaves_region(service) { &both[..] } else { &own[..] };
+        policy.decide(&mut self.retries, end, budgets, self.deadline, now, rng)
+    }
+
+    /// After a transport failure the lane is left as well, after a path's failure the path.
+    fn avoid(&mut self, pick: &Pick, attribution: Attribution) {
+        if let Some(endpoint) = pick.endpoint() {
+            self.tried.push_endpoint(endpoint);
+        }
+        match attribution {
+            Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.lane.zone.cluster),
+            Attribution::NoEndpoint | Attribution::UpstreamConnect => self.tried.push_lane(&pick.lane.zone),
+            _ => {}
+        }
+    }
+
+    /// No lane of the caller's region is left that has a share and was not tried.
+    fn leaves_region(&self, service: &Service) -> bool {
+        let near = |lane: &Lane| lane.region == service.caller().region;
+        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.tried.has_lane(&lane.zone))
+    }
+
+    fn end(&self, pick: &Pick) -> AttemptEnd {
+        AttemptEnd {
+            idempotent: self.idempotent,
+            body_kept: true,
+            probe: pick.probe,
+            other_lane: true,
+            ..AttemptEnd::default()
+        }
+    }
+}

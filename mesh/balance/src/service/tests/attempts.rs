@@ -1,0 +1,185 @@
+//! What answers and failures of one request mean for its next attempt, for budgets and for breakers.
+
+use std::time::Duration;
+
+use eastway_core::Reason;
+use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, RetryPolicy};
+use eastway_resilience::deadline::Deadline;
+
+use super::harness::*;
+use crate::{Attempts, Failed, Outcome, Pick};
+
+fn get() -> Attempts {
+    Attempts::new(true, Deadline::NONE)
+}
+
+fn begin(attempts: &mut Attempts, world: &mut World) -> Pick {
+    attempts.pick(&world.service, None, &mut world.rng, world.now).expect("somebody serves")
+}
+
+fn fail(attempts: &mut Attempts, world: &World, pick: &Pick, failed: Failed) -> AttemptEnd {
+    attempts.failed(&world.service, pick, &failed, LATENCY, world.now)
+}
+
+fn next(attempts: &mut Attempts, world: &mut World, end: &AttemptEnd) -> Decision {
+    let policy = RetryPolicy { attempts: 10, attempts_in_all: 10, ..RetryPolicy::default() };
+    attempts.next(&world.service, &policy, end, &mut world.rng, world.now)
+}
+
+#[test]
+fn only_an_answer_that_another_may_better_is_kept_back() {
+    let mut world = World::new(&[("a", 2)]);
+    for (idempotent, status, kept_back) in [
+        (true, 200, false),
+        (true, 404, false),
+        (true, 500, false),
+        (true, 501, false),
+        (true, 502, true),
+        (true, 503, true),
+        (true, 504, true),
+        (true, 505, false),
+        (false, 503, false),
+    ] {
+        let mut attempts = Attempts::new(idempotent, Deadline::NONE);
+        let pick = begin(&mut attempts, &mut world);
+        let endpoint = pick.endpoint().expect("local").clone();
+        let outcome = Outcome::status(status, LATENCY);
+        let end = attempts.answered(&world.service, &pick, status, outcome, world.now);
+        assert_eq!(end.is_some(), kept_back, "{status}");
+        assert_eq!(attempts.tried().has_endpoint(&endpoint), kept_back, "{status}");
+        assert!(!attempts.tried().has_lane(&pick.lane.zone), "{status}");
+        if let Some(end) = end {
+            let expected = AttemptEnd { answered: true, idempotent, body_kept: true, other_lane: true, ..end };
+            assert_eq!(end, expected);
+            assert!(!end.nothing_sent && !end.connect_failed && !end.stale && !end.response_begun);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_kept_back_is_charged_at_once() {
+    let mut world = World::new(&[("a", 2)]);
+    let mut attempts = get();
+    let pick = begin(&mut attempts, &mut world);
+    let endpoint = pick.endpoint().expect("local").clone();
+    assert_eq!(endpoint.others(), 0.0);
+    attempts.answered(&world.service, &pick, 503, Outcome::status(503, LATENCY), world.now).expect("kept back");
+    assert!(endpoint.others() > 0.0, "a failure counts as load");
+}
+
+#[test]
+fn what_failed_says_what_is_left() {
+    let blameless = Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) };
+    for (failed, endpoint, lane, cluster) in [
+        (Failed::said(Reason::ResponseTimeout), true, false, false),
+        (Failed::gone(Reason::ConnectFailed), true, true, false),
+        (Failed::connecting(Reason::NoReadyEndpoint), true, true, false),
+        (Failed::connecting(Reason::PathDown), true, false, true),
+        (Failed::said(Reason::Overloaded), true, false, true),
+        (Failed::silent(), true, true, false),
+        (Failed::full(), true, false, false),
+        (Failed { blameless: true, ..Failed::gone(Reason::ConnectFailed) }, true, false, false),
+        (blameless, true, false, false),
+    ] {
+        let mut world = World::new(&[("a", 2)]);
+        let mut attempts = get();
+        let pick = begin(&mut attempts, &mut world);
+        let end = fail(&mut attempts, &world, &pick, failed);
+        let tried = attempts.tried();
+        let avoided = (
+            tried.has_endpoint(pick.endpoint().expect("local")),
+            tried.has_lane(&pick.lane.zone),
+            tried.has_cluster(&pick.lane.zone.cluster),
+        );
+        assert_eq!(avoided, (endpoint, lane, cluster), "{failed:?}");
+        let told = (end.nothing_sent, end.connect_failed, end.stale, end.answered, end.idempotent);
+        assert_eq!(told, (failed.nothing_sent, failed.connect, failed.blameless, false, true), "{failed:?}");
+    }
+}
+
+#[test]
+fn requests_earn_retries_once_each_from_both_budgets() {
+    let mut world = World::new(&[("a", 2)]);
+    let mut attempts = get();
+    for _ in 0..400 {
+        begin(&mut attempts, &mut world);
+    }
+    assert_eq!(attempts.begun(), 400);
+    for _ in 0..199 {
+        begin(&mut get(), &mut world);
+    }
+    for budget in [world.service.retry_budget(), world.service.cross_region_budget()] {
+        assert_eq!(budget.allowance(world.now), 20);
+    }
+}
+
+#[test]
+fn failures_and_answers_are_counted_for_the_budget() {
+    let mut world = World::new(&[("a", 2)]);
+    let budget = |world: &World| world.service.retry_budget().mostly_failing(world.now);
+    for _ in 0..9 {
+        let mut attempts = get();
+        let pick = begin(&mut attempts, &mut world);
+        attempts.answered(&world.service, &pick, 500, Outcome::status(500, LATENCY), world.now);
+    }
+    assert!(!budget(&world), "too few to say");
+    let mut attempts = get();
+    let pick = begin(&mut attempts, &mut world);
+    fail(&mut attempts, &world, &pick, Failed::said(Reason::UpstreamReset));
+    assert!(budget(&world));
+    for _ in 0..10 {
+        let mut attempts = get();
+        let pick = begin(&mut attempts, &mut world);
+        fail(&mut attempts, &world, &pick, Failed::full());
+    }
+    assert!(!budget(&world), "the blameless failures are none");
+}
+
+#[test]
+fn a_retry_that_must_leave_the_region_needs_the_other_budget_too() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.change("b-", |e| e.health = eastway_core::Health::Unready);
+    world.update();
+    let (mut attempts, now) = (get(), world.now);
+    let pick = begin(&mut attempts, &mut world);
+    assert_eq!(World::name(&pick), "a-00000");
+    let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::ResponseTimeout));
+    while world.service.cross_region_budget().try_retry(now) {}
+    assert!(matches!(next(&mut attempts, &mut world, &end), Decision::Retry { .. }), "its lane is still there");
+    assert_eq!(world.service.retry_budget().used(now), 1);
+    let end = fail(&mut attempts, &world, &pick, Failed::silent());
+    assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Budget), "zone b has no share");
+    assert_eq!(world.service.retry_budget().used(now), 1, "and it costs the service's own budget nothing");
+    world.change("b-", |e| e.health = eastway_core::Health::Ready);
+    world.update();
+    let zone_b = world.share("us-east/b");
+    assert_eq!(zone_b, 0, "it is not needed while zone a is well");
+}
+
+#[test]
+fn the_deadline_of_the_request_ends_its_attempts() {
+    let mut world = World::new(&[("a", 2)]);
+    let mut attempts = Attempts::new(true, Deadline::after(Duration::from_millis(5), world.now));
+    assert_eq!(attempts.deadline().at(), Some(world.now + Duration::from_millis(5)));
+    let pick = begin(&mut attempts, &mut world);
+    let end = fail(&mut attempts, &world, &pick, Failed::silent());
+    let late = AttemptEnd { retry_after: Some(Duration::from_millis(6)), ..end };
+    assert_eq!(next(&mut attempts, &mut world, &late), Decision::GiveUp(GiveUp::Deadline));
+    assert_eq!(next(&mut get(), &mut world, &end), Decision::Retry { after: Duration::ZERO });
+}
+
+#[test]
+fn a_probe_costs_no_attempt() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(10));
+    let mut attempts = get();
+    let pick = begin(&mut attempts, &mut world);
+    assert!(pick.probe);
+    let end = fail(&mut attempts, &world, &pick, Failed::gone(Reason::ConnectFailed));
+    assert!(end.probe);
+    let mut attempts = Attempts::new(false, Deadline::NONE);
+    assert!(!begin(&mut attempts, &mut world).probe, "what must not be repeated tries nothing");
+    assert!(!attempts.idempotent());
+}
