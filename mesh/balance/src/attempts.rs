@@ -128,7 +128,8 @@ impl Attempts {
         let own = [service.retry_budget()];
         let both = [service.retry_budget(), service.cross_region_budget()];
         let budgets = if self.leaves_region(service) { &both[..] } else { &own[..] };
-        policy.decide(&mut self.retries, end, budgets, self.deadline, now, rng)
+        let end = AttemptEnd { other_lane: end.other_lane && self.has_other_lane(service), ..*end };
+        policy.decide(&mut self.retries, &end, budgets, self.deadline, now, rng)
     }
 
     /// After a transport failure the lane is left as well, after a path's failure the path.
@@ -146,7 +147,17 @@ impl Attempts {
     /// No lane of the caller's region is left that has a share and was not tried.
     fn leaves_region(&self, service: &Service) -> bool {
         let near = |lane: &Lane| lane.region == service.caller().region;
-        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.tried.has_lane(&lane.zone))
+        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.was_left(lane))
+    }
+
+    /// There is a lane that the next attempt need not keep away from.
+    fn has_other_lane(&self, service: &Service) -> bool {
+        service.lanes().iter().any(|(lane, _)| lane.total() > 0 && !self.was_left(lane))
+    }
+
+    /// The next attempt keeps away from the whole lane.
+    fn was_left(&self, lane: &Lane) -> bool {
+        self.tried.has_lane(&lane.zone) || self.tried.has_cluster(&lane.zone.cluster)
     }
 
     fn end(&self, pick: &Pick) -> AttemptEnd {
@@ -154,7 +165,7 @@ impl Attempts {
             idempotent: self.idempotent,
             body_kept: true,
             probe: pick.probe,
-            other_lane: true,
+            other_lane: self.was_left(&pick.lane),
             ..AttemptEnd::default()
         }
     }

@@ -235,7 +235,8 @@ impl Endpoint {
         self.hot.alert.load(Relaxed)
     }
 
-    pub(crate) fn set_alert(&self, alert: bool) {
+    /// Whoever holds its lock, and shows so, says whether its breaker has something to remember.
+    pub(crate) fn set_alert(&self, _held: &Cold, alert: bool) {
         self.hot.alert.store(alert, Relaxed);
     }
 

@@ -11,6 +11,7 @@
 
 pub mod alias;
 pub mod attempts;
+mod census;
 pub mod compat;
 pub mod distance;
 pub mod endpoint;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use eastway_core::Timestamp;
 
+use crate::census::{Census, Decision};
 use crate::endpoint::Endpoint;
 use crate::lane::Lane;
-use crate::policy::Rules;
-use crate::shares::Shares;
-use crate::table::LaneTable;
+use crate::policy::{Policy, Rules};
+use crate::table::{LaneTable, Mode};
 
 /// Everything that a pick needs.
 #[derive(Debug)]
@@ -16,35 +17,18 @@ pub(crate) struct Plan {
     /// In tier order.
     pub(crate) lanes: Arc<[Arc<Lane>]>,
     pub(crate) table: LaneTable,
-    /// One for each lane.
-    pub(crate) entries: Box<[Entry]>,
-    pub(crate) probes: Box<[Probe]>,
+    pub(crate) census: Census,
     pub(crate) decision: Decision,
-    pub(crate) rules: Arc<Rules>,
+    pub(crate) probes: Box<[Probe]>,
+    /// Tables of the lanes of one cluster, of clusters that were asked for by name.
+    pinned: ArcSwap<Vec<Pinned>>,
 }
 
-/// The shares behind the table, for those who explain them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Decision {
-    /// By the formulas alone.
-    pub(crate) target: Shares,
-    /// What each lane gets, held back and floored.
-    pub(crate) shares: Vec<u32>,
-}
-
-/// What a pick that may not use the table knows of a lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Entry {
-    /// Weight that counts.
-    pub(crate) total: f32,
-    /// Weight that serves without any mark, held back as its ramp says.
-    pub(crate) able: f32,
-    /// Weight × capacity × availability.
-    pub(crate) part: f32,
-    /// Something in it has no hard mark, and there is a path, though it may fail as seen from here.
-    pub(crate) reachable: bool,
-    /// The path to it is down.
-    pub(crate) path_down: bool,
+/// The lanes of one cluster, as if there were no others.
+#[derive(Clone, Debug)]
+struct Pinned {
+    cluster: Arc<str>,
+    table: Arc<LaneTable>,
 }
 
 /// Something half-open.
@@ -75,82 +59,41 @@ impl PartialEq for Probe {
 }
 
 impl Plan {
+    /// The plan for `lanes`, of which `census` counts each.
+    pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, census: Census, probes: Box<[Probe]>) -> Self {
+        let decision = census.divide(|_| true);
+        let table = LaneTable::new(&decision.bins());
+        Self { lanes, table, census, decision, probes, pinned: ArcSwap::default() }
+    }
+
     /// Before the first facts: nothing can be picked.
     pub(crate) fn empty(rules: Arc<Rules>) -> Self {
-        Self {
-            rules,
-            lanes: Arc::new([]),
-            table: LaneTable::new(&[]),
-            entries: Box::new([]),
-            probes: Box::new([]),
-            decision: Decision::default(),
-        }
-    }
-}
-
-impl Plan {
-    /// Draws a lane among those that are `allowed` and serve without marks, as the formulas would divide the traffic
-    /// if there were no others. It allocates nothing.
-    pub(crate) fn draw_among(
-        &self,
-        overprovisioning: f32,
-        rng: &mut fastrand::Rng,
-        allowed: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let ability = |tier: std::ops::Range<usize>| {
-            let lanes = tier.filter(|i| allowed(*i)).map(|i| &self.entries[i]);
-            let (able, total) = lanes.fold((0.0, 0.0), |(a, t), entry| (a + entry.able, t + entry.total));
-            if total > 0.0 { (overprovisioning * able / total).min(1.0) } else { 0.0 }
-        };
-        let all: f32 = self.tiers().map(&ability).sum::<f32>().min(1.0);
-        if all <= 0.0 {
-            return None;
-        }
-        let mut point = rng.f32() * all;
-        let mut last = None;
-        for tier in self.tiers() {
-            let load = ability(tier.clone());
-            if load > 0.0 {
-                last = Some(tier.clone());
-                if point < load {
-                    break;
-                }
-                point -= load;
-            }
-        }
-        self.draw_in(last?, rng, allowed)
+        Self::new(Arc::new([]), Census::empty(rules), Box::default())
     }
 
-    /// Draws a lane of one tier by its part.
-    fn draw_in(
-        &self,
-        tier: std::ops::Range<usize>,
-        rng: &mut fastrand::Rng,
-        allowed: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let part = |i: usize| if allowed(i) && self.entries[i].able > 0.0 { self.entries[i].part } else { 0.0 };
-        let sum: f32 = tier.clone().map(part).sum();
-        let mut point = rng.f32() * sum;
-        let mut last = None;
-        for i in tier.clone() {
-            if part(i) > 0.0 {
-                last = Some(i);
-                if point < part(i) {
-                    break;
-                }
-                point -= part(i);
-            }
-        }
-        last.or_else(|| tier.clone().find(|i| allowed(*i) && self.entries[*i].able > 0.0))
+    /// The numbers that it was made with.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.census.rules.policy
     }
 
-    /// The tiers as ranges of lanes.
-    fn tiers(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let mut start = 0;
-        self.lanes.chunk_by(|a, b| a.tier == b.tier).map(move |lanes| {
-            let range = start..start + lanes.len();
-            start = range.end;
-            range
-        })
+    /// Whether picks by `other`, for the same lanes, would be the same.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.census == other.census && self.probes == other.probes
+    }
+
+    /// The lane and mode in the slot that `random` selects of the table for one cluster. The first pick for a cluster
+    /// makes its table; two at once may both make it.
+    pub(crate) fn draw_within(&self, cluster: &str, random: u32) -> Option<(usize, Mode)> {
+        let known = self.pinned.load();
+        if let Some(pinned) = known.iter().find(|pinned| *pinned.cluster == *cluster) {
+            return pinned.table.get(random);
+        }
+        let its = |lane: &Arc<Lane>| *lane.zone.cluster == *cluster;
+        let cluster = Arc::clone(&self.lanes.iter().find(|lane| its(lane))?.zone.cluster);
+        let table = Arc::new(LaneTable::new(&self.census.divide(|i| its(&self.lanes[i])).bins()));
+        let drawn = table.get(random);
+        let pinned = Pinned { cluster, table };
+        self.pinned.rcu(|known| known.iter().cloned().chain([pinned.clone()]).collect::<Vec<_>>());
+        drawn
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use eastway_core::policy::{Algorithm, Balancing, BreakerTrigger, Breakers, Mode, ServicePolicy};
 use eastway_resilience::{BreakerConfig, Trigger};
 
+use crate::shares::Options;
+
 /// How a service is balanced by one node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -62,7 +64,7 @@ pub struct Policy {
 }
 
 /// A policy as the parts of a service share it, with the breakers' configurations as the breakers share them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) endpoint: Arc<BreakerConfig>,
@@ -132,6 +134,15 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The parameters of the formulas.
+    pub fn options(&self) -> Options {
+        Options {
+            overprovisioning: self.overprovisioning,
+            panic_threshold: self.panic_threshold,
+            target_utilisation: self.target_utilisation,
+        }
+    }
+
     /// These numbers, with those that the operator set for a service.
     #[must_use]
     pub fn with(&self, set: &ServicePolicy) -> Self {

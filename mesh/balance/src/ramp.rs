@@ -152,6 +152,8 @@ pub struct Room {
     pub cap: Option<u32>,
     /// What its own endpoints can take, of [`S`], overprovisioning included.
     pub ability: f64,
+    /// Its part of what its tier gets: weight × capacity × availability.
+    pub part: f64,
 }
 
 /// Holds lanes to their caps: what they do not take goes, in tier order, to lanes that are not held back, first as far
@@ -176,9 +178,12 @@ pub fn hold_back(shares: &mut [u32], rooms: &[Room]) {
     spread(shares, rooms, &lanes, excess);
 }
 
-/// Adds `units` to `lanes` by their ability; returns how many were added.
+/// Adds `units` to `lanes` by their parts; returns how many were added.
 fn spread(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) -> u32 {
-    let parts: Vec<f64> = lanes.iter().map(|i| rooms[*i].ability.max(1e-6)).collect();
+    let mut parts: Vec<f64> = lanes.iter().map(|i| rooms[*i].part).collect();
+    if parts.iter().all(|part| *part <= 0.0) {
+        parts.fill(1.0);
+    }
     let added = crate::table::apportion(&parts, units);
     lanes.iter().zip(&added).for_each(|(i, more)| shares[*i] += more);
     added.iter().sum()

@@ -1,12 +1,11 @@
 //! The decision object of one service in one node.
 //!
-//! Workers share it as `Arc<Service>`: [`Service::pick`] reads an immutable plan and a few atomics, takes no lock and
-//! allocates nothing. Everything that changes the plan (new facts, time, a breaker that trips) happens under one lock that
+//! Workers share it as `Arc<Service>`: [`Service::pick`] reads an immutable plan and a few atomics and takes no lock.
+//! Everything that changes the plan (new facts, time, a breaker that trips) happens under one lock that
 //! picks never take, and ends with a new plan. The control runtime calls [`Service::update`] and [`Service::tick`]; workers
 //! call `pick`, [`Service::choose`] and [`Service::finish`].
 
 mod asking;
-mod compatible;
 mod control;
 mod explaining;
 mod facts;

@@ -120,8 +120,9 @@ pub fn native_with(tiers: &[&[LaneInput]], factors: &[f64], options: &Options) -
     let enough = available >= f64::from(S) - 1e-6;
     if !enough {
         for (tier, factor) in facts.iter_mut().zip(factors) {
-            // A hair of tolerance: exactly half is no panic, in whatever unit weights are.
-            tier.panic = tier.availability() * 100.0 < options.panic_threshold - 1e-9;
+            // A hair of tolerance: exactly half is no panic, in whatever unit weights are. With nothing else left, soft marks
+            // are ignored whatever the threshold is.
+            tier.panic = tier.availability() * 100.0 < options.panic_threshold - 1e-9 || available <= 0.0;
             if tier.panic {
                 tier.healthy_ability = ability(tier.healthy + tier.soft, tier.total, *factor);
             }
@@ -202,7 +203,7 @@ impl Tier {
 }
 
 /// The parts of a tier's lanes. Lanes that the operator weighs 0 serve only when no other lane of the tier can.
-fn parts(lanes: &[LaneInput], available: impl Fn(&LaneInput) -> f64) -> Vec<f64> {
+pub(crate) fn parts(lanes: &[LaneInput], available: impl Fn(&LaneInput) -> f64) -> Vec<f64> {
     let part = |lane: &LaneInput, weight: f64| {
         let part = available(lane);
         if lane.total > 0.0 && part > 0.0 { weight * lane.capacity.max(1e-9) * part / lane.total } else { 0.0 }

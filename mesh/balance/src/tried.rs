@@ -53,6 +53,11 @@ impl Tried {
         self.endpoints.is_empty() && self.lanes.is_empty() && self.clusters.is_empty()
     }
 
+    /// Whether no lane or path must be left: at most endpoints were tried.
+    pub fn leaves_no_lane(&self) -> bool {
+        self.lanes.is_empty() && self.clusters.is_empty()
+    }
+
     /// Whether the endpoint was tried.
     pub fn has_endpoint(&self, endpoint: &Endpoint) -> bool {
         self.endpoints.iter().any(|(zone, id)| *id == endpoint.id && *zone == endpoint.zone)

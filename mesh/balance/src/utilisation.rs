@@ -70,6 +70,8 @@ const CLOSE: f64 = 0.02;
 const TREND: f64 = 0.02;
 /// Beyond this multiple of the target, utilisation tells of queues, not of demand.
 const MOST: f64 = 2.0;
+/// However long nothing was measured, one reading moves the factor for no longer than this.
+const LONGEST: Duration = Duration::from_secs(1);
 /// A tier keeps a little, or nothing would show that it has room again.
 const FLOOR: f64 = 0.01;
 
@@ -93,7 +95,7 @@ impl Factor {
     /// Moves towards what brings the utilisation to `target`, as far as the time since the last call allows. Where it is
     /// unknown, the factor returns to 1.
     pub fn update(&mut self, utilisation: Option<Reading>, target: f64, now: Timestamp) {
-        let seconds = self.at.map_or(0.0, |at| (now - at).as_secs_f64());
+        let seconds = self.at.map_or(Duration::ZERO, |at| now - at).min(LONGEST).as_secs_f64();
         self.at = Some(now);
         let Some(Reading { mean, latest }) = utilisation else {
             self.value = (self.value + MAX_RATE * seconds).min(1.0);
@@ -102,10 +104,9 @@ impl Factor {
         };
         let excess = mean - target;
         // Up to the target utilisation nothing may spill, so the way back to 1 is always taken.
-        self.moving = match self.value < 1.0 {
-            false => excess > DEAD_BAND || self.moving && excess > 0.0,
-            true => excess > DEAD_BAND || excess < -CLOSE || self.moving && excess > CLOSE,
-        };
+        let starts = excess > DEAD_BAND || self.value < 1.0 && excess < -CLOSE;
+        let goes_on = self.moving && excess > if self.value < 1.0 { CLOSE } else { 0.0 };
+        self.moving = starts || goes_on;
         let eases = excess > 0.0 && latest < mean * (1.0 - TREND);
         let fills = excess < 0.0 && latest > mean * (1.0 + TREND);
         if !self.moving || eases || fills {
@@ -242,8 +243,15 @@ mod tests {
         let mut factor = Factor { value: 0.9, moving: false, at: Some(Timestamp::ZERO) };
         factor.update(None, 0.8, Timestamp::from_millis(1_000));
         assert!((factor.get() - 0.95).abs() < 1e-9 && factor.moving(), "{factor:?}");
-        factor.update(None, 0.8, Timestamp::from_millis(3_000));
+        factor.update(None, 0.8, Timestamp::from_millis(2_000));
         assert_eq!((factor.get(), factor.moving()), (1.0, false));
+    }
+
+    #[test]
+    fn a_reading_after_a_long_silence_moves_it_no_further_than_a_second_would() {
+        let mut factor = Factor { value: 1.0, moving: false, at: Some(Timestamp::ZERO) };
+        factor.update(Some(Reading { mean: 1.0, latest: 1.0 }), 0.8, Timestamp::from_millis(60_000));
+        assert!((factor.get() - 0.98).abs() < 1e-9, "{factor:?}");
     }
 
     #[test]

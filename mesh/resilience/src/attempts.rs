@@ -58,7 +58,7 @@ pub struct AttemptEnd {
     pub stale: bool,
     /// The attempt was the probe of a half-open breaker: it costs no attempt.
     pub probe: bool,
-    /// The next attempt can go to another lane: then the first retry does not wait.
+    /// The next attempt goes to another lane: then the first retry does not wait.
     pub other_lane: bool,
     /// What the answer's `Retry-After` asks for.
     pub retry_after: Option<Duration>,
@@ -166,7 +166,8 @@ impl RetryPolicy {
         rng: &mut fastrand::Rng,
     ) -> Decision {
         let first = retries.failed() <= 1;
-        let jittered = match first && end.other_lane || end.probe {
+        // Nor does one that follows what blames nobody.
+        let jittered = match first && (end.other_lane || end.stale) || end.probe {
             true => Duration::ZERO,
             false => self.backoff.delay(retries.all.saturating_sub(1), rng),
         };

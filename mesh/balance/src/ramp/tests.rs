@@ -143,7 +143,7 @@ fn damping_ends_after_five_minutes_at_most() {
 }
 
 fn room(tier: usize, cap: Option<u32>, ability: f64) -> Room {
-    Room { tier, available: ability > 0.0, cap, ability }
+    Room { tier, available: ability > 0.0, cap, ability, part: ability }
 }
 
 #[test]
@@ -212,4 +212,19 @@ proptest! {
         }
         prop_assert_eq!(last, None);
     }
+}
+
+#[test]
+fn what_is_held_back_goes_by_weight_to_the_lanes_of_a_tier() {
+    let takes = |part| Room { tier: 0, available: true, cap: None, ability: 10_000.0, part };
+    let held = Room { tier: 0, available: true, cap: Some(0), ability: 10_000.0, part: 1.0 };
+    let mut shares = [8_000, 2_000, 0];
+    hold_back(&mut shares, &[held, takes(1.0), takes(0.0)]);
+    assert_eq!(shares, [0, 10_000, 0], "the operator weighs the last one 0");
+    let mut shares = [8_000, 2_000, 0];
+    hold_back(&mut shares, &[held, takes(1.0), takes(3.0)]);
+    assert_eq!(shares, [0, 4_000, 6_000]);
+    let mut shares = [8_000, 0, 0];
+    hold_back(&mut shares, &[held, takes(0.0), takes(0.0)]);
+    assert_eq!(shares, [0, 4_000, 4_000], "what is weighed 0 serves when nothing else does");
 }

@@ -5,7 +5,6 @@ use eastway_core::policy::Mode;
 use serde::Serialize;
 
 use super::Service;
-use super::control::options;
 use crate::situation::{Division, LossError, Question, Situated, Situation};
 
 /// The answer to a question about a running service.
@@ -42,7 +41,7 @@ impl Service {
         };
         let policy = &control.rules.policy;
         let tiers = control.tiers().into_iter().map(|range| range.map(situated).collect()).collect();
-        Situation { mode: policy.mode, options: options(policy), tiers }
+        Situation { mode: policy.mode, options: policy.options(), tiers }
     }
 
     /// The answer to the question that such parameters ask (see [`Question::from_parameters`]).

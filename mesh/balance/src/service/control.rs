@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eastway_core::policy::{Mode as Formulas, ServicePolicy};
+use eastway_core::policy::ServicePolicy;
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
-use super::compatible;
+use crate::census::{Census, Counted};
 use crate::compat::Hosts;
 use crate::distance::RingKeeper;
 use crate::endpoint::{Cold, Endpoint, MarkClass};
 use crate::lane::{Circuit, Lane, LaneState};
-use crate::plan::{Decision, Entry, Plan, Probe, Probing};
+use crate::plan::{Plan, Probe, Probing};
 use crate::policy::{Policy, Rules};
-use crate::ramp::{Returning, Room, hold_back};
-use crate::shares::{LaneInput, Options, S, Shares, native_with, tier_utilisation};
-use crate::table::{LaneTable, Mode};
+use crate::ramp::Returning;
+use crate::shares::{LaneInput, S, tier_utilisation};
 use crate::utilisation::{Factor, Reading, Smoothed};
 
 /// The state behind a service's lock.
@@ -69,7 +68,10 @@ pub(super) struct LaneControl {
     pub(super) ring: RingKeeper,
     pub(super) ring_used: usize,
     pub(super) returning: Returning,
+    /// What the view says of its return.
     pub(super) returned_ago: Option<std::time::Duration>,
+    /// When that was.
+    pub(super) returned_at: Option<Timestamp>,
     pub(super) tier: usize,
     pub(super) level: usize,
     /// Not in the view any more, since then.
@@ -269,19 +271,39 @@ impl Control {
         for lane in &mut self.lanes {
             let available = lane.reachable();
             let failed = lane.tally.count > 0 && !available;
-            lane.returning.observe(available, failed, lane.returned_ago, policy, now, &mut self.rng);
+            let returned_ago = lane.returned_at.map(|at| now - at);
+            lane.returning.observe(available, failed, returned_ago, policy, now, &mut self.rng);
             lane.returning.poll(policy, now, &mut self.rng);
         }
     }
 
     /// Makes the plan for `lanes` (in the order of the control's lanes).
     pub(super) fn plan(&self, lanes: Arc<[Arc<Lane>]>, now: Timestamp) -> Plan {
+        Plan::new(lanes, self.census(now), self.probes().into())
+    }
+
+    fn census(&self, now: Timestamp) -> Census {
         let policy = &self.rules.policy;
-        let inputs = self.inputs(false);
-        let decision = self.decide(&inputs, policy, now);
-        let table = LaneTable::new(&bins(&decision));
-        let entries = self.lanes.iter().zip(&inputs).map(|(lane, input)| lane.entry(input, policy, now)).collect();
-        Plan { lanes, table, entries, probes: self.probes().into(), decision, rules: Arc::clone(&self.rules) }
+        let stale = |lane: &LaneControl| lane.staleness == Staleness::Stale2 && lane.reachable();
+        let fresh = self.lanes.iter().any(stale).then(|| self.inputs(true));
+        let count = |(i, (lane, input)): (usize, (&LaneControl, LaneInput))| {
+            let (hosts, reachable_hosts) = lane.hosts();
+            Counted {
+                input: LaneInput { utilisation: None, ..input },
+                fresh: fresh.as_ref().filter(|_| stale(lane)).map(|fresh| fresh[i]),
+                hosts,
+                reachable_hosts,
+                cap: lane.cap(policy, now),
+                reachable: lane.conceivable(),
+                path_down: lane.path_state == PathState::Down,
+            }
+        };
+        Census {
+            lanes: self.lanes.iter().zip(self.inputs(false)).enumerate().map(count).collect(),
+            tiers: self.tiers().into(),
+            factors: self.factors.iter().map(Factor::get).collect(),
+            rules: Arc::clone(&self.rules),
+        }
     }
 
     /// Takes the operator's numbers for the service. Answers whether any is new.
@@ -320,55 +342,6 @@ impl Control {
             range
         };
         self.lanes.chunk_by(|a, b| a.tier == b.tier).map(range).collect()
-    }
-
-    /// The shares: by the formulas, then floored for evidence, then held back.
-    fn decide(&self, inputs: &[LaneInput], policy: &Policy, now: Timestamp) -> Decision {
-        if policy.mode == Formulas::Compatible {
-            return compatible::decide(self, policy);
-        }
-        let target = self.formulas(inputs, policy);
-        let lane_shares = |shares: &Shares| -> Vec<u32> {
-            shares.tiers.iter().flat_map(|tier| tier.lanes.iter().map(|lane| lane.sum())).collect()
-        };
-        let mut shares = lane_shares(&target);
-        if self.lanes.iter().any(|lane| lane.staleness == Staleness::Stale2 && lane.reachable()) {
-            let fresh = lane_shares(&self.formulas(&self.inputs(true), policy));
-            self.keep_evidence(&mut shares, &fresh);
-        }
-        let rooms: Vec<Room> =
-            self.lanes.iter().zip(inputs).map(|(lane, input)| self.room(lane, input, policy, now)).collect();
-        hold_back(&mut shares, &rooms);
-        Decision { target, shares }
-    }
-
-    fn formulas(&self, inputs: &[LaneInput], policy: &Policy) -> Shares {
-        let tiers: Vec<&[LaneInput]> = self.tiers().into_iter().map(|range| &inputs[range]).collect();
-        let factors: Vec<f64> = self.factors.iter().map(Factor::get).collect();
-        native_with(&tiers, &factors, &options(policy))
-    }
-
-    /// A stale lane keeps one percent of what it would get, were it fresh, up to one percent of all: enough to notice
-    /// whether it still serves.
-    fn keep_evidence(&self, shares: &mut [u32], fresh: &[u32]) {
-        for (i, lane) in self.lanes.iter().enumerate() {
-            let floor = fresh[i].min(S / 100);
-            if lane.staleness != Staleness::Stale2 || shares[i] >= floor {
-                continue;
-            }
-            let Some(richest) = (0..shares.len()).max_by_key(|j| (shares[*j], std::cmp::Reverse(*j))) else { continue };
-            let moved = (floor - shares[i]).min(shares[richest]);
-            shares[richest] -= moved;
-            shares[i] += moved;
-        }
-    }
-
-    fn room(&self, lane: &LaneControl, input: &LaneInput, policy: &Policy, now: Timestamp) -> Room {
-        let tier_total: f64 = self.lanes.iter().filter(|l| l.tier == lane.tier).map(|l| l.tally.total() as f64).sum();
-        let factor = self.factors.get(lane.tier).map_or(1.0, Factor::get);
-        let able = input.healthy + input.degraded;
-        let ability = if tier_total > 0.0 { policy.overprovisioning * f64::from(S) * able / tier_total } else { 0.0 };
-        Room { tier: lane.tier, available: able > 0.0, cap: lane.cap(policy, now), ability: ability * factor }
     }
 
     /// What is half-open and waits to be tried.
@@ -411,7 +384,7 @@ impl Control {
         let readings: Vec<Option<Reading>> =
             self.tiers().into_iter().map(|range| self.reading(&inputs, range)).collect();
         // Where all tiers together lack room, none can reach the target: then each aims at the mean, or all would sink.
-        let lacking = self.formulas(&inputs, policy).normalized_total_availability < S;
+        let lacking = self.census(now).divide(|_| true).target.normalized_total_availability < S;
         let mean = tier_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
         let target = policy.target_utilisation.max(mean);
         let mut moved = false;
@@ -436,47 +409,6 @@ impl Control {
     }
 }
 
-impl LaneControl {
-    fn entry(&self, input: &LaneInput, policy: &Policy, now: Timestamp) -> Entry {
-        let able = input.healthy + input.degraded;
-        let held = self.cap(policy, now).map_or(1.0, |cap| f64::from(cap) / f64::from(S));
-        let availability = if input.total > 0.0 { able / input.total } else { 0.0 };
-        Entry {
-            total: input.total as f32,
-            able: (able * held) as f32,
-            part: (input.weight.max(0.0) * input.capacity * availability * held) as f32,
-            reachable: self.conceivable(),
-            path_down: self.path_state == PathState::Down,
-        }
-    }
-}
-
 fn is_open(circuit: &Circuit) -> bool {
     !circuit.guard.lock().breaker.is_closed()
-}
-
-pub(super) fn options(policy: &Policy) -> Options {
-    Options {
-        overprovisioning: policy.overprovisioning,
-        panic_threshold: policy.panic_threshold,
-        target_utilisation: policy.target_utilisation,
-    }
-}
-
-/// The bins of the lane table: each lane's share, divided among its healthy and degraded endpoints as the formulas say.
-fn bins(decision: &Decision) -> Vec<(usize, Mode, u32)> {
-    let tiers = &decision.target.tiers;
-    let lanes = tiers.iter().flat_map(|tier| tier.lanes.iter().map(|lane| (tier.panic, *lane)));
-    let mut bins = Vec::with_capacity(decision.shares.len() * 2);
-    for (index, ((panic, lane), share)) in lanes.zip(&decision.shares).enumerate() {
-        let healthy = if panic { Mode::Panic } else { Mode::Healthy };
-        let by_degraded = match lane.sum() {
-            // Took over what another lane does not take yet; a pick falls back if only degraded ones serve.
-            0 => 0,
-            sum => (u64::from(*share) * u64::from(lane.degraded) / u64::from(sum)) as u32,
-        };
-        bins.push((index, healthy, share - by_degraded));
-        bins.push((index, Mode::Degraded, by_degraded));
-    }
-    bins
 }

@@ -14,6 +14,7 @@ use super::control::{Control, LaneControl};
 use crate::endpoint::{Endpoint, MarkClass};
 use crate::lane::{Circuit, Lane};
 use crate::pick::Pick;
+use crate::policy::Policy;
 
 /// What became of an attempt, for the probe that it may have been.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,6 @@ impl Service {
             return;
         }
         cold.breaker.trip(true, now, &mut control.rng);
-        endpoint.set_alert(true);
         self.settle(control, endpoint, cold, now);
     }
 
@@ -81,7 +81,6 @@ impl Service {
         let mut cold = endpoint.cold.lock();
         if cold.breaker.is_down() {
             cold.breaker.close(now);
-            endpoint.set_alert(true);
             self.settle(&mut control, endpoint, cold, now);
         }
     }
@@ -94,6 +93,7 @@ impl Service {
         mut cold: crate::sync::MutexGuard<'_, crate::endpoint::Cold>,
         now: Timestamp,
     ) {
+        endpoint.set_alert(&cold, true);
         let Some(lane) = control.lane_mut(&endpoint.zone) else {
             endpoint.regate(&cold, now);
             return;
@@ -124,11 +124,10 @@ impl Service {
         }
         let mut cold = endpoint.cold.lock();
         let wants = cold.breaker.on_success(latency, p0, now);
-        let calm = cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 && !cold.breaker.is_rising();
-        drop(cold);
-        if calm {
-            endpoint.set_alert(false);
+        if cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 && !cold.breaker.is_rising() {
+            endpoint.set_alert(&cold, false);
         }
+        drop(cold);
         if wants {
             self.eject(endpoint, now);
         }
@@ -154,15 +153,17 @@ impl Service {
         if charge.lane + charge.endpoint > 0 && !pick.permits().endpoint {
             lane.state.failed.record(now);
             let contributor = endpoint.filter(|_| charge.lane == 0).map(|e| hash(e));
-            let needed = lane.rules.policy.lane_contributors.min(lane.total.max(1));
+            let needed = contributors(lane);
             if lane.state.circuit.failed(contributor, needed, p0, now) {
                 self.trip_lane(lane, now);
             }
         }
         let Some(endpoint) = endpoint.filter(|_| charge.endpoint > 0) else { return };
         endpoint.punish();
-        endpoint.set_alert(true);
-        let wants = endpoint.cold.lock().breaker.on_failure(charge.endpoint, p0, 1.0, now);
+        let mut cold = endpoint.cold.lock();
+        endpoint.set_alert(&cold, true);
+        let wants = cold.breaker.on_failure(charge.endpoint, p0, 1.0, now);
+        drop(cold);
         if wants {
             self.eject(endpoint, now);
         }
@@ -244,8 +245,10 @@ impl LaneControl {
             return elsewhere;
         }
         if self.remote {
-            // Only the endpoints that sessions led to are known; the lane's number of them is.
-            let ejected = self.state.known().iter().filter(|e| e.id != endpoint.id && e.acceptance() == 0.0).count();
+            // Only the endpoints that sessions led to are known; the lane's number of them is. Those that are down are not
+            // ejected: the owner's numbers tell of them.
+            let out = |e: &&Arc<Endpoint>| e.id != endpoint.id && e.is_reachable() && e.acceptance() == 0.0;
+            let ejected = self.state.known().iter().filter(out).count();
             return (ejected + 1) as f64 <= cap * f64::from(self.tally.count);
         }
         let more = if cold.class == MarkClass::Hard { 0 } else { cold.units() };
@@ -282,6 +285,14 @@ fn path_verdict(outcome: &Outcome) -> Verdict {
 /// Rates need every success; sums only those that follow a failure.
 fn needs_every(config: &BreakerConfig) -> bool {
     matches!(config.trigger, Trigger::ErrorRate { .. } | Trigger::Latency { .. })
+}
+
+/// How many distinct endpoints must have failed before a failure of one is charged to its lane in full. In a remote lane no
+/// more can be seen to fail than may be ejected, and the one after: its sessions stay with that.
+fn contributors(lane: &Lane) -> usize {
+    let Policy { lane_contributors, ejection_cap, .. } = lane.rules.policy;
+    let seen = if lane.remote { (ejection_cap * lane.total as f64) as usize + 1 } else { lane.total };
+    lane_contributors.min(seen.min(lane.total)).max(1)
 }
 
 fn hash(endpoint: &Endpoint) -> u64 {

@@ -38,7 +38,8 @@ struct Search<'a> {
 }
 
 impl Service {
-    /// Picks where one attempt goes. It takes no lock and allocates nothing.
+    /// Picks where one attempt goes. It takes no lock; it allocates nothing but where traffic must be divided anew: to leave
+    /// a lane that was tried, and once per plan for each cluster that is asked for.
     ///
     /// `tried` is avoided while anything else can serve; `restrict_cluster` is never left. Only `idempotent` requests are
     /// used to try what is half-open, as long as there is a choice.
@@ -61,12 +62,11 @@ impl Service {
             plan: &plan,
             tried,
             cluster: restrict_cluster,
-            algorithm: plan.rules.policy.algorithm,
-            veto: plan.rules.policy.latency_veto,
+            algorithm: plan.policy().algorithm,
+            veto: plan.policy().latency_veto,
         };
         if plan.probes.is_empty()
-            && tried.is_empty()
-            && restrict_cluster.is_none()
+            && tried.leaves_no_lane()
             && let Some(pick) = search.by_table(rng)
         {
             return Ok(pick);
@@ -89,13 +89,13 @@ impl Service {
         {
             return Ok(pick);
         }
-        if tried.is_empty()
-            && search.cluster.is_none()
+        if !plan.probes.is_empty()
+            && tried.leaves_no_lane()
             && let Some(pick) = search.by_table(rng)
         {
             return Ok(pick);
         }
-        if let Some(pick) = search.by_shares(plan.rules.policy.overprovisioning as f32, rng) {
+        if let Some(pick) = search.by_shares(rng) {
             return Ok(pick);
         }
         if let Some(pick) = search.last_resort(rng) {
@@ -120,7 +120,7 @@ impl Service {
         }
         // Sessions of one lane: without its median at hand, latency is compared among them only.
         let plan = self.plan.load();
-        let policy = &plan.rules.policy;
+        let policy = plan.policy();
         let algorithm = match policy.algorithm {
             Algorithm::RoundRobin => Algorithm::Random,
             algorithm => algorithm,
@@ -136,7 +136,7 @@ impl Service {
         if now.as_nanos() < at {
             return None;
         }
-        let policy = &search.plan.rules.policy;
+        let policy = search.plan.policy();
         let next = now + policy.probe_interval;
         let waited = |probe: &Probe| now - probe.since >= policy.probe_any_after;
         // Beginning anywhere, so that one that never answers does not keep the others waiting.
@@ -164,7 +164,7 @@ impl Search<'_> {
     fn allowed(&self, index: usize, level: Level) -> bool {
         let zone = &self.lane(index).zone;
         self.cluster.is_none_or(|cluster| *cluster == *zone.cluster)
-            && self.plan.entries[index].reachable
+            && self.plan.census.lanes[index].reachable
             && !(level.lanes && self.tried.has_lane(zone))
             && !(level.clusters && self.tried.has_cluster(&zone.cluster))
     }
@@ -172,7 +172,11 @@ impl Search<'_> {
     /// A pick in the lane that the table gives.
     #[inline]
     fn by_table(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
-        let (index, mode) = self.plan.table.get(rng.u32(..))?;
+        let random = rng.u32(..);
+        let (index, mode) = match self.cluster {
+            None => self.plan.table.get(random),
+            Some(cluster) => self.plan.draw_within(cluster, random),
+        }?;
         self.in_lane(index, mode, self.tried, rng)
     }
 
@@ -189,18 +193,21 @@ impl Search<'_> {
         Some(Pick::to_member(lane, seat, Permits::default()))
     }
 
-    /// Without the table: by the formulas over what is allowed, giving up what was tried step by step.
-    fn by_shares(&self, overprovisioning: f32, rng: &mut fastrand::Rng) -> Option<Pick> {
-        let serves = |i: usize| self.plan.entries[i].able > 0.0;
+    /// Without a table: by the formulas over what is allowed, giving up what was tried step by step.
+    fn by_shares(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
         for level in LEVELS {
-            let drawn = self.plan.draw_among(overprovisioning, rng, |i| self.allowed(i, level));
-            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level) && serves(*i));
-            for index in drawn.into_iter().chain(lanes) {
-                let pick = self.in_lane(index, Mode::Healthy, self.tried, rng);
-                let pick = pick.or_else(|| self.in_lane(index, Mode::Degraded, self.tried, rng));
-                if pick.is_some() {
-                    return pick;
-                }
+            let drawn = self.plan.census.divide(|i| self.allowed(i, level)).draw(rng);
+            let drawn = drawn.and_then(|(index, mode)| self.in_lane(index, mode, self.tried, rng));
+            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level));
+            let mut serving = lanes.filter(|i| self.plan.census.lanes[*i].serves());
+            let pick = drawn.or_else(|| {
+                serving.find_map(|i| {
+                    let pick = self.in_lane(i, Mode::Healthy, self.tried, rng);
+                    pick.or_else(|| self.in_lane(i, Mode::Degraded, self.tried, rng))
+                })
+            });
+            if pick.is_some() {
+                return pick;
             }
         }
         None
@@ -266,7 +273,7 @@ impl Search<'_> {
     fn no_pick(&self) -> NoPick {
         let mine = |i: &usize| self.cluster.is_none_or(|cluster| *cluster == *self.lane(*i).zone.cluster);
         let mut lanes = (0..self.plan.lanes.len()).filter(mine).peekable();
-        let cut_off = lanes.peek().is_some() && lanes.all(|i| self.plan.entries[i].path_down);
+        let cut_off = lanes.peek().is_some() && lanes.all(|i| self.plan.census.lanes[i].path_down);
         NoPick { reason: if cut_off { Reason::PathDown } else { Reason::NoReadyEndpoint } }
     }
 }

@@ -82,7 +82,7 @@ impl LaneControl {
             cold.breaker.settle_rise(now);
             moved |= self.recount(&endpoint, &mut cold, now);
             if !cold.breaker.is_rising() && cold.breaker.is_closed() && cold.breaker.statistic(now) == 0.0 {
-                endpoint.set_alert(false);
+                endpoint.set_alert(&cold, false);
             }
         }
         moved

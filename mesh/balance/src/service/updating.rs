@@ -15,7 +15,7 @@ use crate::lane::{Circuit, Lane, LaneState, Pool};
 use crate::policy::{Policy, Rules};
 use crate::ramp::Returning;
 use crate::tiers::{Place, Tier, arrange};
-use crate::utilisation::{Factor, Smoothed};
+use crate::utilisation::Smoothed;
 
 /// A lane that left the view is remembered for so long: if it comes back, it returns from failure.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(600);
@@ -63,12 +63,15 @@ impl Service {
         let places: Vec<Place> = control.lanes.iter().map(LaneControl::place).collect();
         let tiers = arrange(&self.caller, &places, &control.failover);
         let mut lanes: Vec<Option<LaneControl>> = control.lanes.drain(..).map(Some).collect();
+        let factors = std::mem::take(&mut control.factors);
         for (tier, Tier { level, lanes: indices }) in tiers.iter().enumerate() {
+            // A tier goes on with the factor that its lanes had, whatever became of the tiers before it.
+            let known = indices.iter().filter_map(|i| factors.get(lanes[*i].as_ref()?.tier)).next();
+            control.factors.push(known.copied().unwrap_or_default());
             for index in indices {
                 control.lanes.extend(lanes[*index].take().map(|lane| LaneControl { tier, level: *level, ..lane }));
             }
         }
-        control.factors.resize(tiers.len(), Factor::default());
     }
 
     /// A lane that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
@@ -99,7 +102,7 @@ impl Service {
                 let Some((_, endpoint)) = first else { break };
                 let mut cold = endpoint.cold.lock();
                 cold.breaker.close(now);
-                endpoint.set_alert(true);
+                endpoint.set_alert(&cold, true);
                 lane.recount(&endpoint, &mut cold, now);
             }
         }
@@ -119,11 +122,7 @@ impl Service {
         control.observe_returns(now);
         let old = self.plan.load();
         let new = control.plan(Arc::clone(&old.lanes), now);
-        let same = new.entries == old.entries
-            && new.probes == old.probes
-            && new.decision == old.decision
-            && new.table == old.table;
-        if !same {
+        if !new.is_like(&old) {
             self.plan.store(Arc::new(new));
         }
     }
@@ -135,6 +134,9 @@ impl Control {
         Arc::clone(self.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
     }
 }
+
+/// Of a lane that was not arranged yet.
+const NO_TIER: usize = usize::MAX;
 
 fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl {
     LaneControl {
@@ -159,7 +161,8 @@ fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl
         ring_used: 0,
         returning: Returning::default(),
         returned_ago: None,
-        tier: 0,
+        returned_at: None,
+        tier: NO_TIER,
         level: 0,
         absent: None,
     }
@@ -171,7 +174,11 @@ impl LaneControl {
         self.region = Arc::clone(&facts.region);
         self.weight = if facts.weight.is_finite() { facts.weight.max(0.0) } else { 1.0 };
         self.absent = None;
-        self.returned_ago = facts.returned_ago;
+        // A view that is taken again, for example with news of the mesh, is as old as it was.
+        if self.returned_ago != facts.returned_ago {
+            self.returned_ago = facts.returned_ago;
+            self.returned_at = facts.returned_ago.map(|ago| now.before(ago));
+        }
         let Some(remote) = &facts.remote else {
             self.accounts = Arc::clone(own_accounts);
             self.capacity = facts::capacity(&facts.members);
@@ -237,7 +244,7 @@ impl LaneControl {
         if first_warm && started && cold.breaker.is_closed() {
             // The slow start counts from when it can serve, not from when it registered.
             cold.breaker.close(now);
-            endpoint.set_alert(true);
+            endpoint.set_alert(cold, true);
         }
         (cold.health, cold.weight, cold.capacity) = (view.health, view.weight, view.capacity);
         (cold.member, cold.class) = (true, MarkClass::Uncounted);

@@ -222,3 +222,15 @@ proptest! {
         prop_assert!(!(panics && shares.normalized_total_availability == S));
     }
 }
+
+#[test]
+fn what_is_out_by_soft_marks_alone_serves_where_nothing_else_is_left_whatever_the_threshold() {
+    let lane = LaneInput { total: 2.0, soft: 2.0, weight: 1.0, capacity: 2.0, ..LaneInput::default() };
+    let options = Options { panic_threshold: 0.0, ..Options::default() };
+    let shares = native(&[&[lane], &[lane]], &options);
+    assert_eq!(shares.tiers.iter().map(|tier| tier.healthy_load).collect::<Vec<_>>(), [S, 0]);
+    assert_eq!(native(&[&[LaneInput { soft: 0.0, ..lane }]], &options).tiers[0].healthy_load, 0);
+    let healthy = LaneInput { healthy: 1.0, soft: 1.0, ..lane };
+    let shares = native(&[&[healthy], &[lane]], &options);
+    assert!(!shares.tiers.iter().any(|tier| tier.panic), "no panic by threshold while something serves");
+}

@@ -49,7 +49,7 @@ fn only_an_answer_that_another_may_better_is_kept_back() {
         assert_eq!(attempts.tried().has_endpoint(&endpoint), kept_back, "{status}");
         assert!(!attempts.tried().has_lane(&pick.lane.zone), "{status}");
         if let Some(end) = end {
-            let expected = AttemptEnd { answered: true, idempotent, body_kept: true, other_lane: true, ..end };
+            let expected = AttemptEnd { answered: true, idempotent, body_kept: true, ..end };
             assert_eq!(end, expected);
             assert!(!end.nothing_sent && !end.connect_failed && !end.stale && !end.response_begun);
         }
@@ -182,4 +182,41 @@ fn a_probe_costs_no_attempt() {
     let mut attempts = Attempts::new(false, Deadline::NONE);
     assert!(!begin(&mut attempts, &mut world).probe, "what must not be repeated tries nothing");
     assert!(!attempts.idempotent());
+}
+
+#[test]
+fn a_path_that_was_left_leaves_its_region_too() {
+    let mut world = World::new(&[]);
+    world.add_remote("us-west/a", "us", 2);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    let mut attempts = get();
+    let pick = begin(&mut attempts, &mut world);
+    assert_eq!(&*pick.lane.zone.cluster, "us-west");
+    let now = world.now;
+    while world.service.cross_region_budget().try_retry(now) {}
+    let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::TunnelLost));
+    assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Budget));
+}
+
+#[test]
+fn the_first_retry_waits_unless_it_goes_to_another_lane() {
+    let mut world = World::new(&[("a", 2)]);
+    let waits = |world: &mut World, failed: Failed| {
+        (0..50).any(|_| {
+            let mut attempts = get();
+            let pick = begin(&mut attempts, world);
+            let end = fail(&mut attempts, world, &pick, failed);
+            matches!(next(&mut attempts, world, &end), Decision::Retry { after } if !after.is_zero())
+        })
+    };
+    assert!(waits(&mut world, Failed::said(Reason::ResponseTimeout)), "another endpoint of the lane");
+    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the only lane");
+    assert!(
+        !waits(&mut world, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) }),
+        "nobody is to blame"
+    );
+    world.add("b-0", "b", 1.0);
+    world.update();
+    assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another lane");
 }

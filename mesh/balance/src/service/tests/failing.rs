@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use eastway_core::Health;
+use eastway_core::policy::BreakerTrigger;
+use eastway_core::{EndpointId, Health};
 
 use super::harness::*;
-use crate::{Outcome, Policy, Tried};
+use crate::pick::Permits;
+use crate::{Outcome, Pick, Policy, Tried};
 
 #[test]
 fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_lane() {
@@ -314,4 +316,74 @@ fn a_grey_zone_loses_its_traffic_after_some_forty_requests() {
     let mean = seen.iter().sum::<usize>() as f64 / runs as f64;
     assert!(mean <= 40.0, "{mean} requests on average");
     assert!(seen[seen.len() * 99 / 100] <= 100, "{seen:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_ejected_for_being_slow_is_tried_again() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    let slow = BreakerTrigger::Latency {
+        quantile: 0.5,
+        limit: Duration::from_millis(100),
+        window: Duration::from_secs(10),
+        min_requests: 10,
+    };
+    world.view.spec.policy.breaker.endpoint = Some(slow);
+    world.update();
+    world.attempts_on("a-00000", 10, Outcome::success(Duration::from_millis(500)));
+    let breaker = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].breaker;
+    assert_eq!(breaker(&world), "open");
+    world.wait(Duration::from_secs(2));
+    assert_eq!(breaker(&world), "half-open");
+    let probe = world.pick();
+    assert!(probe.probe && World::name(&probe) == "a-00000");
+    world.finish(&probe, success());
+    assert_eq!(breaker(&world), "closed");
+}
+
+#[test]
+fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
+    let mut world = World::new(&[("a", 1)]);
+    world.add_remote("eu-west/a", "eu", 4);
+    world.update();
+    let lane =
+        |world: &World| world.service.lanes().into_iter().map(|(lane, _)| lane).find(|lane| lane.remote).expect("one");
+    let session = |world: &World, id: &str| world.service.session(&lane(world), &EndpointId::new(id));
+    let fail = |world: &mut World, id: &str, times: usize, outcome: Outcome| {
+        for _ in 0..times {
+            let mut pick = Pick::remote(lane(world), Permits::default());
+            assert!(pick.bind(session(world, id)));
+            world.finish(&pick, outcome);
+        }
+    };
+    for id in ["gone-1", "gone-2"] {
+        fail(&mut world, id, 1, refused());
+        assert!(!session(&world, id).is_reachable());
+    }
+    fail(&mut world, "bad", 4, error());
+    assert_eq!(session(&world, "bad").acceptance(), 0.0, "ejected");
+    fail(&mut world, "worse", 4, error());
+    assert_eq!(session(&world, "worse").acceptance(), 0.0, "half of four may be");
+}
+
+#[test]
+fn a_remote_lane_of_three_that_fails_is_left() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 3);
+    world.add_remote("ap/a", "ap", 3);
+    world.view.spec.failover = vec!["eu-west".to_owned()];
+    world.update();
+    let lane = world.service.lanes()[0].0.clone();
+    assert_eq!(&*lane.zone.cluster, "eu-west");
+    // The first of two sessions is ejected; the second may not be, and gets everything.
+    for id in ["one", "two"].into_iter().chain(std::iter::repeat_n("two", 40)) {
+        for _ in 0..4 {
+            let mut pick = Pick::remote(lane.clone(), Permits::default());
+            pick.bind(world.service.session(&lane, &EndpointId::new(id)));
+            world.finish(&pick, error());
+        }
+        if id == "one" {
+            assert_eq!(world.share("eu-west/a"), 10_000, "one bad endpoint trips no lane");
+        }
+    }
+    assert_eq!((world.share("eu-west/a"), world.share("ap/a")), (0, 10_000));
 }

@@ -157,3 +157,29 @@ fn a_service_without_a_view_or_without_endpoints_says_so() {
     assert!(error.to_string().contains("no_ready_endpoint"));
     assert!(serde_json::to_value(world.service.explain(world.now)).is_ok());
 }
+
+#[test]
+fn a_tier_keeps_its_factor_when_others_come_and_go() {
+    let mut world = World::new(&[("b", 2)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.change("", |e| e.capacity = 10);
+    world.update();
+    for _ in 0..100 {
+        for endpoint in ["b-00000", "b-00001"] {
+            let load = LoadReport { rif: 0, utilisation: Some(1.6), error_rate: 0.0 };
+            world.service.apply_load(&EndpointId::new(endpoint), load, world.now);
+        }
+        world.wait(Duration::from_millis(500));
+    }
+    let factors = |world: &World| -> Vec<Option<f64>> {
+        world.service.explain(world.now).tiers.iter().map(|tier| tier.utilisation_factor).collect()
+    };
+    let before = factors(&world)[0].expect("known");
+    assert!(before < 0.8, "{before}");
+    world.add("a-0", "a", 1.0);
+    world.update();
+    assert_eq!(factors(&world)[1], Some(before), "the zone is second now, and as busy as before");
+    world.view.endpoints.retain(|endpoint| endpoint.id.as_str() != "a-0");
+    world.update();
+    assert!(factors(&world).contains(&Some(before)));
+}

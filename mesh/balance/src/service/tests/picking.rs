@@ -309,3 +309,74 @@ fn sessions_are_judged_by_the_caller() {
     world.service.revive(&good, world.now);
     assert!(good.is_reachable());
 }
+
+/// How often picks for one cluster lead to each name, in parts of all.
+fn pinned(world: &mut World, cluster: &str, tried: &Tried) -> std::collections::BTreeMap<String, f64> {
+    const PICKS: u32 = 10_000;
+    let mut counts = std::collections::BTreeMap::new();
+    for _ in 0..PICKS {
+        let pick = world.service.pick(&mut world.rng, world.now, tried, Some(cluster), false).expect("somebody");
+        *counts.entry(World::name(&pick)).or_insert(0.0) += 1.0 / f64::from(PICKS);
+    }
+    counts
+}
+
+#[test]
+fn a_pick_for_one_cluster_divides_by_the_formulas() {
+    let mut world = World::new(&[("a", 10), ("b", 10)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("eu-west/b", "eu", 6);
+    world.update();
+    assert_eq!(pinned(&mut world, "us-east", &Tried::new()).len(), 10, "nothing spills");
+    let remote = pinned(&mut world, "eu-west", &Tried::new());
+    assert!((remote["eu-west/a"] - 0.25).abs() < 0.02, "{remote:?}");
+    // One of ten serves, the others go away: they are second choice, after the next zone.
+    world.change("a-", |e| e.health = Health::Draining);
+    world.change("a-00000", |e| e.health = Health::Ready);
+    world.update();
+    for tried in [Tried::new(), tried_lane("eu-west/a")] {
+        let counts = pinned(&mut world, "us-east", &tried);
+        assert!((counts["a-00000"] - 0.14).abs() < 0.015, "{counts:?}");
+        assert!(counts.keys().all(|id| id == "a-00000" || id.starts_with("b-")), "{counts:?}");
+    }
+    // Nothing serves without a soft mark: a panic uses what is ejected, over all of it.
+    world.change("a-", |e| e.health = Health::Ready);
+    world.change("b-", |e| e.health = Health::Unready);
+    world.update();
+    for i in 0..6 {
+        world.attempts_on(&format!("a-0000{i}"), 12, error());
+    }
+    world.wait(Duration::from_secs(1));
+    let shown = &world.service.explain(world.now).tiers[0];
+    assert_eq!(shown.lanes[0].breaker, "open");
+    let counts = pinned(&mut world, "us-east", &Tried::new());
+    assert!(counts.len() == 10 && counts.values().all(|part| (part - 0.1).abs() < 0.03), "{counts:?}");
+}
+
+#[test]
+fn a_pick_for_one_cluster_knows_how_busy_its_tiers_are() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    world.change("", |e| e.capacity = 10);
+    world.update();
+    let report = |world: &World, utilisation| {
+        for endpoint in ["a-00000", "a-00001"] {
+            let load = LoadReport { rif: 0, utilisation: Some(utilisation), error_rate: 0.0 };
+            world.service.apply_load(&EndpointId::new(endpoint), load, world.now);
+        }
+    };
+    for _ in 0..100 {
+        report(&world, 1.6);
+        world.wait(Duration::from_millis(500));
+    }
+    let share = f64::from(world.share("us-east/a")) / 10_000.0;
+    assert!(share < 0.8, "{share}");
+    let counts = pinned(&mut world, "us-east", &Tried::new());
+    let measured = counts["a-00000"] + counts["a-00001"];
+    assert!((measured - share).abs() < 0.02, "{measured}, not {share}");
+}
+
+fn tried_lane(id: &str) -> Tried {
+    let mut tried = Tried::new();
+    tried.push_lane(&zone(id));
+    tried
+}

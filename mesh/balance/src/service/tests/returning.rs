@@ -183,3 +183,23 @@ fn each_node_delays_its_ramp_by_its_own_jitter() {
     assert!(delays.iter().any(|d| *d != delays[0]), "{delays:?}");
     assert_eq!(delay(3), delay(3));
 }
+
+#[test]
+fn a_view_that_is_taken_again_grows_old() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("ap/a", "ap", 2);
+    world.view.spec.failover = vec!["eu-west".to_owned()];
+    world.summary("eu-west/a").returned_ago = Some(secs(25));
+    world.update();
+    world.wait(secs(3));
+    world.peer("eu-west").path = PathState::Down;
+    world.update();
+    world.wait(secs(37));
+    // The owner's word is about the return before: 65 s ago by now.
+    world.peer("eu-west").path = PathState::Up;
+    world.update();
+    assert_eq!(world.share("eu-west/a"), 0, "it ramps from the beginning");
+    world.wait(secs(3));
+    assert_eq!(world.share("eu-west/a"), 1_000);
+}
