@@ -125,7 +125,7 @@ pub(crate) async fn connect_local(
     open: &StreamOpen,
 ) -> Result<(StreamAccepted, Io), Reason> {
     let node = &worker.node;
-    let service = node.services.service(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
+    let service = node.services.arriving(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
     let own = node.config.cluster.as_str();
     let mut tried = Tried::new();
     for zone in node.config.zones.keys() {

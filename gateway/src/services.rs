@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use eastway_balance::{Policy, Service};
 use eastway_client::Sink;
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::policy::ServicePolicy;
+use eastway_core::view::{MeshView, ServiceSpec, ServiceView};
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName};
 use eastway_runtime::clock;
 use parking_lot::Mutex;
@@ -19,8 +20,27 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoZone;
 
-/// Zones as wanted by callers; one that the cluster does not have counts as none.
-type Zones = HashMap<String, Arc<Service>>;
+/// Decision objects by the zone that is wanted; one that the cluster does not have counts as none.
+type ByZone = HashMap<String, Arc<Service>>;
+
+/// One service.
+#[derive(Debug)]
+struct Zones {
+    /// As callers of this cluster see it: what `explain` shows.
+    callers: ByZone,
+    /// As sessions from other clusters are led, where that differs: an operator's policy, with its fence, is for the callers
+    /// in the operator's own cluster (docs/adr/0009).
+    arriving: ArcSwapOption<ByZone>,
+}
+
+impl Zones {
+    fn each(&self, mut act: impl FnMut(&Service)) {
+        self.callers.values().for_each(|service| act(service));
+        if let Some(arriving) = &*self.arriving.load() {
+            arriving.values().for_each(|service| act(service));
+        }
+    }
+}
 
 /// Every service of this cluster, by name and wanted zone.
 #[derive(Debug)]
@@ -66,11 +86,16 @@ impl Services {
         known.then_some(Some(zone)).ok_or(NoZone)
     }
 
-    /// The decision object for `service`, as seen from `zone`.
+    /// The decision object for `service`, as callers in `zone` see it.
     pub(crate) fn service(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<Service>> {
+        wanted(&self.all.load().get(service)?.callers, zone)
+    }
+
+    /// The decision object for sessions from other clusters to `service` that want `zone`.
+    pub(crate) fn arriving(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<Service>> {
         let all = self.all.load();
         let zones = all.get(service)?;
-        zone.and_then(|zone| zones.get(zone)).or_else(|| zones.values().next()).cloned()
+        wanted(zones.arriving.load().as_deref().unwrap_or(&zones.callers), zone)
     }
 
     /// The load that an endpoint last reported.
@@ -86,7 +111,7 @@ impl Services {
             ticks.tick().await;
             let now = clock::now();
             for zones in self.all.load().values() {
-                zones.values().for_each(|service| service.tick(now));
+                zones.each(|service| service.tick(now));
             }
         }
     }
@@ -95,22 +120,35 @@ impl Services {
         if let Some(known) = self.all.load().get(name) {
             return Arc::clone(known);
         }
-        let service = |zone: &String| {
-            let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone.as_str());
-            (zone.clone(), Arc::new(Service::new(name.clone(), caller, self.policy.clone())))
-        };
-        let zones: Arc<Zones> = Arc::new(self.zones.iter().map(service).collect());
+        let zones = Arc::new(Zones { callers: self.by_zone(name), arriving: ArcSwapOption::empty() });
         let mut all = HashMap::clone(&self.all.load());
         all.insert(name.clone(), Arc::clone(&zones));
         self.all.store(Arc::new(all));
         zones
     }
 
+    fn by_zone(&self, name: &ServiceName) -> ByZone {
+        let service = |zone: &String| {
+            let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone.as_str());
+            (zone.clone(), Arc::new(Service::new(name.clone(), caller, self.policy.clone())))
+        };
+        self.zones.iter().map(service).collect()
+    }
+
     fn update(&self, zones: &Zones, view: &ServiceView) {
-        if let Some(mesh) = self.mesh.load().as_ref() {
-            let now = clock::now();
-            zones.values().for_each(|service| service.update(mesh, view, now));
+        let mesh = self.mesh.load();
+        let Some(mesh) = mesh.as_ref() else { return };
+        let now = clock::now();
+        zones.callers.values().for_each(|service| service.update(mesh, view, now));
+        if *view.spec.policy == ServicePolicy::default() {
+            zones.arriving.store(None);
+            return;
         }
+        let arriving = zones.arriving.load_full().unwrap_or_else(|| Arc::new(self.by_zone(&view.name)));
+        let spec = ServiceSpec { policy: Box::default(), ..view.spec.clone() };
+        let view = ServiceView { spec, ..view.clone() };
+        arriving.values().for_each(|service| service.update(mesh, &view, now));
+        zones.arriving.store(Some(arriving));
     }
 }
 
@@ -133,7 +171,7 @@ impl Sink for Services {
         self.loads.lock().extend(loads.iter().cloned());
         if let Some(zones) = self.all.load().get(service) {
             for (endpoint, load) in loads {
-                zones.values().for_each(|service| service.apply_load(endpoint, *load, now));
+                zones.each(|service| service.apply_load(endpoint, *load, now));
             }
         }
     }
@@ -147,5 +185,77 @@ impl Sink for Services {
         let mut all = HashMap::clone(&self.all.load());
         all.remove(service);
         self.all.store(Arc::new(all));
+    }
+}
+
+fn wanted(zones: &ByZone, zone: Option<&str>) -> Option<Arc<Service>> {
+    zone.and_then(|zone| zones.get(zone)).or_else(|| zones.values().next()).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use eastway_balance::Tried;
+    use eastway_core::Health;
+    use eastway_core::policy::Algorithm;
+    use eastway_core::resource::ClusterMeta;
+    use eastway_core::view::EndpointView;
+
+    use super::*;
+
+    fn view(policy: ServicePolicy) -> Arc<ServiceView> {
+        let endpoint = EndpointView {
+            id: EndpointId::new("p-1"),
+            zone: "a".into(),
+            address: ([127, 0, 0, 1], 15_008).into(),
+            weight: 1.0,
+            health: Health::Ready,
+            incarnation: 1,
+            capacity: 0,
+            labels: Default::default(),
+            load: None,
+        };
+        Arc::new(ServiceView {
+            name: ServiceName::new("shop", "payments"),
+            spec: ServiceSpec { policy: Box::new(policy), ..ServiceSpec::default() },
+            endpoints: vec![Arc::new(endpoint)],
+            remote: Vec::new(),
+            returned: Default::default(),
+        })
+    }
+
+    #[test]
+    fn the_operators_fence_and_algorithm_are_for_the_callers_of_the_cluster() {
+        let services = Services::new("us-east", "us", vec!["a".to_owned(), "b".to_owned()]);
+        let cluster = ClusterMeta {
+            name: "us-east".to_owned(),
+            uid: "u".to_owned(),
+            region: "us".to_owned(),
+            trust_domain: "us-east.mesh.internal".to_owned(),
+            zones: Default::default(),
+        };
+        services.mesh(&Arc::new(MeshView { cluster, peers: Vec::new() }));
+        let name = ServiceName::new("shop", "payments");
+        let picks = |service: Arc<Service>| {
+            service.pick(&mut fastrand::Rng::with_seed(1), clock::now(), &Tried::new(), Some("us-east"), true).is_ok()
+        };
+        let callers = || services.service(&name, Some("b")).expect("known");
+        let arriving = || services.arriving(&name, Some("b")).expect("known");
+        Sink::service(&*services, &view(ServicePolicy::default()));
+        assert!(picks(callers()) && picks(arriving()) && Arc::ptr_eq(&callers(), &arriving()));
+
+        let mut policy = ServicePolicy::default();
+        policy.balancing.algorithm = Some(Algorithm::LeastRequest);
+        policy.balancing.residency = Some(vec!["eu".to_owned()]);
+        Sink::service(&*services, &view(policy));
+        assert!(!picks(callers()), "callers of this cluster may not stay in it");
+        assert!(picks(arriving()));
+        assert_eq!(arriving().policy().algorithm, Algorithm::TwoChoices);
+        let before = arriving();
+        services.loads(&name, &[(EndpointId::new("p-1"), LoadReport { rif: 7, utilisation: None, error_rate: 0.0 })]);
+        let shown = before.explain(clock::now());
+        assert_eq!(shown.tiers[0].lanes[0].endpoints[0].others, 7.0);
+
+        Sink::service(&*services, &view(ServicePolicy::default()));
+        assert!(Arc::ptr_eq(&callers(), &arriving()));
     }
 }

@@ -72,8 +72,8 @@ impl Attempts {
         Ok(pick)
     }
 
-    /// Takes an answer with this HTTP status. `None` if it goes to the caller: then `pick` ends with the answer's body.
-    /// Otherwise, `pick` has ended, and another attempt may bring a better answer.
+    /// Takes an answer with this HTTP status, as soon as its head is there. `None` if it goes to the caller: then `pick` ends
+    /// with the answer's body. Otherwise, `pick` has ended, and another attempt may bring a better answer.
     pub fn answered(
         &mut self,
         service: &Service,
@@ -85,6 +85,7 @@ impl Attempts {
         let failed = outcome.failure().is_some();
         service.retry_budget().record_end(failed, now);
         if !failed || !self.idempotent || !matches!(status, 502..=504) {
+            service.answered(pick, &outcome, now);
             return None;
         }
         service.finish(pick, outcome, now);

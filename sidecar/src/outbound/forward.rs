@@ -37,6 +37,8 @@ struct Forward<'a> {
     route: &'a Route,
     head: request::Parts,
     kept: Kept,
+    /// By when a gRPC caller wants its whole answer, if it says so.
+    stated: Option<Deadline>,
     attempts: Attempts,
     settings: Settings,
 }
@@ -63,9 +65,12 @@ pub(super) async fn forward(
     let policy = settings.retries;
     let idempotent = is_idempotent(&request);
     let (head, body) = request.into_parts();
-    let attempts = Attempts::new(idempotent, deadline(&head, settings.request));
+    let now = clock::now();
+    let stated =
+        header(&head.headers, "grpc-timeout").and_then(parse_grpc_timeout).map(|after| Deadline::after(after, now));
+    let attempts = Attempts::new(idempotent, deadline(&head.headers, stated, settings.request, now));
     let kept = Kept::new(body, policy.kept_body);
-    let mut forward = Forward { worker, exchange, route, head, kept, attempts, settings };
+    let mut forward = Forward { worker, exchange, route, head, kept, stated, attempts, settings };
     let mut last: Option<(Reason, Option<Response<Body>>)> = None;
     loop {
         let pick = match forward.pick() {
@@ -92,14 +97,15 @@ pub(super) async fn forward(
     }
 }
 
-/// The caller's own deadline where it states one, else the time limit until the first byte of the response.
-fn deadline(head: &request::Parts, limit: Duration) -> Deadline {
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let stated =
-        text("grpc-timeout").and_then(parse_grpc_timeout).or_else(|| text(EXPECTED_TIMEOUT).and_then(parse_timeout_ms));
-    let now = clock::now();
-    let own = Deadline::after(limit, now);
-    stated.map_or(own, |stated| own.or_earlier(Deadline::after(stated, now)))
+/// By when the first byte of the response must be there: `limit` from now, or earlier if the caller says so.
+fn deadline(headers: &HeaderMap, stated: Option<Deadline>, limit: Duration, now: Timestamp) -> Deadline {
+    let expected = || header(headers, EXPECTED_TIMEOUT).and_then(parse_timeout_ms);
+    let stated = stated.or_else(|| expected().map(|after| Deadline::after(after, now)));
+    Deadline::after(limit, now).or_earlier(stated.unwrap_or_default())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 impl Forward<'_> {
@@ -173,13 +179,17 @@ impl Forward<'_> {
         Some(Request::from_parts(head, body))
     }
 
-    /// The next hop learns how much time is left: of gRPC calls always, of others if their caller stated a time.
+    /// The next hop learns how much time is left of what the caller stated. A gRPC deadline is for the whole answer, so this
+    /// sidecar's own limit, which is for its beginning, has no part in it: streams without a deadline stay without one.
     fn pass_on_deadline(&self, headers: &mut HeaderMap) {
-        let Some(left) = self.attempts.deadline().remaining(clock::now()) else { return };
-        let stated = if self.exchange.is_grpc {
-            Some(("grpc-timeout", format_grpc_timeout(left)))
-        } else {
-            headers.contains_key(EXPECTED_TIMEOUT).then(|| (EXPECTED_TIMEOUT, left.as_millis().max(1).to_string()))
+        let now = clock::now();
+        let stated = match self.stated {
+            Some(stated) => stated.remaining(now).map(|left| ("grpc-timeout", format_grpc_timeout(left))),
+            None if headers.contains_key(EXPECTED_TIMEOUT) => {
+                let left = self.attempts.deadline().remaining(now);
+                left.map(|left| (EXPECTED_TIMEOUT, left.as_millis().max(1).to_string()))
+            }
+            None => None,
         };
         if let Some((name, Ok(value))) = stated.map(|(name, text)| (name, HeaderValue::try_from(text))) {
             headers.insert(name, value);
@@ -296,10 +306,8 @@ impl Forward<'_> {
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
-        if outcome.failure().is_none() {
-            entry.service.answered(&pick, clock::now());
-        }
-        let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
+        // What the head said of the endpoint's load was taken with it.
+        let finish = Finish { entry, pick, outcome: outcome.with_load(None), grpc: None, _in_flight: in_flight };
         response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
     }
 }
@@ -348,7 +356,7 @@ impl Observer for Finish {
             (End::Failed(error), _) => Outcome::failed(error.response_reason()),
             (End::Complete, Some(code)) => {
                 let latency = self.outcome.latency.unwrap_or_default();
-                Outcome::grpc_status(code, latency).with_load(self.outcome.load)
+                Outcome::grpc_status(code, latency)
             }
             // Whoever stops reading got what it wanted: the head said how the endpoint does.
             (End::Complete | End::Dropped, _) => self.outcome,

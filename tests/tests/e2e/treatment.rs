@@ -88,6 +88,28 @@ fn the_time_that_a_caller_gives_is_passed_on() {
 }
 
 #[test]
+fn a_grpc_deadline_is_the_callers_own_or_none() {
+    let mut lab = cluster("");
+    let ip = lab.host();
+    let app = App::answering((ip, 8080).into(), answer(""));
+    lab.beside("us-east", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    knows(&storefront, 1);
+    let grpc = "content-type: application/grpc";
+    let passed_on = |headers: &[&str]| {
+        let answered = client::send(storefront.proxy(), "POST", PAYMENTS, headers, b"").expect("an answer");
+        assert_eq!(answered.status, 200);
+        let seen = app.seen().last().cloned().unwrap_or_default().to_lowercase();
+        seen.lines().find_map(|line| line.strip_prefix("grpc-timeout: ").map(|text| text.trim().to_owned()))
+    };
+    // Streams may go on for as long as they like.
+    assert_eq!(passed_on(&[grpc]), None);
+    let left = passed_on(&[grpc, "grpc-timeout: 1H"]).expect("a deadline");
+    let millis: u64 = left.strip_suffix('m').and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{left}"));
+    assert!((3_500_000..3_600_000).contains(&millis), "{left} are left of an hour");
+}
+
+#[test]
 fn what_an_application_says_of_its_load_reaches_who_picks() {
     let mut lab = cluster("");
     let ip = lab.host();

@@ -51,10 +51,13 @@ impl Service {
         }
     }
 
-    /// A response has begun that is no failure, though it may go on for long: what the pick was to try is settled by that.
-    /// The attempt itself still ends with [`Service::finish`].
-    pub fn answered(&self, pick: &Pick, now: Timestamp) {
-        if pick.settle() {
+    /// A response has begun, and may go on for long. What it says of its endpoint's load is as of now, and if it is no
+    /// failure, what the pick was to try is settled. The attempt itself still ends with [`Service::finish`].
+    pub fn answered(&self, pick: &Pick, outcome: &Outcome, now: Timestamp) {
+        if let (Some(endpoint), Some(load)) = (pick.endpoint(), &outcome.load) {
+            endpoint.report(load, now);
+        }
+        if outcome.failure().is_none() && pick.settle() {
             self.finish_probe(pick, &Outcome::success(Duration::ZERO), now);
         }
     }

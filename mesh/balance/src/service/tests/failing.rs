@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use eastway_core::policy::BreakerTrigger;
-use eastway_core::{EndpointId, Health};
+use eastway_core::{EndpointId, Health, LoadReport};
+use eastway_resilience::deadline::Deadline;
 
 use super::harness::*;
 use crate::pick::Permits;
-use crate::{Outcome, Pick, Policy, Tried};
+use crate::{Attempts, Outcome, Pick, Policy, Tried};
 
 #[test]
 fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_lane() {
@@ -72,13 +73,29 @@ fn a_probe_with_a_long_answer_is_settled_by_its_beginning() {
     world.wait(Duration::from_secs(2));
     let stream = world.pick();
     assert!(stream.probe);
-    world.service.answered(&stream, world.now);
-    world.service.answered(&stream, world.now);
+    world.service.answered(&stream, &success(), world.now);
+    world.service.answered(&stream, &success(), world.now);
     assert!(stream.endpoint().expect("local").is_reachable());
     world.wait(Duration::from_secs(11));
     // Its end is judged as any other's.
     world.finish(&stream, refused());
     assert!(!stream.endpoint().expect("local").is_reachable());
+}
+
+#[test]
+fn the_load_that_a_long_answer_brings_is_as_of_its_head() {
+    let mut world = World::new(&[("a", 1)]);
+    let load = |rif| LoadReport { rif, utilisation: None, error_rate: 0.0 };
+    let mut attempts = Attempts::new(true, Deadline::NONE);
+    let pick = attempts.pick(&world.service, None, &mut world.rng, world.now).expect("the only one");
+    let outcome = success().with_load(Some(load(40)));
+    assert_eq!(attempts.answered(&world.service, &pick, 200, outcome, world.now), None);
+    let endpoint = pick.endpoint().expect("local").clone();
+    assert_eq!(endpoint.others(), 39.0, "what it has besides this one");
+    world.wait(Duration::from_secs(300));
+    world.service.apply_load(&endpoint.id, load(1), world.now);
+    world.finish(&pick, outcome.with_load(None));
+    assert_eq!(endpoint.others(), 0.0);
 }
 
 #[test]
