@@ -387,3 +387,6 @@ impl Choice<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ struct Pinned {
 }
 
 /// Something half-open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Probe {
     pub(crate) lane: usize,
     pub(crate) what: Probing,
@@ -40,22 +40,11 @@ pub(crate) struct Probe {
     pub(crate) since: Timestamp,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Probing {
     Endpoint(Arc<Endpoint>),
     Lane,
     Path,
-}
-
-impl PartialEq for Probe {
-    fn eq(&self, other: &Self) -> bool {
-        let same = match (&self.what, &other.what) {
-            (Probing::Endpoint(a), Probing::Endpoint(b)) => Arc::ptr_eq(a, b),
-            (Probing::Lane, Probing::Lane) | (Probing::Path, Probing::Path) => true,
-            _ => false,
-        };
-        same && self.lane == other.lane && self.since == other.since
-    }
 }
 
 impl Plan {

@@ -287,12 +287,15 @@ fn callers_faults_and_limits_cost_nobody_its_health() {
 
 #[test]
 fn only_the_first_end_of_a_pick_counts() {
-    let mut world = World::new(&[("a", 2)]);
+    let world = World::new(&[("a", 2)]);
     let pick = world.pick_of("a-00000");
     (0..10).for_each(|_| world.finish(&pick, error()));
-    drop(pick);
-    world.wait(Duration::from_secs(10));
-    assert!(world.counts(1_000).contains_key("a-00000"));
+    let shown = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].clone();
+    let (after_ten, pressure) = (shown(&world), shown(&world).statistic);
+    assert_eq!(after_ten.breaker, "closed");
+    let another = world.pick_of("a-00000");
+    world.finish(&another, error());
+    assert!((shown(&world).statistic - 2.0 * pressure).abs() < 1e-3, "two requests, two failures");
 }
 
 #[test]
@@ -372,6 +375,8 @@ fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
             world.finish(&pick, outcome);
         }
     };
+    world.view.spec.policy.breaker.lane = Some(BreakerTrigger::Consecutive { failures: 1_000 });
+    world.update();
     for id in ["gone-1", "gone-2"] {
         fail(&mut world, id, 1, refused());
         assert!(!session(&world, id).is_reachable());
@@ -380,6 +385,9 @@ fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
     assert_eq!(session(&world, "bad").acceptance(), 0.0, "ejected");
     fail(&mut world, "worse", 4, error());
     assert_eq!(session(&world, "worse").acceptance(), 0.0, "half of four may be");
+    fail(&mut world, "third", 4, error());
+    assert_eq!(session(&world, "third").acceptance(), 1.0, "no more");
+    assert_eq!(lane(&world).total(), 4);
 }
 
 #[test]

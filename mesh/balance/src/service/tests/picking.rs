@@ -44,6 +44,39 @@ fn a_ramp_does_not_favour_a_small_weight() {
 }
 
 #[test]
+fn the_second_choice_is_drawn_by_weight() {
+    let mut world = World::new(&[]);
+    world.add("busy", "a", 1.0);
+    world.add("heavy", "a", 8.0);
+    world.add("light", "a", 1.0);
+    world.update();
+    // Past their slow start.
+    world.wait(Duration::from_secs(11));
+    let _held: Vec<_> = (0..10).map(|_| world.pick_of("busy")).collect();
+    let counts = world.counts(20_000);
+    assert_eq!(counts.get("busy"), None);
+    // A tenth is drawn at first, and a ninth of what draws the busy one.
+    let light = counts["light"] as f64 / 20_000.0;
+    assert!((light - (0.1 + 0.1 / 9.0)).abs() < 0.01, "{light}");
+}
+
+#[test]
+fn one_weight_that_outdoes_all_others_is_still_compared() {
+    let mut world = World::new(&[]);
+    world.add("heavy", "a", 1e6);
+    world.add("light", "a", 1.0);
+    world.update();
+    // Past their slow start.
+    world.wait(Duration::from_secs(11));
+    for (id, latency) in [("heavy", 1_000), ("light", 10)] {
+        world.attempts_on(id, 5, Outcome::success(Duration::from_millis(latency)));
+    }
+    world.wait(Duration::from_secs(2));
+    let counts = world.counts(1_000);
+    assert!(counts["light"] > 990, "the heavy one is vetoed: {counts:?}");
+}
+
+#[test]
 fn a_slow_endpoint_loses_unless_the_other_is_slow_too() {
     let mut world = World::new(&[("a", 3)]);
     for (id, ms) in [("a-00000", 10), ("a-00001", 10), ("a-00002", 100)] {
