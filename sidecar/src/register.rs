@@ -14,7 +14,7 @@ use crate::health::{self, ProbeKind, ProbeOptions};
 use crate::load::cgroup::CpuGroup;
 use crate::node::Node;
 
-/// How often the load is looked at; it is reported when it changed.
+/// How often the load is looked at; it is reported when it changed, and now and then when it did not.
 const LOAD_PERIOD: Duration = Duration::from_millis(100);
 /// How often the application's processor time is looked at.
 const PROCESSOR_PERIOD: Duration = Duration::from_secs(1);

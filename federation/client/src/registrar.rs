@@ -97,7 +97,7 @@ impl Registrar {
         });
     }
 
-    /// The workload's load. Told to the gateway every 100 ms if it changed.
+    /// The workload's load. Told to the gateway every 100 ms if it changed, and every 5 s if it did not.
     pub fn set_load(&self, load: LoadReport) {
         self.shared.load.send_if_modified(|known| known.replace(load) != Some(load));
     }

@@ -14,7 +14,7 @@ pub mod register_request {
         /// After each change of the application's health.
         #[prost(message, tag = "2")]
         Health(super::HealthReport),
-        /// Every 100 ms when changed.
+        /// Every 100 ms when changed, and every 5 s when not.
         #[prost(message, tag = "3")]
         Load(super::LoadReport),
         /// Before an orderly end: remove at once.

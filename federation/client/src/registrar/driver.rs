@@ -24,6 +24,10 @@ use crate::link::{Backoff, Connection};
 const MESSAGES: usize = 16;
 /// Between two reports of load.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+/// A load that does not change is reported again after this long. Callers forget a load that they have not heard of for
+/// half a minute, because its sidecar may be gone: of a workload that holds a steady number of long streams they would know
+/// nothing otherwise. So a few reports may be lost before it comes to that.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
 /// Before a rejected registration is tried again: an operator may have changed the resources.
 const REJECTED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -103,6 +107,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
     let mut ticks = interval(LOAD_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut spoke = Instant::now();
+    let mut reported = Instant::now();
     let mut heard = Instant::now();
     loop {
         let say = tokio::select! {
@@ -122,9 +127,13 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
                 if heard.elapsed() >= options.silence {
                     return StreamError::Silent;
                 }
-                let report = if load.has_changed().unwrap_or(false) { *load.borrow_and_update() } else { None };
+                let due = load.has_changed().unwrap_or(false) || reported.elapsed() >= LOAD_AGAIN;
+                let report = if due { *load.borrow_and_update() } else { None };
                 match report {
-                    Some(report) => Say::Load(convert::load_to_wire(report)),
+                    Some(report) => {
+                        reported = Instant::now();
+                        Say::Load(convert::load_to_wire(report))
+                    }
                     None if spoke.elapsed() >= options.heartbeat => Say::Heartbeat(Heartbeat {}),
                     None => continue,
                 }

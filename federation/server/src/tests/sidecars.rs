@@ -1,13 +1,14 @@
 //! Registration: who is seen, and when no longer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_client::DiscoveryOptions;
+use eastway_client::{DiscoveryOptions, Sink};
 use eastway_core::{EndpointId, Health, LoadReport};
 use eastway_registry::ProbeOutcome;
 use tokio::time::{Instant, sleep};
 
-use crate::testing::{Gateway, eventually, payments};
+use crate::testing::{Gateway, Notes, eventually, payments};
 
 #[tokio::test(start_paused = true)]
 async fn a_registered_workload_is_seen_by_callers_with_its_health_and_load() {
@@ -27,6 +28,28 @@ async fn a_registered_workload_is_seen_by_callers_with_its_health_and_load() {
     sidecar.registrar.set_load(load);
     let id = EndpointId::new("p1");
     eventually("a load", || (notes.loads.lock().get(&id) == Some(&load)).then_some(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_load_is_told_again_before_callers_forget_it() {
+    let gateway = Gateway::start("us-east").await;
+    let own = Arc::new(Notes::default());
+    gateway.running().subscribe(Arc::clone(&own) as Arc<dyn Sink>);
+    let sidecar = gateway.sidecar("p1", "a", 1);
+    sidecar.registrar.registered().await;
+    let (discovery, notes, _task) = gateway.caller(DiscoveryOptions::new("us-east"));
+    discovery.resolve(&payments()).await.expect("known");
+    let load = LoadReport { rif: 4, utilisation: Some(0.5), error_rate: 0.0 };
+    let id = EndpointId::new("p1");
+    sidecar.registrar.set_load(load);
+    let told = |notes: &Notes| (notes.loads.lock().remove(&id) == Some(load)).then_some(());
+    for _ in 0..3 {
+        let before = Instant::now();
+        eventually("a caller is told", || told(&notes)).await;
+        eventually("the gateway itself is told", || told(&own)).await;
+        assert!(before.elapsed() < Duration::from_secs(6), "{:?}", before.elapsed());
+        sidecar.registrar.set_load(load);
+    }
 }
 
 #[tokio::test(start_paused = true)]
