@@ -72,20 +72,21 @@ async fn run(
     exchange.known = true;
     let permit = admit::admit(&route)?;
     let mut request = std::mem::take(request);
-    let response = if request.method() == Method::CONNECT {
-        opaque::open(worker, exchange, &route, request).await?
-    } else {
-        let application = Upgrading::take(request.extensions_mut());
-        let mut response = forward::forward(worker, exchange, &route, request).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(application), Some(upstream)) = (application, Upgrading::take(response.extensions_mut()))
-        {
-            opaque::switched(worker, application, upstream);
-        }
-        response
-    };
-    // The place is taken until the answer has passed.
-    Ok(response.map(|body| body.hold(permit)))
+    if request.method() == Method::CONNECT {
+        return opaque::open(worker, exchange, &route, request, permit).await;
+    }
+    let application = Upgrading::take(request.extensions_mut());
+    let response = forward::forward(worker, exchange, &route, request).await?;
+    // The place is taken until the answer has passed, or the stream that follows it.
+    let mut response = response.map(|body| body.hold(permit));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let (Some(application), Some(upstream)) = (application, Upgrading::take(response.extensions_mut()))
+    {
+        // There is no body, but it holds whatever counts the request.
+        let held = std::mem::take(response.body_mut());
+        opaque::switched(worker, application, upstream, held);
+    }
+    Ok(response)
 }
 
 /// A request's destination, once its service is known.

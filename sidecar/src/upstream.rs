@@ -140,10 +140,7 @@ pub(crate) async fn send(
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
-            // The pick counted this request already.
-            if endpoint.rif() > call.entry.settings().endpoint_requests {
-                return Err(Failed::full());
-            }
+            has_room(call, &endpoint)?;
             if request.version() == Version::HTTP_2 {
                 send_h2(worker, call, &endpoint, request).await
             } else {
@@ -155,6 +152,11 @@ pub(crate) async fn send(
             session.send(request).await.map_err(sending)
         }
     }
+}
+
+/// Whether the endpoint may have the request that its pick counts there already.
+fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), Failed> {
+    if endpoint.rif() > call.entry.settings().endpoint_requests { Err(Failed::full()) } else { Ok(()) }
 }
 
 async fn send_h1(
@@ -242,11 +244,13 @@ async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
+            has_room(call, &endpoint)?;
             connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         None => {
             let (io, endpoint, _) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
-            pick.bind(endpoint);
+            pick.bind(Arc::clone(&endpoint));
+            has_room(call, &endpoint)?;
             Ok((io, None))
         }
     }

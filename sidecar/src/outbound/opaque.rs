@@ -8,6 +8,7 @@ use eastway_http::{Body, Upgrading};
 use eastway_resilience::Outcome;
 use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::Deadline;
+use eastway_resilience::limits::Permit;
 use eastway_runtime::clock;
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice};
@@ -18,7 +19,7 @@ use super::exchange::Exchange;
 use crate::upstream::{self, Call, Place};
 use crate::worker::Worker;
 
-/// Opens the stream and answers 200; what follows is relayed until either side has ended.
+/// Opens the stream and answers 200; what follows is relayed until either side has ended, and `permit` taken for so long.
 ///
 /// # Errors
 /// The reason of the last attempt, or why there was none.
@@ -27,13 +28,14 @@ pub(super) async fn open(
     exchange: &mut Exchange,
     route: &Route,
     mut request: Request<Body>,
+    permit: Permit,
 ) -> Result<Response<Body>, Reason> {
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
     let (io, held) = reach(worker, exchange, route).await?;
     let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
     let guard = worker.node.draining.guard();
     tokio::task::spawn_local(async move {
-        let _guards = (held, guard);
+        let _guards = (permit, held, guard);
         match upgrading.io().await {
             Ok(application) => {
                 let relayed = splice(application, io, options).await;
@@ -45,12 +47,12 @@ pub(super) async fn open(
     Ok(Response::new(Body::empty()))
 }
 
-/// Relays what follows an answer that changes the protocol.
-pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Upgrading) {
+/// Relays what follows an answer that changes the protocol, with `held` for as long as it goes on.
+pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Upgrading, held: Body) {
     let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
     let guard = worker.node.draining.guard();
     tokio::task::spawn_local(async move {
-        let _guard = guard;
+        let _guards = (held, guard);
         if let (Ok(application), Ok(upstream)) = tokio::join!(application.io(), upstream.io()) {
             let relayed = splice(application, upstream, options).await;
             tracing::debug!(?relayed, "a stream of another protocol ended");

@@ -4,7 +4,7 @@
 //! that the caller can balance per request, and each is renewed before the remote gateway's choice grows old.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,6 +55,17 @@ struct LaneSessions {
     failed: Cell<Option<Failed>>,
 }
 
+impl LaneSessions {
+    /// The endpoints of open sessions that have `most` requests of this caller, and may have no more.
+    fn full(&self, most: u32) -> BTreeSet<EndpointId> {
+        let open = self.open.borrow();
+        open.iter()
+            .filter(|session| session.endpoint.rif() >= most)
+            .map(|session| session.endpoint.id.clone())
+            .collect()
+    }
+}
+
 struct Session {
     endpoint: Arc<Endpoint>,
     h2: H2,
@@ -95,6 +106,7 @@ struct Wanted {
 /// A session of the picked lane, with `pick` bound to its endpoint. Waits only while the lane has none at all.
 pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
     let lane = Arc::clone(&pick.lane);
+    let most = call.entry.settings().endpoint_requests;
     let sessions = worker.upstreams.sessions.lane(call.entry.service.name(), &lane.zone);
     let wanted = Wanted {
         entry: Arc::clone(call.entry),
@@ -103,9 +115,14 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         attempt: call.attempt,
     };
     for round in 0..=OPEN_ROUNDS {
-        if let Some(h2) = choose(worker, call, pick, &sessions) {
+        if let Some(h2) = choose(worker, call, pick, &sessions, most) {
             replenish(worker, &wanted, &lane, &sessions);
             return Ok(h2);
+        }
+        let full = sessions.full(most);
+        if full.len() >= lane.total().max(1) {
+            // There is no endpoint to which a further session could lead.
+            return Err(Failed::full());
         }
         if round > 0
             && let Some(failed) = sessions.failed.get()
@@ -116,24 +133,24 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
             break;
         }
         if sessions.opening.get() == 0 {
-            let exclude: Vec<EndpointId> = call.tried.endpoint_ids().cloned().collect();
+            let exclude = call.tried.endpoint_ids().cloned().chain(full).collect();
             spawn_open(worker, wanted.clone(), Arc::clone(&lane), Rc::clone(&sessions), exclude);
         }
         let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
         sessions.changed.notified().await;
     }
     // Sessions open, but every one leads to an endpoint that this request must not use.
-    Err(Failed::connecting(Reason::NoReadyEndpoint))
+    if sessions.full(most).is_empty() { Err(Failed::connecting(Reason::NoReadyEndpoint)) } else { Err(Failed::full()) }
 }
 
 /// The best of the open sessions, or none that may be used.
-fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions) -> Option<H2> {
+fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions, most: u32) -> Option<H2> {
     sessions.open.borrow_mut().retain(|session| !session.h2.is_closed());
     let mut usable: Vec<(Arc<Endpoint>, H2)> = sessions
         .open
         .borrow()
         .iter()
-        .filter(|session| session.h2.available() > 0)
+        .filter(|session| session.h2.available() > 0 && session.endpoint.rif() < most)
         .map(|session| (Arc::clone(&session.endpoint), session.h2.clone()))
         .collect();
     while !usable.is_empty() {

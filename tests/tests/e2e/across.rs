@@ -89,7 +89,33 @@ fn half_a_stream_may_end_before_the_other() {
 #[test]
 fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
     let (_lab, _app, storefront) = with_app(App::switching);
-    upgrade(&mut Wire::to(storefront.proxy()));
+    upgrade(storefront.proxy());
+}
+
+#[test]
+fn the_limit_of_requests_to_one_endpoint_holds_for_one_of_another_cluster() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    let ip = lab.host();
+    let app = App::start((ip, 8080).into(), |mut connection| {
+        if connection.request().is_some() {
+            // Until the caller goes away.
+            let _ = connection.wire.rest();
+        }
+    });
+    lab.beside("eu-west", "a", ip, "");
+    let storefront = lab.storefront_with("us-east", "a", "limits: { endpointRequests: 1 }\n");
+    known(storefront.proxy(), "payments.shop.mesh.internal");
+    let mut held = Vec::new();
+    eventually("a request is at the application", || {
+        let mut wire = Wire::to(storefront.proxy());
+        wire.send(format!("GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n\r\n"));
+        held.push(wire);
+        check(!app.seen().is_empty(), || "none came".to_owned())
+    });
+    let refused = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert_eq!((refused.status, refused.reason()), (503, Some("pending_limit")), "{refused:?}");
+    assert!(app.seen().len() == 1, "{:?}", app.seen());
 }
 
 #[test]

@@ -145,19 +145,27 @@ fn a_caller_that_waits_for_100_continue_gets_it() {
 #[test]
 fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
     let (_lab, app, _, storefront) = with_app(App::switching);
-    let mut wire = Wire::to(storefront.proxy());
-    upgrade(&mut wire);
+    upgrade(storefront.proxy());
     let seen = app.seen().concat().to_lowercase();
     assert!(seen.contains("upgrade: echo"), "{seen}");
 }
 
-/// Changes to the protocol `echo`, and sees that it echoes.
-pub(crate) fn upgrade(wire: &mut Wire) {
+/// A stream of the protocol `echo`, through the sidecar at `proxy`.
+///
+/// # Errors
+/// With what the proxy said instead.
+pub(crate) fn switch(proxy: SocketAddr) -> Result<Wire, String> {
+    let mut wire = Wire::to(proxy);
     wire.send(format!(
         "GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
     ));
-    let head = wire.head();
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let head = wire.until("\r\n\r\n")?;
+    check(head.starts_with("HTTP/1.1 101 "), || head.clone()).map(|()| wire)
+}
+
+/// Changes to the protocol `echo`, and sees that it echoes.
+pub(crate) fn upgrade(proxy: SocketAddr) {
+    let mut wire = switch(proxy).expect("the protocol changes");
     for word in ["first", "second"] {
         wire.send(word);
         assert_eq!(wire.exactly(word.len()).expect("an echo"), word.as_bytes());

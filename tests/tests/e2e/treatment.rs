@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eastway_tests::apps::App;
 use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
+
+use crate::http_within::{connect, switch};
+use crate::opaque::TCP;
 
 /// A cluster in which `spec` is said of payments.
 fn cluster(spec: &str) -> Lab {
@@ -155,6 +159,37 @@ fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
         later.push(ask());
         check(app.seen().len() > 2, || "refused".to_owned())
     });
+}
+
+#[test]
+fn a_stream_counts_against_every_limit_until_it_ends() {
+    for (limits, own) in [
+        ("maxRequests: 1", ""),
+        ("maxConnections: 1", ""),
+        // A number of the sidecar's own, which holds for each endpoint.
+        ("", "limits: { endpointRequests: 1 }\n"),
+    ] {
+        let ports = "[{ port: 80 }, { port: 9000, protocol: tcp }]";
+        let mut lab = cluster(&format!("ports: {ports}, limits: {{ {limits} }}, retries: {{ attempts: 1 }}"));
+        let ip = lab.host();
+        let _app = App::switching((ip, 8080).into());
+        lab.beside("us-east", "a", ip, "");
+        let storefront = lab.storefront_with("us-east", "a", own);
+        knows(&storefront, 1);
+        let connected = || connect(storefront.proxy(), TCP);
+        let switched = || switch(storefront.proxy());
+        let kinds: [(&str, &dyn Fn() -> Result<Wire, String>); 2] = [("CONNECT", &connected), ("101", &switched)];
+        for (kind, open) in kinds {
+            let what = format!("a stream by {kind}, with {limits}{own}");
+            let held = eventually(&what, open);
+            for (second, open) in kinds {
+                let refused = open().err().unwrap_or_else(|| panic!("{what}: another one by {second} beside it"));
+                assert!(refused.contains("pending_limit"), "{what}, and by {second}: {refused}");
+            }
+            drop(held);
+        }
+        eventually("the place is given back", || connected().map(drop));
+    }
 }
 
 #[test]
