@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eastway_balance::{Endpoint, Lane, Pick, Tried};
+use eastway_core::reason::Attribution;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_http::{ClientOptions, H2};
 use eastway_identity::Expected;
@@ -42,6 +43,8 @@ const GATEWAY_ATTEMPTS: usize = 2;
 pub(super) struct Sessions {
     lanes: RefCell<HashMap<(ServiceName, ZoneId), Rc<LaneSessions>>>,
     pub(super) watched: leaving::Watched,
+    /// The gateway that opened a stream last, by its place in the configuration: the next stream begins there.
+    gateway: Cell<usize>,
 }
 
 #[derive(Default)]
@@ -295,19 +298,21 @@ pub(super) async fn connect_remote(
     let own = node.identity.id();
     let service = &call.entry.service;
     let mut failed = Failed::connecting(Reason::GatewayUnreachable);
-    for gateway in node.config.gateways.iter().cycle().take(node.config.gateways.len().max(GATEWAY_ATTEMPTS)) {
+    let (gateways, last) = (&node.config.gateways, &worker.upstreams.sessions.gateway);
+    let turns = gateways.iter().enumerate().cycle().skip(last.get()).take(gateways.len().max(GATEWAY_ATTEMPTS));
+    for (turn, (place, gateway)) in turns.enumerate() {
         let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
         let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
         let Ok(outer) = handshake(node, stream, expected, ALPN_H1).await else { continue };
         let connected = match through_gateway(worker, call, lane, outer).await {
             Ok(connected) => connected,
-            // Another gateway may still have a path.
-            Err(refusal) if matches!(refusal.reason, Reason::Draining | Reason::PathDown | Reason::Overloaded) => {
+            Err(refusal) if goes_on(refusal.reason, turn + 1 < gateways.len()) => {
                 failed = refusal;
                 continue;
             }
             Err(refusal) => return Err(refusal),
         };
+        last.set(place);
         let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
         let endpoint = service.session(lane, &id);
         if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
@@ -320,6 +325,13 @@ pub(super) async fn connect_remote(
         return Ok((io, endpoint, Way { gateway: gateway.tunnel, via: connected.via }));
     }
     Err(failed)
+}
+
+/// Whether to ask a gateway after one that refused for `reason`: one that was not asked yet (`other`) may have a path that
+/// works, whatever is wrong with that of this one. The same one is asked again only if it said so at once.
+fn goes_on(reason: Reason, other: bool) -> bool {
+    let at_once = matches!(reason, Reason::Draining | Reason::PathDown | Reason::Overloaded);
+    at_once || other && reason.attribution() == Attribution::Tunnel
 }
 
 async fn through_gateway(
@@ -364,3 +376,6 @@ fn trust_domain(node: &Node, cluster: &str) -> String {
     let peer = mesh.peers.iter().find(|peer| peer.cluster.name == cluster);
     peer.map_or_else(|| format!("{cluster}.mesh.internal"), |peer| peer.cluster.trust_domain.clone())
 }
+
+#[cfg(test)]
+mod tests;

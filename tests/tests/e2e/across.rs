@@ -8,7 +8,7 @@ use eastway_tests::{check, eventually};
 
 use crate::http_within::{STOREFRONT, connect, known, upgrade};
 use crate::opaque::TCP;
-use crate::{curl, h2};
+use crate::{curl, h2, tls};
 
 /// Two clusters in which eu-west's payments is an application of the test itself; answers the caller in us-east.
 fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, Node) {
@@ -169,6 +169,37 @@ fn count(bytes: &[u8], needle: &[u8]) -> usize {
 fn recorded(folder: &std::path::Path) -> Vec<Vec<u8>> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| std::fs::read(file.path()).ok()).collect()
+}
+
+#[test]
+fn a_gateway_whose_tunnel_fails_is_passed_over_and_the_one_that_works_is_kept() {
+    for (status, reason) in [(504, "stream_open_timeout"), (502, "tunnel_lost")] {
+        let mut lab = Lab::new();
+        lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+        lab.payments("eu-west", "a", "payments-1");
+        // It stands first in the caller's configuration, and shows the identity of a gateway.
+        let refusing = Node { name: "refusing".to_owned(), ip: lab.host() };
+        let answer = format!(
+            "HTTP/1.1 {status} No\r\nproxy-status: refusing; details=\"{reason}\"\r\ncontent-length: 0\r\n\r\n"
+        );
+        let gateway = lab.gateway("us-east").name;
+        let refusing_app = tls::saying(refusing.at(15443), &lab.identities("us-east"), &gateway, answer);
+        let storefront = Node { name: "us-east-a-storefront".to_owned(), ip: lab.host() };
+        let file = lab.configure("us-east", "a", &storefront, "storefront", "");
+        let text = std::fs::read_to_string(&file).expect("just written");
+        let first = format!("gateways: [{{ discovery: '{}', tunnel: '{}' }}, ", refusing.at(15010), refusing.at(15443));
+        std::fs::write(&file, text.replace("gateways: [", &first)).expect("the lab's folder is writable");
+        lab.start_role("sidecar", &storefront.name);
+        lab.wait_ready(&storefront);
+        reaches(storefront.proxy(), "eu-west/a");
+        let asked = || refusing_app.seen().iter().filter(|said| said.starts_with("CONNECT")).count();
+        let before = asked();
+        assert!(before > 0, "the first one is asked first");
+        for _ in 0..3 {
+            connect(storefront.proxy(), TCP).expect("a stream");
+        }
+        assert_eq!(asked(), before, "{reason}: it is asked again and again");
+    }
 }
 
 #[test]

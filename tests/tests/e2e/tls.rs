@@ -21,6 +21,11 @@ pub(crate) fn identity(folder: &Path, name: &str) -> Arc<Identity> {
 /// A server at `address` that shows the certificate `NAME.crt` of `folder`, asks nobody for theirs, notes `knock` for
 /// each that comes and what those say who go on, and answers them with 200.
 pub(crate) fn answering(address: SocketAddr, folder: &Path, name: &str) -> App {
+    saying(address, folder, name, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine".to_owned())
+}
+
+/// The same with another answer.
+pub(crate) fn saying(address: SocketAddr, folder: &Path, name: &str, answer: String) -> App {
     let certificate = CertificateDer::from_pem_file(folder.join(format!("{name}.crt"))).expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).expect("a key");
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -37,7 +42,7 @@ pub(crate) fn answering(address: SocketAddr, folder: &Path, name: &str) -> App {
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = tls.read(&mut buffer) {
             note(&String::from_utf8_lossy(&buffer[..read]));
-            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine");
+            let _ = tls.write_all(answer.as_bytes());
         }
     })
 }
