@@ -189,11 +189,18 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &
     }
     // An endpoint that is the only one of its lane cannot be avoided: then one session has to do.
     let alone = open.len() == 1 && lane.total() <= 1 && old.is_none();
-    let exclude = open.iter().map(|session| session.endpoint.id.clone()).collect();
+    let exclude = avoided(open.iter().map(|session| &session.endpoint.id), old);
     drop(open);
     if !alone {
         spawn_open(worker, wanted.clone(), Arc::clone(lane), Rc::clone(sessions), exclude);
     }
+}
+
+/// The endpoints that a further session must not lead to: those of the open ones, but not that of the `old` one which it
+/// replaces. If all were named, the gateway of a lane that has no others could only go against that, and might choose the
+/// endpoint of a session that stays: then both would lead to the same.
+fn avoided<'a>(open: impl Iterator<Item = &'a EndpointId>, old: Option<usize>) -> Vec<EndpointId> {
+    open.enumerate().filter(|(place, _)| Some(*place) != old).map(|(_, endpoint)| endpoint.clone()).collect()
 }
 
 fn spawn_open(
