@@ -1,5 +1,6 @@
 //! How traffic is divided: reading scenarios, and printing answers about them.
 
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use eastway_balance::Scenario;
@@ -7,7 +8,7 @@ use eastway_runtime::config::{self, Checks};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::operator::{Output, Table};
+use crate::operator::{self, Output, Table};
 
 /// The scenario in a file.
 ///
@@ -22,13 +23,17 @@ pub(crate) fn scenario(file: &Path) -> anyhow::Result<Scenario> {
     Ok(checks.finish(loaded.value)?)
 }
 
-/// Prints a division of traffic.
-pub(crate) fn print(answer: &impl Serialize, output: Output) -> anyhow::Result<()> {
+/// Prints a division of traffic, after `head` where people read it.
+pub(crate) fn print(head: &str, answer: &impl Serialize, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string(answer)?);
-        return Ok(());
+        return operator::print(&format!("{}\n", serde_json::to_string(answer)?));
     }
-    let answer = serde_json::to_value(answer)?;
+    let mut text = head.to_owned();
+    write(&mut text, &serde_json::to_value(answer)?)?;
+    operator::print(&text)
+}
+
+fn write(out: &mut impl Write, answer: &Value) -> fmt::Result {
     let asked = !answer["warnings"].is_null();
     let mut table =
         Table::new(if asked { &["tier", "lane", "share", "utilisation"] } else { &["tier", "lane", "share"] });
@@ -43,10 +48,10 @@ pub(crate) fn print(answer: &impl Serialize, output: Output) -> anyhow::Result<(
             table.row(row);
         }
     }
-    table.print("");
-    println!("normalized total availability: {} %", text(&answer["normalized_total_availability"]));
+    table.write(out, "")?;
+    writeln!(out, "normalized total availability: {} %", text(&answer["normalized_total_availability"]))?;
     for warning in list(&answer["warnings"]) {
-        println!("WARNING: {}", text(warning));
+        writeln!(out, "WARNING: {}", text(warning))?;
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! `eastway explain`: where a service's requests go, and why; from a running node, or from a scenario file.
 
+use std::fmt::{self, Write};
+
 use serde_json::Value;
 
 use crate::division;
-use crate::operator::{Output, Subject, Table};
+use crate::operator::{self, Output, Subject, Table};
 
 /// The command's options.
 #[derive(Debug, clap::Args)]
@@ -22,43 +24,47 @@ impl ExplainCommand {
     /// There is no such node, service, zone or file.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if let Some(file) = &self.subject.file {
-            return division::print(&division::scenario(file)?.situation().divide(), self.output);
+            return division::print("", &division::scenario(file)?.situation().divide(), self.output);
         }
         let explanation = self.subject.ask("explain", Vec::new())?;
+        let mut text = String::new();
         match self.output {
-            Output::Json => println!("{}", serde_json::to_string(&explanation)?),
-            Output::Table => print(&explanation),
+            Output::Json => writeln!(text, "{}", serde_json::to_string(&explanation)?)?,
+            Output::Table => write(&mut text, &explanation)?,
         }
-        Ok(())
+        operator::print(&text)
     }
 }
 
-fn print(explanation: &Value) {
+fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
     let text = |value: &Value, name: &str| division::text(&value[name]);
-    println!(
+    writeln!(
+        out,
         "{} as called from {}, {} mode: can take {} % of its traffic",
         text(explanation, "service"),
         text(explanation, "from"),
         text(explanation, "mode"),
         text(explanation, "normalized_total_availability")
-    );
+    )?;
     for tier in division::list(&explanation["tiers"]) {
-        println!(
+        writeln!(
+            out,
             "\ntier {}: {} % by healthy and {} % by degraded endpoints{}",
             text(tier, "tier"),
             text(tier, "healthy_load"),
             text(tier, "degraded_load"),
             if tier["panic"] == true { "; PANIC: ejected endpoints are used again" } else { "" }
-        );
+        )?;
         for lane in division::list(&tier["lanes"]) {
-            print_lane(lane);
+            write_lane(out, lane)?;
         }
     }
+    Ok(())
 }
 
-fn print_lane(lane: &Value) {
+fn write_lane(out: &mut impl Write, lane: &Value) -> fmt::Result {
     let text = |name: &str| division::text(&lane[name]);
-    println!("  {}  {} %: {}", text("name"), text("share"), text("why"));
+    writeln!(out, "  {}  {} %: {}", text("name"), text("share"), text("why"))?;
     let mut facts = vec![
         format!("{} of {} healthy", text("healthy"), text("total")),
         format!("utilisation {}", division::percent(&lane["utilisation"])),
@@ -74,10 +80,10 @@ fn print_lane(lane: &Value) {
             facts.push(format!("{} ms away", text("distance_ms")));
         }
     }
-    println!("    {}", facts.join(", "));
+    writeln!(out, "    {}", facts.join(", "))?;
     let endpoints = division::list(&lane["endpoints"]);
     if endpoints.is_empty() {
-        return;
+        return Ok(());
     }
     let mut table = Table::new(&["endpoint", "used", "health", "own", "others", "latency ms", "breaker", "why"]);
     for endpoint in endpoints {
@@ -94,5 +100,5 @@ fn print_lane(lane: &Value) {
             text("why"),
         ]);
     }
-    table.print("    ");
+    table.write(out, "    ")
 }

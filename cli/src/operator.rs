@@ -1,5 +1,7 @@
 //! What the operator's commands share: naming a service, asking a node's administration server, printing.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,8 +123,25 @@ fn service_of(name: &str) -> anyhow::Result<ServiceName> {
 }
 
 /// A text as it stands in a query.
-fn encode(text: &str) -> impl std::fmt::Display {
+fn encode(text: &str) -> impl fmt::Display {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+/// Prints what a command found out, all of it at once. Whoever reads may have seen enough: a closed pipe is no failure.
+///
+/// # Errors
+/// It cannot be written, for example to a full disk.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write_to(&mut io::stdout().lock(), text)
+}
+
+fn write_to(out: &mut impl Write, text: &str) -> anyhow::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the result to the standard output: make room there, or send it elsewhere")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Columns of text, as wide as they need to be; numbers are aligned to the right.
@@ -139,7 +158,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    pub(crate) fn print(&self, indent: &str) {
+    /// Writes it, each row after `indent`.
+    pub(crate) fn write(&self, out: &mut impl fmt::Write, indent: &str) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
         let numeric = |column: usize| {
@@ -156,8 +176,9 @@ impl Table {
                     () => format!("{cell:<width$}"),
                 }
             });
-            println!("{indent}{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+            writeln!(out, "{indent}{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
+        Ok(())
     }
 }
 
@@ -176,6 +197,17 @@ mod tests {
         }
         let error = service("payments", nowhere).expect_err("nobody to ask").to_string();
         assert!(error.contains("--admin"), "{error}");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        write_to(&mut writer, "seen enough\n").expect("quiet");
+        let mut full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+        let error = write_to(&mut full, "too much\n").expect_err("no room");
+        assert!(format!("{error:#}").contains("cannot write the result to the standard output"), "{error:#}");
+        assert!(format!("{error:#}").contains("No space left"), "{error:#}");
     }
 
     #[test]

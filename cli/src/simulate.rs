@@ -1,13 +1,12 @@
 //! `eastway simulate`: a scenario, with the production decision code, in simulated time.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use eastway_runtime::config::{self, Checks, Problems};
 use eastway_simulation::{Report, Scenario, plot, run, table};
 
-use crate::operator::Output;
+use crate::operator::{self, Output};
 
 /// What to simulate, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -47,11 +46,7 @@ impl SimulateCommand {
             Output::Table => table::text(report),
             Output::Json => format!("{}\n", serde_json::to_string(report)?),
         };
-        // Whoever reads may have seen enough.
-        match std::io::stdout().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(()),
-        }
+        operator::print(&text)
     }
 }
 

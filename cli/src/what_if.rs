@@ -29,14 +29,13 @@ impl WhatIfCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if let Some(file) = &self.subject.file {
             let answer = division::scenario(file)?.situation().what_if(&self.lose, self.load)?;
-            return division::print(&answer, self.output);
+            return division::print("", &answer, self.output);
         }
         let losses = self.lose.iter().map(|loss| ("lose", loss.to_string()));
         let answer = self.subject.ask("what-if", losses.chain([("load", self.load.to_string())]).collect())?;
-        if self.output == Output::Table {
-            println!("{} as called from {}", division::text(&answer["service"]), division::text(&answer["from"]));
-        }
-        division::print(&answer, self.output)
+        let head =
+            format!("{} as called from {}\n", division::text(&answer["service"]), division::text(&answer["from"]));
+        division::print(&head, &answer, self.output)
     }
 }
 

@@ -164,6 +164,32 @@ fn scenarios_are_explained_without_a_mesh() {
     assert!(words.contains("wrong.yaml:3: mod: unknown key `mod`; did you mean `mode`?"), "{words}");
 }
 
+/// `eastway explain ... | head -1`, and a full disk.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is_one() {
+    let lab = Lab::new();
+    let file = lab.write("scenario.yaml", "tiers:\n  - lanes: [{name: us-east/a, hosts: 4, healthy: 2}]\n");
+    for verb in ["explain", "what-if"] {
+        for format in ["table", "json"] {
+            let command = || {
+                let mut command = eastway_command();
+                command.args([verb, "-o", format, "--file"]).arg(&file);
+                command
+            };
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let output = command().stdout(writer).output().expect("the binary starts");
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && words.is_empty(), "{verb} {format}: {words}");
+            let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+            let output = command().stdout(full).output().expect("the binary starts");
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{verb} {format}: {words}");
+            assert!(words.contains("cannot write the result to the standard output"), "{verb} {format}: {words}");
+        }
+    }
+}
+
 #[test]
 fn a_scenario_is_simulated_and_drawn_the_same_way_every_time() {
     let lab = Lab::new();
