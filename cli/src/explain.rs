@@ -53,13 +53,20 @@ fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
             text(tier, "tier"),
             text(tier, "healthy_load"),
             text(tier, "degraded_load"),
-            if tier["panic"] == true { "; PANIC: ejected endpoints are used again" } else { "" }
+            if panics(tier) { "; PANIC: ejected endpoints are used again" } else { "" }
         )?;
         for lane in division::list(&tier["lanes"]) {
             write_lane(out, lane)?;
         }
     }
     Ok(())
+}
+
+/// Whether ejected endpoints of a tier take traffic. A tier may panic without having any.
+fn panics(tier: &Value) -> bool {
+    let above_zero = |value: &Value| value.as_f64().is_some_and(|number| number > 0.0);
+    let lanes = division::list(&tier["lanes"]);
+    tier["panic"] == true && lanes.iter().any(|lane| above_zero(&lane["share"]) && above_zero(&lane["soft"]))
 }
 
 fn write_lane(out: &mut impl Write, lane: &Value) -> fmt::Result {
@@ -101,4 +108,26 @@ fn write_lane(out: &mut impl Write, lane: &Value) -> fmt::Result {
         ]);
     }
     table.write(out, "    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_where_ejected_endpoints_are_used_again() {
+        let told = |panic: bool, share: f64, soft: f64| {
+            let lane = json!({ "name": "us/a", "share": share, "target": share, "soft": soft });
+            let tier = json!({ "tier": 0, "panic": panic, "lanes": [lane] });
+            let mut text = String::new();
+            write(&mut text, &json!({ "tiers": [tier] })).expect("written");
+            text.contains("PANIC")
+        };
+        assert!(told(true, 100.0, 3.0));
+        assert!(!told(false, 100.0, 3.0));
+        assert!(!told(true, 100.0, 0.0), "nothing is ejected");
+        assert!(!told(true, 0.0, 3.0), "it gets no traffic");
+    }
 }

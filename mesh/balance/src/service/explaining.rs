@@ -11,7 +11,6 @@ use super::control::LaneControl;
 use crate::endpoint::Endpoint;
 use crate::explain::{EndpointExplanation, Explanation, LaneExplanation, TierExplanation};
 use crate::lane::Circuit;
-use crate::plan::Plan;
 use crate::policy::Policy;
 
 impl Service {
@@ -33,7 +32,12 @@ impl Service {
                     .clone()
                     .map(|i| {
                         let target = shares.lanes.get(i - range.start).copied().unwrap_or_default().sum();
-                        lane(&control.lanes[i], i, &plan, target, &control.rules.policy, now)
+                        let divided = Divided {
+                            share: plan.decision.shares.get(i).copied().unwrap_or_default(),
+                            target,
+                            panic: shares.panic,
+                        };
+                        lane(&control.lanes[i], divided, &control.rules.policy, now)
                     })
                     .collect(),
             });
@@ -52,25 +56,27 @@ fn percent(share: u32) -> f64 {
     f64::from(share) / 100.0
 }
 
-fn lane(
-    lane: &LaneControl,
-    index: usize,
-    plan: &Plan,
+/// What the plan gives to one lane.
+#[derive(Clone, Copy)]
+struct Divided {
+    share: u32,
+    /// What it would be if nothing were held back.
     target: u32,
-    policy: &Policy,
-    now: Timestamp,
-) -> LaneExplanation {
+    /// Soft marks of its tier are ignored.
+    panic: bool,
+}
+
+fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> LaneExplanation {
     let input = lane.input(false);
     let endpoints = if lane.remote { lane.state.known() } else { lane.roster.endpoints.to_vec() };
-    let share = plan.decision.shares.get(index).copied().unwrap_or_default();
     let (breaker, pressure) = {
         let guard = lane.state.circuit.guard.lock();
         (phase(guard.breaker.phase()), guard.breaker.pressure(now))
     };
     LaneExplanation {
         name: lane.zone.clone(),
-        share: percent(share),
-        target: percent(target),
+        share: percent(divided.share),
+        target: percent(divided.target),
         region: lane.region.to_string(),
         remote: lane.remote,
         hosts: lane.tally.count,
@@ -88,8 +94,8 @@ fn lane(
         pressure,
         stage: lane.returning.as_str(),
         cap: lane.cap(policy, now).map(percent),
-        why: why(lane, share, policy, now),
-        endpoints: endpoints.iter().map(|e| endpoint(e, share, now)).collect(),
+        why: why(lane, divided, policy, now),
+        endpoints: endpoints.iter().map(|e| endpoint(e, lane.remote, divided, now)).collect(),
     }
 }
 
@@ -101,34 +107,46 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn why(lane: &LaneControl, share: u32, policy: &Policy, now: Timestamp) -> String {
+fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> String {
+    let Divided { share, panic, .. } = divided;
     let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
     let input = lane.input(false);
+    let mut ignored = false;
+    let mut soft = |text| {
+        ignored = panic && share > 0;
+        text
+    };
     let text = match share {
         _ if lane.tally.count == 0 => "it has no endpoint that counts",
         _ if lane.path_state == PathState::Down => "the path to its cluster is down",
         _ if !lane.conceivable() => "all of its endpoints are unready or down",
         _ if lane.path.as_deref().is_some_and(open) => "the path to its cluster fails as seen from here",
-        _ if open(&lane.state.circuit) => "its breaker is open: too many of its answers fail as seen from here",
+        _ if open(&lane.state.circuit) => soft("its breaker is open: too many of its answers fail as seen from here"),
         _ if lane.staleness == Staleness::Stale3 => "its cluster is silent for more than 15 minutes: last resort",
         _ if lane.staleness == Staleness::Stale2 => "its cluster is silent for more than 30 seconds: second choice",
         _ if lane.cap(policy, now).is_some() => {
             return format!("it returned from failure and is {}", lane.returning.as_str());
         }
-        _ if input.healthy + input.degraded == 0.0 => "all of its endpoints that could serve are ejected",
+        _ if input.healthy + input.degraded == 0.0 => soft("all of its endpoints that could serve are ejected"),
         0 => "nearer tiers have enough capacity",
         _ => "it serves",
     };
-    text.to_owned()
+    if ignored { format!("{text}; used all the same: its tier panics") } else { text.to_owned() }
 }
 
-fn endpoint(endpoint: &Arc<Endpoint>, share: u32, now: Timestamp) -> EndpointExplanation {
+fn endpoint(endpoint: &Arc<Endpoint>, remote: bool, divided: Divided, now: Timestamp) -> EndpointExplanation {
+    let Divided { share, panic, .. } = divided;
+    // Of sessions to another cluster an ejected one is never chosen: the gateway there is asked for another endpoint.
+    let panic = panic && share > 0 && !remote;
     let cold = endpoint.cold.lock();
     let (used, why) = match (cold.health, cold.breaker.phase()) {
         (Health::Warming, _) => (false, "it was never ready in this incarnation"),
         (Health::Unready, _) => (false, "its application's probe fails"),
         (Health::Down, _) => (false, "its host or sidecar is gone, by positive evidence"),
         (_, Phase::Open { down: true, .. }) => (false, "it refused or reset a fresh connection from here"),
+        (_, Phase::Open { down: false, .. } | Phase::HalfOpen { down: false, .. }) if panic => {
+            (true, "it is ejected, but used: its tier panics, so what its answers say is ignored")
+        }
         (_, Phase::Open { .. }) => (false, "it is ejected: too many of its answers fail as seen from here"),
         (_, Phase::HalfOpen { .. }) => (false, "it waits for one request to try it"),
         // Of a lane without a share nobody is used, whatever is last known of each.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use eastway_core::{EndpointId, Health, LoadReport};
 
 use super::harness::*;
+use crate::Policy;
 use crate::explain::{EndpointExplanation, LaneExplanation};
 
 fn lanes(world: &World) -> Vec<LaneExplanation> {
@@ -86,4 +87,30 @@ fn nobody_of_a_lane_without_traffic_is_told_to_serve() {
     let told = endpoint(&world, "b-00000");
     assert_eq!((told.used, told.why), (true, "it serves"));
     assert_eq!(endpoint(&world, "a-00000").why, "its host or sidecar is gone, by positive evidence");
+}
+
+/// Half of what counts is gone and half of the rest ejected: too little, so what is ejected is used again.
+#[test]
+fn what_is_ejected_is_told_to_be_used_while_its_tier_panics() {
+    let mut world = World::with_policy(&[("a", 4), ("b", 1)], Policy { ejection_cap: 1.0, ..Policy::default() });
+    world.change("a-00003", |endpoint| endpoint.health = Health::Down);
+    world.change("b-", |endpoint| endpoint.health = Health::Down);
+    world.update();
+    for id in ["a-00000", "a-00001"] {
+        world.attempts_on(id, 6, error());
+    }
+    let explanation = world.service.explain(world.now);
+    assert_eq!(explanation.tiers.iter().map(|tier| tier.panic).collect::<Vec<_>>(), [true, true]);
+    let told = endpoint(&world, "a-00000");
+    assert_eq!((told.used, told.breaker), (true, "open"));
+    assert!(told.why.starts_with("it is ejected, but used: its tier panics"), "{}", told.why);
+    assert!(world.counts(100).contains_key("a-00000"), "it is used indeed");
+    assert_eq!(endpoint(&world, "a-00002").why, "it serves");
+    assert!(!endpoint(&world, "a-00003").used, "what is down is not, whatever panics");
+    world.attempts_on("a-00002", 6, error());
+    let why = lanes(&world)[0].why.clone();
+    assert!(why.ends_with("; used all the same: its tier panics"), "{why}");
+    world.wait(Duration::from_secs(3));
+    let told = endpoint(&world, "a-00000");
+    assert_eq!((told.used, told.breaker), (true, "half-open"), "{}", told.why);
 }
