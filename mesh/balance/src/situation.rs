@@ -133,7 +133,7 @@ impl Situation {
         for (lane, divided) in lanes.zip(division.tiers.iter_mut().flat_map(|tier| tier.lanes.iter_mut())) {
             divided.utilisation = Some(lane.utilisation_at(divided.share, demand));
         }
-        division.warnings = Some(warnings(&division));
+        division.warnings = Some(after.warnings(&division));
         Ok(division)
     }
 
@@ -186,6 +186,36 @@ impl Situation {
             .sum()
     }
 
+    /// Where what is left lacks capacity: by utilisation where it is known, else by availability.
+    fn warnings(&self, division: &Division) -> Vec<String> {
+        let divided = division.tiers.iter().flat_map(|tier| &tier.lanes);
+        let used = || self.tiers.iter().flatten().zip(divided.clone()).filter(|(_, lane)| lane.share > Percent(0));
+        // Not by the availability: in a panic soft hosts serve, which are no part of it.
+        if !used().any(|(lane, _)| lane.serves()) {
+            return vec!["nothing is left that can serve: every request would fail".to_owned()];
+        }
+        let mut warnings = Vec::new();
+        let mut unknown = false;
+        for (_, lane) in used() {
+            match lane.utilisation.flatten() {
+                Some(utilisation) if utilisation > 1.0 => warnings.push(format!(
+                    "{} lacks capacity: its share needs {:.0} % of what it can serve at once",
+                    lane.name,
+                    utilisation * 100.0
+                )),
+                Some(_) => {}
+                None => unknown = true,
+            }
+        }
+        let available = division.normalized_total_availability;
+        if unknown && available < Percent(S) {
+            warnings.push(format!(
+                "the rest can be relied on for {available} % of the traffic only, by its availability: utilisation is unknown"
+            ));
+        }
+        warnings
+    }
+
     fn lose(&mut self, loss: &Loss) -> Result<(), LossError> {
         let hit = |lane: &Situated| match loss {
             Loss::Lane(name) => lane.name == *name,
@@ -206,6 +236,11 @@ impl Situated {
     fn lose(&mut self) {
         self.hosts = Hosts { healthy: 0, degraded: 0, ..self.hosts };
         self.input = LaneInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..self.input };
+    }
+
+    /// Whether anything in it can serve, in a panic if need be.
+    fn serves(&self) -> bool {
+        self.input.healthy + self.input.degraded + self.input.soft > 0.0
     }
 
     /// The part of its capacity that is there.
@@ -234,34 +269,6 @@ fn named(lanes: &[Situated], shares: impl Iterator<Item = u32>) -> Vec<LaneDivis
         utilisation: None,
     };
     lanes.iter().zip(shares).map(lane).collect()
-}
-
-/// Where the rest lacks capacity: by utilisation where it is known, else by availability.
-fn warnings(division: &Division) -> Vec<String> {
-    let lanes = || division.tiers.iter().flat_map(|tier| &tier.lanes);
-    if lanes().all(|lane| lane.share == Percent(0)) || division.normalized_total_availability == Percent(0) {
-        return vec!["nothing is left that can serve: every request would fail".to_owned()];
-    }
-    let mut warnings = Vec::new();
-    let mut unknown = false;
-    for lane in lanes().filter(|lane| lane.share > Percent(0)) {
-        match lane.utilisation.flatten() {
-            Some(utilisation) if utilisation > 1.0 => warnings.push(format!(
-                "{} lacks capacity: its share needs {:.0} % of what it can serve at once",
-                lane.name,
-                utilisation * 100.0
-            )),
-            Some(_) => {}
-            None => unknown = true,
-        }
-    }
-    let available = division.normalized_total_availability;
-    if unknown && available < Percent(S) {
-        warnings.push(format!(
-            "the rest can be relied on for {available} % of the traffic only, by its availability: utilisation is unknown"
-        ));
-    }
-    warnings
 }
 
 impl Percent {

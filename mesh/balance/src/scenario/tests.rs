@@ -146,6 +146,22 @@ fn an_unknown_utilisation_stays_unknown_and_availability_is_what_can_be_said() {
     assert!(nothing["warnings"][0].as_str().expect("a warning").contains("nothing is left"), "{nothing}");
 }
 
+/// In a panic soft hosts take all of the traffic, though nothing counts as available.
+#[test]
+fn something_is_left_where_soft_hosts_are() {
+    for mode in ["native", "compatible"] {
+        let soft = json!({ "name": "us-east/b", "hosts": 10, "healthy": 0, "soft": 10 });
+        let tiers = json!([{ "lanes": [lane("us-east/a", 10, 10)] }, { "lanes": [soft] }]);
+        let scenario = parse(json!({ "mode": mode, "tiers": tiers }));
+        let answer = asked(&scenario, "lane=us-east/a", 1.0);
+        assert_eq!(answer["normalized_total_availability"], json!(0));
+        assert!(!answer["warnings"].to_string().contains("nothing is left"), "{mode}: {answer}");
+        let answer = asked(&scenario, "cluster=us-east", 1.0);
+        let warning = json!(["nothing is left that can serve: every request would fail"]);
+        assert_eq!(answer["warnings"], warning, "{mode}");
+    }
+}
+
 #[test]
 fn a_loss_must_be_of_something() {
     let situation = scenario(json!([{ "lanes": [lane("us-east/a", 1, 1)] }])).situation();
