@@ -108,7 +108,7 @@ fn phase(phase: Phase) -> &'static str {
 }
 
 fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> String {
-    let Divided { share, panic, .. } = divided;
+    let Divided { share, target, panic } = divided;
     let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
     let input = lane.input(false);
     let mut ignored = false;
@@ -124,10 +124,12 @@ fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) ->
         _ if open(&lane.state.circuit) => soft("its breaker is open: too many of its answers fail as seen from here"),
         _ if lane.staleness == Staleness::Stale3 => "its cluster is silent for more than 15 minutes: last resort",
         _ if lane.staleness == Staleness::Stale2 => "its cluster is silent for more than 30 seconds: second choice",
+        _ if input.healthy + input.degraded == 0.0 => soft("all of its endpoints that could serve are ejected"),
+        // Before what holds it back: from nothing, nothing is held back.
+        0 if target == 0 => "nearer tiers have enough capacity",
         _ if lane.cap(policy, now).is_some() => {
             return format!("it returned from failure and is {}", lane.returning.as_str());
         }
-        _ if input.healthy + input.degraded == 0.0 => soft("all of its endpoints that could serve are ejected"),
         0 => "nearer tiers have enough capacity",
         _ => "it serves",
     };

@@ -114,3 +114,21 @@ fn what_is_ejected_is_told_to_be_used_while_its_tier_panics() {
     let told = endpoint(&world, "a-00000");
     assert_eq!((told.used, told.breaker), (true, "half-open"), "{}", told.why);
 }
+
+#[test]
+fn a_lane_that_returns_and_is_not_needed_is_told_so() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    for health in [Health::Down, Health::Ready] {
+        world.change("b-", |endpoint| endpoint.health = health);
+        world.update();
+    }
+    let lane = &lanes(&world)[1];
+    assert_eq!((lane.stage, lane.cap, lane.target), ("ramping", Some(0.0), 0.0));
+    assert_eq!(lane.why, "nearer tiers have enough capacity");
+    world.change("a-", |endpoint| endpoint.health = Health::Down);
+    world.update();
+    world.change("a-", |endpoint| endpoint.health = Health::Ready);
+    world.update();
+    let lane = &lanes(&world)[0];
+    assert_eq!((lane.target, lane.why.as_str()), (100.0, "it returned from failure and is ramping"));
+}
