@@ -56,10 +56,28 @@ fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
             if panics(tier) { "; PANIC: ejected endpoints are used again" } else { "" }
         )?;
         for lane in division::list(&tier["lanes"]) {
-            write_lane(out, lane)?;
+            write_lane(out, lane, &explanation["mode"])?;
         }
     }
     Ok(())
+}
+
+/// Why a lane gets another share than the formulas give it.
+fn moved(lane: &Value, mode: &Value) -> Option<String> {
+    let (share, target) = (lane["share"].as_f64()?, lane["target"].as_f64()?);
+    let formulas = format!("by the formulas {} %", division::text(&lane["target"]));
+    match () {
+        () if share == target => None,
+        () if share > target && lane["staleness"] == "stale2" && share <= 1.0 => {
+            Some(format!("tried though its cluster is silent, {formulas}"))
+        }
+        () if share > target && mode == "compatible" => {
+            Some(format!("takes over what cannot be served where it was sent, {formulas}"))
+        }
+        () if share > target => Some(format!("takes over for what returns, {formulas}")),
+        () if lane["cap"].is_null() => Some(format!("gives up a little to try a silent cluster, {formulas}")),
+        () => Some(format!("held back from {} %", division::text(&lane["target"]))),
+    }
 }
 
 /// Whether ejected endpoints of a tier take traffic. A tier may panic without having any.
@@ -69,7 +87,7 @@ fn panics(tier: &Value) -> bool {
     tier["panic"] == true && lanes.iter().any(|lane| above_zero(&lane["share"]) && above_zero(&lane["soft"]))
 }
 
-fn write_lane(out: &mut impl Write, lane: &Value) -> fmt::Result {
+fn write_lane(out: &mut impl Write, lane: &Value, mode: &Value) -> fmt::Result {
     let text = |name: &str| division::text(&lane[name]);
     writeln!(out, "  {}  {} %: {}", text("name"), text("share"), text("why"))?;
     let mut facts = vec![
@@ -77,9 +95,7 @@ fn write_lane(out: &mut impl Write, lane: &Value) -> fmt::Result {
         format!("utilisation {}", division::percent(&lane["utilisation"])),
         format!("breaker {}", text("breaker")),
     ];
-    if lane["share"] != lane["target"] {
-        facts.push(format!("held back from {} %", text("target")));
-    }
+    facts.extend(moved(lane, mode));
     if lane["remote"] == true {
         facts.push(format!("path {}", text("path")));
         facts.push(format!("word {}", text("staleness").replace('_', " ")));
@@ -115,6 +131,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_share_that_is_not_as_the_formulas_say_has_its_reason() {
+        let told = |share: f64, target: f64, cap: Value, staleness: &str| {
+            let lane = json!({ "share": share, "target": target, "cap": cap, "staleness": staleness });
+            moved(&lane, &json!("native"))
+        };
+        assert_eq!(told(30.0, 30.0, json!(40.0), "fresh"), None);
+        assert_eq!(told(12.5, 30.0, json!(12.5), "fresh").as_deref(), Some("held back from 30 %"));
+        let over = told(87.5, 30.0, Value::Null, "fresh");
+        assert_eq!(over.as_deref(), Some("takes over for what returns, by the formulas 30 %"));
+        let tried = told(1.0, 0.0, Value::Null, "stale2").expect("a reason");
+        assert!(tried.starts_with("tried though its cluster is silent"), "{tried}");
+        let given = told(99.0, 100.0, Value::Null, "fresh").expect("a reason");
+        assert!(given.starts_with("gives up a little"), "{given}");
+    }
 
     #[test]
     fn a_panic_is_told_where_ejected_endpoints_are_used_again() {
