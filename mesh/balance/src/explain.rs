@@ -7,7 +7,10 @@ use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, ZoneId};
 use serde::Serialize;
 
-/// The decision of one service in one node. Shares are in percent of all of its traffic.
+use crate::situation::Percent;
+
+/// The decision of one service in one node. Shares are in percent of all of its traffic; in the compatible mode
+/// whole, as offline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// `NAMESPACE/SERVICE`.
@@ -17,7 +20,7 @@ pub struct Explanation {
     /// Which formulas divide traffic.
     pub mode: Mode,
     /// What all tiers together can take, in percent.
-    pub normalized_total_availability: f64,
+    pub normalized_total_availability: Percent,
     /// Nearest first.
     pub tiers: Vec<TierExplanation>,
 }
@@ -28,9 +31,9 @@ pub struct TierExplanation {
     /// The failover level: 0 is the caller's zone, 1 its region, 2 and up what lies beyond.
     pub tier: usize,
     /// By its healthy endpoints, before anything is held back.
-    pub healthy_load: f64,
+    pub healthy_load: Percent,
     /// By its degraded endpoints.
-    pub degraded_load: f64,
+    pub degraded_load: Percent,
     /// Soft marks are ignored.
     pub panic: bool,
     /// The factor by which utilisation lowers what the tier keeps; `null` if utilisation is unknown.
@@ -45,9 +48,9 @@ pub struct LaneExplanation {
     /// `CLUSTER/ZONE`.
     pub name: ZoneId,
     /// What it gets.
-    pub share: f64,
+    pub share: Percent,
     /// What it would get if nothing were held back.
-    pub target: f64,
+    pub target: Percent,
     /// The region of its cluster.
     pub region: String,
     /// Reached through gateways.
@@ -81,7 +84,7 @@ pub struct LaneExplanation {
     /// `serving`, `ramping`, `damped`, `failed` or `new`.
     pub stage: &'static str,
     /// The most that it may take now, while it ramps.
-    pub cap: Option<f64>,
+    pub cap: Option<Percent>,
     /// In one sentence.
     pub why: String,
     /// Its endpoints; of a remote lane, those that sessions led to.

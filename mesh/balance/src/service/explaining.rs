@@ -2,68 +2,90 @@
 
 use std::sync::Arc;
 
+use eastway_core::policy::Mode;
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{Health, Timestamp};
 use eastway_resilience::Phase;
 
 use super::Service;
 use super::control::LaneControl;
+use crate::census::Decision;
 use crate::endpoint::Endpoint;
 use crate::explain::{EndpointExplanation, Explanation, LaneExplanation, TierExplanation};
 use crate::lane::Circuit;
 use crate::policy::Policy;
+use crate::shares::S;
+use crate::situation::Percent;
+use crate::table::apportion;
 
 impl Service {
     /// Everything that a pick depends on now, and why each part of it is or is not used.
     pub fn explain(&self, now: Timestamp) -> Explanation {
         let control = self.control.lock();
         let plan = self.plan.load();
+        let policy = &control.rules.policy;
+        let mode = policy.mode;
+        let divided = divided(&plan.decision, mode);
         let mut tiers = Vec::new();
         for (tier, range) in control.tiers().into_iter().enumerate() {
             let shares = plan.decision.target.tiers.get(tier).cloned().unwrap_or_default();
             let known = control.lanes[range.clone()].iter().any(|lane| lane.utilisation.get().is_some());
             tiers.push(TierExplanation {
                 tier: control.lanes[range.start].level,
-                healthy_load: percent(shares.healthy_load),
-                degraded_load: percent(shares.degraded_load),
+                healthy_load: Percent(shares.healthy_load),
+                degraded_load: Percent(shares.degraded_load),
                 panic: shares.panic,
-                utilisation_factor: known.then(|| control.factors[tier].get()),
+                utilisation_factor: (known && mode == Mode::Native).then(|| control.factors[tier].get()),
                 lanes: range
                     .clone()
-                    .map(|i| {
-                        let target = shares.lanes.get(i - range.start).copied().unwrap_or_default().sum();
-                        let divided = Divided {
-                            share: plan.decision.shares.get(i).copied().unwrap_or_default(),
-                            target,
-                            panic: shares.panic,
-                        };
-                        lane(&control.lanes[i], divided, &control.rules.policy, now)
-                    })
+                    .map(|i| lane(&control.lanes[i], divided.get(i).copied().unwrap_or_default(), policy, now))
                     .collect(),
             });
         }
         Explanation {
             service: self.name.to_string(),
             from: self.caller.zone.clone(),
-            mode: control.rules.policy.mode,
-            normalized_total_availability: percent(plan.decision.target.normalized_total_availability),
+            mode,
+            normalized_total_availability: Percent(plan.decision.target.normalized_total_availability),
             tiers,
         }
     }
 }
 
-fn percent(share: u32) -> f64 {
-    f64::from(share) / 100.0
-}
-
 /// What the plan gives to one lane.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Divided {
     share: u32,
     /// What it would be if nothing were held back.
     target: u32,
     /// Soft marks of its tier are ignored.
     panic: bool,
+}
+
+/// What a decision gives to each lane. In the compatible mode in whole percent, as its formulas and `what-if` have it, though
+/// lanes are drawn in hundredths of that.
+fn divided(decision: &Decision, mode: Mode) -> Vec<Divided> {
+    let whole = mode == Mode::Compatible;
+    let round = |parts: Vec<u32>| if whole { whole_percents(&parts) } else { parts };
+    let mut lanes = Vec::with_capacity(decision.shares.len());
+    for tier in &decision.target.tiers {
+        let healthy = round(tier.lanes.iter().map(|lane| lane.healthy).collect());
+        let degraded = round(tier.lanes.iter().map(|lane| lane.degraded).collect());
+        lanes.extend(healthy.iter().zip(degraded).map(|(healthy, degraded)| (healthy + degraded, tier.panic)));
+    }
+    let as_targeted = decision.target.tiers.iter().flat_map(|tier| &tier.lanes).map(|lane| lane.sum());
+    let shares = match as_targeted.eq(decision.shares.iter().copied()) {
+        true => lanes.iter().map(|(target, _)| *target).collect(),
+        false => round(decision.shares.clone()),
+    };
+    shares.into_iter().zip(lanes).map(|(share, (target, panic))| Divided { share, target, panic }).collect()
+}
+
+fn whole_percents(parts: &[u32]) -> Vec<u32> {
+    const PERCENT: u32 = S / 100;
+    let all: u32 = parts.iter().sum();
+    let parts: Vec<f64> = parts.iter().copied().map(f64::from).collect();
+    apportion(&parts, all / PERCENT).into_iter().map(|share| share * PERCENT).collect()
 }
 
 fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> LaneExplanation {
@@ -75,8 +97,8 @@ fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -
     };
     LaneExplanation {
         name: lane.zone.clone(),
-        share: percent(divided.share),
-        target: percent(divided.target),
+        share: Percent(divided.share),
+        target: Percent(divided.target),
         region: lane.region.to_string(),
         remote: lane.remote,
         hosts: lane.tally.count,
@@ -93,10 +115,15 @@ fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -
         breaker,
         pressure,
         stage: lane.returning.as_str(),
-        cap: lane.cap(policy, now).map(percent),
+        cap: cap(lane, policy, now).map(Percent),
         why: why(lane, divided, policy, now),
         endpoints: endpoints.iter().map(|e| endpoint(e, lane.remote, divided, now)).collect(),
     }
+}
+
+/// What holds the lane back. The compatible mode knows no ramps.
+fn cap(lane: &LaneControl, policy: &Policy, now: Timestamp) -> Option<u32> {
+    lane.cap(policy, now).filter(|_| policy.mode == Mode::Native)
 }
 
 fn phase(phase: Phase) -> &'static str {
@@ -127,7 +154,7 @@ fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) ->
         _ if input.healthy + input.degraded == 0.0 => soft("all of its endpoints that could serve are ejected"),
         // Before what holds it back: from nothing, nothing is held back.
         0 if target == 0 => "nearer tiers have enough capacity",
-        _ if lane.cap(policy, now).is_some() => {
+        _ if cap(lane, policy, now).is_some() => {
             return format!("it returned from failure and is {}", lane.returning.as_str());
         }
         0 => "nearer tiers have enough capacity",

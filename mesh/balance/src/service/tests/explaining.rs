@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use eastway_core::policy::Mode;
 use eastway_core::{EndpointId, Health, LoadReport};
 
 use super::harness::*;
 use crate::Policy;
 use crate::explain::{EndpointExplanation, LaneExplanation};
+use crate::situation::Percent;
 
 fn lanes(world: &World) -> Vec<LaneExplanation> {
     world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
@@ -25,11 +27,15 @@ fn shares_are_told_in_percent_and_each_endpoint_with_its_reason() {
     world.change("b-00003", |endpoint| endpoint.health = Health::Draining);
     world.update();
     let explanation = world.service.explain(world.now);
-    assert_eq!(explanation.normalized_total_availability, 100.0);
-    assert_eq!((explanation.tiers[0].healthy_load, explanation.tiers[1].healthy_load), (70.0, 30.0));
-    let told: Vec<(String, f64, f64)> =
+    assert_eq!(explanation.normalized_total_availability, Percent(10_000));
+    assert_eq!(
+        (explanation.tiers[0].healthy_load, explanation.tiers[1].healthy_load),
+        (Percent(7_000), Percent(3_000))
+    );
+    let told: Vec<(String, Percent, Percent)> =
         lanes(&world).into_iter().map(|lane| (lane.name.to_string(), lane.share, lane.target)).collect();
-    assert_eq!(told, [("us-east/a".to_owned(), 70.0, 70.0), ("us-east/b".to_owned(), 30.0, 30.0)]);
+    let (seven, three) = (Percent(7_000), Percent(3_000));
+    assert_eq!(told, [("us-east/a".to_owned(), seven, seven), ("us-east/b".to_owned(), three, three)]);
     for (id, used, why) in [
         ("a-00000", false, "its application's probe fails"),
         ("a-00002", true, "it serves"),
@@ -123,12 +129,44 @@ fn a_lane_that_returns_and_is_not_needed_is_told_so() {
         world.update();
     }
     let lane = &lanes(&world)[1];
-    assert_eq!((lane.stage, lane.cap, lane.target), ("ramping", Some(0.0), 0.0));
+    assert_eq!((lane.stage, lane.cap, lane.target), ("ramping", Some(Percent(0)), Percent(0)));
     assert_eq!(lane.why, "nearer tiers have enough capacity");
     world.change("a-", |endpoint| endpoint.health = Health::Down);
     world.update();
     world.change("a-", |endpoint| endpoint.health = Health::Ready);
     world.update();
     let lane = &lanes(&world)[0];
-    assert_eq!((lane.target, lane.why.as_str()), (100.0, "it returned from failure and is ramping"));
+    assert_eq!((lane.target, lane.why.as_str()), (Percent(10_000), "it returned from failure and is ramping"));
+}
+
+/// The same numbers as offline: a third of a tier is 33 or 34 percent.
+#[test]
+fn the_compatible_mode_is_told_in_whole_percent() {
+    let mut world = World::new(&[("b", 1), ("c", 1), ("d", 1)]);
+    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.update();
+    let explanation = serde_json::to_value(world.service.explain(world.now)).expect("JSON");
+    let lanes = explanation["tiers"][0]["lanes"].as_array().expect("lanes");
+    let told = |name: &str| lanes.iter().map(|lane| lane[name].clone()).collect::<Vec<_>>();
+    assert_eq!(told("share"), [34, 33, 33]);
+    assert_eq!(told("target"), [34, 33, 33]);
+    let offline = serde_json::to_value(world.service.situation().divide()).expect("JSON");
+    let shares = |answer: &serde_json::Value| answer["tiers"][0]["lanes"].as_array().expect("lanes").clone();
+    assert_eq!(shares(&offline).iter().map(|lane| lane["share"].clone()).collect::<Vec<_>>(), told("share"));
+    for number in ["healthy_load", "degraded_load"] {
+        assert!(explanation["tiers"][0][number].is_u64(), "{number}: {explanation}");
+    }
+    assert!(explanation["normalized_total_availability"].is_u64(), "{explanation}");
+}
+
+#[test]
+fn the_compatible_mode_tells_of_no_ramp() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    for health in [Health::Down, Health::Ready] {
+        world.change("a-", |endpoint| endpoint.health = health);
+        world.update();
+    }
+    let lane = &lanes(&world)[0];
+    assert_eq!((lane.share, lane.cap, lane.why.as_str()), (Percent(10_000), None, "it serves"));
 }
