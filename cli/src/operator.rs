@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use eastway_core::name::{Authority, DEFAULT_SUFFIX, is_label};
 use eastway_core::{ServiceName, ZoneId};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::StatusCode;
@@ -97,29 +98,38 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes
 /// the node knows one of that name only.
 ///
 /// # Errors
-/// It is none of these, or several are called so.
+/// It is none of these, several are called so, or it means one cluster's part of a service: answers are about all of it.
 fn service(text: &str, admin: SocketAddr) -> anyhow::Result<ServiceName> {
-    if let Some((namespace, service)) = text.split_once('/') {
-        return Ok(ServiceName::new(namespace, service));
+    const FORMS: &str = "write NAMESPACE/SERVICE or SERVICE.NAMESPACE, each of lower-case letters, digits and `-`";
+    if text.contains('/') {
+        return Ok(text.parse()?);
     }
-    let mut labels = text.split('.');
-    if let (Some(service), Some(namespace)) = (labels.next(), labels.next()) {
-        return Ok(ServiceName::new(namespace, service));
+    match text.split('.').collect::<Vec<_>>()[..] {
+        [service, namespace] if is_label(service) && is_label(namespace) => {
+            return Ok(ServiceName::new(namespace, service));
+        }
+        [service] if is_label(service) => {}
+        _ => {
+            let Ok(Authority { service, cluster, .. }) = Authority::parse(text, DEFAULT_SUFFIX) else {
+                bail!("`{text}` is no service of the mesh: {FORMS}");
+            };
+            let Some(cluster) = cluster else { return Ok(service) };
+            bail!(
+                "`{text}` is the part of {service} that is in {cluster}, and answers are about all of it: ask about {service}; \
+                 its lanes {cluster}/ZONE are that part, and `what-if {service} --lose cluster={cluster}` tells what becomes \
+                 of the rest without it"
+            );
+        }
     }
     let known: Vec<String> = serde_json::from_value(ask(admin, "/services")?)?;
     let named: Vec<&str> =
         known.iter().map(String::as_str).filter(|name| name.split('/').nth(1) == Some(text)).collect();
     match named[..] {
-        [only] => service_of(only),
+        [only] => Ok(only.parse()?),
         [] if known.is_empty() => bail!("{admin} knows no service yet; name it NAMESPACE/{text}"),
         [] => bail!("{admin} knows no service `{text}`; it knows {}", known.join(", ")),
         _ => bail!("several services are called `{text}`: {}", named.join(", ")),
     }
-}
-
-fn service_of(name: &str) -> anyhow::Result<ServiceName> {
-    let (namespace, service) = name.split_once('/').context("a service name without a namespace")?;
-    Ok(ServiceName::new(namespace, service))
 }
 
 /// A text as it stands in a query.
@@ -191,10 +201,17 @@ mod tests {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let payments = ServiceName::new("shop", "payments");
         for text in
-            ["shop/payments", "payments.shop", "payments.shop.mesh.internal", "payments.shop.eu-west.mesh.internal"]
+            ["shop/payments", "payments.shop", "payments.shop.mesh.internal", "payments.shop.svc.clusterset.local"]
         {
             assert_eq!(service(text, nowhere).expect("a service"), payments, "{text}");
         }
+        for text in ["payments.shop.foo.bar", "pay ments", "shop/pay ments", "shop/", "Payments", "a/b/c", ".shop", ""]
+        {
+            let error = service(text, nowhere).expect_err("no service").to_string();
+            assert!(error.contains("write NAMESPACE/SERVICE"), "{text}: {error}");
+        }
+        let error = service("payments.shop.eu-west.mesh.internal", nowhere).expect_err("a part").to_string();
+        assert!(error.contains("ask about shop/payments") && error.contains("--lose cluster=eu-west"), "{error}");
         let error = service("payments", nowhere).expect_err("nobody to ask").to_string();
         assert!(error.contains("--admin"), "{error}");
     }
