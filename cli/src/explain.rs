@@ -46,6 +46,10 @@ fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
         text(explanation, "mode"),
         text(explanation, "normalized_total_availability")
     )?;
+    let regions: Vec<String> = division::list(&explanation["residency"]).iter().map(division::text).collect();
+    if !regions.is_empty() {
+        writeln!(out, "residency fence: {}; zones of other regions are left out", regions.join(", "))?;
+    }
     for tier in division::list(&explanation["tiers"]) {
         writeln!(
             out,

@@ -19,6 +19,8 @@ pub struct Explanation {
     pub from: ZoneId,
     /// Which formulas divide traffic.
     pub mode: Mode,
+    /// The regions that traffic may go to; `null`: all. What is outside of them is no lane.
+    pub residency: Option<Vec<String>>,
     /// What all tiers together can take, in percent.
     pub normalized_total_availability: Percent,
     /// Nearest first.

@@ -106,6 +106,23 @@ pub enum LossError {
         /// What there is.
         known: String,
     },
+    /// As unknown, where traffic may go to some regions only.
+    #[error(
+        "nothing is lost by {loss}: the residency fence keeps traffic inside of {regions}, where there are {known}"
+    )]
+    Outside {
+        /// What was asked about.
+        loss: Loss,
+        /// What there is.
+        known: String,
+        /// The regions inside.
+        regions: String,
+    },
+    /// It is a scenario that was asked about, whose lanes have none.
+    #[error(
+        "nothing is lost by region={0}: a scenario says of no lane in which region it is; write lane=NAME or cluster=NAME"
+    )]
+    NoRegions(String),
 }
 
 impl Situation {
@@ -121,7 +138,7 @@ impl Situation {
     /// utilisation, and a warning where the rest lacks capacity.
     ///
     /// # Errors
-    /// [`LossError::Unknown`] if a loss names nothing that is there.
+    /// [`LossError::Unknown`] if a loss names nothing that is there, [`LossError::NoRegions`] if nobody knows what is where.
     pub fn what_if(&self, losses: &[Loss], load: f64) -> Result<Division, LossError> {
         let mut after = self.clone();
         for loss in losses {
@@ -222,6 +239,11 @@ impl Situation {
             Loss::Cluster(name) => lane.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
             Loss::Region(name) => lane.region.as_ref() == Some(name),
         };
+        if let Loss::Region(region) = loss
+            && self.tiers.iter().flatten().any(|lane| lane.region.is_none())
+        {
+            return Err(LossError::NoRegions(region.clone()));
+        }
         if !self.tiers.iter().flatten().any(hit) {
             let names: Vec<&str> = self.tiers.iter().flatten().map(|lane| lane.name.as_str()).collect();
             return Err(LossError::Unknown { loss: loss.clone(), known: names.join(", ") });

@@ -167,6 +167,8 @@ fn a_loss_must_be_of_something() {
     let situation = scenario(json!([{ "lanes": [lane("us-east/a", 1, 1)] }])).situation();
     let error = situation.what_if(&[Loss::Lane("us-east/z".to_owned())], 1.0).expect_err("unknown");
     assert_eq!(error.to_string(), "nothing is lost by lane=us-east/z: there are us-east/a");
+    let error = situation.what_if(&[Loss::Region("us-east".to_owned())], 1.0).expect_err("no regions");
+    assert!(error.to_string().contains("a scenario says of no lane in which region it is"), "{error}");
     for text in ["us-east/a", "lane=", "pod=x"] {
         assert_eq!(text.parse::<Loss>(), Err(LossError::Malformed(text.to_owned())));
     }

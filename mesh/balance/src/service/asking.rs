@@ -5,6 +5,7 @@ use eastway_core::policy::Mode;
 use serde::Serialize;
 
 use super::Service;
+use super::explaining::{fence, is_outside};
 use crate::situation::{Division, LossError, Question, Situated, Situation};
 
 /// The answer to a question about a running service.
@@ -40,7 +41,10 @@ impl Service {
             }
         };
         let policy = &control.rules.policy;
-        let tiers = control.tiers().into_iter().map(|range| range.map(situated).collect()).collect();
+        // What the operator keeps traffic out of cannot be lost.
+        let inside = |i: &usize| !is_outside(&control.lanes[*i], policy);
+        let tiers = control.tiers().into_iter().map(|range| range.filter(inside).map(situated).collect::<Vec<_>>());
+        let tiers = tiers.filter(|lanes| !lanes.is_empty()).collect();
         Situation { mode: policy.mode, options: policy.options(), tiers }
     }
 
@@ -56,7 +60,7 @@ impl Service {
     /// Where traffic would settle without what is lost.
     ///
     /// # Errors
-    /// [`LossError::Unknown`] if a loss names nothing that serves here.
+    /// [`LossError::Unknown`] if a loss names nothing that serves here, [`LossError::Outside`] if a residency fence may be why.
     pub fn what_if(&self, question: &Question) -> Result<WhatIf, LossError> {
         let Question { losses, load } = question;
         let situation = self.situation();
@@ -66,7 +70,15 @@ impl Service {
             mode: situation.mode,
             lost: losses.iter().map(ToString::to_string).collect(),
             load: *load,
-            division: situation.what_if(losses, *load)?,
+            division: situation.what_if(losses, *load).map_err(|error| self.explained(error))?,
         })
+    }
+
+    /// The same error, with the residency fence where there is one.
+    fn explained(&self, error: LossError) -> LossError {
+        match (error, fence(&self.policy())) {
+            (LossError::Unknown { loss, known }, Some(regions)) => LossError::Outside { loss, known, regions },
+            (error, _) => error,
+        }
     }
 }

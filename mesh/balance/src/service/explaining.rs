@@ -46,6 +46,7 @@ impl Service {
             service: self.name.to_string(),
             from: self.caller.zone.clone(),
             mode,
+            residency: policy.regions.as_ref().map(|regions| regions.iter().map(ToString::to_string).collect()),
             normalized_total_availability: Percent(plan.decision.target.normalized_total_availability),
             tiers,
         }
@@ -121,6 +122,17 @@ fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -
     }
 }
 
+/// Whether the operator's residency fence keeps all traffic out of the lane. The view has lost it then; it is remembered
+/// for a while.
+pub(super) fn is_outside(lane: &LaneControl, policy: &Policy) -> bool {
+    policy.regions.as_ref().is_some_and(|regions| !regions.contains(&lane.region))
+}
+
+/// The regions inside of the residency fence, if there is one.
+pub(super) fn fence(policy: &Policy) -> Option<String> {
+    policy.regions.as_ref().map(|regions| regions.iter().map(|region| &**region).collect::<Vec<_>>().join(", "))
+}
+
 /// What holds the lane back. The compatible mode knows no ramps.
 fn cap(lane: &LaneControl, policy: &Policy, now: Timestamp) -> Option<u32> {
     lane.cap(policy, now).filter(|_| policy.mode == Mode::Native)
@@ -144,6 +156,9 @@ fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) ->
         text
     };
     let text = match share {
+        _ if is_outside(lane, policy) => {
+            return format!("it is outside of the residency fence: {}", fence(policy).unwrap_or_default());
+        }
         _ if lane.tally.count == 0 => "it has no endpoint that counts",
         _ if lane.path_state == PathState::Down => "the path to its cluster is down",
         _ if !lane.conceivable() => "all of its endpoints are unready or down",

@@ -170,3 +170,21 @@ fn the_compatible_mode_tells_of_no_ramp() {
     let lane = &lanes(&world)[0];
     assert_eq!((lane.share, lane.cap, lane.why.as_str()), (Percent(10_000), None, "it serves"));
 }
+
+#[test]
+fn a_residency_fence_is_the_reason_for_what_it_keeps_out() {
+    let mut world = World::new(&[("a", 2)]);
+    world.add_remote("eu-west/a", "eu", 4);
+    world.update();
+    world.view.spec.policy.balancing.residency = Some(vec!["us".to_owned()]);
+    world.update();
+    assert_eq!(world.service.explain(world.now).residency, Some(vec!["us".to_owned()]));
+    let lane = &lanes(&world)[1];
+    assert_eq!((lane.share, lane.why.as_str()), (Percent(0), "it is outside of the residency fence: us"));
+    for loss in ["cluster=eu-west", "region=eu", "zone=eu-west/a", "cluster=ap"] {
+        let error = world.service.answer(&[("lose".to_owned(), loss.to_owned())]).expect_err("out").to_string();
+        assert!(error.contains("the residency fence keeps traffic inside of us, where there are us-east/a"), "{error}");
+    }
+    let answer = world.service.answer(&[("lose".to_owned(), "region=us".to_owned())]).expect("an answer");
+    assert_eq!(answer.division.tiers.len(), 1);
+}
