@@ -53,11 +53,12 @@ fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
     for tier in division::list(&explanation["tiers"]) {
         writeln!(
             out,
-            "\ntier {}: {} % by healthy and {} % by degraded endpoints{}",
+            "\ntier {}: {} % by healthy and {} % by degraded endpoints{}{}",
             text(tier, "tier"),
             text(tier, "healthy_load"),
             text(tier, "degraded_load"),
-            if panics(tier) { "; PANIC: ejected endpoints are used again" } else { "" }
+            if panics(tier) { "; PANIC: ejected endpoints are used again" } else { "" },
+            if unmeasured(tier, &explanation["mode"]) { "; utilisation unknown: load moves no traffic" } else { "" }
         )?;
         for lane in division::list(&tier["lanes"]) {
             write_lane(out, lane, &explanation["mode"])?;
@@ -82,6 +83,11 @@ fn moved(lane: &Value, mode: &Value) -> Option<String> {
         () if lane["cap"].is_null() => Some(format!("gives up a little to try a silent cluster, {formulas}")),
         () => Some(format!("held back from {} %", division::text(&lane["target"]))),
     }
+}
+
+/// Whether a tier keeps its traffic however busy it is, because it does not say. The compatible mode never asks.
+fn unmeasured(tier: &Value, mode: &Value) -> bool {
+    mode == "native" && tier["utilisation_factor"].is_null()
 }
 
 /// Whether ejected endpoints of a tier take traffic. A tier may panic without having any.
@@ -150,6 +156,20 @@ mod tests {
         assert!(tried.starts_with("tried though its cluster is silent"), "{tried}");
         let given = told(99.0, 100.0, Value::Null, "fresh").expect("a reason");
         assert!(given.starts_with("gives up a little"), "{given}");
+    }
+
+    #[test]
+    fn a_tier_whose_load_moves_nothing_is_told_so() {
+        let told = |mode: &str, factor: Value| {
+            let tier = json!({ "tier": 0, "utilisation_factor": factor, "lanes": [] });
+            let mut text = String::new();
+            write(&mut text, &json!({ "mode": mode, "tiers": [tier] })).expect("written");
+            text.contains(
+                "tier 0: - % by healthy and - % by degraded endpoints; utilisation unknown: load moves no traffic",
+            )
+        };
+        assert!(told("native", Value::Null));
+        assert!(!told("native", json!(0.9)) && !told("compatible", Value::Null));
     }
 
     #[test]

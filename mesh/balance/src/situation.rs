@@ -150,7 +150,7 @@ impl Situation {
         for (lane, divided) in lanes.zip(division.tiers.iter_mut().flat_map(|tier| tier.lanes.iter_mut())) {
             divided.utilisation = Some(lane.utilisation_at(divided.share, demand));
         }
-        division.warnings = Some(after.warnings(&division));
+        division.warnings = Some(after.warnings(&division, self, losses, load));
         Ok(division)
     }
 
@@ -193,18 +193,12 @@ impl Situation {
 
     /// Requests at once, all lanes together; `None` if a lane that serves does not say.
     fn demand(&self) -> Option<f64> {
-        let lanes = self.tiers.iter().flatten();
-        lanes
-            .map(|lane| match lane.input.utilisation {
-                Some(utilisation) => Some(lane.input.capacity * utilisation),
-                // Where nothing serves, nothing is in use.
-                None => (lane.available() == 0.0).then_some(0.0),
-            })
-            .sum()
+        self.tiers.iter().flatten().map(Situated::needed).sum()
     }
 
-    /// Where what is left lacks capacity: by utilisation where it is known, else by availability.
-    fn warnings(&self, division: &Division) -> Vec<String> {
+    /// Where what is left lacks capacity: by utilisation where it is known, else by availability. `before` is what there
+    /// was.
+    fn warnings(&self, division: &Division, before: &Self, losses: &[Loss], load: f64) -> Vec<String> {
         let divided = division.tiers.iter().flat_map(|tier| &tier.lanes);
         let used = || self.tiers.iter().flatten().zip(divided.clone()).filter(|(_, lane)| lane.share > Percent(0));
         // Not by the availability: in a panic soft hosts serve, which are no part of it.
@@ -212,43 +206,68 @@ impl Situation {
             return vec!["nothing is left that can serve: every request would fail".to_owned()];
         }
         let mut warnings = Vec::new();
-        let mut unknown = false;
-        for (_, lane) in used() {
-            match lane.utilisation.flatten() {
-                Some(utilisation) if utilisation > 1.0 => warnings.push(format!(
-                    "{} lacks capacity: its share needs {:.0} % of what it can serve at once",
-                    lane.name,
-                    utilisation * 100.0
-                )),
+        let (mut untold, mut nothing, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lost_share = 0;
+        for (lane, LaneDivision { name, share, utilisation }) in used() {
+            if losses.iter().any(|loss| loss.hits(lane)) {
+                lost.push(name.as_str());
+                lost_share += share.0;
+            }
+            match utilisation.flatten() {
+                Some(used) if used > 1.0 => {
+                    let percent = used * 100.0;
+                    warnings.push(format!(
+                        "{name} lacks capacity: its share needs {percent:.0} % of what it can serve at once"
+                    ));
+                }
                 Some(_) => {}
-                None => unknown = true,
+                None if lane.available() == 0.0 => nothing.push(name.as_str()),
+                None => untold.push(name.as_str()),
             }
         }
-        let available = division.normalized_total_availability;
-        if unknown && available < Percent(S) {
+        if !lost.is_empty() {
             warnings.push(format!(
-                "the rest can be relied on for {available} % of the traffic only, by its availability: utilisation is unknown"
+                "{} % of the traffic is meant for what is lost ({}): all tiers panic, and the compatible mode then counts \
+                 hosts, whatever their state",
+                Percent(lost_share),
+                lost.join(", ")
             ));
+        }
+        let available = division.normalized_total_availability;
+        let why = match (untold.is_empty(), nothing.is_empty()) {
+            (false, _) => Some("utilisation is unknown".to_owned()),
+            (true, false) => Some(format!("nothing of {} is available", nothing.join(", "))),
+            (true, true) => None,
+        };
+        if let Some(why) = why.filter(|_| available < Percent(S)) {
+            warnings.push(format!(
+                "the rest can be relied on for {available} % of the traffic only, by its availability: {why}"
+            ));
+        }
+        // Where nothing changes, there is nothing more to bear than now.
+        if !untold.is_empty() && (!losses.is_empty() || load != 1.0) {
+            let silent = before.tiers.iter().flatten().filter(|lane| lane.needed().is_none());
+            let silent: Vec<&str> = silent.map(|lane| lane.name.as_str()).collect();
+            let why = match silent.is_empty() {
+                true => "its capacity is 0".to_owned(),
+                false => format!("utilisation of {} is unknown", silent.join(", ")),
+            };
+            warnings.push(format!("cannot tell whether {} can take it: {why}", untold.join(", ")));
         }
         warnings
     }
 
     fn lose(&mut self, loss: &Loss) -> Result<(), LossError> {
-        let hit = |lane: &Situated| match loss {
-            Loss::Lane(name) => lane.name == *name,
-            Loss::Cluster(name) => lane.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
-            Loss::Region(name) => lane.region.as_ref() == Some(name),
-        };
         if let Loss::Region(region) = loss
             && self.tiers.iter().flatten().any(|lane| lane.region.is_none())
         {
             return Err(LossError::NoRegions(region.clone()));
         }
-        if !self.tiers.iter().flatten().any(hit) {
+        if !self.tiers.iter().flatten().any(|lane| loss.hits(lane)) {
             let names: Vec<&str> = self.tiers.iter().flatten().map(|lane| lane.name.as_str()).collect();
             return Err(LossError::Unknown { loss: loss.clone(), known: names.join(", ") });
         }
-        self.tiers.iter_mut().flatten().filter(|lane| hit(lane)).for_each(Situated::lose);
+        self.tiers.iter_mut().flatten().filter(|lane| loss.hits(lane)).for_each(Situated::lose);
         Ok(())
     }
 }
@@ -269,6 +288,15 @@ impl Situated {
     fn available(&self) -> f64 {
         let LaneInput { total, healthy, degraded, .. } = self.input;
         if total > 0.0 { (healthy + degraded) / total } else { 0.0 }
+    }
+
+    /// Requests at once that it has; `None` if it serves and does not say.
+    fn needed(&self) -> Option<f64> {
+        match self.input.utilisation {
+            Some(utilisation) => Some(self.input.capacity * utilisation),
+            // Where nothing serves, nothing is in use.
+            None => (self.available() == 0.0).then_some(0.0),
+        }
     }
 
     /// Its utilisation with `share` of a `demand` for requests at once.
@@ -304,6 +332,7 @@ impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match (self.0 / 100, self.0 % 100) {
             (whole, 0) => whole.to_string(),
+            (whole, tenths) if tenths % 10 == 0 => format!("{whole}.{}", tenths / 10),
             (whole, hundredths) => format!("{whole}.{hundredths:02}"),
         };
         f.pad(&text)
@@ -346,6 +375,16 @@ impl Question {
             }
         }
         Ok(question)
+    }
+}
+
+impl Loss {
+    fn hits(&self, lane: &Situated) -> bool {
+        match self {
+            Self::Lane(name) => lane.name == *name,
+            Self::Cluster(name) => lane.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
+            Self::Region(name) => lane.region.as_ref() == Some(name),
+        }
     }
 }
 

@@ -142,6 +142,10 @@ fn an_unknown_utilisation_stays_unknown_and_availability_is_what_can_be_said() {
     let answer = asked(&scenario, "lane=us-east/a", 1.3);
     assert_eq!(answer["tiers"][0]["lanes"][1], json!({ "name": "us-east/b", "share": 100, "utilisation": null }));
     assert!(answer["warnings"][0].as_str().expect("a warning").contains("70 %"), "{answer}");
+    assert_eq!(
+        answer["warnings"][1],
+        json!("cannot tell whether us-east/b can take it: utilisation of us-east/a, us-east/b is unknown")
+    );
     let nothing = asked(&scenario, "cluster=us-east", 1.0);
     assert!(nothing["warnings"][0].as_str().expect("a warning").contains("nothing is left"), "{nothing}");
 }
@@ -160,6 +164,40 @@ fn something_is_left_where_soft_hosts_are() {
         let warning = json!(["nothing is left that can serve: every request would fail"]);
         assert_eq!(answer["warnings"], warning, "{mode}");
     }
+}
+
+#[test]
+fn one_lane_that_does_not_say_how_busy_it_is_leaves_the_answer_open() {
+    let known = |name: &str| json!({ "name": name, "hosts": 4, "healthy": 4, "utilisation": 0.3 });
+    let scenario =
+        scenario(json!([{ "lanes": [known("us-east/a")] }, { "lanes": [known("us-east/b"), lane("c", 4, 4)] }]));
+    let answer = asked(&scenario, "lane=us-east/a", 1.0);
+    let warning = json!(["cannot tell whether us-east/b, c can take it: utilisation of c is unknown"]);
+    assert_eq!(answer["warnings"], warning);
+    let situation = scenario.situation();
+    let warnings = |load| situation.what_if(&[], load).expect("an answer").warnings.expect("a list");
+    assert_eq!(warnings(1.0), [""; 0], "as it is now");
+    assert_eq!(warnings(2.0), ["cannot tell whether us-east/a can take it: utilisation of c is unknown"]);
+}
+
+/// Envoy sends a part of the traffic to hosts that are lost, once every level panics.
+#[test]
+fn what_the_compatible_mode_sends_to_lost_hosts_is_warned_of() {
+    let busy = json!({ "name": "b", "hosts": 12, "healthy": 3, "utilisation": 0.1 });
+    let lost = json!({ "name": "a", "hosts": 4, "healthy": 4, "utilisation": 0.1 });
+    let tiers = json!([{ "lanes": [lost] }, { "lanes": [busy] }]);
+    let answer = asked(&parse(json!({ "mode": "compatible", "tiers": tiers })), "lane=a", 1.0);
+    assert_eq!(answer["tiers"][0]["lanes"][0]["share"], json!(25));
+    let warnings = answer["warnings"].to_string();
+    assert!(warnings.contains("25 % of the traffic is meant for what is lost (a)"), "{warnings}");
+    assert!(warnings.contains("by its availability: nothing of a is available"), "{warnings}");
+    assert!(!warnings.contains("unknown"), "{warnings}");
+}
+
+#[test]
+fn percents_are_as_short_as_they_can_be() {
+    let told = [0, 100, 8_750, 8_705, 8_755].map(|share| crate::situation::Percent(share).to_string());
+    assert_eq!(told, ["0", "1", "87.5", "87.05", "87.55"]);
 }
 
 #[test]
