@@ -36,8 +36,8 @@ pub struct Service {
     caller: Locality,
     plan: ArcSwap<Plan>,
     control: Mutex<Control>,
-    /// Nanoseconds before which no further probe starts.
-    next_probe: AtomicU64,
+    /// Nanoseconds before which no further probe starts: for requests that may not be repeated, and for those that may.
+    next_probe: [AtomicU64; 2],
     budget: RetryBudget,
     cross_region: RetryBudget,
 }
@@ -52,7 +52,7 @@ impl Service {
         Self {
             plan: ArcSwap::from_pointee(Plan::empty(Arc::clone(&rules))),
             control: Mutex::new(Control::new(seed, rules)),
-            next_probe: AtomicU64::new(0),
+            next_probe: [AtomicU64::new(0), AtomicU64::new(0)],
             budget,
             cross_region,
             name,

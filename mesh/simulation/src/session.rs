@@ -133,7 +133,9 @@ impl Production {
         if sessions.open.len() == 1 && lane.total() <= 1 && old.is_none() {
             return;
         }
-        let exclude = sessions.open.iter().map(|session| session.endpoint.id.clone()).collect();
+        // One that replaces another avoids those that stay.
+        let stay = sessions.open.iter().enumerate().filter(|(place, _)| Some(*place) != old);
+        let exclude = stay.map(|(_, session)| session.endpoint.id.clone()).collect();
         self.open(net, Opening { caller, zone, lane: Arc::clone(lane), exclude, server: None });
     }
 

@@ -132,8 +132,8 @@ impl Service {
 
     /// A pick that tries something half-open, if its time has come and nobody else does.
     fn probe(&self, search: &Search<'_>, rng: &mut fastrand::Rng, now: Timestamp, idempotent: bool) -> Option<Pick> {
-        let at = self.next_probe.load(Relaxed);
-        if now.as_nanos() < at {
+        let due = &self.next_probe[usize::from(idempotent)];
+        if now.as_nanos() < due.load(Relaxed) {
             return None;
         }
         let policy = search.plan.policy();
@@ -148,8 +148,9 @@ impl Service {
             .filter(|probe| idempotent || waited(probe))
             .find_map(|probe| search.try_probe(probe, rng));
         // Also where none was free: a long list is not searched by every pick.
-        if idempotent || pick.is_some() {
-            self.next_probe.store(next.as_nanos(), Relaxed);
+        due.store(next.as_nanos(), Relaxed);
+        if pick.is_some() {
+            self.next_probe.iter().for_each(|due| due.store(next.as_nanos(), Relaxed));
         }
         pick
     }

@@ -84,22 +84,21 @@ impl Service {
             if lane.remote || !over(lane) || lane.tripped() {
                 continue;
             }
-            while over(lane) {
-                let opened = |endpoint: &Arc<Endpoint>| match endpoint.cold.lock() {
-                    cold if cold.class != MarkClass::Soft => None,
-                    cold => match cold.breaker.phase() {
-                        Phase::Open { until, .. } => Some(until),
-                        Phase::HalfOpen { since, .. } => Some(since),
-                        Phase::Closed => None,
-                    },
-                };
-                let first = lane
-                    .roster
-                    .endpoints
-                    .iter()
-                    .filter_map(|e| opened(e).map(|at| (at, Arc::clone(e))))
-                    .min_by_key(|(at, _)| *at);
-                let Some((_, endpoint)) = first else { break };
+            let opened = |endpoint: &Arc<Endpoint>| match endpoint.cold.lock() {
+                cold if cold.class != MarkClass::Soft => None,
+                cold => match cold.breaker.phase() {
+                    Phase::Open { until, .. } => Some(until),
+                    Phase::HalfOpen { since, .. } => Some(since),
+                    Phase::Closed => None,
+                },
+            };
+            let endpoints = lane.roster.endpoints.iter();
+            let mut ejected: Vec<_> = endpoints.filter_map(|e| opened(e).map(|at| (at, Arc::clone(e)))).collect();
+            ejected.sort_by_key(|(at, _)| *at);
+            for (_, endpoint) in ejected {
+                if !over(lane) {
+                    break;
+                }
                 let mut cold = endpoint.cold.lock();
                 cold.breaker.close(now);
                 endpoint.set_alert(&cold, true);
