@@ -377,14 +377,13 @@ impl Control {
         probes
     }
 
-    /// Moves the tiers' factors, and returns whether any did move.
-    pub(super) fn move_factors(&mut self, now: Timestamp) -> bool {
+    /// Moves the tiers' factors, and returns whether any did move. `lacking` says that all tiers together lack room.
+    pub(super) fn move_factors(&mut self, lacking: bool, now: Timestamp) -> bool {
         let policy = &self.rules.policy;
         let inputs = self.inputs(false);
         let readings: Vec<Option<Reading>> =
             self.tiers().into_iter().map(|range| self.reading(&inputs, range)).collect();
-        // Where all tiers together lack room, none can reach the target: then each aims at the mean, or all would sink.
-        let lacking = self.census(now).divide(|_| true).target.normalized_total_availability < S;
+        // Where all lack room, none can reach the target: then each aims at the mean, or all would sink.
         let mean = tier_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
         let target = policy.target_utilisation.max(mean);
         let mut moved = false;

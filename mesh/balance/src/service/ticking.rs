@@ -10,6 +10,7 @@ use super::control::{Control, LaneControl};
 use crate::distance::ring;
 use crate::endpoint::Endpoint;
 use crate::lane::{Circuit, RATE_BUCKETS};
+use crate::shares::S;
 
 /// Latencies of endpoints that nobody asked for so long are forgotten step by step.
 const IDLE: Duration = Duration::from_secs(5);
@@ -39,7 +40,8 @@ impl Service {
             let pressure = lane.state.circuit.guard.lock().breaker.pressure(now);
             moved |= lane.returning.halve(pressure, now) || lane.returning.moves();
         }
-        moved |= control.move_factors(now);
+        let lacking = self.plan.load().decision.target.normalized_total_availability < S;
+        moved |= control.move_factors(lacking, now);
         if control.second.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             control.second = Some(now);
             self.each_second(control, now);
