@@ -1,6 +1,7 @@
 //! `eastway what-if`: where a service's requests would go after a loss, and whether the rest could bear it.
 
 use eastway_balance::Loss;
+use serde_json::Value;
 
 use crate::division;
 use crate::operator::{Output, Subject};
@@ -33,10 +34,19 @@ impl WhatIfCommand {
         }
         let losses = self.lose.iter().map(|loss| ("lose", loss.to_string()));
         let answer = self.subject.ask("what-if", losses.chain([("load", self.load.to_string())]).collect())?;
-        let head =
-            format!("{} as called from {}\n", division::text(&answer["service"]), division::text(&answer["from"]));
-        division::print(&head, &answer, self.output)
+        division::print(&head(&answer), &answer, self.output)
     }
+}
+
+/// What a running node was asked, and what it takes for granted: it sees how busy lanes are, not by whom.
+fn head(answer: &Value) -> String {
+    let from = division::text(&answer["from"]);
+    let mut head = format!("{} as called from {from}\n", division::text(&answer["service"]));
+    let loaded: Vec<String> = division::list(&answer["loaded"]).iter().map(division::text).collect();
+    if loaded.len() > 1 {
+        head += &format!("as if all callers were in {from}: the load of {} is added up\n", loaded.join(", "));
+    }
+    head
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -45,5 +55,20 @@ fn factor(text: &str) -> Result<f64, String> {
         Ok(factor)
     } else {
         Err("from 0 to 1000: 1.3 is 30 % more traffic than now".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_for_granted_of_callers_is_told_where_it_matters() {
+        let told = |loaded: &[&str]| head(&json!({ "service": "shop/payments", "from": "us/a", "loaded": loaded }));
+        assert_eq!(told(&["us/a"]), "shop/payments as called from us/a\n");
+        let both = told(&["us/a", "us/b"]);
+        assert!(both.ends_with("\nas if all callers were in us/a: the load of us/a, us/b is added up\n"), "{both}");
     }
 }

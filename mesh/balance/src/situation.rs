@@ -196,6 +196,13 @@ impl Situation {
         self.tiers.iter().flatten().map(Situated::needed).sum()
     }
 
+    /// The lanes that have a part of the demand.
+    pub(crate) fn loaded(&self) -> Vec<String> {
+        let busy = |lane: &&Situated| lane.needed().is_some_and(|needed| needed > 0.0);
+        let lanes = self.tiers.iter().flatten().filter(|_| self.demand().is_some());
+        lanes.filter(busy).map(|lane| lane.name.clone()).collect()
+    }
+
     /// Where what is left lacks capacity: by utilisation where it is known, else by availability. `before` is what there
     /// was.
     fn warnings(&self, division: &Division, before: &Self, losses: &[Loss], load: f64) -> Vec<String> {
@@ -265,7 +272,8 @@ impl Situation {
         }
         if !self.tiers.iter().flatten().any(|lane| loss.hits(lane)) {
             let names: Vec<&str> = self.tiers.iter().flatten().map(|lane| lane.name.as_str()).collect();
-            return Err(LossError::Unknown { loss: loss.clone(), known: names.join(", ") });
+            let known = if names.is_empty() { "no lanes".to_owned() } else { names.join(", ") };
+            return Err(LossError::Unknown { loss: loss.clone(), known });
         }
         self.tiers.iter_mut().flatten().filter(|lane| loss.hits(lane)).for_each(Situated::lose);
         Ok(())

@@ -21,6 +21,8 @@ pub struct WhatIf {
     pub lost: Vec<String>,
     /// How much traffic there is, relative to now.
     pub load: f64,
+    /// The lanes whose present load is added up and divided as if all of it came from `from`; none if that is unknown.
+    pub loaded: Vec<String>,
     /// Where traffic would settle.
     #[serde(flatten)]
     pub division: Division,
@@ -70,6 +72,7 @@ impl Service {
             mode: situation.mode,
             lost: losses.iter().map(ToString::to_string).collect(),
             load: *load,
+            loaded: situation.loaded(),
             division: situation.what_if(losses, *load).map_err(|error| self.explained(error))?,
         })
     }

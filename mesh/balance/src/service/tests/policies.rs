@@ -69,6 +69,7 @@ fn what_if_starts_from_the_live_state() {
     let b = &answer.division.tiers[1].lanes[0];
     assert_eq!((b.share.0, b.utilisation), (10_000, Some(Some(0.9))));
     assert_eq!(answer.division.warnings, Some(vec![]));
+    assert_eq!(answer.loaded, ["us-east/a", "us-east/b"]);
     let more = world.service.what_if(&question(1.3)).expect("known");
     assert_eq!(more.division.tiers[1].lanes[0].utilisation, Some(Some(1.17)));
     assert_eq!(more.division.warnings.map(|warnings| warnings.len()), Some(1));
