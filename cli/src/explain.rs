@@ -85,6 +85,16 @@ fn moved(lane: &Value, mode: &Value) -> Option<String> {
     }
 }
 
+/// The age of what a lane's cluster says. A node knows it by these steps only.
+fn word(staleness: &str) -> String {
+    match staleness {
+        "stale1" => "word stale 1 (its cluster is silent for 3 to 30 s)".to_owned(),
+        "stale2" => "word stale 2 (its cluster is silent for 30 s to 15 min)".to_owned(),
+        "stale3" => "word stale 3 (its cluster is silent for more than 15 min)".to_owned(),
+        other => format!("word {other}"),
+    }
+}
+
 /// Whether a tier keeps its traffic however busy it is, because it does not say. The compatible mode never asks.
 fn unmeasured(tier: &Value, mode: &Value) -> bool {
     mode == "native" && tier["utilisation_factor"].is_null()
@@ -108,7 +118,7 @@ fn write_lane(out: &mut impl Write, lane: &Value, mode: &Value) -> fmt::Result {
     facts.extend(moved(lane, mode));
     if lane["remote"] == true {
         facts.push(format!("path {}", text("path")));
-        facts.push(format!("word {}", text("staleness").replace('_', " ")));
+        facts.push(word(&text("staleness")));
         if !lane["distance_ms"].is_null() {
             facts.push(format!("{} ms away", text("distance_ms")));
         }
@@ -138,6 +148,7 @@ fn write_lane(out: &mut impl Write, lane: &Value, mode: &Value) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use eastway_core::view::Staleness;
     use serde_json::json;
 
     use super::*;
@@ -170,6 +181,16 @@ mod tests {
         };
         assert!(told("native", Value::Null));
         assert!(!told("native", json!(0.9)) && !told("compatible", Value::Null));
+    }
+
+    #[test]
+    fn silence_is_told_in_words() {
+        assert_eq!(word("fresh"), "word fresh");
+        for step in [Staleness::Stale1, Staleness::Stale2, Staleness::Stale3] {
+            let step = serde_json::to_value(step).expect("JSON");
+            let told = word(step.as_str().expect("a word"));
+            assert!(told.starts_with("word stale ") && told.contains("its cluster is silent for"), "{told}");
+        }
     }
 
     #[test]
