@@ -69,6 +69,23 @@ impl LaneSessions {
     }
 }
 
+/// A session that is being opened, counted until this is dropped, however that ends. Then those who wait look again.
+struct Opening(Rc<LaneSessions>);
+
+impl Opening {
+    fn begin(sessions: &Rc<LaneSessions>) -> Self {
+        sessions.opening.set(sessions.opening.get() + 1);
+        Self(Rc::clone(sessions))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get() - 1);
+        self.0.changed.notify_waiters();
+    }
+}
+
 struct Session {
     endpoint: Arc<Endpoint>,
     h2: H2,
@@ -137,7 +154,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         }
         if sessions.opening.get() == 0 {
             let exclude = call.tried.endpoint_ids().cloned().chain(full).collect();
-            spawn_open(worker, wanted.clone(), Arc::clone(&lane), Rc::clone(&sessions), exclude);
+            spawn_open(worker, wanted.clone(), Arc::clone(&lane), &sessions, exclude);
         }
         let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
         sessions.changed.notified().await;
@@ -192,7 +209,7 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &
     let exclude = avoided(open.iter().map(|session| &session.endpoint.id), old);
     drop(open);
     if !alone {
-        spawn_open(worker, wanted.clone(), Arc::clone(lane), Rc::clone(sessions), exclude);
+        spawn_open(worker, wanted.clone(), Arc::clone(lane), sessions, exclude);
     }
 }
 
@@ -207,12 +224,11 @@ fn spawn_open(
     worker: &Rc<Worker>,
     wanted: Wanted,
     lane: Arc<Lane>,
-    sessions: Rc<LaneSessions>,
+    sessions: &Rc<LaneSessions>,
     exclude: Vec<EndpointId>,
 ) {
-    sessions.opening.set(sessions.opening.get() + 1);
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &lane, &sessions, &exclude).await });
+    let (worker, opening) = (Rc::clone(worker), Opening::begin(sessions));
+    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &lane, opening, &exclude).await });
 }
 
 /// Opens a further session of the lane, and tells those who wait for it how that went.
@@ -220,12 +236,11 @@ async fn open_another(
     worker: &Rc<Worker>,
     wanted: &Wanted,
     lane: &Arc<Lane>,
-    sessions: &Rc<LaneSessions>,
+    opening: Opening,
     exclude: &[EndpointId],
 ) {
-    let opened = open_session(worker, wanted, lane, exclude).await;
-    sessions.opening.set(sessions.opening.get() - 1);
-    match opened {
+    let sessions = &opening.0;
+    match open_session(worker, wanted, lane, exclude).await {
         Ok(session) => {
             leaving::watch(worker, &session.way);
             sessions.failed.set(None);
@@ -236,7 +251,6 @@ async fn open_another(
             sessions.failed.set(Some(failed));
         }
     }
-    sessions.changed.notify_waiters();
 }
 
 /// Replaces every session that leads through `way`. Requests that are under way on one finish, because they hold it; it
@@ -252,8 +266,7 @@ pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
         let (worker, way) = (Rc::clone(worker), way.clone());
         tokio::task::spawn_local(async move {
             if !others {
-                sessions.opening.set(sessions.opening.get() + 1);
-                open_another(&worker, &wanted, &lane, &sessions, &[]).await;
+                open_another(&worker, &wanted, &lane, Opening::begin(&sessions), &[]).await;
             }
             sessions.open.borrow_mut().retain(|session| session.way != way);
         });

@@ -23,3 +23,19 @@ fn who_replaces_a_session_avoids_the_endpoints_of_those_that_stay_and_no_other()
     assert_eq!(avoided(Some(1)), [EndpointId::new("a")]);
     assert_eq!(avoided(None), open, "one that is added leads to a third");
 }
+
+#[tokio::test]
+async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
+    let sessions = Rc::new(LaneSessions::default());
+    let waiting = sessions.changed.notified();
+    let opening = Opening::begin(&sessions);
+    assert_eq!(sessions.opening.get(), 1);
+    let local = tokio::task::LocalSet::new();
+    let task = local.spawn_local(async move {
+        let _opening = opening;
+        panic!("the task died");
+    });
+    assert!(local.run_until(task).await.is_err());
+    timeout(Duration::from_secs(10), waiting).await.expect("woken");
+    assert_eq!(sessions.opening.get(), 0);
+}
