@@ -59,6 +59,10 @@ struct LaneSessions {
 }
 
 impl LaneSessions {
+    fn is_open(&self) -> bool {
+        self.open.borrow().iter().any(|session| !session.h2.is_closed())
+    }
+
     /// The endpoints of open sessions that have `most` requests of this caller, and may have no more.
     fn full(&self, most: u32) -> BTreeSet<EndpointId> {
         let open = self.open.borrow();
@@ -106,7 +110,13 @@ pub(super) struct Way {
 
 impl Sessions {
     fn lane(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LaneSessions> {
-        Rc::clone(self.lanes.borrow_mut().entry((service.clone(), zone.clone())).or_default())
+        let (key, mut lanes) = ((service.clone(), zone.clone()), self.lanes.borrow_mut());
+        if let Some(known) = lanes.get(&key) {
+            return Rc::clone(known);
+        }
+        // Services come and go as long as the process lives: whoever adds a lane sees to those that nobody uses any more.
+        lanes.retain(|_, lane| Rc::strong_count(lane) > 1 || lane.is_open());
+        Rc::clone(lanes.entry(key).or_default())
     }
 
     pub(super) fn clear(&self) {

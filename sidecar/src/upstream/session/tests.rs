@@ -39,3 +39,15 @@ async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
     timeout(Duration::from_secs(10), waiting).await.expect("woken");
     assert_eq!(sessions.opening.get(), 0);
 }
+
+#[test]
+fn lanes_that_nobody_uses_are_forgotten() {
+    let sessions = Sessions::default();
+    let lane = |service: &str| sessions.lane(&ServiceName::new("shop", service), &ZoneId::new("eu-west", "a"));
+    let used = lane("used");
+    for number in 0..100 {
+        lane(&number.to_string());
+    }
+    assert_eq!(sessions.lanes.borrow().len(), 2, "the used one, and the last");
+    assert!(Rc::ptr_eq(&used, &lane("used")));
+}
