@@ -69,6 +69,8 @@ fn the_first_retry_on_another_lane_does_not_wait() {
     let mut first =
         |end: AttemptEnd| policy.decide(&mut Retries::default(), &end, &[&budget], Deadline::NONE, NOW, &mut rng);
     assert_eq!(first(broken()), Decision::Retry { after: Duration::ZERO });
+    let blames_nobody = AttemptEnd { other_lane: false, stale: true, ..broken() };
+    assert_eq!(first(blames_nobody), Decision::Retry { after: Duration::ZERO });
     let same_lane = AttemptEnd { other_lane: false, ..broken() };
     let Decision::Retry { after } = first(same_lane) else { panic!("retried") };
     assert!(after > Duration::ZERO && after <= Duration::from_millis(25), "{after:?}");
@@ -102,6 +104,15 @@ fn connect_failures_draw_nothing_from_the_budget_and_others_from_each() {
         &mut rng,
     );
     assert_eq!(decision, Decision::GiveUp(GiveUp::Budget));
+}
+
+#[test]
+fn a_retry_that_both_budgets_grant_costs_both() {
+    let (own, across) = (RetryBudget::default(), RetryBudget::default());
+    let (policy, mut retries, mut rng) = (RetryPolicy::default(), Retries::default(), fastrand::Rng::with_seed(1));
+    let decision = policy.decide(&mut retries, &broken(), &[&own, &across], Deadline::NONE, NOW, &mut rng);
+    assert!(matches!(decision, Decision::Retry { .. }));
+    assert_eq!((own.used(NOW), across.used(NOW)), (1, 1));
 }
 
 #[test]
