@@ -140,6 +140,27 @@ fn acceptance_rises_over_ten_seconds_after_a_probe() {
 }
 
 #[test]
+fn a_new_incarnation_starts_slowly_and_any_other_breaker_at_once() {
+    let starting = Breaker::starting(Arc::new(BreakerConfig::endpoint()), Timestamp::ZERO);
+    assert!(starting.is_rising() && starting.is_closed());
+    for (ms, accepted) in [(0, 0.1), (5_000, 0.55), (10_000, 1.0), (20_000, 1.0)] {
+        let got = starting.acceptance(Timestamp::from_millis(ms));
+        assert!((got - accepted).abs() < 1e-3, "{got} after {ms} ms");
+    }
+    assert_eq!(endpoint().acceptance(Timestamp::ZERO), 1.0);
+}
+
+#[test]
+fn an_open_time_is_waited_for() {
+    let mut breaker = breaker(BreakerConfig { jitter: 0.0, ..BreakerConfig::endpoint() });
+    breaker.trip(false, Timestamp::ZERO, &mut fastrand::Rng::with_seed(1));
+    assert!(!breaker.poll(Timestamp::from_millis(999)));
+    assert!(matches!(breaker.phase(), Phase::Open { .. }));
+    assert!(breaker.poll(Timestamp::from_millis(1_000)));
+    assert!(matches!(breaker.phase(), Phase::HalfOpen { .. }));
+}
+
+#[test]
 fn hard_evidence_outlives_a_failed_probe_and_statistics_do_not_become_hard() {
     let (mut breaker, mut rng) = (endpoint(), fastrand::Rng::with_seed(3));
     let later = Timestamp::from_millis(100_000);
