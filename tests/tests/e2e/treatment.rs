@@ -161,6 +161,9 @@ fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
     });
 }
 
+/// Opens a stream, or says what the proxy said instead.
+type Open<'a> = &'a dyn Fn() -> Result<Wire, String>;
+
 #[test]
 fn a_stream_counts_against_every_limit_until_it_ends() {
     for (limits, own) in [
@@ -178,7 +181,7 @@ fn a_stream_counts_against_every_limit_until_it_ends() {
         knows(&storefront, 1);
         let connected = || connect(storefront.proxy(), TCP);
         let switched = || switch(storefront.proxy());
-        let kinds: [(&str, &dyn Fn() -> Result<Wire, String>); 2] = [("CONNECT", &connected), ("101", &switched)];
+        let kinds: [(&str, Open<'_>); 2] = [("CONNECT", &connected), ("101", &switched)];
         for (kind, open) in kinds {
             let what = format!("a stream by {kind}, with {limits}{own}");
             let held = eventually(&what, open);
