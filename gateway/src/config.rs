@@ -139,6 +139,7 @@ pub struct Timeouts {
     pub idle: Duration,
     pub drain: Duration,
     pub tcp_user: Duration,
+    pub tcp_keepalive: Duration,
     pub header: Duration,
 }
 

@@ -166,7 +166,7 @@ async fn dial(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>) -> Result<Io, Reaso
     let options = tcp::DialOptions {
         connect_timeout: timeouts.connect,
         user_timeout: Some(timeouts.tcp_user),
-        ..tcp::DialOptions::default()
+        keepalive: Some(tcp::Keepalive::every(timeouts.tcp_keepalive)),
     };
     let address = endpoint.address.ok_or(Reason::Internal)?;
     tcp::dial(address, &options).await.map(Io::from).map_err(|error| match error.kind() {

@@ -162,6 +162,7 @@ pub struct Timeouts {
     pub discovery: Duration,
     pub drain: Duration,
     pub tcp_user: Duration,
+    pub tcp_keepalive: Duration,
     pub ping_after: Duration,
     pub ping_timeout: Duration,
     pub header: Duration,

@@ -283,7 +283,7 @@ pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
     let options = tcp::DialOptions {
         connect_timeout: timeouts.connect,
         user_timeout: Some(timeouts.tcp_user),
-        ..tcp::DialOptions::default()
+        keepalive: Some(tcp::Keepalive::every(timeouts.tcp_keepalive)),
     };
     tcp::dial(address, &options).await.map(Io::from)
 }

@@ -207,6 +207,7 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         idle: read("idle", &raw.idle, Duration::from_secs(1), day),
         drain: read("drain", &raw.drain, Duration::ZERO, day),
         tcp_user: read("tcpUserTimeout", &raw.tcp_user_timeout, 10 * milli, 60 * minute),
+        tcp_keepalive: read("tcpKeepalive", &raw.tcp_keepalive, Duration::from_secs(1), 60 * minute),
         header: read("header", &raw.header, 10 * milli, 60 * minute),
     }
 }

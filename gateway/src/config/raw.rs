@@ -167,6 +167,9 @@ pub struct RawTimeouts {
     pub drain: DurationText,
     /// How long sent bytes may stay unacknowledged until a TCP connection is given up (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: DurationText,
+    /// Silence of a TCP connection after which it is probed, and the time between probes, in whole seconds. Who answers none
+    /// of them for `tcpUserTimeout` is gone.
+    pub tcp_keepalive: DurationText,
     /// For a TLS handshake and the head of a CONNECT request.
     pub header: DurationText,
 }
@@ -179,6 +182,7 @@ impl Default for RawTimeouts {
             idle: "5m".into(),
             drain: "30s".into(),
             tcp_user_timeout: "1s".into(),
+            tcp_keepalive: "1s".into(),
             header: "10s".into(),
         }
     }

@@ -64,6 +64,7 @@ fn a_small_file_and_the_defaults() {
         idle: millis(300_000),
         drain: millis(30_000),
         tcp_user: millis(1_000),
+        tcp_keepalive: millis(1_000),
         header: millis(10_000),
     };
     assert_eq!(config.timeouts, timeouts);

@@ -32,6 +32,13 @@ pub struct Keepalive {
     pub probes: u32,
 }
 
+impl Keepalive {
+    /// A probe after each `period` of silence. The kernel counts in whole seconds.
+    pub fn every(period: Duration) -> Self {
+        Self { idle: period, interval: period, ..Self::default() }
+    }
+}
+
 impl Default for DialOptions {
     fn default() -> Self {
         Self {

@@ -222,6 +222,9 @@ pub struct RawTimeouts {
     pub drain: DurationText,
     /// How long sent bytes may stay unacknowledged until the connection is given up (TCP_USER_TIMEOUT).
     pub tcp_user_timeout: DurationText,
+    /// Silence of a TCP connection after which it is probed, and the time between probes, in whole seconds. Who answers none
+    /// of them for `tcpUserTimeout` is gone.
+    pub tcp_keepalive: DurationText,
     /// Silence of an endpoint with requests in flight, after which it is asked whether it lives: by a ping of the HTTP/2
     /// connection, or by a further TLS handshake where requests travel by HTTP/1.1.
     pub ping_after: DurationText,
@@ -242,6 +245,7 @@ impl Default for RawTimeouts {
             discovery: "1s".into(),
             drain: "30s".into(),
             tcp_user_timeout: "1s".into(),
+            tcp_keepalive: "1s".into(),
             ping_after: "200ms".into(),
             ping_timeout: "250ms".into(),
             header: "10s".into(),

@@ -55,6 +55,7 @@ fn defaults_are_those_of_the_design() {
         discovery: millis(1_000),
         drain: millis(30_000),
         tcp_user: millis(1_000),
+        tcp_keepalive: millis(1_000),
         ping_after: millis(200),
         ping_timeout: millis(250),
         header: millis(10_000),

@@ -15,6 +15,11 @@ async fn connections_have_the_settings_of_the_data_path() {
     assert_eq!(socket.tcp_user_timeout().expect("asked"), options.user_timeout);
     assert!(socket.keepalive().expect("asked"));
     assert_eq!(socket.tcp_keepalive_time().expect("asked"), Duration::from_secs(30));
+    let options = DialOptions { keepalive: Some(Keepalive::every(Duration::from_secs(1))), ..options };
+    tune(&stream, &options).expect("tuned");
+    let socket = SockRef::from(&stream);
+    let times = [socket.tcp_keepalive_time(), socket.tcp_keepalive_interval()].map(|time| time.expect("asked"));
+    assert_eq!(times, [Duration::from_secs(1); 2]);
 }
 
 #[tokio::test]
