@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_balance::{Endpoint, Pick, Tried};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
@@ -288,10 +289,20 @@ pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
     tcp::dial(address, &options).await.map(Io::from)
 }
 
-/// Mutual TLS over `io`, with whoever `expected` admits.
+/// Mutual TLS over `io`, with whoever `expected` admits, within the region.
 pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&[u8]]) -> Result<Io, Failed> {
+    handshake_within(node.config.timeouts.stream_open, node, io, expected, alpn).await
+}
+
+async fn handshake_within(
+    limit: Duration,
+    node: &Node,
+    io: Io,
+    expected: Expected,
+    alpn: &[&[u8]],
+) -> Result<Io, Failed> {
     let config = client_config(&node.identity, expected, alpn);
-    match timeout(node.config.timeouts.stream_open, tls::connect(io, config)).await {
+    match timeout(limit, tls::connect(io, config)).await {
         Ok(Ok(io)) => Ok(io),
         // Who answers with another identity is not the endpoint, and is never asked again but by a probe.
         Ok(Err(error)) => match tls_reason(&error) {

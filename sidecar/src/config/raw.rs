@@ -209,7 +209,8 @@ pub struct RawTcpProbe {
 pub struct RawTimeouts {
     /// For a TCP connection to an endpoint, a gateway or the application.
     pub connect: DurationText,
-    /// For opening a stream to another cluster through a gateway, and for a TLS handshake.
+    /// For opening a stream to another cluster through a gateway, and for a TLS handshake. With another cluster, three
+    /// round trips more, once they are known.
     pub stream_open: DurationText,
     /// From a request to the first byte of its response, over all attempts. A deadline that the caller sends counts if it
     /// is shorter.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use eastway_balance::{Endpoint, Lane, Pick, Tried};
 use eastway_core::reason::Attribution;
+use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_http::{ClientOptions, H2};
 use eastway_identity::Expected;
@@ -22,7 +23,7 @@ use http::uri::Scheme;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, ALPN_H2, Call, accounts, connect, dial, handshake, leaving, sending};
+use super::{ALPN_H1, ALPN_H2, Call, accounts, connect, dial, handshake, handshake_within, leaving, sending};
 use crate::node::Node;
 use crate::services::Entry;
 use crate::worker::Worker;
@@ -306,15 +307,20 @@ async fn open_session(
     Ok(Session { endpoint, h2, renew_at, way, lane: Arc::clone(lane), wanted: wanted.clone() })
 }
 
-/// The options of a session: an answer to a ping may take three round trips longer than within the region.
+/// The options of a session: an answer to a ping may take longer than within the region.
 fn options(worker: &Rc<Worker>, cluster: &str) -> ClientOptions {
     let mut options = worker.upstreams.options.clone();
-    let mesh = worker.node.services.mesh();
-    let rtt = mesh.peers.iter().find(|peer| peer.cluster.name == cluster).and_then(|peer| peer.min_rtt);
-    if let (Some(ping), Some(rtt)) = (&mut options.h2.ping, rtt) {
-        ping.timeout += 3 * rtt;
+    if let Some(ping) = &mut options.h2.ping {
+        ping.timeout += way_there(&worker.node.services.mesh(), cluster);
     }
     options
+}
+
+/// By how much what is done with `cluster` may take longer than within the region: three round trips, which is nothing as
+/// long as they are not known.
+fn way_there(mesh: &MeshView, cluster: &str) -> Duration {
+    let rtt = mesh.peers.iter().find(|peer| peer.cluster.name == cluster).and_then(|peer| peer.min_rtt);
+    3 * rtt.unwrap_or_default()
 }
 
 /// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the way there.
@@ -350,7 +356,8 @@ pub(super) async fn connect_remote(
         }
         let trust_domain = trust_domain(node, &lane.zone.cluster);
         let expected = accounts(&trust_domain, service.name(), &lane.accounts);
-        let io = handshake(node, connected.io, expected, alpn).await?;
+        let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &lane.zone.cluster);
+        let io = handshake_within(limit, node, connected.io, expected, alpn).await?;
         service.revive(&endpoint, clock::now());
         return Ok((io, endpoint, Way { gateway: gateway.tunnel, via: connected.via }));
     }
@@ -382,8 +389,9 @@ async fn through_gateway(
         ("eastway-attempt", &attempt),
     ];
     let headers: Vec<(&str, &str)> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    // The gateway needs its own limit for the stream, and a little for the way there.
-    let limit = node.config.timeouts.stream_open + node.config.timeouts.connect;
+    // The gateway needs its own limit for the stream, and a little for the way to it.
+    let timeouts = &node.config.timeouts;
+    let limit = timeouts.stream_open + timeouts.connect + way_there(&node.services.mesh(), &lane.zone.cluster);
     let options = &worker.upstreams.options;
     match timeout(limit, connect::connect(outer, &authority, &headers, options, Reason::GatewayUnreachable)).await {
         Ok(Ok(tunnel)) => Ok(tunnel),

@@ -1,5 +1,10 @@
 //! What is decided about sessions without a connection.
 
+use std::collections::BTreeMap;
+
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{PathState, PeerView, Staleness};
+
 use super::*;
 
 #[test]
@@ -50,4 +55,27 @@ fn lanes_that_nobody_uses_are_forgotten() {
     }
     assert_eq!(sessions.lanes.borrow().len(), 2, "the used one, and the last");
     assert!(Rc::ptr_eq(&used, &lane("used")));
+}
+
+#[test]
+fn what_is_done_with_another_cluster_may_take_three_round_trips_longer() {
+    let cluster = |name: &str| ClusterMeta {
+        name: name.to_owned(),
+        uid: String::new(),
+        region: name.to_owned(),
+        trust_domain: format!("{name}.mesh.internal"),
+        zones: BTreeMap::new(),
+    };
+    let peer = |name, min_rtt| PeerView {
+        cluster: cluster(name),
+        trust_bundle: Vec::new(),
+        path: PathState::Up,
+        min_rtt,
+        staleness: Staleness::Fresh,
+    };
+    let rtt = Duration::from_millis(280);
+    let peers = vec![peer("ap-south", Some(rtt)), peer("eu-west", None)];
+    let mesh = MeshView { cluster: cluster("us-east"), peers };
+    let [far, not_measured, unknown] = ["ap-south", "eu-west", "sa-east"].map(|name| way_there(&mesh, name));
+    assert_eq!((far, not_measured, unknown), (3 * rtt, Duration::ZERO, Duration::ZERO));
 }
