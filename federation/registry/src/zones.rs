@@ -65,6 +65,8 @@ struct Sum {
     summary: ZoneSummary,
     utilisation: (f32, u32),
     error_rate: (f32, u32),
+    /// An endpoint that counts does not say how much it can serve.
+    unstated: bool,
 }
 
 impl Sum {
@@ -77,6 +79,7 @@ impl Sum {
         summary.draining += u32::from(endpoint.health == Draining);
         if endpoint.health.counts() {
             summary.capacity += f64::from(endpoint.capacity);
+            self.unstated |= endpoint.capacity == 0;
         }
         let Some(load) = load.filter(|_| endpoint.health.serves()) else { return };
         self.error_rate = (self.error_rate.0 + load.error_rate, self.error_rate.1 + 1);
@@ -88,6 +91,8 @@ impl Sum {
     fn finish(self) -> ZoneSummary {
         let mean = |(sum, count): (f32, u32)| (count > 0).then(|| sum / count as f32);
         ZoneSummary {
+            // A part of it would pass for the whole, and move traffic away from those that say nothing.
+            capacity: if self.unstated { 0.0 } else { self.summary.capacity },
             utilisation: mean(self.utilisation),
             error_rate: mean(self.error_rate).unwrap_or_default(),
             ..self.summary
@@ -152,5 +157,16 @@ mod tests {
         let sum = &sums["a"];
         assert_eq!((sum.total, sum.ready, sum.capacity), (2, 1, 16.0));
         assert_eq!((sum.utilisation, sum.error_rate), (Some(0.5), 0.25));
+    }
+
+    #[test]
+    fn the_capacity_of_a_zone_is_known_only_if_all_that_count_state_theirs() {
+        let says = |capacity, health| EndpointView { capacity, ..(*endpoint("a", health)).clone() };
+        let sum = |endpoints: &[EndpointView]| summarise(endpoints.iter().map(|e| (e, None)))["a"].capacity;
+        let (stated, unready) = (says(8, Health::Ready), says(8, Health::Unready));
+        assert_eq!(sum(&[stated.clone(), unready]), 16.0);
+        assert_eq!(sum(&[stated.clone(), says(0, Health::Ready)]), 0.0, "half of it would pass for the whole");
+        assert_eq!(sum(&[says(0, Health::Unready), stated.clone()]), 0.0);
+        assert_eq!(sum(&[stated, says(0, Health::Warming)]), 8.0, "a cold one does not count");
     }
 }

@@ -147,7 +147,7 @@ pub struct ZoneSummary {
     pub degraded: u32,
     /// Of them, draining.
     pub draining: u32,
-    /// Requests at once, all together.
+    /// Requests at once, all together; 0 if one of them does not say.
     pub capacity: f64,
     /// Mean utilisation; `None` if unknown.
     pub utilisation: Option<f32>,

@@ -504,7 +504,7 @@ pub struct ZoneSummary {
     pub degraded: u32,
     #[prost(uint32, tag = "5")]
     pub draining: u32,
-    /// Requests at once, all endpoints together.
+    /// Requests at once, all endpoints together; 0 if one does not say.
     #[prost(double, tag = "6")]
     pub capacity: f64,
     #[prost(float, optional, tag = "7")]
