@@ -1,6 +1,6 @@
 //! The decision objects of a gateway: for each service and wanted zone, what a sidecar in that zone would pick.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use eastway_balance::{Policy, Service};
 use eastway_client::Sink;
 use eastway_core::policy::ServicePolicy;
-use eastway_core::view::{MeshView, ServiceSpec, ServiceView};
+use eastway_core::view::{EndpointView, MeshView, ServiceSpec, ServiceView};
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName};
 use eastway_runtime::clock;
 use parking_lot::Mutex;
@@ -135,6 +135,15 @@ impl Services {
         self.zones.iter().map(service).collect()
     }
 
+    /// Forgets the loads of endpoints that left: `stay` are those of the service now.
+    fn forget_loads(&self, before: &ServiceView, stay: &[Arc<EndpointView>]) {
+        let stay: HashSet<&EndpointId> = stay.iter().map(|endpoint| &endpoint.id).collect();
+        let mut loads = self.loads.lock();
+        for endpoint in before.endpoints.iter().filter(|endpoint| !stay.contains(&endpoint.id)) {
+            loads.remove(&endpoint.id);
+        }
+    }
+
     fn update(&self, zones: &Zones, view: &ServiceView) {
         let mesh = self.mesh.load();
         let Some(mesh) = mesh.as_ref() else { return };
@@ -162,7 +171,9 @@ impl Sink for Services {
 
     fn service(&self, view: &Arc<ServiceView>) {
         let mut views = self.views.lock();
-        views.insert(view.name.clone(), Arc::clone(view));
+        if let Some(before) = views.insert(view.name.clone(), Arc::clone(view)) {
+            self.forget_loads(&before, &view.endpoints);
+        }
         self.update(&self.zones_of(&view.name), view);
     }
 
@@ -178,9 +189,8 @@ impl Sink for Services {
 
     fn unknown(&self, service: &ServiceName) {
         let mut views = self.views.lock();
-        if let Some(view) = views.remove(service) {
-            let mut loads = self.loads.lock();
-            loads.retain(|id, _| !view.endpoints.iter().any(|endpoint| endpoint.id == *id));
+        if let Some(before) = views.remove(service) {
+            self.forget_loads(&before, &[]);
         }
         let mut all = HashMap::clone(&self.all.load());
         all.remove(service);
@@ -257,5 +267,35 @@ mod tests {
 
         Sink::service(&*services, &view(ServicePolicy::default()));
         assert!(Arc::ptr_eq(&callers(), &arriving()));
+    }
+
+    #[test]
+    fn the_loads_of_endpoints_that_left_are_forgotten() {
+        let services = Services::new("us-east", "us-east", vec!["a".to_owned()]);
+        let name = ServiceName::new("shop", "payments");
+        let endpoint = |id: &str| EndpointView {
+            id: EndpointId::new(id),
+            zone: "a".into(),
+            address: ([127, 0, 0, 1], 1).into(),
+            weight: 1.0,
+            health: Health::Ready,
+            incarnation: 1,
+            capacity: 0,
+            labels: Default::default(),
+            load: None,
+        };
+        let show = |ids: &[&str]| {
+            let endpoints = ids.iter().map(|id| Arc::new(endpoint(id))).collect();
+            let (spec, remote, returned) = (ServiceSpec::default(), Vec::new(), Default::default());
+            Sink::service(&*services, &Arc::new(ServiceView { name: name.clone(), spec, endpoints, remote, returned }));
+        };
+        let known = || ["stays", "leaves"].map(|id| services.load(&EndpointId::new(id)).is_some());
+        show(&["leaves", "stays"]);
+        Sink::loads(&*services, &name, &["stays", "leaves"].map(|id| (EndpointId::new(id), LoadReport::default())));
+        assert_eq!(known(), [true, true]);
+        show(&["stays"]);
+        assert_eq!(known(), [true, false]);
+        services.unknown(&name);
+        assert_eq!(known(), [false, false]);
     }
 }
