@@ -15,7 +15,7 @@ use eastway_core::view::{
 use eastway_core::{Health, Timestamp};
 
 use crate::net::Net;
-use crate::queue::{Event, Own};
+use crate::queue::{Event, Own, Slots};
 use crate::server::Server;
 use crate::world::{START, World};
 
@@ -37,7 +37,7 @@ pub(crate) struct Discovery {
     /// When each zone returned from failure.
     returned: Vec<Option<Timestamp>>,
     /// Summaries on their way.
-    under_way: Vec<Option<Import>>,
+    under_way: Slots<Import>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl Discovery {
             clusters: (0..count).map(known).collect(),
             beliefs: world.servers.iter().map(|_| Belief { health: Health::Ready, incarnation: 1 }).collect(),
             returned: vec![None; world.zones.len()],
-            under_way: Vec::new(),
+            under_way: Slots::default(),
         };
         for from in 0..count {
             let heard = discovery.summary(world, servers, from, START);
@@ -127,9 +127,9 @@ impl Discovery {
     fn export(&mut self, net: &mut Net<'_>, from: usize) {
         let heard = self.summary(net.world, &net.servers, from, net.now);
         for to in (0..self.clusters.len()).filter(|to| *to != from) {
-            self.under_way.push(Some(Import { from, to, heard: heard.clone() }));
+            let index = self.under_way.put(Import { from, to, heard: heard.clone() });
             let way = GATHER + net.world.between(from, to) / 2;
-            net.after(way, Event::Own(Own::Import(self.under_way.len() - 1)));
+            net.after(way, Event::Own(Own::Import(index)));
         }
     }
 
@@ -156,10 +156,7 @@ impl Discovery {
 
     /// A summary arrives.
     pub(crate) fn import(&mut self, net: &mut Net<'_>, index: usize) {
-        let Some(Import { from, to, heard }) = self.under_way[index].take() else { return };
-        if self.under_way.iter().all(Option::is_none) {
-            self.under_way.clear();
-        }
+        let Some(Import { from, to, heard }) = self.under_way.take(index) else { return };
         if self.clusters[to].deaf {
             return;
         }

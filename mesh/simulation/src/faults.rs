@@ -1,5 +1,7 @@
 //! Faults as actions at moments: what a scenario says of them, taken apart.
 
+use std::rc::Rc;
+
 use eastway_core::Timestamp;
 
 use crate::scenario::{Fault, Scenario};
@@ -9,20 +11,20 @@ use crate::world::{World, at, millis};
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Endpoints die.
-    Die { servers: Vec<usize>, silent: bool },
+    Die { servers: Rc<[usize]>, silent: bool },
     /// Endpoints live again, slow by a factor for a while.
-    Rise { servers: Vec<usize>, cold: Option<(f64, f64)> },
+    Rise { servers: Rc<[usize]>, cold: Option<(f64, f64)> },
     /// Endpoints fail this part of their requests more, or less.
-    Errors { servers: Vec<usize>, more: f64 },
+    Errors { servers: Rc<[usize]>, more: f64 },
     /// Service times are multiplied.
-    Slow { servers: Vec<usize>, factor: f64 },
+    Slow { servers: Rc<[usize]>, factor: f64 },
     /// Clusters stop hearing their peers, or hear them again.
     Stale { clusters: Vec<usize>, on: bool },
     /// The rate of requests is multiplied.
     Load { factor: f64 },
 }
 
-/// The actions of a scenario, in order of time.
+/// The actions of a scenario, in order of time. Deaths after its end are left out.
 pub(crate) fn actions(scenario: &Scenario, world: &World) -> Vec<(Timestamp, Action)> {
     let mut actions = Vec::new();
     for fault in &scenario.faults {
@@ -45,7 +47,8 @@ fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Ti
             }
         }
         Fault::Flap { until_s, period_s, down_s, .. } => {
-            let times = (0u32..).map(|i| from + f64::from(i) * period_s).take_while(|at| at < until_s);
+            let until = until_s.min(scenario.duration_s);
+            let times = (0u32..).map(|i| from + f64::from(i) * period_s).take_while(|at| *at < until);
             for time in times {
                 add(time, Action::Die { servers: servers.clone(), silent: false });
                 add(time + down_s + scenario.warm_ms / 1000.0, Action::Rise { servers: servers.clone(), cold: None });
@@ -75,16 +78,41 @@ fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Ti
 }
 
 /// The endpoints that a fault is about.
-fn servers(fault: &Fault, world: &World) -> Vec<usize> {
+fn servers(fault: &Fault, world: &World) -> Rc<[usize]> {
     let (zone, count) = fault.place();
     let places = world.zones.iter().filter(|place| zone.is_none_or(|zone| place.id == *zone));
     places.flat_map(|place| place.servers.clone()).take(count.map_or(usize::MAX, |count| count as usize)).collect()
 }
 
-/// The largest factor of the rate that the scenario reaches.
+/// The largest factor of the rate that the scenario reaches: of those that are active at once, the product.
 pub(crate) fn peak(scenario: &Scenario) -> f64 {
-    let factor = |fault: &Fault| if let Fault::Load { factor, .. } = fault { *factor } else { 1.0 };
-    scenario.faults.iter().map(factor).fold(1.0, f64::max)
+    greatest(scenario, |fault| if let Fault::Load { factor, .. } = fault { Some(*factor) } else { None })
+}
+
+/// The largest factor of the service time that an endpoint may reach.
+pub(crate) fn slowest(scenario: &Scenario) -> f64 {
+    let slow = |fault: &Fault| if let Fault::Slow { factor, .. } = fault { Some(*factor) } else { None };
+    let cold = |fault: &Fault| if let Fault::Kill { cold_factor, .. } = fault { *cold_factor } else { 1.0 };
+    greatest(scenario, slow) * scenario.faults.iter().map(cold).fold(1.0, f64::max)
+}
+
+/// The greatest product of factors that are active at once. It is reached where one begins.
+fn greatest(scenario: &Scenario, factor: impl Fn(&Fault) -> Option<f64>) -> f64 {
+    let factors: Vec<(f64, f64, f64)> = scenario
+        .faults
+        .iter()
+        .filter_map(|fault| {
+            let (from, until) = fault.span();
+            factor(fault).map(|factor| (from, until.unwrap_or(f64::INFINITY), factor))
+        })
+        .collect();
+    let at = |moment: f64| {
+        let active = factors.iter().filter(|(from, until, _)| (*from..*until).contains(&moment));
+        active.map(|(_, _, factor)| factor).product::<f64>()
+    };
+    // Also where one ends that made it less.
+    let moments = factors.iter().flat_map(|(from, until, _)| [*from, *until]);
+    moments.map(at).fold(1.0, f64::max)
 }
 
 /// How long in-flight requests and connections to a vanished host take to be given up: a ping after 200 ms of silence,

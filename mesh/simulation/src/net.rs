@@ -279,7 +279,7 @@ impl<'a> Net<'a> {
             Action::Die { servers, silent } => servers.iter().for_each(|server| self.kill(*server, *silent)),
             Action::Rise { servers, cold } => {
                 let now = self.now;
-                for index in servers {
+                for index in servers.iter() {
                     let server = &mut self.servers[*index];
                     if server.life != Life::Up {
                         server.rise(now);

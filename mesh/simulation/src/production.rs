@@ -13,7 +13,7 @@ use crate::engine::{Arrival, Driver};
 use crate::faults::Action;
 use crate::gateway::Gateways;
 use crate::net::{End, Flight, FlightId, Net, SEEDS};
-use crate::queue::{Event, Own};
+use crate::queue::{Event, Own, Slots};
 use crate::scenario::Overrides;
 use crate::server::Life;
 use crate::session::Opening;
@@ -35,7 +35,7 @@ pub(crate) struct Production {
     discovery: Discovery,
     free: Vec<usize>,
     /// Reports on their way.
-    reports: Vec<Option<Batch>>,
+    reports: Slots<Batch>,
 }
 
 /// What the endpoints of a cluster say of their load.
@@ -68,7 +68,7 @@ impl Production {
             active: Vec::new(),
             discovery: Discovery::new(world, &net.servers),
             free: Vec::new(),
-            reports: Vec::new(),
+            reports: Slots::default(),
         };
         production.start(net);
         production
@@ -123,16 +123,13 @@ impl Production {
             let servers = world.servers_of(cluster).filter(|server| net.servers[*server].life == Life::Up);
             let servers: Vec<usize> = servers.collect();
             let loads = servers.into_iter().map(|s| (s, world.id(s), net.servers[s].report(now))).collect();
-            self.reports.push(Some(Batch { cluster, loads }));
-            net.after(world.inside(), Event::Own(Own::Loads(self.reports.len() - 1)));
+            let index = self.reports.put(Batch { cluster, loads });
+            net.after(world.inside(), Event::Own(Own::Loads(index)));
         }
     }
 
     fn loads(&mut self, net: &Net<'_>, index: usize) {
-        let Some(Batch { cluster, loads }) = self.reports[index].take() else { return };
-        if self.reports.iter().all(Option::is_none) {
-            self.reports.clear();
-        }
+        let Some(Batch { cluster, loads }) = self.reports.take(index) else { return };
         let here = |zone: usize| net.world.zones[zone].cluster == cluster;
         for caller in self.callers.iter().filter(|caller| here(caller.zone)) {
             loads.iter().for_each(|(_, id, load)| caller.service.apply_load(id, *load, net.now));

@@ -68,6 +68,38 @@ pub(crate) struct Queue {
     made: u64,
 }
 
+/// What is under way, by an index that an event can carry. Places are used again.
+#[derive(Debug)]
+pub(crate) struct Slots<T> {
+    places: Vec<Option<T>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    /// Keeps it until it is taken.
+    pub(crate) fn put(&mut self, value: T) -> usize {
+        if let Some(index) = self.free.pop() {
+            self.places[index] = Some(value);
+            return index;
+        }
+        self.places.push(Some(value));
+        self.places.len() - 1
+    }
+
+    /// Takes it out.
+    pub(crate) fn take(&mut self, index: usize) -> Option<T> {
+        let value = self.places.get_mut(index)?.take()?;
+        self.free.push(index);
+        Some(value)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     at: Timestamp,
@@ -109,6 +141,15 @@ impl Eq for Entry {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_what_has_arrived_are_used_again() {
+        let mut slots = Slots::default();
+        let (a, b) = (slots.put("a"), slots.put("b"));
+        assert_eq!((slots.take(a), slots.take(a)), (Some("a"), None));
+        assert_eq!(slots.put("c"), a);
+        assert_eq!((slots.take(b), slots.take(a)), (Some("b"), Some("c")));
+    }
 
     #[test]
     fn equal_times_keep_their_order() {

@@ -146,9 +146,10 @@ fn shift(fault: &Fault, world: &World, record: &Record, duration: f64) -> Option
 
 fn shares(world: &World, record: &Record) -> Vec<ShareAt> {
     let mut shares = Vec::new();
-    let mut from = 0.0;
+    let mut seconds = record.seconds.iter().enumerate().peekable();
     for sample in &record.samples {
-        let counted = record.seconds.iter().enumerate().filter(|(t, _)| (from..sample.at).contains(&(*t as f64)));
+        // Those that began since the sample before.
+        let counted = std::iter::from_fn(|| seconds.next_if(|(t, _)| (*t as f64) < sample.at));
         let mut first = vec![0u64; world.zones.len()];
         counted.for_each(|(_, second)| first.iter_mut().zip(&second.first).for_each(|(sum, n)| *sum += u64::from(*n)));
         let all: u64 = first.iter().sum();
@@ -161,7 +162,6 @@ fn shares(world: &World, record: &Record) -> Vec<ShareAt> {
                 measured: (all > 0).then(|| round(ratio(first[zone], all) * 100.0, 1e2)),
             });
         }
-        from = sample.at;
     }
     shares
 }

@@ -162,3 +162,15 @@ fn the_table_and_the_plot_show_every_lane() {
     assert!(svg.contains("a &lt; b &amp; &quot;c&quot;") && svg.ends_with("</svg>\n"));
     assert!(text.lines().count() < 40, "{text}");
 }
+
+/// A flap that goes on for a million years after the end of the scenario costs nothing.
+#[test]
+fn what_flaps_does_so_until_the_end() {
+    let mut flapping = scenario(&[("us/a", 2), ("us/b", 2)]);
+    let fault = |until_s| Fault::Flap { zone: zone("us/a"), at_s: 20.0, until_s, period_s: 10.0, down_s: 2.0 };
+    flapping.faults = vec![fault(60.0)];
+    let ended = run_checked(&flapping);
+    flapping.faults = vec![fault(3e13)];
+    let endless = run_checked(&flapping);
+    assert_eq!((ended.requests, ended.failures), (endless.requests, endless.failures));
+}

@@ -6,11 +6,25 @@ use std::ops::RangeInclusive;
 use eastway_core::ZoneId;
 
 use super::{Fault, Mistake, Scenario, ServiceTime};
+use crate::faults;
 
-/// Most events that a scenario may ask for, so that a mistyped rate ends at once and not at night.
-const MOST_REQUESTS: f64 = 1e8;
+// Bounds, so that a mistyped number ends at once, and not at night or when the memory is full. Each keeps what it bounds to
+// about a gigabyte.
+
+/// Requests in all. Each leaves its latency behind.
+const MOST_REQUESTS: f64 = 2e7;
+/// Requests, or other messages, under way at once.
+const MOST_AT_ONCE: f64 = 2e6;
 const MOST_CALLERS: u64 = 10_000;
 const MOST_ENDPOINTS: u64 = 10_000;
+const MOST_ZONES: usize = 100;
+/// Endpoints that are known to somebody: every caller, and the gateway of every zone, knows all of them by itself.
+const MOST_KNOWN: u64 = 1_000_000;
+/// Shares that are noted or counted.
+const MOST_SHARES: f64 = 1e6;
+const MOST_FAULTS: usize = 1_000;
+/// Deaths of one flapping zone.
+const MOST_DEATHS: f64 = 10_000.0;
 
 pub(super) fn mistakes(scenario: &Scenario) -> Vec<Mistake> {
     let mut check = Check { scenario, mistakes: Vec::new() };
@@ -20,6 +34,7 @@ pub(super) fn mistakes(scenario: &Scenario) -> Vec<Mistake> {
     for index in 0..scenario.faults.len() {
         check.fault(index);
     }
+    check.amounts();
     check.mistakes
 }
 
@@ -49,9 +64,6 @@ impl Check<'_> {
         let s = self.scenario;
         self.range("duration_s", s.duration_s, 0.1..=86_400.0);
         self.range("rate", s.rate, 0.01..=1e6);
-        if s.rate * s.duration_s > MOST_REQUESTS {
-            self.mistake("rate", format!("more than {MOST_REQUESTS:e} requests in all: shorten duration_s"));
-        }
         self.range("service.mean_ms", s.service.mean_ms(), 0.001..=1e6);
         if let ServiceTime::Lognormal { sigma, .. } = s.service {
             self.range("service.sigma", sigma, 0.0..=5.0);
@@ -104,6 +116,71 @@ impl Check<'_> {
         if !(1..=MOST_ENDPOINTS).contains(&endpoints) {
             self.mistake("zones", format!("{endpoints} endpoints in all: from 1 to {MOST_ENDPOINTS}"));
         }
+        if zones.len() > MOST_ZONES {
+            self.mistake("zones", format!("{} zones: at most {MOST_ZONES}; join some of them", zones.len()));
+        }
+    }
+
+    /// What single numbers allow, and their products do not.
+    fn amounts(&mut self) {
+        let s = self.scenario;
+        let peak = faults::peak(s);
+        let times = if peak > 1.0 { format!(" × the greatest load factor {peak}") } else { String::new() };
+        let requests = s.rate * peak * s.duration_s;
+        if requests > MOST_REQUESTS {
+            let sum = format!("rate {} × duration_s {}{times} is {requests} requests", s.rate, s.duration_s);
+            self.mistake("rate", format!("{sum}, at most {MOST_REQUESTS}: lower the rate or shorten duration_s"));
+        }
+        // Whoever waits is held until the time limit, and in an endpoint that works on any number until that is done.
+        let work = s.service.mean_ms() / 1000.0 * faults::slowest(s);
+        let (held, name) = match s.concurrency {
+            0 if work > s.timeout_s => (work, "the time that an endpoint works on one"),
+            _ => (s.timeout_s, "timeout_s"),
+        };
+        let waiting = s.rate * peak * held.min(s.duration_s);
+        if waiting > MOST_AT_ONCE {
+            let sum = format!("rate {}{times} × {name}, {held} s, is {waiting} requests at once", s.rate);
+            self.mistake("rate", format!("{sum}, at most {MOST_AT_ONCE}: lower the rate or shorten timeout_s"));
+        }
+        let trip = s.rtt.zone_ms.max(s.rtt.region_ms) / 1000.0;
+        let probes = s.rate * peak * f64::from(s.probes) * trip;
+        if probes > MOST_AT_ONCE {
+            let sum =
+                format!("rate {}{times} × {} probes × {trip} s of round trip is {probes} at once", s.rate, s.probes);
+            self.mistake("probes", format!("{sum}, at most {MOST_AT_ONCE}: ask fewer endpoints"));
+        }
+        let endpoints: u64 = s.zones.iter().map(|zone| u64::from(zone.endpoints)).sum();
+        let callers: u64 = s.callers.iter().map(|group| u64::from(group.count)).sum();
+        let known = (callers + s.zones.len() as u64).saturating_mul(endpoints);
+        if known > MOST_KNOWN {
+            let sum =
+                format!("{callers} callers and {} gateways know {endpoints} endpoints each: {known}", s.zones.len());
+            self.mistake("callers", format!("{sum}, at most {MOST_KNOWN} together: take fewer callers or endpoints"));
+        }
+        let reports = if s.report_ms > 0.0 { s.rtt.zone_ms / s.report_ms * endpoints as f64 } else { 0.0 };
+        if reports > MOST_AT_ONCE {
+            let sum = format!("{endpoints} endpoints × {} ms on the way is {reports} reports at once", s.rtt.zone_ms);
+            self.mistake(
+                "report_ms",
+                format!("{sum}, at most {MOST_AT_ONCE}: report less often, or set a shorter rtt.zone_ms"),
+            );
+        }
+        let shares = s.duration_s / s.sample_s.min(1.0) * s.zones.len() as f64;
+        if shares > MOST_SHARES {
+            let sum = format!(
+                "duration_s {} by sample_s {} × {} zones is {shares} shares",
+                s.duration_s,
+                s.sample_s,
+                s.zones.len()
+            );
+            self.mistake("sample_s", format!("{sum} (counts of every second included), at most {MOST_SHARES}: sample less often or shorten duration_s"));
+        }
+        if s.faults.len() > MOST_FAULTS {
+            self.mistake(
+                "faults",
+                format!("{} faults: at most {MOST_FAULTS}; use flap for what repeats", s.faults.len()),
+            );
+        }
     }
 
     fn callers(&mut self) {
@@ -151,6 +228,13 @@ impl Check<'_> {
             Fault::Flap { period_s, down_s, .. } => {
                 self.range(at("period_s"), *period_s, 0.1..=86_400.0);
                 self.range(at("down_s"), *down_s, 0.01..=*period_s);
+                let deaths = (until.unwrap_or(from).min(self.scenario.duration_s) - from) / period_s;
+                if deaths > MOST_DEATHS {
+                    let message = format!(
+                        "it dies {deaths:.0} times, at most {MOST_DEATHS}: lengthen period_s, or end it sooner"
+                    );
+                    self.mistake(at("period_s"), message);
+                }
             }
             Fault::Errors { ratio, .. } => self.range(at("ratio"), *ratio, 0.0..=1.0),
             Fault::Slow { factor, .. } => self.range(at("factor"), *factor, 0.01..=1_000.0),
