@@ -49,8 +49,8 @@ struct Belief {
 /// What one cluster knows of the others.
 #[derive(Debug)]
 struct Known {
-    /// It hears no peer.
-    deaf: bool,
+    /// So many faults keep it from hearing its peers.
+    deaf: u32,
     /// It will tell its sidecars soon.
     publishing: bool,
     peers: Vec<Option<Heard>>,
@@ -76,7 +76,7 @@ impl Discovery {
     pub(crate) fn new(world: &World, servers: &[Server]) -> Self {
         let count = world.clusters.len();
         let known = |_| Known {
-            deaf: false,
+            deaf: 0,
             publishing: false,
             peers: vec![None; count],
             staleness: vec![Staleness::Fresh; count],
@@ -103,7 +103,8 @@ impl Discovery {
 
     /// A cluster stops hearing its peers, or hears them again.
     pub(crate) fn set_deaf(&mut self, cluster: usize, deaf: bool) {
-        self.clusters[cluster].deaf = deaf;
+        let faults = &mut self.clusters[cluster].deaf;
+        *faults = if deaf { *faults + 1 } else { faults.saturating_sub(1) };
     }
 
     /// Discovery learns that an endpoint is gone, or that a new life of it is ready.
@@ -157,7 +158,7 @@ impl Discovery {
     /// A summary arrives.
     pub(crate) fn import(&mut self, net: &mut Net<'_>, index: usize) {
         let Some(Import { from, to, heard }) = self.under_way.take(index) else { return };
-        if self.clusters[to].deaf {
+        if self.clusters[to].deaf > 0 {
             return;
         }
         let known = &mut self.clusters[to];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eastway_core::Timestamp;
 
 use crate::baseline::GlobalJsq2;
-use crate::faults::{Action, actions, peak};
+use crate::faults::{Action, Active, actions, peak};
 use crate::net::{ARRIVALS, End, Flight, FlightId, Net};
 use crate::production::Production;
 use crate::queue::{Event, Own};
@@ -59,7 +59,8 @@ struct Engine {
     arrivals: fastrand::Rng,
     /// Arrivals are drawn at the highest rate, and thinned out to the present one.
     peak: f64,
-    load: f64,
+    /// Factors of the rate.
+    load: Active,
     number: u64,
     end: Timestamp,
     warm: Option<Timestamp>,
@@ -72,7 +73,7 @@ impl Engine {
             actions: actions(net.scenario, net.world),
             arrivals: stream(net.seed, ARRIVALS, 0, 0),
             peak: peak(net.scenario),
-            load: 1.0,
+            load: Active::default(),
             number: 0,
             end: at(net.scenario.duration_s),
             warm: Some(at(WARM_UP_S)),
@@ -125,8 +126,8 @@ impl Engine {
             }
             Event::Fault(index) => {
                 let action = &self.actions[index].1;
-                if let Action::Load { factor } = action {
-                    self.load = *factor;
+                if let Action::Load { factor, on } = action {
+                    self.load.set(*factor, *on);
                 }
                 net.apply(action);
                 driver.changed(net, action);
@@ -152,7 +153,7 @@ impl Engine {
 
     fn arrive(&mut self, net: &mut Net<'_>, driver: &mut impl Driver) {
         let caller = self.arrivals.usize(..net.world.callers.len());
-        let made = self.arrivals.f64() * self.peak < self.load;
+        let made = self.arrivals.f64() * self.peak < self.load.product();
         if made {
             net.record.scheduled(net.now);
             driver.arrival(net, Arrival { number: self.number, caller });

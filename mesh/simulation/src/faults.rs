@@ -12,16 +12,41 @@ use crate::world::{World, at, millis};
 pub(crate) enum Action {
     /// Endpoints die.
     Die { servers: Rc<[usize]>, silent: bool },
-    /// Endpoints live again, slow by a factor for a while.
-    Rise { servers: Rc<[usize]>, cold: Option<(f64, f64)> },
-    /// Endpoints fail this part of their requests more, or less.
-    Errors { servers: Rc<[usize]>, more: f64 },
-    /// Service times are multiplied.
-    Slow { servers: Rc<[usize]>, factor: f64 },
+    /// Endpoints that died so live again unless something else holds them dead; slow by a factor for a while.
+    Rise { servers: Rc<[usize]>, silent: bool, cold: Option<(f64, f64)> },
+    /// Endpoints fail this part of their requests, or do so no more.
+    Errors { servers: Rc<[usize]>, ratio: f64, on: bool },
+    /// Service times are multiplied, or are so no more.
+    Slow { servers: Rc<[usize]>, factor: f64, on: bool },
     /// Clusters stop hearing their peers, or hear them again.
     Stale { clusters: Vec<usize>, on: bool },
-    /// The rate of requests is multiplied.
-    Load { factor: f64 },
+    /// The rate of requests is multiplied, or is so no more.
+    Load { factor: f64, on: bool },
+}
+
+/// What faults that overlap do at once: each that begins is added, and taken out by itself when it ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Active(Vec<f64>);
+
+impl Active {
+    pub(crate) fn set(&mut self, value: f64, on: bool) {
+        if on {
+            return self.0.push(value);
+        }
+        if let Some(index) = self.0.iter().position(|other| *other == value) {
+            self.0.swap_remove(index);
+        }
+    }
+
+    /// Of factors.
+    pub(crate) fn product(&self) -> f64 {
+        self.0.iter().product()
+    }
+
+    /// Of parts that fail independently of one another: the part that fails by any.
+    pub(crate) fn any(&self) -> f64 {
+        self.0.iter().fold(0.0, |sum, part| sum + (1.0 - sum) * part)
+    }
 }
 
 /// The actions of a scenario, in order of time. Deaths after its end are left out.
@@ -43,7 +68,7 @@ fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Ti
             add(from, Action::Die { servers: servers.clone(), silent: *silent });
             if let Some(until) = until {
                 let cold = (*cold_s > 0.0).then_some((*cold_s, *cold_factor));
-                add(until + scenario.warm_ms / 1000.0, Action::Rise { servers, cold });
+                add(until + scenario.warm_ms / 1000.0, Action::Rise { servers, silent: *silent, cold });
             }
         }
         Fault::Flap { until_s, period_s, down_s, .. } => {
@@ -51,18 +76,19 @@ fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Ti
             let times = (0u32..).map(|i| from + f64::from(i) * period_s).take_while(|at| *at < until);
             for time in times {
                 add(time, Action::Die { servers: servers.clone(), silent: false });
-                add(time + down_s + scenario.warm_ms / 1000.0, Action::Rise { servers: servers.clone(), cold: None });
+                let rise = Action::Rise { servers: servers.clone(), silent: false, cold: None };
+                add(time + down_s + scenario.warm_ms / 1000.0, rise);
             }
         }
         Fault::Errors { ratio, .. } => {
-            add(from, Action::Errors { servers: servers.clone(), more: *ratio });
-            until.into_iter().for_each(|until| add(until, Action::Errors { servers: servers.clone(), more: -ratio }));
+            let action = |on| Action::Errors { servers: servers.clone(), ratio: *ratio, on };
+            add(from, action(true));
+            until.into_iter().for_each(|until| add(until, action(false)));
         }
         Fault::Slow { factor, .. } => {
-            add(from, Action::Slow { servers: servers.clone(), factor: *factor });
-            until
-                .into_iter()
-                .for_each(|until| add(until, Action::Slow { servers: servers.clone(), factor: factor.recip() }));
+            let action = |on| Action::Slow { servers: servers.clone(), factor: *factor, on };
+            add(from, action(true));
+            until.into_iter().for_each(|until| add(until, action(false)));
         }
         Fault::Stale { cluster, .. } => {
             let is_meant = |i: &usize| cluster.as_ref().is_none_or(|name| **name == *world.clusters[*i].name);
@@ -71,8 +97,8 @@ fn plan(fault: &Fault, scenario: &Scenario, world: &World, actions: &mut Vec<(Ti
             until.into_iter().for_each(|until| add(until, Action::Stale { clusters: clusters.clone(), on: false }));
         }
         Fault::Load { factor, .. } => {
-            add(from, Action::Load { factor: *factor });
-            until.into_iter().for_each(|until| add(until, Action::Load { factor: 1.0 }));
+            add(from, Action::Load { factor: *factor, on: true });
+            until.into_iter().for_each(|until| add(until, Action::Load { factor: *factor, on: false }));
         }
     }
 }

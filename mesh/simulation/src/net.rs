@@ -249,9 +249,8 @@ impl<'a> Net<'a> {
         }
         state.account(now);
         // Whose caller has gone: it is only taken out.
-        let failed = flight.is_some_and(|f| {
-            state.error_ratio > 0.0 && stream(seed, LUCK, f.work.0, f.work.1).f64() < state.error_ratio
-        });
+        let ratio = state.errors.any();
+        let failed = flight.is_some_and(|f| ratio > 0.0 && stream(seed, LUCK, f.work.0, f.work.1).f64() < ratio);
         state.answered(failed);
         let load = state.report(now);
         state.busy -= 1;
@@ -277,31 +276,29 @@ impl<'a> Net<'a> {
     pub(crate) fn apply(&mut self, action: &Action) {
         match action {
             Action::Die { servers, silent } => servers.iter().for_each(|server| self.kill(*server, *silent)),
-            Action::Rise { servers, cold } => {
+            Action::Rise { servers, silent, cold } => {
                 let now = self.now;
                 for index in servers.iter() {
                     let server = &mut self.servers[*index];
-                    if server.life != Life::Up {
-                        server.rise(now);
+                    if server.rise(*silent, now) {
                         server.cold = cold.map(|(time, factor)| (now + Duration::from_secs_f64(time), factor));
                     }
                 }
             }
-            Action::Errors { servers, more } => {
-                servers.iter().for_each(|server| self.servers[*server].error_ratio += more);
+            Action::Errors { servers, ratio, on } => {
+                servers.iter().for_each(|server| self.servers[*server].errors.set(*ratio, *on));
             }
-            Action::Slow { servers, factor } => {
-                servers.iter().for_each(|server| self.servers[*server].factor *= factor)
+            Action::Slow { servers, factor, on } => {
+                servers.iter().for_each(|server| self.servers[*server].slow.set(*factor, *on));
             }
             Action::Stale { .. } | Action::Load { .. } => {}
         }
     }
 
     fn kill(&mut self, server: usize, silent: bool) {
-        if self.servers[server].life != Life::Up {
+        if !self.servers[server].die(silent, self.now) {
             return;
         }
-        self.servers[server].die(silent, self.now);
         for index in 0..self.flights.len() {
             let (generation, flight) = self.flights[index];
             let id = FlightId { index: index as u32, generation };

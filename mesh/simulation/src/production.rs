@@ -202,6 +202,10 @@ impl Driver for Production {
         let inside = net.world.inside();
         let mut notice = |servers: &[usize], wait: Duration, ready: bool| {
             for server in servers {
+                // One that another fault holds dead tells nobody that it is ready.
+                if ready && net.servers[*server].life != Life::Up {
+                    continue;
+                }
                 let incarnation = net.servers[*server].incarnation;
                 net.after(wait, Event::Own(Own::Noticed { server: *server, incarnation, ready }));
             }

@@ -58,7 +58,7 @@ pub struct Scenario {
     /// Numbers of the decision core that differ from their defaults.
     #[serde(default)]
     pub policy: Overrides,
-    /// What goes wrong.
+    /// What goes wrong. Where faults overlap, their factors multiply, and what any of them holds dead or deaf stays so.
     #[serde(default)]
     pub faults: Vec<Fault>,
 }

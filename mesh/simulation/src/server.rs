@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use eastway_core::{LoadReport, Timestamp};
 
+use crate::faults::Active;
 use crate::net::FlightId;
 use crate::world::START;
 
@@ -36,12 +37,14 @@ pub(crate) struct Server {
     pub(crate) waiting: VecDeque<FlightId>,
     /// Requests on their way to it, for who knows everything.
     pub(crate) coming: u32,
-    /// Service times are multiplied by this.
-    pub(crate) factor: f64,
+    /// Service times are multiplied by these.
+    pub(crate) slow: Active,
     /// Service times are multiplied by this too, until then.
     pub(crate) cold: Option<(Timestamp, f64)>,
-    /// The part of requests that it answers with 503.
-    pub(crate) error_ratio: f64,
+    /// The parts of requests that it answers with 503.
+    pub(crate) errors: Active,
+    /// Faults that hold it dead: those that refuse, and those that are silent.
+    held: [u32; 2],
     concurrency: u32,
     queue_limit: u32,
     area: f64,
@@ -74,9 +77,10 @@ impl Server {
             busy: 0,
             waiting: VecDeque::new(),
             coming: 0,
-            factor: 1.0,
+            slow: Active::default(),
             cold: None,
-            error_ratio: 0.0,
+            errors: Active::default(),
+            held: [0, 0],
             concurrency,
             queue_limit,
             area: 0.0,
@@ -110,7 +114,7 @@ impl Server {
 
     /// By how much a service that starts now takes longer.
     pub(crate) fn slowness(&self, now: Timestamp) -> f64 {
-        self.factor * self.cold.filter(|(until, _)| now < *until).map_or(1.0, |(_, factor)| factor)
+        self.slow.product() * self.cold.filter(|(until, _)| now < *until).map_or(1.0, |(_, factor)| factor)
     }
 
     /// Adds the time since the last change to the requests in flight over time.
@@ -162,18 +166,32 @@ impl Server {
         (self.concurrency > 0).then_some(self.averages.utilisation as f32)
     }
 
-    /// It dies; what it had is lost.
-    pub(crate) fn die(&mut self, silent: bool, now: Timestamp) {
+    /// A fault kills it; what it had is lost. Returns whether it lived.
+    pub(crate) fn die(&mut self, silent: bool, now: Timestamp) -> bool {
+        let lived = self.life == Life::Up;
         self.account(now);
-        self.life = if silent { Life::Silent } else { Life::Refusing };
+        self.held[usize::from(silent)] += 1;
+        self.life = self.dead();
         self.busy = 0;
         self.waiting.clear();
+        lived
     }
 
-    /// A new life begins.
-    pub(crate) fn rise(&mut self, now: Timestamp) {
+    /// How it is dead: what any fault swallows, no other one refuses.
+    fn dead(&self) -> Life {
+        if self.held[1] > 0 { Life::Silent } else { Life::Refusing }
+    }
+
+    /// A fault that killed it has ended. A new life begins if it was the last; returns whether it was.
+    pub(crate) fn rise(&mut self, silent: bool, now: Timestamp) -> bool {
+        self.held[usize::from(silent)] -= 1;
+        if self.held != [0, 0] {
+            self.life = self.dead();
+            return false;
+        }
         self.life = Life::Up;
         self.incarnation += 1;
         self.averages = Averages { at: now, finished: 0, failed: 0, error_rate: 0.0, utilisation: 0.0 };
+        true
     }
 }

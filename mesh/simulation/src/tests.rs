@@ -174,3 +174,68 @@ fn what_flaps_does_so_until_the_end() {
     let endless = run_checked(&flapping);
     assert_eq!((ended.requests, ended.failures), (endless.requests, endless.failures));
 }
+
+#[test]
+fn loads_that_overlap_are_multiplied() {
+    let mut varied = scenario(&[("us/a", 2)]);
+    varied.rate = 100.0;
+    let load = |at_s, until_s, factor| Fault::Load { at_s, until_s: Some(until_s), factor };
+    varied.faults = vec![load(10.0, 50.0, 4.0), load(20.0, 30.0, 2.0), load(35.0, 45.0, 0.5)];
+    let report = run_checked(&varied);
+    let mean = |from: usize, until: usize| {
+        let seconds = &report.seconds[from..until];
+        seconds.iter().map(|s| f64::from(s.requests)).sum::<f64>() / seconds.len() as f64
+    };
+    for (from, until, expected) in [
+        (0, 10, 100.0),
+        (10, 20, 400.0),
+        (20, 30, 800.0),
+        (30, 35, 400.0),
+        (35, 45, 200.0),
+        (45, 50, 400.0),
+        (50, 60, 100.0),
+    ] {
+        let found = mean(from, until);
+        assert!((found / expected - 1.0f64).abs() < 0.15, "{from} to {until} s: {found}, not {expected}");
+    }
+}
+
+#[test]
+fn a_zone_is_dead_while_any_fault_holds_it_dead() {
+    for silent in [false, true] {
+        let mut lost = scenario(&[("us/a", 2), ("us/b", 2)]);
+        lost.faults = vec![kill("us/a", 20.0, Some(40.0), false), kill("us/a", 25.0, Some(30.0), silent)];
+        let report = run_checked(&lost);
+        let measured = |from: f64, until: f64| {
+            let its = report.shares.iter().filter(|share| share.lane == "us/a" && (from..until).contains(&share.t));
+            its.filter_map(|share| share.measured).fold(0.0, f64::max)
+        };
+        // What tries whether it is back is no traffic.
+        assert!(measured(23.0, 40.0) < 5.0, "silent {silent}: {}", measured(23.0, 40.0));
+        assert!(measured(41.0, 60.0) > 10.0, "silent {silent}: it returns");
+        assert_eq!(report.failures, 0, "silent {silent}");
+    }
+}
+
+#[test]
+fn errors_and_slowness_that_overlap_end_one_by_one() {
+    let mut both = scenario(&[("us/a", 2)]);
+    both.policy.attempts = Some(1);
+    let errors =
+        |at_s, until_s| Fault::Errors { zone: None, endpoints: None, at_s, until_s: Some(until_s), ratio: 0.5 };
+    let slow =
+        |at_s, until_s, factor| Fault::Slow { zone: None, endpoints: None, at_s, until_s: Some(until_s), factor };
+    both.faults = vec![errors(10.0, 30.0), errors(15.0, 20.0), slow(10.0, 30.0, 3.0), slow(15.0, 20.0, 7.0)];
+    let report = run_checked(&both);
+    let failed = |from: usize, until: usize| {
+        let (requests, failures) =
+            report.seconds[from..until].iter().fold((0, 0), |(r, f), s| (r + s.requests, f + s.failures));
+        f64::from(failures) / f64::from(requests)
+    };
+    assert!((0.65..0.85).contains(&failed(15, 20)), "{}", failed(15, 20));
+    assert!((0.4..0.6).contains(&failed(20, 30)), "{}", failed(20, 30));
+    assert_eq!(failed(31, 60), 0.0);
+    // Three times seven as long, for as long as both last.
+    assert!((report.p99_ms - 212.0).abs() < 1.0, "{}", report.p99_ms);
+    assert!((report.p50_ms - 12.0).abs() < 0.1, "{}", report.p50_ms);
+}
