@@ -239,3 +239,15 @@ fn errors_and_slowness_that_overlap_end_one_by_one() {
     assert!((report.p99_ms - 212.0).abs() < 1.0, "{}", report.p99_ms);
     assert!((report.p50_ms - 12.0).abs() < 0.1, "{}", report.p50_ms);
 }
+
+/// A zone that dies within a row gets a part of its requests, not the share that it had at the row's start.
+#[test]
+fn a_row_of_the_table_has_the_shares_of_its_requests() {
+    let mut lost = scenario(&[("us/a", 2), ("us/b", 2)]);
+    (lost.duration_s, lost.faults) = (200.0, vec![kill("us/a", 45.0, None, false)]);
+    let report = run_checked(&lost);
+    let text = crate::table::text(&report);
+    let row = text.lines().find(|line| line.trim_start().starts_with("40.0 s")).expect("a row of ten seconds");
+    let shares: Vec<f64> = row.split_whitespace().filter_map(|word| word.parse().ok()).skip(3).collect();
+    assert!((40.0..60.0).contains(&shares[0]) && (40.0..60.0).contains(&shares[1]), "{row}");
+}
