@@ -128,21 +128,21 @@ pub struct Rtt {
 pub struct Overrides {
     /// How an endpoint is chosen within a lane. Default `twoChoices`.
     pub algorithm: Option<Algorithm>,
-    /// Default 1.4.
+    /// A tier keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
     pub overprovisioning: Option<f64>,
-    /// In percent. Default 50.
+    /// In percent: below this availability of a tier its soft marks are ignored, if all tiers together lack capacity. Default 50.
     pub panic_threshold: Option<f64>,
-    /// Default 0.8.
+    /// Utilisation of a tier above this moves traffic to the next one. Default 0.8.
     pub target_utilisation: Option<f64>,
-    /// Of a lane that returns. Default 30.
+    /// A lane that returns from failure has its full share after so long, in seconds. Default 30.
     pub ramp_s: Option<f64>,
-    /// Default 5.
+    /// Each caller delays the return of a lane by up to so much, in seconds. Default 5.
     pub ramp_jitter_s: Option<f64>,
-    /// Default 0.5.
+    /// At most this part of a lane's weight is ejected for what its answers say. Default 0.5.
     pub ejection_cap: Option<f64>,
     /// A latency above this multiple of the lane's median loses. Default 3; 0: never.
     pub latency_veto: Option<f32>,
-    /// Time constant of reports that grow old. Default 1000.
+    /// Time constant with which reports of load that grow old are forgotten, in ms. Default 1000.
     pub load_decay_ms: Option<f64>,
     /// Retries as a part of first attempts. Default 0.1.
     pub retry_ratio: Option<f64>,
@@ -157,14 +157,14 @@ pub struct Overrides {
 pub enum Fault {
     /// Endpoints die, and return as new incarnations.
     Kill {
-        /// Where.
+        /// Where. Default: in every zone.
         #[schemars(with = "Option<String>")]
         zone: Option<ZoneId>,
-        /// Only so many, the first ones.
+        /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,
         /// When, in seconds.
         at_s: f64,
-        /// When they are started again.
+        /// When they are started again. Default: never.
         until_s: Option<f64>,
         /// Packets to them vanish; else connections are refused. Default false.
         #[serde(default)]
@@ -192,10 +192,10 @@ pub enum Fault {
     },
     /// Endpoints answer with 503 after their normal service time.
     Errors {
-        /// Where.
+        /// Where. Default: in every zone.
         #[schemars(with = "Option<String>")]
         zone: Option<ZoneId>,
-        /// Only so many, the first ones.
+        /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,
         /// When, in seconds.
         at_s: f64,
@@ -206,10 +206,10 @@ pub enum Fault {
     },
     /// Endpoints take longer.
     Slow {
-        /// Where.
+        /// Where. Default: in every zone.
         #[schemars(with = "Option<String>")]
         zone: Option<ZoneId>,
-        /// Only so many, the first ones.
+        /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,
         /// When, in seconds.
         at_s: f64,
