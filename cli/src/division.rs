@@ -99,6 +99,9 @@ mod tests {
         write("tiers:\n  - lanes: [{name: a, hosts: 1, healthy: 2}]\n");
         let error = scenario(file.path()).expect_err("unusable").to_string();
         assert!(error.contains(":2: tiers[0].lanes[0].hosts: healthy + degraded"), "{error}");
+        write("tiers:\n  - lanes:\n    - {name: a, healthy: 1,\n       hosts: 99999999999}\n");
+        let error = scenario(file.path()).expect_err("unusable").to_string();
+        assert!(error.contains(":4: tiers[0].lanes[0].hosts: 99999999999 is out of range"), "{error}");
         write("tiers:\n  - lanes: [{name: a, hosts: 2, healthy: 2}]\n");
         assert_eq!(scenario(file.path()).expect("usable").tiers.len(), 1);
     }

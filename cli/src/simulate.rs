@@ -82,6 +82,11 @@ mod tests {
         assert_eq!(problems(GOOD), Vec::<String>::new());
         let unknown = problems(&format!("{GOOD}spede: 3\n"));
         assert!(matches!(&unknown[..], [one] if one.starts_with("5 spede: ")), "{unknown:?}");
+        let numbers = problems(&GOOD.replace("endpoints: 1}", "endpoints: 99999999999}"));
+        assert_eq!(numbers, ["4 zones[0].endpoints: 99999999999 is out of range: from 0 to 4294967295"]);
+        let zones =
+            problems(&format!("{GOOD}faults:\n  - {{kind: kill, at_s: 1}}\n  - {{kind: kill, zone: us, at_s: 1}}\n"));
+        assert!(matches!(&zones[..], [one] if one.starts_with("7 faults[1].zone: `us` is not a zone")), "{zones:?}");
         let faults = "faults:\n  - {kind: kill, zone: eu/a, at_s: 9}\n  - {kind: kil, at_s: 1}\n";
         let kinds = problems(&format!("{GOOD}{faults}"));
         assert!(matches!(&kinds[..], [one] if one.starts_with("7 faults[1].kind: ")), "{kinds:?}");

@@ -68,7 +68,7 @@ pub struct Scenario {
 #[serde(deny_unknown_fields)]
 pub struct Callers {
     /// Their zone, `CLUSTER/ZONE`, which must be one of `zones`.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "zone"))]
     pub zone: ZoneId,
     /// How many.
     pub count: u32,
@@ -79,7 +79,7 @@ pub struct Callers {
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// `CLUSTER/ZONE`.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "zone"))]
     pub zone: ZoneId,
     /// The region of its cluster. Default: the cluster's name.
     pub region: Option<String>,
@@ -158,7 +158,7 @@ pub enum Fault {
     /// Endpoints die, and return as new incarnations.
     Kill {
         /// Where. Default: in every zone.
-        #[schemars(with = "Option<String>")]
+        #[schemars(with = "Option<String>", extend("format" = "zone"))]
         zone: Option<ZoneId>,
         /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,
@@ -179,7 +179,7 @@ pub enum Fault {
     /// A zone dies and returns again and again.
     Flap {
         /// Which.
-        #[schemars(with = "String")]
+        #[schemars(with = "String", extend("format" = "zone"))]
         zone: ZoneId,
         /// When it begins, in seconds.
         at_s: f64,
@@ -193,7 +193,7 @@ pub enum Fault {
     /// Endpoints answer with 503 after their normal service time.
     Errors {
         /// Where. Default: in every zone.
-        #[schemars(with = "Option<String>")]
+        #[schemars(with = "Option<String>", extend("format" = "zone"))]
         zone: Option<ZoneId>,
         /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,
@@ -207,7 +207,7 @@ pub enum Fault {
     /// Endpoints take longer.
     Slow {
         /// Where. Default: in every zone.
-        #[schemars(with = "Option<String>")]
+        #[schemars(with = "Option<String>", extend("format" = "zone"))]
         zone: Option<ZoneId>,
         /// Only so many, the first ones. Default: all.
         endpoints: Option<u32>,

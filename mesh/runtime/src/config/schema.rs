@@ -3,6 +3,7 @@
 //! Written by hand for the part of JSON Schema that serde types have, because a general validator names neither lines nor
 //! the key that was meant, and says of an enum only that no alternative fits.
 
+use eastway_core::ZoneId;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -136,7 +137,14 @@ impl<'a> Check<'a> {
 
     fn number(&mut self, schema: &'a Value, value: f64, line: usize, path: &str) {
         let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
-        let (least, most) = (limit("minimum"), limit("maximum"));
+        // A Rust type has a bound, too, which schemas state as a format only.
+        let of_type = match schema.get("format").and_then(Value::as_str) {
+            Some("uint8") => Some(f64::from(u8::MAX)),
+            Some("uint16") => Some(f64::from(u16::MAX)),
+            Some("uint32") => Some(f64::from(u32::MAX)),
+            _ => None,
+        };
+        let (least, most) = (limit("minimum"), limit("maximum").or(of_type));
         if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
             let range = match (least, most) {
                 (Some(least), Some(most)) => format!("from {least} to {most}"),
@@ -151,6 +159,11 @@ impl<'a> Check<'a> {
         let least = schema.get("minLength").and_then(Value::as_u64).unwrap_or_default();
         if (text.chars().count() as u64) < least {
             self.fault(line, path, "must not be empty");
+        }
+        if schema.get("format").and_then(Value::as_str) == Some("zone")
+            && let Err(error) = text.parse::<ZoneId>()
+        {
+            self.fault(line, path, error.to_string());
         }
     }
 
