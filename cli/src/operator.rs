@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,8 +41,8 @@ pub(crate) struct Subject {
     #[arg(long, value_name = "CLUSTER/ZONE", conflicts_with = "file")]
     from: Option<ZoneId>,
     /// The administration server of a sidecar or a gateway.
-    #[arg(long, value_name = "ADDR", default_value = ADMIN)]
-    admin: SocketAddr,
+    #[arg(long, value_name = "HOST:PORT", default_value = ADMIN, value_parser = host_and_port)]
+    admin: String,
     /// Ask about a scenario instead of a running service.
     #[arg(long, value_name = "SCENARIO.yaml")]
     pub(crate) file: Option<PathBuf>,
@@ -55,11 +54,21 @@ impl Subject {
     /// # Errors
     /// There is no such node, service or zone.
     pub(crate) fn ask(&self, verb: &str, mut parameters: Vec<(&str, String)>) -> anyhow::Result<Value> {
-        let service = service(self.service.as_deref().unwrap_or_default(), self.admin)?;
+        let service = service(self.service.as_deref().unwrap_or_default(), &self.admin)?;
         parameters.extend(self.from.iter().map(|zone| ("from", zone.to_string())));
         let encoded = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value)));
         let path = format!("/{verb}/{service}?{}", encoded.collect::<Vec<_>>().join("&"));
-        ask(self.admin, &path).with_context(|| format!("cannot {verb} {service}"))
+        ask(&self.admin, &path).with_context(|| format!("cannot {verb} {service}"))
+    }
+}
+
+/// The text, if it is a host or an address with a port; the host is looked up when it is asked.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let bare = host.is_empty() || host.contains(':') && !host.starts_with('[');
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 && !bare => Ok(text.to_owned()),
+        _ => Err(format!("write HOST:PORT, for example {ADMIN}, localhost:15000 or [::1]:15000")),
     }
 }
 
@@ -67,7 +76,7 @@ impl Subject {
 ///
 /// # Errors
 /// There is no node, or it has no answer: with its own words, and what to do.
-fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
+fn ask(admin: &str, path: &str) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, get(admin, path)).await });
     let (status, body) = answered.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))??;
@@ -79,13 +88,13 @@ fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
         .with_context(|| format!("what {admin} answered is not JSON: is it a node of the mesh?"))
 }
 
-async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn get(admin: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let stream = tokio::net::TcpStream::connect(admin).await.with_context(|| {
         format!("no node's administration server at {admin}: name one with --admin (its `admin.listen`; see its log)")
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", admin.to_string()).body(Empty::<Bytes>::new())?;
+    let request = hyper::Request::get(path).header("host", admin).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await.with_context(|| format!("{admin} broke the connection off"))?;
     let status = response.status();
     let body =
@@ -99,7 +108,7 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes
 ///
 /// # Errors
 /// It is none of these, several are called so, or it means one cluster's part of a service: answers are about all of it.
-fn service(text: &str, admin: SocketAddr) -> anyhow::Result<ServiceName> {
+fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
     const FORMS: &str = "write NAMESPACE/SERVICE or SERVICE.NAMESPACE, each of lower-case letters, digits and `-`";
     if text.contains('/') {
         return Ok(text.parse()?);
@@ -198,7 +207,7 @@ mod tests {
 
     #[test]
     fn services_by_every_way_of_writing_them() {
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let nowhere = "localhost:9";
         let payments = ServiceName::new("shop", "payments");
         for text in
             ["shop/payments", "payments.shop", "payments.shop.mesh.internal", "payments.shop.svc.clusterset.local"]

@@ -1,6 +1,7 @@
 //! `eastway simulate`: a scenario, with the production decision code, in simulated time.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use eastway_runtime::config::{self, Checks, Problems};
@@ -33,14 +34,18 @@ impl SimulateCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let mut scenario = load(&self.scenario)?;
         scenario.seed = self.seed.unwrap_or(scenario.seed);
+        if let Some(file) = &self.plot {
+            // Before a run of minutes, not after it.
+            let opened = File::options().create(true).append(true).open(file);
+            opened.map_err(|error| unwritable(file, &error))?;
+        }
         self.show(&run(&scenario))
     }
 
     fn show(&self, report: &Report) -> anyhow::Result<()> {
         if let Some(file) = &self.plot {
             let title = self.scenario.file_stem().unwrap_or_default().to_string_lossy().replace('-', " ");
-            fs::write(file, plot::svg(report, &title))
-                .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", file.display()))?;
+            fs::write(file, plot::svg(report, &title)).map_err(|error| unwritable(file, &error))?;
         }
         let text = match self.output {
             Output::Table => table::text(report),
@@ -48,6 +53,13 @@ impl SimulateCommand {
         };
         operator::print(&text)
     }
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "cannot write the plot to {}: {error}; name a file in a folder that you may write to",
+        file.display()
+    )
 }
 
 /// The scenario in a file, or everything that is wrong with it.
@@ -93,5 +105,20 @@ mod tests {
         let meaning = problems(&format!("{GOOD}{}", faults.replace("kil,", "load, factor: 200,")));
         let paths: Vec<&str> = meaning.iter().filter_map(|text| text.split(": ").next()).collect();
         assert_eq!(paths, ["6 faults[0].at_s", "6 faults[0].zone", "7 faults[1].factor"]);
+    }
+
+    /// A day of a thousand requests a second would take minutes.
+    #[test]
+    fn a_plot_that_cannot_be_written_is_told_before_the_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scenario = folder.path().join("scenario.yaml");
+        let long = GOOD.replace("duration_s: 5", "duration_s: 20000").replace("rate: 10", "rate: 1000");
+        fs::write(&scenario, long).expect("the file");
+        let plot = Some(folder.path().join("missing/plot.svg"));
+        let command = SimulateCommand { scenario, output: Output::Json, seed: None, plot };
+        let started = std::time::Instant::now();
+        let error = command.run().expect_err("no such folder").to_string();
+        assert!(error.contains("cannot write the plot to") && error.contains("missing/plot.svg"), "{error}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "it ran: {:?}", started.elapsed());
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct WhatIfCommand {
     #[arg(long, value_name = "WHAT=NAME")]
     lose: Vec<Loss>,
     /// Traffic, relative to now.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor, allow_negative_numbers = true)]
     load: f64,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
@@ -60,9 +60,29 @@ fn factor(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use serde_json::json;
 
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        command: WhatIfCommand,
+    }
+
+    #[test]
+    fn a_negative_load_is_refused_as_a_load() {
+        let error = Line::try_parse_from(["what-if", "payments", "--load", "-1"]).expect_err("refused").to_string();
+        assert!(error.contains("from 0 to 1000: 1.3 is 30 % more traffic than now"), "{error}");
+        for (admin, valid) in [("localhost:15000", true), ("[::1]:1", true), ("10.0.0.1:1", true), ("localhost", false)]
+        {
+            let parsed = Line::try_parse_from(["what-if", "payments", "--admin", admin]);
+            assert_eq!(parsed.is_ok(), valid, "{admin}: {parsed:?}");
+        }
+        let error = Line::try_parse_from(["what-if", "payments", "--admin", "::1"]).expect_err("refused").to_string();
+        assert!(error.contains("write HOST:PORT"), "{error}");
+    }
 
     #[test]
     fn what_is_taken_for_granted_of_callers_is_told_where_it_matters() {

@@ -94,7 +94,7 @@ impl Engine {
             }
             if now >= self.end && !self.ended {
                 self.ended = true;
-                measure(net, self.end);
+                self.measure(net);
             }
             if self.ended && net.record.open() == 0 {
                 break;
@@ -103,8 +103,19 @@ impl Engine {
             self.handle(net, driver, event);
         }
         if !self.ended {
-            measure(net, self.end);
+            self.measure(net);
         }
+    }
+
+    /// How unevenly the endpoints were in use, since they were warm.
+    fn measure(&self, net: &mut Net<'_>) {
+        if self.end <= at(WARM_UP_S) {
+            return;
+        }
+        net.servers.iter_mut().for_each(|server| server.account(self.end));
+        let most = net.servers.iter().map(|server| server.area()).fold(0.0, f64::max);
+        let mean = net.servers.iter().map(|server| server.area()).sum::<f64>() / net.servers.len() as f64;
+        net.record.imbalance = Some(if mean > 0.0 { most / mean } else { 1.0 });
     }
 
     fn handle(&mut self, net: &mut Net<'_>, driver: &mut impl Driver, event: Event) {
@@ -161,12 +172,4 @@ impl Engine {
         }
         self.next_arrival(net);
     }
-}
-
-/// How unevenly the endpoints were in use.
-fn measure(net: &mut Net<'_>, end: Timestamp) {
-    net.servers.iter_mut().for_each(|server| server.account(end));
-    let most = net.servers.iter().map(|server| server.area()).fold(0.0, f64::max);
-    let mean = net.servers.iter().map(|server| server.area()).sum::<f64>() / net.servers.len() as f64;
-    net.record.imbalance = if mean > 0.0 { most / mean } else { 1.0 };
 }

@@ -30,8 +30,8 @@ pub(crate) struct Record {
     pub(crate) requests: u64,
     pub(crate) failures: u64,
     pub(crate) reached: u64,
-    /// Max over endpoints of the time-averaged requests in flight, over their mean.
-    pub(crate) imbalance: f64,
+    /// Max over endpoints of the time-averaged requests in flight, over their mean; `None` of what ends before it is measured.
+    pub(crate) imbalance: Option<f64>,
     pub(crate) seconds: Vec<Second>,
     pub(crate) samples: Vec<Sample>,
     /// First attempts that were no probes: when, and to which zone.
@@ -49,7 +49,7 @@ impl Record {
             requests: 0,
             failures: 0,
             reached: 0,
-            imbalance: 1.0,
+            imbalance: None,
             seconds: Vec::new(),
             samples: Vec::new(),
             first: Vec::new(),

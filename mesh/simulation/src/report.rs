@@ -23,8 +23,9 @@ pub struct Report {
     pub p99_ms: f64,
     /// 99.9 % were faster.
     pub p999_ms: f64,
-    /// The greatest time-averaged number of requests in flight of an endpoint over the mean of all, from 10 s on.
-    pub imbalance: f64,
+    /// The greatest time-averaged number of requests in flight of an endpoint over the mean of all, from 10 s on. `null` if
+    /// the simulation ends before.
+    pub imbalance: Option<f64>,
     /// After the first loss or failure of a whole zone: from when on, in every second to the fault's end, at least 99 % of first
     /// attempts (but for half-open probes) went elsewhere. `null` if that was never so, or if there is no such fault.
     pub shift_ms: Option<f64>,
@@ -65,7 +66,7 @@ pub struct Baseline {
     /// As in [`Report`].
     pub p99_ms: f64,
     /// As in [`Report`].
-    pub imbalance: f64,
+    pub imbalance: Option<f64>,
 }
 
 /// Counts of one second.
@@ -90,8 +91,11 @@ impl Report {
         // What has ended well before the end of the simulation.
         let ends = scenario.faults.iter().filter_map(|fault| fault.span().1).filter(|end| end + 1.0 <= duration);
         let last_end = ends.max_by(f64::total_cmp);
-        let baseline =
-            Baseline { p99_ms: round(baseline.p99_ms, 1e3), imbalance: round(baseline.imbalance, 1e4), ..baseline };
+        let baseline = Baseline {
+            p99_ms: round(baseline.p99_ms, 1e3),
+            imbalance: baseline.imbalance.map(|x| round(x, 1e4)),
+            ..baseline
+        };
         Self {
             seed: scenario.seed,
             requests: record.requests,
@@ -100,7 +104,7 @@ impl Report {
             p50_ms: round(record.quantile(0.5), 1e3),
             p99_ms: round(record.quantile(0.99), 1e3),
             p999_ms: round(record.quantile(0.999), 1e3),
-            imbalance: round(record.imbalance, 1e4),
+            imbalance: record.imbalance.map(|x| round(x, 1e4)),
             shift_ms: shift_ms.map(|ms| round(ms, 1.0)),
             oscillations: record.oscillations(),
             shares: shares(world, &record),
@@ -109,6 +113,11 @@ impl Report {
             worst_offered_ratio: round(worst_offered(&record, scenario.rate), 1e4),
             seconds: seconds(&record),
         }
+    }
+
+    /// The imbalance as a multiple of the baseline's.
+    pub fn imbalance_over_baseline(&self) -> Option<f64> {
+        Some(self.imbalance? / self.baseline.imbalance?)
     }
 
     /// Failures as a part of all requests.

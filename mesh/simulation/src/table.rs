@@ -25,12 +25,15 @@ pub fn text(report: &Report) -> String {
         "latency",
         format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", report.p50_ms, report.p99_ms, report.p999_ms),
     );
-    line("imbalance", format!("{:.2}", report.imbalance));
+    line("imbalance", ratio(report.imbalance));
     line("shift", or_dash(report.shift_ms));
     line("recovery", or_dash(report.recovery_ms));
     line("oscillations", report.oscillations.to_string());
     let baseline = &report.baseline;
-    line("baseline", format!("{}: p99 {:.1} ms, imbalance {:.2}", baseline.name, baseline.p99_ms, baseline.imbalance));
+    line(
+        "baseline",
+        format!("{}: p99 {:.1} ms, imbalance {}", baseline.name, baseline.p99_ms, ratio(baseline.imbalance)),
+    );
     text
 }
 
@@ -63,6 +66,10 @@ fn over_time(report: &Report, text: &mut String) {
         text.push('\n');
     }
     text.push('\n');
+}
+
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
 fn or_dash(ms: Option<f64>) -> String {

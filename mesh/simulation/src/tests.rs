@@ -251,3 +251,15 @@ fn a_row_of_the_table_has_the_shares_of_its_requests() {
     let shares: Vec<f64> = row.split_whitespace().filter_map(|word| word.parse().ok()).skip(3).collect();
     assert!((40.0..60.0).contains(&shares[0]) && (40.0..60.0).contains(&shares[1]), "{row}");
 }
+
+#[test]
+fn a_simulation_that_ends_before_ten_seconds_has_no_imbalance() {
+    let mut short = scenario(&[("us/a", 2)]);
+    for (duration, known) in [(5.0, false), (10.0, false), (15.0, true)] {
+        short.duration_s = duration;
+        let report = run_checked(&short);
+        assert_eq!((report.imbalance.is_some(), report.baseline.imbalance.is_some()), (known, known), "{duration} s");
+        let text = crate::table::text(&report);
+        assert_eq!(text.contains("imbalance      -"), !known, "{text}");
+    }
+}
