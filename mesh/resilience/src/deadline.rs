@@ -115,6 +115,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_on_is_in_the_finest_unit_that_fits() {
+        for (timeout, expected) in [
+            (Duration::ZERO, "0n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_nanos(100_000_999), "100000u"),
+            (Duration::from_secs(5), "5000000u"),
+            (Duration::from_secs(3_600), "3600000m"),
+            (Duration::from_secs(1_000_000), "1000000S"),
+            (Duration::from_secs(100_000_000), "1666666M"),
+            (Duration::from_secs(u64::MAX), "99999999H"),
+        ] {
+            assert_eq!(format_grpc_timeout(timeout), expected);
+        }
+    }
+
+    #[test]
     fn the_earlier_deadline_wins() {
         let now = Timestamp::from_millis(1_000);
         let long = Deadline::after(Duration::from_secs(15), now);
@@ -131,7 +147,8 @@ mod tests {
     #[test]
     fn zero_milliseconds_mean_no_timeout() {
         assert_eq!(parse_timeout_ms("1500"), Some(Duration::from_millis(1500)));
-        for text in ["0", "", "-5", "1s"] {
+        assert_eq!(parse_timeout_ms("999999999999"), Some(Duration::from_millis(999_999_999_999)));
+        for text in ["0", "", "-5", "+5", "1s", "1000000000000"] {
             assert_eq!(parse_timeout_ms(text), None, "{text}");
         }
     }

@@ -85,6 +85,9 @@ mod tests {
     fn what_failed_tells_whether_something_was_sent() {
         assert!(Failed::connecting(Reason::TlsFailed).nothing_sent && Failed::full().nothing_sent);
         assert!(!Failed::silent().nothing_sent && !Failed::said(Reason::UpstreamReset).nothing_sent);
+        assert!(Failed::silent().silent && Failed::silent().down && !Failed::gone(Reason::ConnectFailed).silent);
+        assert!(!Failed::full().connect && Failed::connecting(Reason::TlsFailed).connect);
+        assert!(Failed::full().blameless && !Failed::connecting(Reason::TlsFailed).blameless);
         assert!(Failed::said(Reason::PathDown).nothing_sent && !Failed::said(Reason::PathDown).connect);
     }
 }

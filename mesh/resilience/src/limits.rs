@@ -77,6 +77,19 @@ mod tests {
     }
 
     #[test]
+    fn another_number_holds_for_what_comes() {
+        let limit = Limit::new(2);
+        let held: Vec<_> = (0..2).map_while(|_| limit.try_acquire()).collect();
+        limit.set_max(1);
+        assert_eq!((held.len(), limit.taken(), limit.max()), (2, 2, 1));
+        drop(held);
+        let _one = limit.try_acquire().expect("one place");
+        assert!(limit.try_acquire().is_none());
+        limit.set_max(2);
+        assert!(limit.try_acquire().is_some());
+    }
+
+    #[test]
     fn threads_never_take_more_than_there_is() {
         let limit = Limit::new(8);
         std::thread::scope(|scope| {

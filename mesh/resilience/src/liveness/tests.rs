@@ -76,6 +76,21 @@ fn a_path_of_a_hundred_milliseconds_is_suspect_after_about_435() {
 }
 
 #[test]
+fn a_timeout_follows_the_round_trips_and_their_variance() {
+    let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    assert_eq!(monitor.timeout(), PathMonitorConfig::default().initial);
+    // The first answer's variance is half of it; then 1/8 of the round trip and 1/4 of the deviation go in.
+    for (rtt, smoothed, variance) in [(80, 80.0, 40.0), (80, 80.0, 30.0), (160, 90.0, 42.5), (10, 80.0, 51.875)] {
+        monitor.on_pong(ms(rtt), Timestamp::ZERO);
+        let expected = smoothed + 4.0 * variance + 25.0;
+        assert!((monitor.timeout().as_secs_f64() * 1e3 - expected).abs() < 1e-3, "{:?}", monitor.timeout());
+    }
+    let mut steady = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    (0..100).for_each(|_| steady.on_pong(ms(4), Timestamp::ZERO));
+    assert!(steady.timeout().abs_diff(ms(4 + 1 + 25)) < Duration::from_micros(1), "{:?}", steady.timeout());
+}
+
+#[test]
 fn an_answer_at_the_last_moment_saves_the_path() {
     let mut path = Path::new();
     path.run(Timestamp::from_millis(5_000), |_| Some(ms(10)));
