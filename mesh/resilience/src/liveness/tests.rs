@@ -135,6 +135,16 @@ fn the_minimum_needs_twenty_answers_and_forgets_after_a_minute() {
     assert!(monitor.smoothed_rtt().is_some_and(|rtt| rtt > ms(10) && rtt < ms(40)));
 }
 
+#[test]
+fn the_round_trips_of_a_minute_are_kept_and_no_more() {
+    let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    // Ever longer ones replace none.
+    for i in 0..10_000 {
+        monitor.on_pong(Duration::from_micros(1_000 + i), Timestamp::from_millis(i * 250));
+    }
+    assert!(monitor.minimum.rising.len() <= 241, "{}", monitor.minimum.rising.len());
+}
+
 proptest! {
     /// A path that answers is never down, whatever its round trips are, as long as they vary by less than half.
     #[test]
