@@ -222,6 +222,36 @@ fn an_error_rate_needs_its_minimum_and_forgets_with_its_window() {
 }
 
 #[test]
+fn the_edges_of_the_triggers() {
+    let mut cusum = endpoint();
+    feed(&mut cusum, "FFFS");
+    let exact = 3.0 * 50f64.ln() + (0.5f64 / 0.99).ln();
+    assert!((cusum.statistic(Timestamp::ZERO) - exact).abs() < 1e-9, "{}", cusum.statistic(Timestamp::ZERO));
+
+    let mut three_of_nine =
+        breaker(BreakerConfig { trigger: Trigger::Consecutive { failures: 9 }, ..BreakerConfig::lane() });
+    for _ in 0..20 {
+        assert!(!three_of_nine.on_failure(1, P0, 1.0 / 3.0, Timestamp::ZERO), "one of three contributors");
+    }
+    assert_eq!(three_of_nine.statistic(Timestamp::ZERO), 3.0);
+
+    let (window, limit) = (Duration::from_secs(10), Duration::from_millis(100));
+    let rate = Trigger::ErrorRate { ratio: 0.5, window, min_requests: 4 };
+    let mut rate = breaker(BreakerConfig { trigger: rate, ..BreakerConfig::endpoint() });
+    let wants: Vec<_> = (0..4).map(|_| rate.on_failure(1, P0, 1.0, Timestamp::ZERO)).collect();
+    assert_eq!(wants, [false, false, false, true], "as soon as there are enough");
+
+    let slow = Trigger::Latency { quantile: 0.5, limit, window, min_requests: 1 };
+    let mut slow = breaker(BreakerConfig { trigger: slow, ..BreakerConfig::endpoint() });
+    assert!(!slow.on_success(Some(limit), P0, Timestamp::ZERO), "not above the limit");
+    assert!(
+        !slow.on_success(Some(limit + Duration::from_nanos(1)), P0, Timestamp::ZERO),
+        "half of them are no more than half"
+    );
+    assert!(slow.on_success(Some(limit * 2), P0, Timestamp::ZERO));
+}
+
+#[test]
 fn a_latency_quantile_trips_on_slow_successes() {
     let trigger = Trigger::Latency {
         quantile: 0.9,
