@@ -47,6 +47,7 @@ mod tests {
             assert_eq!(taken.load(Ordering::Relaxed), 1);
             assert!(permit.is_taken());
             permit.release();
+            assert!(!permit.is_taken());
             assert!(permit.try_take());
         }
     }

@@ -222,6 +222,36 @@ fn an_error_rate_needs_its_minimum_and_forgets_with_its_window() {
 }
 
 #[test]
+fn a_window_forgets_what_is_as_old_as_it_is_wide() {
+    let trigger = Trigger::ErrorRate { ratio: 0.5, window: Duration::from_secs(10), min_requests: 1 };
+    let mut breaker = breaker(BreakerConfig { trigger, ..BreakerConfig::endpoint() });
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1_000);
+    breaker.on_failure(1, P0, 1.0, at(1_000));
+    for (seconds, statistic) in [(999, 0.0), (1_000, 1.0), (1_009, 1.0), (1_010, 0.0), (1_030, 0.0)] {
+        assert_eq!(breaker.statistic(at(seconds)), statistic, "at {seconds} s");
+    }
+    breaker.on_success(None, P0, at(1_005));
+    assert_eq!(breaker.statistic(at(1_009)), 0.5);
+    assert_eq!(breaker.statistic(at(1_010)), 0.0, "only the success is left");
+}
+
+#[test]
+fn what_is_closed_again_remembers_nothing() {
+    let window = Duration::from_secs(10);
+    for trigger in [
+        BreakerConfig::endpoint().trigger,
+        Trigger::Consecutive { failures: 9 },
+        Trigger::ErrorRate { ratio: 0.5, window, min_requests: 1 },
+    ] {
+        let mut breaker = breaker(BreakerConfig { trigger, ..BreakerConfig::endpoint() });
+        breaker.on_failure(1, P0, 1.0, Timestamp::ZERO);
+        assert!(breaker.statistic(Timestamp::ZERO) > 0.0 && breaker.pressure(Timestamp::ZERO) > 0.0, "{trigger:?}");
+        breaker.close(Timestamp::ZERO);
+        assert_eq!((breaker.statistic(Timestamp::ZERO), breaker.pressure(Timestamp::ZERO)), (0.0, 0.0), "{trigger:?}");
+    }
+}
+
+#[test]
 fn the_edges_of_the_triggers() {
     let mut cusum = endpoint();
     feed(&mut cusum, "FFFS");

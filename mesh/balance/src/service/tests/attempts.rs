@@ -217,6 +217,10 @@ fn the_first_retry_waits_unless_it_goes_to_another_lane() {
         "nobody is to blame"
     );
     world.add("b-0", "b", 1.0);
+    world.change("b-", |e| e.health = eastway_core::Health::Warming);
+    world.update();
+    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the other lane has nobody");
+    world.change("b-", |e| e.health = eastway_core::Health::Ready);
     world.update();
     assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another lane");
 }
