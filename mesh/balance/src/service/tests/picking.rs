@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eastway_core::view::Staleness;
 use eastway_core::{EndpointId, Health, LoadReport, Reason};
 
 use super::harness::*;
@@ -154,6 +155,26 @@ fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
         assert!((measured - share).abs() < 0.015, "{name}: {measured}, not {share}");
     }
     assert_eq!(counts.len(), expected.len(), "{counts:?}");
+}
+
+#[test]
+fn whoever_was_tried_is_followed_by_what_serves_before_what_is_left_out() {
+    for (ready, degraded) in [(2, 0), (0, 2)] {
+        let mut world = World::new(&[("a", 1)]);
+        world.add_remote("eu-west/a", "eu", 2);
+        world.add_remote("ap/a", "ap", 2);
+        world.view.spec.failover = vec!["eu-west".to_owned(), "ap".to_owned()];
+        // A cluster that is silent for long is a last resort.
+        world.peer("eu-west").staleness = Staleness::Stale3;
+        let summary = world.summary("ap/a");
+        (summary.ready, summary.degraded) = (ready, degraded);
+        world.update();
+        let mut tried = Tried::new();
+        tried.push_endpoint(world.pick().endpoint().expect("the only one here"));
+        for _ in 0..20 {
+            assert_eq!(World::name(&world.try_pick(&tried).expect("somebody")), "ap/a");
+        }
+    }
 }
 
 #[test]
