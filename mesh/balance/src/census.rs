@@ -200,3 +200,6 @@ fn complete(shares: Vec<u32>, lanes: &[&Counted]) -> Vec<u32> {
     };
     apportion(&parts, S)
 }
+
+#[cfg(test)]
+mod tests;

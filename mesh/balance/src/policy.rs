@@ -209,6 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_formulas_get_the_numbers_of_the_policy() {
+        let (overprovisioning, panic_threshold, target_utilisation) = (2.0, 10.0, 0.5);
+        let policy = Policy { overprovisioning, panic_threshold, target_utilisation, ..Policy::default() };
+        assert_eq!(policy.options(), Options { overprovisioning, panic_threshold, target_utilisation });
+    }
+
+    #[test]
     fn what_an_operator_sets_replaces_the_default_and_nothing_else() {
         let defaults = Policy::default();
         assert_eq!(defaults.with(&ServicePolicy::default()), defaults);

@@ -228,3 +228,13 @@ fn what_is_held_back_goes_by_weight_to_the_lanes_of_a_tier() {
     hold_back(&mut shares, &[held, takes(0.0), takes(0.0)]);
     assert_eq!(shares, [0, 4_000, 4_000], "what is weighed 0 serves when nothing else does");
 }
+
+#[test]
+fn a_return_is_news_for_as_long_as_a_ramp_and_its_jitter_last() {
+    for (ago, stage) in [(29_999, "ramping"), (34_999, "ramping"), (35_000, "serving"), (90_000, "serving")] {
+        let (mut returning, mut rng) = (Returning::default(), fastrand::Rng::with_seed(4));
+        let policy = Policy { ramp_jitter: Duration::from_secs(5), ..Policy::default() };
+        returning.observe(true, false, Some(Duration::from_millis(ago)), &policy, at(1_000), &mut rng);
+        assert_eq!(returning.as_str(), stage, "{ago} ms ago");
+    }
+}

@@ -183,3 +183,13 @@ fn a_tier_keeps_its_factor_when_others_come_and_go() {
     world.update();
     assert!(factors(&world).contains(&Some(before)));
 }
+
+#[test]
+fn a_plan_that_would_be_the_same_is_not_replaced() {
+    let world = World::new(&[("a", 2), ("b", 1)]);
+    let before = world.service.plan.load_full();
+    world.service.replan(&mut world.service.control.lock(), world.now);
+    assert!(std::sync::Arc::ptr_eq(&before, &world.service.plan.load_full()));
+    world.service.mark_down(world.pick_of("a-00000").endpoint().expect("local"), world.now);
+    assert!(!std::sync::Arc::ptr_eq(&before, &world.service.plan.load_full()));
+}
