@@ -1,12 +1,13 @@
 //! What a decision object learns from what happens, and what it keeps to while it ramps.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eastway_core::Attribution;
+use eastway_core::{Attribution, EndpointId, LoadReport, ServiceName};
 use eastway_resilience::{Failure, Outcome};
 
 use super::harness::*;
-use crate::{Class, Tried};
+use crate::{Class, Policy, Tried};
 
 #[test]
 fn the_budgets_of_a_service_follow_the_operators_numbers() {
@@ -66,4 +67,28 @@ fn the_usual_error_rate_is_learnt_also_while_an_endpoint_starts_slowly() {
     world.wait(Duration::from_secs(2));
     let p0 = world.service.plan.load().lanes[0].state.p0();
     assert!((p0 - 0.05).abs() < 0.001, "the other lane fails 5 %, and {p0} is what is usual");
+}
+
+#[test]
+fn a_session_brings_the_load_of_its_endpoint() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    let lane = world.service.lanes()[0].0.clone();
+    let endpoint = world.service.session(&lane, &EndpointId::new("p-1"));
+    world.service.report(&endpoint, LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 }, world.now);
+    assert_eq!((endpoint.others(), endpoint.utilisation()), (7.0, Some(0.5)));
+}
+
+#[test]
+fn services_and_nodes_do_not_share_their_jitter() {
+    let seed = |service: &str, seed| {
+        crate::service::seed(&ServiceName::new("shop", service), &Policy { seed, ..Policy::default() })
+    };
+    let nodes: BTreeSet<u64> = (0..64).map(|bit| seed("payments", 1 << bit)).chain([seed("payments", 0)]).collect();
+    assert_eq!(nodes.len(), 65, "every bit of a node's seed counts");
+    let services: BTreeSet<u64> = (0..1_000).map(|i| seed(&format!("payments-{i}"), 1)).collect();
+    assert_eq!(services.len(), 1_000);
+    let bits = services.iter().map(|seed| seed.count_ones()).sum::<u32>();
+    assert!((30_000..34_000).contains(&bits), "{bits} of 64,000 bits");
 }
