@@ -206,7 +206,7 @@ impl Tier {
 pub(crate) fn parts(lanes: &[LaneInput], available: impl Fn(&LaneInput) -> f64) -> Vec<f64> {
     let part = |lane: &LaneInput, weight: f64| {
         let part = available(lane);
-        if lane.total > 0.0 && part > 0.0 { weight * lane.capacity.max(1e-9) * part / lane.total } else { 0.0 }
+        if part > 0.0 { weight * lane.capacity.max(1e-9) * part / lane.total } else { 0.0 }
     };
     let weighted: Vec<f64> = lanes.iter().map(|lane| part(lane, lane.weight.max(0.0))).collect();
     if weighted.iter().any(|p| *p > 0.0) {

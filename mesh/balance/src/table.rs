@@ -99,6 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parts_without_a_sum_get_nothing() {
+        for parts in [[0.0, 0.0], [f64::INFINITY, 1.0], [f64::NAN, 1.0]] {
+            assert_eq!(apportion(&parts, 10), [0, 0], "{parts:?}");
+        }
+        assert!(apportion(&[], 10).is_empty());
+    }
+
+    #[test]
     fn equal_parts_differ_by_the_order_only() {
         assert_eq!(apportion(&[1.0, 1.0, 1.0], 10_000), [3334, 3333, 3333]);
         assert_eq!(apportion(&[0.0, 0.0], 10), [0, 0]);

@@ -231,3 +231,82 @@ fn parts_that_exceed_the_whole_and_names_used_twice_are_problems() {
         assert!(serde_json::from_value::<Scenario>(unknown).is_err());
     }
 }
+
+fn with(name: &str, more: Value) -> Value {
+    let mut lane = lane(name, 10, 10);
+    lane.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    lane
+}
+
+fn tiers(lanes: &[Value]) -> Value {
+    lanes.iter().map(|lane| json!({ "lanes": [lane] })).collect()
+}
+
+#[test]
+fn the_compatible_mode_tells_degraded_loads_and_what_is_available() {
+    let mut scenario = scenario(tiers(&[
+        json!({ "name": "a", "hosts": 5, "healthy": 0, "degraded": 1 }),
+        json!({ "name": "b", "hosts": 5, "healthy": 0, "degraded": 5 }),
+        json!({ "name": "c", "hosts": 5, "healthy": 1 }),
+    ]));
+    scenario.mode = Mode::Compatible;
+    let answer = divided(&scenario);
+    assert_eq!(answer["normalized_total_availability"], 100);
+    let loads: Vec<_> =
+        (0..3).map(|i| (&answer["tiers"][i]["healthy_load"], &answer["tiers"][i]["degraded_load"])).collect();
+    assert_eq!(json!(loads), json!([[0, 28], [0, 44], [28, 0]]));
+    let mut scenario =
+        parse(json!({ "mode": "compatible", "panic_threshold": 0, "tiers": tiers(&[lane("a", 10, 2)]) }));
+    assert_eq!(divided(&scenario)["normalized_total_availability"], 28);
+    scenario.mode = Mode::Native;
+    assert_eq!(divided(&scenario)["normalized_total_availability"], 28);
+}
+
+#[test]
+fn a_warning_begins_beyond_the_capacity() {
+    let half = json!({ "capacity": 10, "utilisation": 0.5 });
+    let scenario = scenario(tiers(&[with("us/a", half.clone()), with("us/b", half)]));
+    let answer = asked(&scenario, "lane=us/a", 1.0);
+    assert_eq!((&answer["tiers"][1]["lanes"][0]["utilisation"], &answer["warnings"]), (&json!(1.0), &json!([])));
+    let answer = asked(&scenario, "lane=us/a", 2.0);
+    let warning = answer["warnings"][0].as_str().expect("a warning");
+    assert!(warning.starts_with("us/b lacks capacity") && warning.contains(" 200 % "), "{warning}");
+}
+
+#[test]
+fn what_is_lost_has_no_part_left_whatever_it_was() {
+    let worn = json!({ "healthy": 5, "degraded": 5, "utilisation": 0.1 });
+    for mode in [Mode::Compatible, Mode::Native] {
+        let mut scenario = scenario(tiers(&[with("us/a", worn.clone()), with("us/b", worn.clone())]));
+        scenario.mode = mode;
+        let answer = asked(&scenario, "lane=us/a", 1.0);
+        assert_eq!(answer["tiers"][0]["lanes"][0]["share"], json!(0), "{mode:?}");
+        // Two tenths of ten, over all ten: what is degraded serves.
+        assert_eq!(answer["tiers"][1]["lanes"][0]["utilisation"], json!(0.2), "{mode:?}");
+    }
+    // How busy it was holds nothing of its tier back.
+    let busy = with("us/a", json!({ "utilisation": 2.0 }));
+    let idle = with("us/b", json!({ "utilisation": 0.1 }));
+    let scenario =
+        scenario(json!([{ "lanes": [busy, idle] }, { "lanes": [with("eu/a", json!({ "utilisation": 0.1 }))] }]));
+    let answer = asked(&scenario, "lane=us/a", 0.1);
+    assert_eq!(answer["tiers"][0]["lanes"][1]["share"], json!(70));
+}
+
+#[test]
+fn degraded_hosts_are_something_that_is_left() {
+    let degraded = json!({ "healthy": 0, "degraded": 10, "utilisation": 0.1 });
+    let scenario = scenario(tiers(&[with("us/a", json!({ "utilisation": 0.1 })), with("us/b", degraded)]));
+    assert_eq!(asked(&scenario, "lane=us/a", 1.0)["warnings"], json!([]));
+}
+
+#[test]
+fn lanes_without_hosts_or_without_load_add_nothing_to_the_load() {
+    let empty = json!({ "name": "us/none", "hosts": 0, "healthy": 0 });
+    let idle = with("us/idle", json!({ "utilisation": 0.0 }));
+    let busy = with("us/busy", json!({ "utilisation": 0.5 }));
+    let scenario = scenario(tiers(&[empty, busy, idle]));
+    assert_eq!(scenario.situation().loaded(), ["us/busy"]);
+    let answer = asked(&scenario, "lane=us/busy", 1.0);
+    assert_eq!(answer["tiers"][2]["lanes"][0]["utilisation"], json!(0.5));
+}
