@@ -96,7 +96,7 @@ fn what_cannot_be_picked_leaves_its_load_to_what_can() {
     let soft = Counted { reachable_hosts: 2, ..lane(2.0, 0.0, 0.0) };
     let hard = lane(2.0, 0.0, 0.0);
     // No panic, and everything to the first tier, says Envoy; but nobody there can be picked.
-    let decision = compatible(0.0, &[&[hard.clone()], &[soft.clone()]]).divide(|_| true);
+    let decision = compatible(0.0, &[std::slice::from_ref(&hard), std::slice::from_ref(&soft)]).divide(|_| true);
     assert_eq!((loads(&decision)[0].0, decision.shares), (S, vec![0, S]));
     // All panic: half each, by hosts.
     let decision = compatible(50.0, &[&[hard], &[soft]]).divide(|_| true);
