@@ -99,8 +99,11 @@ mod tests {
             tried.push_cluster("eu");
         }
         tried.push_endpoint_id(ZoneId::new("us", "a"), EndpointId::new("p-1"));
-        assert_eq!((tried.endpoints.len(), tried.lanes.len(), tried.clusters.len()), (2, 1, 1));
-        assert_eq!((tried.endpoints_in(&zone).count(), tried.endpoint_ids().count()), (1, 2));
+        tried.push_endpoint_id(zone.clone(), EndpointId::new("p-2"));
+        let ids: Vec<&str> = tried.endpoints_in(&zone).map(EndpointId::as_str).collect();
+        assert_eq!(ids, ["p-1", "p-2"]);
+        assert_eq!((tried.endpoints.len(), tried.lanes.len(), tried.clusters.len()), (3, 1, 1));
+        assert_eq!((tried.endpoints_in(&zone).count(), tried.endpoint_ids().count()), (2, 3));
         assert!(tried.has_lane(&zone) && tried.has_cluster("eu") && !tried.is_empty());
     }
 }

@@ -188,3 +188,12 @@ fn a_residency_fence_is_the_reason_for_what_it_keeps_out() {
     let answer = world.service.answer(&[("lose".to_owned(), "region=us".to_owned())]).expect("an answer");
     assert_eq!(answer.division.tiers.len(), 1);
 }
+
+#[test]
+fn a_capacity_that_nobody_states_is_told_in_endpoints() {
+    let mut world = World::new(&[("a", 4), ("b", 3)]);
+    world.change("b-", |endpoint| endpoint.capacity = 20);
+    world.update();
+    let capacities: Vec<f64> = lanes(&world).iter().map(|lane| lane.capacity).collect();
+    assert_eq!(capacities, [4.0, 60.0]);
+}

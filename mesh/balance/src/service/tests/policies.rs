@@ -76,3 +76,15 @@ fn what_if_starts_from_the_live_state() {
     // Asking changes nothing.
     assert_eq!(world.share("us-east/a"), 10_000);
 }
+
+#[test]
+fn a_compatible_panic_divides_by_what_can_be_picked() {
+    let mut world = World::new(&[("b", 4), ("c", 4)]);
+    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.change("", |endpoint| endpoint.health = Health::Unready);
+    world.change("b-00000", |endpoint| endpoint.health = Health::Ready);
+    world.change("b-00001", |endpoint| endpoint.health = Health::Draining);
+    world.change("c-00000", |endpoint| endpoint.health = Health::Ready);
+    world.update();
+    assert_eq!((world.share("us-east/b"), world.share("us-east/c")), (6_667, 3_333), "2 and 1 of 8");
+}
