@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use eastway_core::policy::Mode;
-use eastway_core::{EndpointId, Health, LoadReport};
+use eastway_core::view::{PathState, Staleness};
+use eastway_core::{EndpointId, Health, LoadReport, Reason};
 
 use super::harness::*;
-use crate::Policy;
 use crate::explain::{EndpointExplanation, LaneExplanation};
 use crate::situation::Percent;
+use crate::{Outcome, Policy, Tried};
 
 fn lanes(world: &World) -> Vec<LaneExplanation> {
     world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
@@ -196,4 +197,102 @@ fn a_capacity_that_nobody_states_is_told_in_endpoints() {
     world.update();
     let capacities: Vec<f64> = lanes(&world).iter().map(|lane| lane.capacity).collect();
     assert_eq!(capacities, [4.0, 60.0]);
+}
+
+fn why(world: &World, zone: &str) -> String {
+    lanes(world).into_iter().find(|lane| lane.name.to_string() == zone).expect("a lane").why
+}
+
+#[test]
+fn every_reason_against_a_lane_of_the_own_cluster_is_told() {
+    let mut world = World::new(&[("a", 4), ("b", 2), ("c", 2), ("d", 1)]);
+    world.change("b-", |endpoint| endpoint.health = Health::Warming);
+    world.change("c-", |endpoint| endpoint.health = Health::Unready);
+    world.update();
+    assert_eq!(why(&world, "us-east/b"), "it has no endpoint that counts");
+    assert_eq!(why(&world, "us-east/c"), "all of its endpoints are unready or down");
+    world.attempts_on("d-00000", 4, error());
+    assert_eq!(why(&world, "us-east/d"), "all of its endpoints that could serve are ejected");
+    for i in 0..4 {
+        world.attempts_on(&format!("a-0000{i}"), 8, error());
+    }
+    assert!(why(&world, "us-east/a").starts_with("its breaker is open"), "{}", why(&world, "us-east/a"));
+}
+
+#[test]
+fn every_reason_against_a_lane_of_another_cluster_is_told() {
+    let mut world = World::new(&[("a", 1)]);
+    for cluster in ["down", "failing", "old", "older"] {
+        world.add_remote(&format!("{cluster}/a"), cluster, 2);
+    }
+    let summary = world.summary("old/a");
+    (summary.total, summary.ready, summary.degraded) = (4, 2, 1);
+    world.peer("down").path = PathState::Down;
+    world.peer("old").staleness = Staleness::Stale2;
+    world.peer("older").staleness = Staleness::Stale3;
+    world.update();
+    for _ in 0..8 {
+        let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), Some("failing"), false).expect("it");
+        world.finish(&pick, Outcome::failed(Reason::StreamOpenTimeout));
+    }
+    assert_eq!(why(&world, "down/a"), "the path to its cluster is down");
+    assert_eq!(why(&world, "failing/a"), "the path to its cluster fails as seen from here");
+    assert!(why(&world, "old/a").contains("30 seconds"), "{}", why(&world, "old/a"));
+    assert!(why(&world, "older/a").contains("15 minutes"), "{}", why(&world, "older/a"));
+    assert_eq!(why(&world, "us-east/a"), "it serves");
+    let old = lanes(&world).into_iter().find(|lane| lane.name.to_string() == "old/a").expect("a lane");
+    assert_eq!((old.healthy, old.degraded, old.total), (0.0, 3.0, 4.0), "all of it is second choice");
+}
+
+#[test]
+fn endpoints_are_told_in_whole_ones_by_their_state() {
+    let mut world = World::new(&[("a", 6)]);
+    world.change("a-00000", |endpoint| endpoint.health = Health::Degraded);
+    world.change("a-00001", |endpoint| endpoint.health = Health::Unready);
+    world.update();
+    world.attempts_on("a-00002", 4, error());
+    let a = lanes(&world).remove(0);
+    assert_eq!((a.healthy, a.degraded, a.soft, a.total, a.hosts), (3.0, 1.0, 1.0, 6.0, 6));
+}
+
+#[test]
+fn a_factor_is_told_where_there_is_one() {
+    let mut world = World::new(&[("a", 1)]);
+    let factor = |world: &World| world.service.explain(world.now).tiers[0].utilisation_factor;
+    assert_eq!(factor(&world), None, "nothing is known");
+    world.service.apply_load(
+        &EndpointId::new("a-00000"),
+        LoadReport { rif: 0, utilisation: Some(0.5), error_rate: 0.0 },
+        world.now,
+    );
+    world.wait(Duration::from_millis(200));
+    assert_eq!(factor(&world), Some(1.0));
+    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.update();
+    assert_eq!(factor(&world), None, "the compatible mode knows none");
+}
+
+#[test]
+fn endpoints_that_are_down_or_wait_for_a_probe_are_told_so() {
+    let mut world = World::new(&[("a", 3)]);
+    world.change("a-00002", |endpoint| endpoint.health = Health::Degraded);
+    world.update();
+    world.attempts_on("a-00000", 1, refused());
+    assert_eq!(endpoint(&world, "a-00000").why, "it refused or reset a fresh connection from here");
+    assert_eq!(why(&world, "us-east/a"), "it serves", "one that is healthy and one that is degraded");
+    world.wait(Duration::from_secs(2));
+    let waiting = endpoint(&world, "a-00000");
+    assert_eq!((waiting.used, waiting.why), (false, "it waits for one request to try it"));
+}
+
+#[test]
+fn a_zone_that_has_just_returned_is_told_to_be_held_back() {
+    let mut world = World::new(&[("a", 1), ("b", 1)]);
+    world.change("a-", |endpoint| endpoint.health = Health::Unready);
+    world.update();
+    world.change("a-", |endpoint| endpoint.health = Health::Ready);
+    world.update();
+    assert_eq!(world.share("us-east/a"), 0);
+    assert_eq!(why(&world, "us-east/a"), "it returned from failure and is ramping");
+    assert_eq!(why(&world, "us-east/b"), "it serves");
 }

@@ -412,3 +412,22 @@ fn a_remote_lane_of_three_that_fails_is_left() {
     }
     assert_eq!((world.share("eu-west/a"), world.share("ap/a")), (0, 10_000));
 }
+
+#[test]
+fn what_is_half_open_beside_one_that_recovers_is_tried_as_well() {
+    let mut world = World::new(&[("a", 4)]);
+    for id in ["a-00000", "a-00001", "a-00002"] {
+        world.attempts_on(id, 1, refused());
+    }
+    world.wait(Duration::from_secs(2));
+    let mut tried = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let probe = world.pick();
+        assert!(probe.probe, "{tried:?}");
+        tried.insert(World::name(&probe));
+        world.finish(&probe, success());
+        drop(probe);
+        world.wait(Duration::from_millis(100));
+    }
+    assert_eq!(tried.len(), 3);
+}

@@ -203,3 +203,16 @@ fn a_view_that_is_taken_again_grows_old() {
     world.wait(secs(3));
     assert_eq!(world.share("eu-west/a"), 1_000);
 }
+
+#[test]
+fn a_zone_that_was_first_seen_failed_ramps_when_it_serves() {
+    let mut world = World::new(&[]);
+    (0..2).for_each(|i| world.add(&format!("a-{i}"), "a", 1.0));
+    (0..2).for_each(|i| world.add(&format!("b-{i}"), "b", 1.0));
+    world.change("a-", |e| e.health = Health::Unready);
+    world.update();
+    world.change("a-", |e| e.health = Health::Ready);
+    world.update();
+    world.wait(secs(3));
+    assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (1_000, 9_000));
+}
