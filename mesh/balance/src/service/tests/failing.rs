@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eastway_core::policy::BreakerTrigger;
-use eastway_core::{EndpointId, Health, LoadReport};
+use eastway_core::{EndpointId, Health, LoadReport, Reason};
 use eastway_resilience::deadline::Deadline;
 
 use super::harness::*;
@@ -153,7 +153,7 @@ fn when_nothing_else_is_left_the_half_open_is_tried_by_anybody() {
     let mut world = World::new(&[("a", 1)]);
     world.attempts_on("a-00000", 1, refused());
     let refused_pick = world.try_pick(&Tried::new()).expect_err("down is hard");
-    assert_eq!(refused_pick.reason, eastway_core::Reason::NoReadyEndpoint);
+    assert_eq!(refused_pick.reason, Reason::NoReadyEndpoint);
     world.wait(Duration::from_secs(2));
     let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), None, false).expect("half-open");
     assert!(pick.probe);
@@ -184,7 +184,7 @@ fn four_errors_in_a_row_eject_an_endpoint_and_three_do_not() {
     world.attempts_on("a-00000", 1, error());
     assert!(!world.counts(1_000).contains_key("a-00000"));
     // What the called sidecar cannot reach counts double.
-    world.attempts_on("a-00001", 2, Outcome::failed(eastway_core::Reason::AppUnreachable));
+    world.attempts_on("a-00001", 2, Outcome::failed(Reason::AppUnreachable));
     assert!(!world.counts(1_000).contains_key("a-00001"));
     world.check();
 }
@@ -198,7 +198,7 @@ fn at_most_half_of_a_lane_is_ejected_until_the_lane_itself_trips() {
     world.check();
     assert_eq!(world.share("us-east/a"), 7_000);
     // A third that is bad enough is kept, and does not bring another back either.
-    world.attempts_on("a-00002", 2, Outcome::failed(eastway_core::Reason::AppUnreachable));
+    world.attempts_on("a-00002", 2, Outcome::failed(Reason::AppUnreachable));
     let explanation = world.service.explain(world.now);
     let breakers: Vec<_> = explanation.tiers[0].lanes[0].endpoints.iter().map(|e| e.breaker).collect();
     assert_eq!(breakers, ["open", "open", "closed", "closed"]);
@@ -279,7 +279,7 @@ fn the_usual_error_rate_is_that_of_the_other_lanes_and_is_not_learned_from_an_al
 fn callers_faults_and_limits_cost_nobody_its_health() {
     let mut world = World::new(&[("a", 2)]);
     world.attempts_on("a-00000", 50, Outcome::cancelled());
-    world.attempts_on("a-00000", 50, Outcome::failed(eastway_core::Reason::CallerGone));
+    world.attempts_on("a-00000", 50, Outcome::failed(Reason::CallerGone));
     world.attempts_on("a-00000", 50, Outcome::status(429, LATENCY));
     world.attempts_on("a-00000", 50, Outcome::status(404, LATENCY));
     assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].breaker, "closed");
@@ -430,4 +430,143 @@ fn what_is_half_open_beside_one_that_recovers_is_tried_as_well() {
         world.wait(Duration::from_millis(100));
     }
     assert_eq!(tried.len(), 3);
+}
+
+/// A pick that tries `id`, which was refused two seconds ago.
+fn probe(world: &mut World, id: &str) -> Pick {
+    world.attempts_on(id, 1, refused());
+    world.wait(Duration::from_secs(2));
+    let probe = world.pick();
+    assert!(probe.probe && World::name(&probe) == id);
+    probe
+}
+
+fn breaker_of(world: &World, id: &str) -> &'static str {
+    let lanes = world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes);
+    lanes.flat_map(|lane| lane.endpoints).find(|endpoint| endpoint.id.as_str() == id).expect("known").breaker
+}
+
+#[test]
+fn a_probe_is_settled_by_what_speaks_of_its_endpoint_only() {
+    for (outcome, settled) in [
+        (success(), "closed"),
+        (error(), "open"),
+        (Outcome::status(429, LATENCY), "closed"),
+        (Outcome::failed(Reason::AppUnreachable), "open"),
+        (refused(), "open"),
+        (Outcome::failed(Reason::StreamOpenTimeout), "half-open"),
+        (Outcome::cancelled(), "half-open"),
+    ] {
+        let mut world = World::new(&[("a", 2)]);
+        let pick = probe(&mut world, "a-00000");
+        world.finish(&pick, outcome);
+        assert_eq!(breaker_of(&world, "a-00000"), settled, "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_error_that_has_begun_settles_no_probe_until_it_ends() {
+    let mut world = World::new(&[("a", 2)]);
+    let pick = probe(&mut world, "a-00000");
+    world.service.answered(&pick, &error(), world.now);
+    assert_eq!(breaker_of(&world, "a-00000"), "half-open");
+    world.finish(&pick, error());
+    assert_eq!(breaker_of(&world, "a-00000"), "open");
+}
+
+#[test]
+fn the_probe_of_a_lane_is_settled_by_what_speaks_of_the_lane() {
+    for (outcome, settled) in [
+        (success(), "closed"),
+        (error(), "open"),
+        (Outcome::failed(Reason::NoReadyEndpoint), "open"),
+        (Outcome::failed(Reason::StreamOpenTimeout), "half-open"),
+    ] {
+        let mut world = World::new(&[("a", 4), ("b", 4)]);
+        for i in 0..4 {
+            world.attempts_on(&format!("a-0000{i}"), 8, error());
+        }
+        let lane = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].breaker;
+        assert_eq!(lane(&world), "open");
+        world.wait(Duration::from_secs(2));
+        assert_eq!(lane(&world), "half-open");
+        let control = world.service.plan.load();
+        let at = control.probes.iter().position(|p| matches!(p.what, crate::plan::Probing::Lane)).expect("it waits");
+        assert_eq!(control.probes[at].lane, 0);
+        let pick = loop {
+            world.now = world.now + Duration::from_millis(25);
+            let pick = world.pick();
+            if pick.permits().lane {
+                break pick;
+            }
+        };
+        world.finish(&pick, outcome);
+        assert_eq!(lane(&world), settled, "{outcome:?}");
+    }
+}
+
+#[test]
+fn one_failure_of_a_tunnel_is_no_failing_path() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.add_remote("ap/a", "ap", 2);
+    world.update();
+    let before = world.shares();
+    let pick = world.pick();
+    world.finish(&pick, Outcome::failed(Reason::StreamOpenTimeout));
+    assert_eq!(world.shares(), before);
+}
+
+#[test]
+fn what_this_sidecar_itself_did_wrong_is_charged_to_nobody() {
+    let mut world = World::new(&[("a", 4)]);
+    for i in 0..4 {
+        world.attempts_on(&format!("a-0000{i}"), 10, Outcome::failed(Reason::Internal));
+    }
+    let lane = &world.service.explain(world.now).tiers[0].lanes[0];
+    assert_eq!((lane.breaker, lane.pressure), ("closed", 0.0));
+    assert!(lane.endpoints.iter().all(|e| e.others == 0.0 && e.statistic == 0.0), "{lane:?}");
+}
+
+#[test]
+fn one_of_two_may_be_ejected_and_the_only_one_not_without_another_lane() {
+    let mut two = World::new(&[("a", 2)]);
+    two.attempts_on("a-00000", 4, error());
+    assert_eq!(breaker_of(&two, "a-00000"), "open");
+    let mut alone = World::new(&[("a", 1), ("b", 1)]);
+    alone.change("b-", |e| e.health = Health::Unready);
+    alone.update();
+    alone.attempts_on("a-00000", 4, error());
+    assert_eq!(breaker_of(&alone, "a-00000"), "closed");
+}
+
+#[test]
+fn too_many_requests_make_an_endpoint_look_slower_by_the_median_of_its_lane() {
+    let mut world = World::new(&[("a", 3)]);
+    for i in 0..3 {
+        world.attempts_on(&format!("a-0000{i}"), 3, Outcome::success(Duration::from_millis(5)));
+    }
+    world.wait(Duration::from_secs(2));
+    world.attempts_on("a-00000", 1, Outcome::status(429, Duration::from_micros(10)));
+    let shown = world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].latency_ms.expect("known");
+    // A fifth of the way from 5 ms to four medians.
+    assert!((shown - 8.0).abs() < 1e-3, "{shown}");
+}
+
+#[test]
+fn a_remote_lane_of_four_needs_three_that_fail() {
+    let mut world = World::new(&[]);
+    world.add_remote("eu-west/a", "eu", 4);
+    world.add_remote("ap/a", "ap", 4);
+    world.view.spec.failover = vec!["eu-west".to_owned()];
+    world.update();
+    let lane = world.service.lanes()[0].0.clone();
+    for (id, share) in [("one", 10_000), ("two", 10_000), ("three", 0)] {
+        for _ in 0..30 {
+            let mut pick = Pick::remote(lane.clone(), Permits::default());
+            pick.bind(world.service.session(&lane, &EndpointId::new(id)));
+            world.finish(&pick, error());
+        }
+        assert_eq!(world.share("eu-west/a"), share, "{id}");
+    }
 }
