@@ -212,22 +212,24 @@ mod tests {
 
     use super::*;
 
-    fn view(policy: ServicePolicy) -> Arc<ServiceView> {
-        let endpoint = EndpointView {
-            id: EndpointId::new("p-1"),
-            zone: "a".into(),
-            address: ([127, 0, 0, 1], 15_008).into(),
-            weight: 1.0,
-            health: Health::Ready,
-            incarnation: 1,
-            capacity: 0,
-            labels: Default::default(),
-            load: None,
+    fn view(ids: &[&str], policy: ServicePolicy) -> Arc<ServiceView> {
+        let endpoint = |id: &&str| {
+            Arc::new(EndpointView {
+                id: EndpointId::new(*id),
+                zone: "a".into(),
+                address: ([127, 0, 0, 1], 15_008).into(),
+                weight: 1.0,
+                health: Health::Ready,
+                incarnation: 1,
+                capacity: 0,
+                labels: Default::default(),
+                load: None,
+            })
         };
         Arc::new(ServiceView {
             name: ServiceName::new("shop", "payments"),
             spec: ServiceSpec { policy: Box::new(policy), ..ServiceSpec::default() },
-            endpoints: vec![Arc::new(endpoint)],
+            endpoints: ids.iter().map(endpoint).collect(),
             remote: Vec::new(),
             returned: Default::default(),
         })
@@ -250,13 +252,13 @@ mod tests {
         };
         let callers = || services.service(&name, Some("b")).expect("known");
         let arriving = || services.arriving(&name, Some("b")).expect("known");
-        Sink::service(&*services, &view(ServicePolicy::default()));
+        Sink::service(&*services, &view(&["p-1"], ServicePolicy::default()));
         assert!(picks(callers()) && picks(arriving()) && Arc::ptr_eq(&callers(), &arriving()));
 
         let mut policy = ServicePolicy::default();
         policy.balancing.algorithm = Some(Algorithm::LeastRequest);
         policy.balancing.residency = Some(vec!["eu".to_owned()]);
-        Sink::service(&*services, &view(policy));
+        Sink::service(&*services, &view(&["p-1"], policy));
         assert!(!picks(callers()), "callers of this cluster may not stay in it");
         assert!(picks(arriving()));
         assert_eq!(arriving().policy().algorithm, Algorithm::TwoChoices);
@@ -265,7 +267,7 @@ mod tests {
         let shown = before.explain(clock::now());
         assert_eq!(shown.tiers[0].lanes[0].endpoints[0].others, 7.0);
 
-        Sink::service(&*services, &view(ServicePolicy::default()));
+        Sink::service(&*services, &view(&["p-1"], ServicePolicy::default()));
         assert!(Arc::ptr_eq(&callers(), &arriving()));
     }
 
@@ -273,22 +275,7 @@ mod tests {
     fn the_loads_of_endpoints_that_left_are_forgotten() {
         let services = Services::new("us-east", "us-east", vec!["a".to_owned()]);
         let name = ServiceName::new("shop", "payments");
-        let endpoint = |id: &str| EndpointView {
-            id: EndpointId::new(id),
-            zone: "a".into(),
-            address: ([127, 0, 0, 1], 1).into(),
-            weight: 1.0,
-            health: Health::Ready,
-            incarnation: 1,
-            capacity: 0,
-            labels: Default::default(),
-            load: None,
-        };
-        let show = |ids: &[&str]| {
-            let endpoints = ids.iter().map(|id| Arc::new(endpoint(id))).collect();
-            let (spec, remote, returned) = (ServiceSpec::default(), Vec::new(), Default::default());
-            Sink::service(&*services, &Arc::new(ServiceView { name: name.clone(), spec, endpoints, remote, returned }));
-        };
+        let show = |ids: &[&str]| Sink::service(&*services, &view(ids, ServicePolicy::default()));
         let known = || ["stays", "leaves"].map(|id| services.load(&EndpointId::new(id)).is_some());
         show(&["leaves", "stays"]);
         Sink::loads(&*services, &name, &["stays", "leaves"].map(|id| (EndpointId::new(id), LoadReport::default())));

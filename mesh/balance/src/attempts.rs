@@ -84,8 +84,8 @@ impl Attempts {
     ) -> Option<AttemptEnd> {
         let failed = outcome.failure().is_some();
         service.retry_budget().record_end(failed, now);
+        service.answered(pick, &outcome, now);
         if !failed || !self.idempotent || !matches!(status, 502..=504) {
-            service.answered(pick, &outcome, now);
             return None;
         }
         service.finish(pick, outcome, now);

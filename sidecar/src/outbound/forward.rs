@@ -306,8 +306,7 @@ impl Forward<'_> {
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
-        // What the head said of the endpoint's load was taken with it.
-        let finish = Finish { entry, pick, outcome: outcome.with_load(None), grpc: None, _in_flight: in_flight };
+        let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
         response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
     }
 }

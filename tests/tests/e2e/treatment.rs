@@ -74,14 +74,20 @@ fn an_attempt_that_takes_too_long_is_repeated_elsewhere() {
     assert_eq!(retried, Ok(1.0));
 }
 
-#[test]
-fn the_time_that_a_caller_gives_is_passed_on() {
+/// A cluster with one application, which remembers what it was asked, and its caller.
+fn with_one_app() -> (Lab, App, Node) {
     let mut lab = cluster("");
     let ip = lab.host();
     let app = App::answering((ip, 8080).into(), answer(""));
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
     knows(&storefront, 1);
+    (lab, app, storefront)
+}
+
+#[test]
+fn the_time_that_a_caller_gives_is_passed_on() {
+    let (_lab, app, storefront) = with_one_app();
     let header = "x-envoy-expected-rq-timeout-ms: 5000";
     let answered = client::send(storefront.proxy(), "GET", PAYMENTS, &[header], b"").expect("an answer");
     assert_eq!(answered.status, 200);
@@ -93,12 +99,7 @@ fn the_time_that_a_caller_gives_is_passed_on() {
 
 #[test]
 fn a_grpc_deadline_is_the_callers_own_or_none() {
-    let mut lab = cluster("");
-    let ip = lab.host();
-    let app = App::answering((ip, 8080).into(), answer(""));
-    lab.beside("us-east", "a", ip, "");
-    let storefront = lab.storefront("us-east", "a");
-    knows(&storefront, 1);
+    let (_lab, app, storefront) = with_one_app();
     let grpc = "content-type: application/grpc";
     let passed_on = |headers: &[&str]| {
         let answered = client::send(storefront.proxy(), "POST", PAYMENTS, headers, b"").expect("an answer");
@@ -224,4 +225,23 @@ fn numbers_of_a_service_are_taken_at_sighup_and_a_fence_is_never_crossed() {
     lab.declare("us-east", &[service("payments", "export: ['*']"), peer]);
     lab.process(&gateway.name).signal("HUP");
     reaches(storefront.proxy(), "eu-west/a");
+}
+
+#[test]
+fn a_fence_for_the_callers_of_a_cluster_shuts_nobody_else_out() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    lab.payments("eu-west", "a", "payments-1");
+    let beside = lab.storefront("eu-west", "a");
+    reaches(beside.proxy(), "eu-west/a");
+    let (gateway, peer) = (lab.gateway("eu-west"), lab.peer("us-east", "imports: ['shop/*']"));
+    lab.declare("eu-west", &[service("payments", "export: ['*'], balancing: { residency: [us-east] }"), peer]);
+    lab.process(&gateway.name).signal("HUP");
+    eventually("its own callers may not stay in the region", || {
+        let answered = client::get(beside.proxy(), PAYMENTS)?;
+        check(answered.reason() == Some("no_ready_endpoint"), || format!("{answered:?}"))
+    });
+    // A caller that has no session yet.
+    let beyond = lab.storefront("us-east", "a");
+    reaches(beyond.proxy(), "eu-west/a");
 }

@@ -49,6 +49,9 @@ fn what_is_held_back_goes_on_as_far_as_the_next_tiers_can_take_it() {
     let next = [lane(10.0, 3.0, 1.0), lane(10.0, 4.0, 0.0)];
     let mut census = native(&[&[held], &next, &[lane(10.0, 10.0, 0.0)]]);
     assert_eq!(census.divide(|_| true).shares, [0, 2_800, 2_800, 4_400]);
+    let heavy = Counted { input: LaneInput { weight: 3.0, ..next[1].input }, ..next[1].clone() };
+    let weighed = native(&[&[Counted { cap: Some(0), ..lane(10.0, 10.0, 0.0) }], &[next[0].clone(), heavy]]);
+    assert_eq!(weighed.divide(|_| true).shares, [0, 2_500, 7_500], "by the operator's weights");
     census.factors[1] = 0.5;
     assert_eq!(census.divide(|_| true).shares, [0, 1_400, 1_400, 7_200]);
 }

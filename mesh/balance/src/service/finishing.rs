@@ -26,16 +26,14 @@ enum Verdict {
 }
 
 impl Service {
-    /// Reports how an attempt ended. Only the first report of a pick counts; a pick that is dropped without one ended
+    /// Reports how an attempt ended. What an answer said of loads is not taken here but when it began: [`Service::answered`].
+    /// Only the first report of a pick counts; a pick that is dropped without one ended
     /// for reasons of its caller.
     pub fn finish(&self, pick: &Pick, outcome: Outcome, now: Timestamp) {
         if !pick.finish() {
             return;
         }
         let endpoint = pick.endpoint();
-        if let (Some(endpoint), Some(load)) = (endpoint, &outcome.load) {
-            endpoint.report(load, now);
-        }
         if pick.settle() {
             self.finish_probe(pick, &outcome, now);
         }

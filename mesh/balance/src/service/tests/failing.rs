@@ -94,7 +94,7 @@ fn the_load_that_a_long_answer_brings_is_as_of_its_head() {
     assert_eq!(endpoint.others(), 39.0, "what it has besides this one");
     world.wait(Duration::from_secs(300));
     world.service.apply_load(&endpoint.id, load(1), world.now);
-    world.finish(&pick, outcome.with_load(None));
+    world.finish(&pick, outcome);
     assert_eq!(endpoint.others(), 0.0);
 }
 
