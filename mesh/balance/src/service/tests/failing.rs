@@ -570,3 +570,16 @@ fn a_remote_lane_of_four_needs_three_that_fail() {
         assert_eq!(world.share("eu-west/a"), share, "{id}");
     }
 }
+
+#[test]
+fn a_list_of_what_waits_is_not_searched_by_every_request_that_may_not_try_it() {
+    let mut world = World::new(&[("a", 2)]);
+    world.attempts_on("a-00000", 1, refused());
+    world.wait(Duration::from_secs(2));
+    assert!(world.counts(1).contains_key("a-00001"));
+    let [unsafe_at, safe_at] = &world.service.next_probe;
+    let due = |at: &crate::sync::atomic::AtomicU64| at.load(crate::sync::atomic::Ordering::Relaxed);
+    assert!(due(unsafe_at) > world.now.as_nanos(), "not again at once");
+    assert!(due(safe_at) <= world.now.as_nanos());
+    assert!(world.pick().probe, "one that may be repeated is not kept from it");
+}
