@@ -16,6 +16,8 @@ mod purity;
 mod scan;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/threats.rs"]
+mod threats;
 
 /// Fails with every complaint, one a line.
 fn assert_none(rule: &str, complaints: Vec<String>) {
