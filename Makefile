@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build demo test check figures mutants proto protoc fmt clean
+.PHONY: help build demo test check figures mutants proto fmt clean
 
 help:
 	@echo "make build   build $(TARGET)/release/eastway"
@@ -12,10 +12,10 @@ help:
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
 	@echo "make figures compute what the decision core must reach: $(TARGET)/figures.json"
-	@echo "make proto   write the committed code of the wire contracts anew"
+	@echo "make proto   write the committed code of the wire contracts anew, and the etcd client's contract"
 	@echo "make fmt     format the code"
 
-build: protoc
+build:
 	$(CARGO) build --release --locked -p eastway-cli
 
 demo: build
@@ -25,7 +25,7 @@ test:
 	tools/install-test-packages
 	tools/run-tests
 
-check: protoc
+check:
 	tools/run-checks
 
 mutants:
@@ -37,10 +37,6 @@ figures:
 
 proto:
 	$(CARGO) run --locked -p eastway-tests --example protogen
-
-# A protobuf compiler for etcd-client's build: the one that is there, else one of our own in target/tools.
-protoc:
-	@tools/install-protoc
 
 fmt:
 	$(CARGO) fmt --all

@@ -1,11 +1,11 @@
-//! The committed code of the wire contracts is what `make proto` would write, and scripts can be run.
+//! What is committed of the wire contracts is what `make proto` would write, and scripts can be run.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use eastway_tests::protogen::{generate, root};
+use eastway_tests::protogen::{etcd_contract, generate, root};
 
 use super::assert_none;
 
@@ -43,6 +43,19 @@ fn stale_and_left_over_code_is_found() {
     assert_eq!(complaints(&committed, &generated).len(), 2);
     assert_eq!(complaints(&BTreeMap::new(), &generated).len(), 2);
     assert!(complaints(&generated, &generated).is_empty());
+}
+
+#[test]
+fn the_etcd_clients_build_is_answered_with_the_contract_of_its_version() {
+    let (current, contract) = etcd_contract().expect("the contract compiles");
+    let names = fs::read_dir(root().join("proto")).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let committed: Vec<String> = names.filter(|name| name.ends_with(".fds")).collect();
+    assert_eq!(committed, [current.as_str()], "run `make proto`");
+    assert!(
+        fs::read(root().join("proto").join(&current)).expect("bytes") == contract,
+        "{current} is stale: run `make proto`"
+    );
 }
 
 #[test]
