@@ -1,4 +1,4 @@
-//! How long a pick takes, and what changes under it: `cargo bench -p eastway-balance`.
+//! How long a pick takes, and what changes under it: `cargo bench -p eastway-simulation --bench pick`.
 //!
 //! Picks are timed in batches of 64, because a clock costs about as much as a pick: p50 and p99 are those of the batches' means.
 //! Another bench may include this file for its [`figures`].

@@ -6,10 +6,11 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 
 use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// What is logged, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +68,8 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder()
-        .parse(&options.filter)
-        .map_err(|source| LogError::Filter { filter: options.filter.clone(), source })?;
+    let filter: Targets =
+        options.filter.parse().map_err(|source| LogError::Filter { filter: options.filter.clone(), source })?;
     let lines = fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if options.json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()

@@ -49,7 +49,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry-otlp", &["mesh/telemetry"]),
     ("prometheus-client", &["mesh/telemetry"]),
     ("rcgen", &["mesh/identity"]),
-    ("geo", &["mesh/balance"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("mimalloc", &["cli"]),
