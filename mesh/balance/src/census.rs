@@ -9,9 +9,9 @@ use std::sync::Arc;
 use eastway_core::policy::Mode as Formulas;
 
 use crate::compat::{self, Hosts};
-use crate::policy::{Policy, Rules};
+use crate::policy::Rules;
 use crate::ramp::{Room, hold_back};
-use crate::shares::{LaneInput, LaneShare, S, Shares, TierShares, native_with, parts};
+use crate::shares::{LaneInput, LaneShare, Options, S, Shares, TierShares, native_with, parts};
 use crate::table::{Mode, apportion};
 
 /// What the lanes of a service have.
@@ -61,48 +61,79 @@ impl Counted {
     }
 }
 
+/// What one lane gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    /// Of all traffic.
+    pub(crate) share: u32,
+    /// What it would be if nothing were held back, and everybody there could be picked.
+    pub(crate) target: u32,
+    /// Soft marks of its tier are ignored.
+    pub(crate) panic: bool,
+}
+
 impl Census {
     /// Of no lanes.
     pub(crate) fn empty(rules: Arc<Rules>) -> Self {
         Self { lanes: Box::default(), tiers: Box::default(), factors: Box::default(), rules }
     }
 
-    /// Divides all traffic over the lanes that are `allowed`, as if there were no others: by the formulas, then floored for
-    /// evidence, then held back.
+    /// Divides all traffic over the lanes that are `allowed`, as if there were no others.
     pub(crate) fn divide(&self, allowed: impl Fn(usize) -> bool) -> Decision {
         let nothing = Counted::default();
         let lanes: Vec<&Counted> =
             self.lanes.iter().enumerate().map(|(i, lane)| if allowed(i) { lane } else { &nothing }).collect();
         let policy = &self.rules.policy;
-        if policy.mode == Formulas::Compatible {
-            return self.compatible(&lanes, policy);
+        Lanes { lanes: &lanes, tiers: &self.tiers, factors: &self.factors }.divide(policy.mode, &policy.options())
+    }
+}
+
+/// What there is to divide traffic among: all that a node counts, a part of it, or what an operator asks about.
+pub(crate) struct Lanes<'a> {
+    /// In tier order.
+    pub(crate) lanes: &'a [&'a Counted],
+    /// The lanes of each tier.
+    pub(crate) tiers: &'a [Range<usize>],
+    /// What its utilisation leaves of each tier.
+    pub(crate) factors: &'a [f64],
+}
+
+impl Lanes<'_> {
+    /// Divides all traffic: by the formulas, then floored for evidence, then held back.
+    pub(crate) fn divide(&self, formulas: Formulas, options: &Options) -> Decision {
+        match formulas {
+            Formulas::Native => self.native(options),
+            Formulas::Compatible => self.compatible(options),
         }
-        let inputs: Vec<LaneInput> = lanes.iter().map(|lane| lane.input).collect();
-        let target = self.formulas(&inputs, policy);
+    }
+
+    fn native(&self, options: &Options) -> Decision {
+        let inputs: Vec<LaneInput> = self.lanes.iter().map(|lane| lane.input).collect();
+        let target = self.formulas(&inputs, options);
         let mut shares = by_lane(&target);
-        if lanes.iter().any(|lane| lane.fresh.is_some()) {
-            let fresh: Vec<LaneInput> = lanes.iter().map(|lane| lane.fresh.unwrap_or(lane.input)).collect();
-            keep_evidence(&mut shares, &by_lane(&self.formulas(&fresh, policy)), &lanes);
+        if self.lanes.iter().any(|lane| lane.fresh.is_some()) {
+            let fresh: Vec<LaneInput> = self.lanes.iter().map(|lane| lane.fresh.unwrap_or(lane.input)).collect();
+            keep_evidence(&mut shares, &by_lane(&self.formulas(&fresh, options)), self.lanes);
         }
-        hold_back(&mut shares, &self.rooms(&lanes, policy));
+        hold_back(&mut shares, &self.rooms(options));
         Decision { target, shares }
     }
 
-    fn formulas(&self, inputs: &[LaneInput], policy: &Policy) -> Shares {
+    fn formulas(&self, inputs: &[LaneInput], options: &Options) -> Shares {
         let tiers: Vec<&[LaneInput]> = self.tiers.iter().map(|range| &inputs[range.clone()]).collect();
-        native_with(&tiers, &self.factors, &policy.options())
+        native_with(&tiers, self.factors, options)
     }
 
-    fn rooms(&self, lanes: &[&Counted], policy: &Policy) -> Vec<Room> {
-        let mut rooms = Vec::with_capacity(lanes.len());
-        for (tier, (range, factor)) in self.tiers.iter().zip(&self.factors).enumerate() {
-            let lanes = &lanes[range.clone()];
+    fn rooms(&self, options: &Options) -> Vec<Room> {
+        let mut rooms = Vec::with_capacity(self.lanes.len());
+        for (tier, (range, factor)) in self.tiers.iter().zip(self.factors).enumerate() {
+            let lanes = &self.lanes[range.clone()];
             let total: f64 = lanes.iter().map(|lane| lane.input.total).sum();
             let inputs: Vec<LaneInput> = lanes.iter().map(|lane| lane.input).collect();
             let parts = parts(&inputs, |lane| lane.healthy + lane.degraded);
             rooms.extend(lanes.iter().zip(parts).map(|(lane, part)| {
                 let able = lane.input.healthy + lane.input.degraded;
-                let ability = if total > 0.0 { policy.overprovisioning * f64::from(S) * able / total } else { 0.0 };
+                let ability = if total > 0.0 { options.overprovisioning * f64::from(S) * able / total } else { 0.0 };
                 Room { tier, available: able > 0.0, cap: lane.cap, ability: ability * factor, part }
             }));
         }
@@ -113,14 +144,14 @@ impl Census {
     ///
     /// One thing is not as in Envoy: what has a hard mark is never picked, also in a panic. The load of a tier where
     /// nothing can be picked goes to the others in proportion.
-    fn compatible(&self, lanes: &[&Counted], policy: &Policy) -> Decision {
+    fn compatible(&self, options: &Options) -> Decision {
         let levels: Vec<Hosts> =
-            self.tiers.iter().map(|range| lanes[range.clone()].iter().map(|lane| lane.hosts).sum()).collect();
-        let loads = compat::loads(&levels, policy.overprovisioning, policy.panic_threshold);
-        let tiers: Vec<TierShares> =
-            self.tiers.iter().zip(&loads.levels).map(|(range, level)| split(*level, &lanes[range.clone()])).collect();
+            self.tiers.iter().map(|range| self.lanes[range.clone()].iter().map(|lane| lane.hosts).sum()).collect();
+        let loads = compat::loads(&levels, options.overprovisioning, options.panic_threshold);
+        let tiers = self.tiers.iter().zip(&loads.levels);
+        let tiers = tiers.map(|(range, level)| split(*level, &self.lanes[range.clone()])).collect();
         let target = Shares { normalized_total_availability: loads.normalized_total_availability * PERCENT, tiers };
-        let shares = complete(by_lane(&target), lanes);
+        let shares = complete(by_lane(&target), self.lanes);
         Decision { target, shares }
     }
 }
@@ -142,6 +173,24 @@ impl Decision {
             bins.push((index, Mode::Degraded, by_degraded));
         }
         bins
+    }
+
+    /// What each lane gets, for a human: in the compatible mode in whole percent, as Envoy counts, though lanes are drawn in
+    /// hundredths of that.
+    pub(crate) fn told(&self, formulas: Formulas) -> Vec<Told> {
+        let round = |parts: Vec<u32>| if formulas == Formulas::Compatible { whole_percents(&parts) } else { parts };
+        let mut told = Vec::with_capacity(self.shares.len());
+        for tier in &self.target.tiers {
+            let healthy = round(tier.lanes.iter().map(|lane| lane.healthy).collect());
+            let degraded = round(tier.lanes.iter().map(|lane| lane.degraded).collect());
+            let targets = healthy.iter().zip(degraded).map(|(healthy, degraded)| healthy + degraded);
+            told.extend(targets.map(|target| Told { share: target, target, panic: tier.panic }));
+        }
+        if by_lane(&self.target) != self.shares {
+            let shares = round(self.shares.clone());
+            told.iter_mut().zip(shares).for_each(|(told, share)| told.share = share);
+        }
+        told
     }
 
     /// Draws a lane and how it serves; `None` if no lane has a share.
@@ -180,12 +229,21 @@ fn keep_evidence(shares: &mut [u32], fresh: &[u32], lanes: &[&Counted]) {
 /// One percent of all traffic, in the units of shares.
 const PERCENT: u32 = S / 100;
 
+fn whole_percents(parts: &[u32]) -> Vec<u32> {
+    let all: u32 = parts.iter().sum();
+    let parts: Vec<f64> = parts.iter().copied().map(f64::from).collect();
+    apportion(&parts, all / PERCENT).into_iter().map(|share| share * PERCENT).collect()
+}
+
 fn split(level: compat::Level, lanes: &[&Counted]) -> TierShares {
     let by = |count: &dyn Fn(&Counted) -> u32, load: u32| {
         apportion(&lanes.iter().map(|lane| f64::from(count(lane))).collect::<Vec<_>>(), load)
     };
     let (healthy_load, degraded_load) = (level.healthy_load * PERCENT, level.degraded_load * PERCENT);
-    let healthy = by(&|lane| if level.panic { lane.reachable_hosts } else { lane.hosts.healthy }, healthy_load);
+    // Load that was given to nobody in particular: without a panic, all of it to the first level.
+    let nobody = lanes.iter().all(|lane| lane.hosts.healthy == 0 && lane.hosts.degraded == 0);
+    let any = level.panic || nobody;
+    let healthy = by(&|lane| if any { lane.reachable_hosts } else { lane.hosts.healthy }, healthy_load);
     let degraded = by(&|lane| lane.hosts.degraded, degraded_load);
     let lanes = healthy.into_iter().zip(degraded).map(|(healthy, degraded)| LaneShare { healthy, degraded });
     TierShares { healthy_load, degraded_load, panic: level.panic, lanes: lanes.collect() }

@@ -4,8 +4,6 @@
 
 use std::iter::Sum;
 
-use crate::table::apportion;
-
 /// The hosts of one priority level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
@@ -66,24 +64,6 @@ pub fn loads(levels: &[Hosts], overprovisioning: f64, panic_threshold: f64) -> L
         pour(&mut result.levels, &healthy, &degraded, total);
     }
     result
-}
-
-/// Divides the load of one level among its lanes: by the hosts that serve it, in whole percent, by largest remainder. In a
-/// panic every host serves.
-pub fn lanes(level: Level, lanes: &[Hosts]) -> Vec<u32> {
-    let by = |count: fn(&Hosts) -> u32, load| {
-        let mut parts: Vec<f64> = lanes.iter().map(|hosts| f64::from(count(hosts))).collect();
-        if parts.iter().all(|part| *part == 0.0) {
-            // A level gets all even if nobody is there.
-            parts.fill(1.0);
-        }
-        apportion(&parts, load)
-    };
-    if level.panic || lanes.iter().all(|hosts| hosts.healthy == 0 && hosts.degraded == 0) {
-        return by(|hosts| hosts.hosts, level.healthy_load + level.degraded_load);
-    }
-    let (healthy, degraded) = (by(|h| h.healthy, level.healthy_load), by(|h| h.degraded, level.degraded_load));
-    healthy.into_iter().zip(degraded).map(|(healthy, degraded)| healthy + degraded).collect()
 }
 
 impl Sum for Hosts {

@@ -9,6 +9,7 @@ use eastway_core::policy::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::census::Counted;
 use crate::compat::Hosts;
 use crate::shares::{LaneInput, Options};
 use crate::situation::{Situated, Situation};
@@ -137,7 +138,9 @@ impl ScenarioLane {
             capacity: self.capacity.unwrap_or_else(|| f64::from(self.hosts)),
             utilisation: self.utilisation,
         };
-        Situated { name: self.name.clone(), region: None, hosts, input }
+        // Envoy knows no hard marks: what a file calls unhealthy can be picked in its panic.
+        let counted = Counted { input, hosts, reachable_hosts: self.hosts, ..Counted::default() };
+        Situated { name: self.name.clone(), region: None, counted }
     }
 }
 

@@ -97,13 +97,6 @@ pub fn tier_utilisation(lanes: &[LaneInput]) -> Option<f64> {
     (capacity > 0.0).then(|| sum / capacity)
 }
 
-/// Divides all traffic over `tiers`, with the factors that follow from their utilisation.
-pub fn native(tiers: &[&[LaneInput]], options: &Options) -> Shares {
-    let factors: Vec<f64> =
-        tiers.iter().map(|lanes| utilisation_factor(tier_utilisation(lanes), options.target_utilisation)).collect();
-    native_with(tiers, &factors, options)
-}
-
 /// Divides all traffic over `tiers`, each with the factor given for it (a node moves its factors slowly).
 pub fn native_with(tiers: &[&[LaneInput]], factors: &[f64], options: &Options) -> Shares {
     let scale = options.overprovisioning * f64::from(S);

@@ -1,7 +1,8 @@
 //! The facts that shares follow from, at one moment, and what would become of them: `explain` offline, and `what-if`.
 //!
-//! A [`Situation`] is made from a scenario file or from a running node's state. It knows no time: ramps, damping and the
-//! slow movement of targets are left out, so that it shows where things settle.
+//! A [`Situation`] is made from a scenario file or from a running node's state, and divided by the function that makes a
+//! node's plan. It knows no time: ramps, damping and the slow movement of targets are left out, so that it shows where
+//! things settle.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +10,9 @@ use std::str::FromStr;
 use eastway_core::policy::Mode;
 use serde::{Serialize, Serializer};
 
-use crate::compat::{self, Hosts};
-use crate::shares::{LaneInput, Options, S, native};
+use crate::census::{Counted, Decision, Lanes};
+use crate::compat::Hosts;
+use crate::shares::{LaneInput, Options, S, tier_utilisation, utilisation_factor};
 
 /// Lanes in tiers, and the numbers that divide traffic among them.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +32,8 @@ pub struct Situated {
     pub name: String,
     /// Its region, where known.
     pub region: Option<String>,
-    /// In hosts, for the compatible mode.
-    pub hosts: Hosts,
-    /// In weights, for the native mode.
-    pub input: LaneInput,
+    /// What it has; nothing holds it back.
+    pub(crate) counted: Counted,
 }
 
 /// A part of all traffic, in hundredths of a percent. It is written as a number in percent: whole where it is whole.
@@ -128,10 +128,36 @@ pub enum LossError {
 impl Situation {
     /// How traffic is divided.
     pub fn divide(&self) -> Division {
-        match self.mode {
-            Mode::Native => self.divide_native(),
-            Mode::Compatible => self.divide_compatible(),
+        let decision = self.decide();
+        let told = decision.told(self.mode);
+        let mut lanes = self.tiers.iter().flatten().zip(told).map(|(lane, told)| LaneDivision {
+            name: lane.name.clone(),
+            share: Percent(told.share),
+            utilisation: None,
+        });
+        let tiers = decision.target.tiers.iter().map(|tier| TierDivision {
+            healthy_load: Percent(tier.healthy_load),
+            degraded_load: Percent(tier.degraded_load),
+            panic: tier.panic,
+            lanes: lanes.by_ref().take(tier.lanes.len()).collect(),
+        });
+        Division {
+            tiers: tiers.collect(),
+            normalized_total_availability: Percent(decision.target.normalized_total_availability),
+            warnings: None,
         }
+    }
+
+    fn decide(&self) -> Decision {
+        let lanes: Vec<&Counted> = self.tiers.iter().flatten().map(|lane| &lane.counted).collect();
+        let (mut ranges, mut factors, mut start) = (Vec::new(), Vec::new(), 0);
+        for tier in &self.tiers {
+            let inputs: Vec<LaneInput> = tier.iter().map(|lane| lane.counted.input).collect();
+            factors.push(utilisation_factor(tier_utilisation(&inputs), self.options.target_utilisation));
+            ranges.push(start..start + tier.len());
+            start += tier.len();
+        }
+        Lanes { lanes: &lanes, tiers: &ranges, factors: &factors }.divide(self.mode, &self.options)
     }
 
     /// How traffic would be divided without what is lost, at `load` times the present traffic: with each lane's
@@ -150,45 +176,8 @@ impl Situation {
         for (lane, divided) in lanes.zip(division.tiers.iter_mut().flat_map(|tier| tier.lanes.iter_mut())) {
             divided.utilisation = Some(lane.utilisation_at(divided.share, demand));
         }
-        division.warnings = Some(after.warnings(&division, self, losses, load));
+        division.warnings = Some(after.warnings(&division, self, !losses.is_empty() || load != 1.0));
         Ok(division)
-    }
-
-    fn divide_native(&self) -> Division {
-        let inputs: Vec<Vec<LaneInput>> =
-            self.tiers.iter().map(|lanes| lanes.iter().map(|lane| lane.input).collect()).collect();
-        let slices: Vec<&[LaneInput]> = inputs.iter().map(Vec::as_slice).collect();
-        let shares = native(&slices, &self.options);
-        let tier = |(lanes, tier): (&Vec<Situated>, crate::shares::TierShares)| TierDivision {
-            healthy_load: Percent(tier.healthy_load),
-            degraded_load: Percent(tier.degraded_load),
-            panic: tier.panic,
-            lanes: named(lanes, tier.lanes.iter().map(|lane| lane.sum())),
-        };
-        Division {
-            normalized_total_availability: Percent(shares.normalized_total_availability),
-            tiers: self.tiers.iter().zip(shares.tiers).map(tier).collect(),
-            warnings: None,
-        }
-    }
-
-    fn divide_compatible(&self) -> Division {
-        let levels: Vec<Hosts> = self.tiers.iter().map(|lanes| lanes.iter().map(|lane| lane.hosts).sum()).collect();
-        let loads = compat::loads(&levels, self.options.overprovisioning, self.options.panic_threshold);
-        let tier = |(lanes, level): (&Vec<Situated>, compat::Level)| {
-            let hosts: Vec<Hosts> = lanes.iter().map(|lane| lane.hosts).collect();
-            TierDivision {
-                healthy_load: Percent(level.healthy_load * 100),
-                degraded_load: Percent(level.degraded_load * 100),
-                panic: level.panic,
-                lanes: named(lanes, compat::lanes(level, &hosts).into_iter().map(|share| share * 100)),
-            }
-        };
-        Division {
-            normalized_total_availability: Percent(loads.normalized_total_availability * 100),
-            tiers: self.tiers.iter().zip(loads.levels).map(tier).collect(),
-            warnings: None,
-        }
     }
 
     /// Requests at once, all lanes together; `None` if a lane that serves does not say.
@@ -204,8 +193,8 @@ impl Situation {
     }
 
     /// Where what is left lacks capacity: by utilisation where it is known, else by availability. `before` is what there
-    /// was.
-    fn warnings(&self, division: &Division, before: &Self, losses: &[Loss], load: f64) -> Vec<String> {
+    /// was, and `differs` says that there is more to bear than then, or less to bear it with.
+    fn warnings(&self, division: &Division, before: &Self, differs: bool) -> Vec<String> {
         let divided = division.tiers.iter().flat_map(|tier| &tier.lanes);
         let used = || self.tiers.iter().flatten().zip(divided.clone()).filter(|(_, lane)| lane.share > Percent(0));
         // Not by the availability: in a panic soft hosts serve, which are no part of it.
@@ -213,13 +202,8 @@ impl Situation {
             return vec!["nothing is left that can serve: every request would fail".to_owned()];
         }
         let mut warnings = Vec::new();
-        let (mut untold, mut nothing, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-        let mut lost_share = 0;
-        for (lane, LaneDivision { name, share, utilisation }) in used() {
-            if losses.iter().any(|loss| loss.hits(lane)) {
-                lost.push(name.as_str());
-                lost_share += share.0;
-            }
+        let (mut untold, mut nothing) = (Vec::new(), Vec::new());
+        for (lane, LaneDivision { name, utilisation, .. }) in used() {
             match utilisation.flatten() {
                 Some(used) if used > 1.0 => {
                     let percent = used * 100.0;
@@ -232,14 +216,6 @@ impl Situation {
                 None => untold.push(name.as_str()),
             }
         }
-        if !lost.is_empty() {
-            warnings.push(format!(
-                "{} % of the traffic is meant for what is lost ({}): all tiers panic, and the compatible mode then counts \
-                 hosts, whatever their state",
-                Percent(lost_share),
-                lost.join(", ")
-            ));
-        }
         let available = division.normalized_total_availability;
         let why = match (untold.is_empty(), nothing.is_empty()) {
             (false, _) => Some("utilisation is unknown".to_owned()),
@@ -251,8 +227,7 @@ impl Situation {
                 "the rest can be relied on for {available} % of the traffic only, by its availability: {why}"
             ));
         }
-        // Where nothing changes, there is nothing more to bear than now.
-        if !untold.is_empty() && (!losses.is_empty() || load != 1.0) {
+        if !untold.is_empty() && differs {
             let silent = before.tiers.iter().flatten().filter(|lane| lane.needed().is_none());
             let silent: Vec<&str> = silent.map(|lane| lane.name.as_str()).collect();
             let why = match silent.is_empty() {
@@ -283,25 +258,29 @@ impl Situation {
 impl Situated {
     /// Its hosts are down: they still count, and serve nothing.
     fn lose(&mut self) {
-        self.hosts = Hosts { healthy: 0, degraded: 0, ..self.hosts };
-        self.input = LaneInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..self.input };
+        let Counted { input, hosts, .. } = self.counted;
+        self.counted = Counted {
+            input: LaneInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..input },
+            hosts: Hosts { healthy: 0, degraded: 0, ..hosts },
+            ..Counted::default()
+        };
     }
 
     /// Whether anything in it can serve, in a panic if need be.
     fn serves(&self) -> bool {
-        self.input.healthy + self.input.degraded + self.input.soft > 0.0
+        self.counted.input.healthy + self.counted.input.degraded + self.counted.input.soft > 0.0
     }
 
     /// The part of its capacity that is there.
     fn available(&self) -> f64 {
-        let LaneInput { total, healthy, degraded, .. } = self.input;
+        let LaneInput { total, healthy, degraded, .. } = self.counted.input;
         if total > 0.0 { (healthy + degraded) / total } else { 0.0 }
     }
 
     /// Requests at once that it has; `None` if it serves and does not say.
     fn needed(&self) -> Option<f64> {
-        match self.input.utilisation {
-            Some(utilisation) => Some(self.input.capacity * utilisation),
+        match self.counted.input.utilisation {
+            Some(utilisation) => Some(self.counted.input.capacity * utilisation),
             // Where nothing serves, nothing is in use.
             None => (self.available() == 0.0).then_some(0.0),
         }
@@ -309,7 +288,7 @@ impl Situated {
 
     /// Its utilisation with `share` of a `demand` for requests at once.
     fn utilisation_at(&self, share: Percent, demand: Option<f64>) -> Option<f64> {
-        let capacity = self.input.capacity * self.available();
+        let capacity = self.counted.input.capacity * self.available();
         let demand = demand.filter(|_| capacity > 0.0)?;
         Some(round(share.fraction() * demand / capacity))
     }
@@ -318,15 +297,6 @@ impl Situated {
 /// Four decimals are more than anybody measures, and fewer than noise.
 fn round(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
-}
-
-fn named(lanes: &[Situated], shares: impl Iterator<Item = u32>) -> Vec<LaneDivision> {
-    let lane = |(lane, share): (&Situated, u32)| LaneDivision {
-        name: lane.name.clone(),
-        share: Percent(share),
-        utilisation: None,
-    };
-    lanes.iter().zip(shares).map(lane).collect()
 }
 
 impl Percent {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::Policy;
 
 fn lane(total: f64, healthy: f64, degraded: f64) -> Counted {
     let input = LaneInput { total, healthy, degraded, weight: 1.0, capacity: total, ..LaneInput::default() };
@@ -92,6 +93,24 @@ fn the_compatible_mode_counts_percent_in_hundreds() {
     let decision = compatible(50.0, &[&tiers[..1], &tiers[1..2], &tiers[2..]]).divide(|_| true);
     assert_eq!(loads(&decision), [(0, 2_800), (0, 4_400), (2_800, 0)]);
     assert_eq!(decision.shares, [2_800, 4_400, 2_800]);
+}
+
+#[test]
+fn lanes_of_a_level_divide_by_what_serves_and_in_a_panic_by_what_can_be_picked() {
+    let unequal = || [Counted { reachable_hosts: 4, ..lane(4.0, 1.0, 0.0) }, lane(4.0, 2.0, 0.0)];
+    let shares = |threshold| compatible(threshold, &[&unequal(), &[lane(4.0, 0.0, 0.0)]]).divide(|_| true).shares;
+    assert_eq!(shares(0.0), [3_333, 6_667, 0]);
+    assert_eq!(shares(50.0), [6_667, 3_333, 0]);
+}
+
+#[test]
+fn what_is_told_of_the_compatible_mode_is_whole_percents() {
+    let thirds = [lane(1.0, 1.0, 0.0), lane(1.0, 1.0, 0.0), lane(1.0, 1.0, 0.0)];
+    let told = |decision: &Decision, mode| decision.told(mode).iter().map(|lane| lane.share).collect::<Vec<_>>();
+    let decision = compatible(50.0, &[&thirds]).divide(|_| true);
+    assert_eq!(told(&decision, Formulas::Compatible), [3_400, 3_300, 3_300]);
+    let decision = native(&[&thirds]).divide(|_| true);
+    assert_eq!(told(&decision, Formulas::Native), [3_334, 3_333, 3_333]);
 }
 
 #[test]

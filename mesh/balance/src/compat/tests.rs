@@ -73,20 +73,6 @@ fn what_rounding_leaves_goes_to_the_first_that_serves() {
 }
 
 #[test]
-fn lanes_divide_by_what_serves_and_in_a_panic_by_what_is_there() {
-    let load = |healthy_load, degraded_load, panic| Level { healthy_load, degraded_load, panic };
-    let unequal = hosts("[4/1/3][2/2/0]");
-    assert_eq!(lanes(load(60, 0, false), &unequal), [20, 40]);
-    assert_eq!(lanes(load(60, 0, true), &unequal), [40, 20]);
-    assert_eq!(lanes(load(60, 30, false), &unequal), [20 + 30, 40]);
-    assert_eq!(lanes(load(30, 30, true), &unequal), [40, 20]);
-    // Nobody serves, but no panic was declared: as in one. A degraded host is somebody.
-    assert_eq!(lanes(load(60, 0, false), &hosts("[4/0][2/0]")), [40, 20]);
-    assert_eq!(lanes(load(0, 60, false), &hosts("[4/0][2/0/1]")), [0, 60]);
-    assert_eq!(lanes(load(60, 0, false), &hosts("[0/0][0/0]")), [30, 30]);
-}
-
-#[test]
 fn the_corners() {
     assert_eq!(loads(&[], 1.4, 50.0), Loads::default());
     let empty = divide("[0/0][0/0]");

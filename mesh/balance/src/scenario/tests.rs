@@ -49,7 +49,7 @@ fn what_is_left_out_has_its_default() {
     let scenario = scenario(json!([{ "lanes": [lane("a", 4, 4)] }]));
     assert_eq!((scenario.mode, scenario.overprovisioning, scenario.panic_threshold), (Mode::Native, 1.4, 50.0));
     let situation = scenario.situation();
-    let input = situation.tiers[0][0].input;
+    let input = situation.tiers[0][0].counted.input;
     assert_eq!((input.weight, input.capacity, input.utilisation, input.soft), (1.0, 4.0, None, 0.0));
 }
 
@@ -110,7 +110,7 @@ fn no_hosts_at_all_is_a_valid_question() {
     );
     let envoys = divided(&parse(json!({ "mode": "compatible", "tiers": [{ "lanes": [lane("a", 0, 0)] }] })));
     assert_eq!(envoys["tiers"][0]["healthy_load"], json!(100));
-    assert_eq!(envoys["tiers"][0]["lanes"][0]["share"], json!(100), "the shares of a level's lanes add up to its load");
+    assert_eq!(envoys["tiers"][0]["lanes"][0]["share"], json!(0), "the load of a level where nobody is reaches nobody");
 }
 
 #[test]
@@ -180,18 +180,27 @@ fn one_lane_that_does_not_say_how_busy_it_is_leaves_the_answer_open() {
     assert_eq!(warnings(2.0), ["cannot tell whether us-east/a can take it: utilisation of c is unknown"]);
 }
 
-/// Envoy sends a part of the traffic to hosts that are lost, once every level panics.
+/// Every level panics, and load follows the number of hosts; but what is lost can be picked by nobody.
 #[test]
-fn what_the_compatible_mode_sends_to_lost_hosts_is_warned_of() {
-    let busy = json!({ "name": "b", "hosts": 12, "healthy": 3, "utilisation": 0.1 });
-    let lost = json!({ "name": "a", "hosts": 4, "healthy": 4, "utilisation": 0.1 });
-    let tiers = json!([{ "lanes": [lost] }, { "lanes": [busy] }]);
+fn what_is_lost_gets_nothing_though_every_level_panics() {
+    let tiers = json!([{ "lanes": [lane("a", 10, 10)] }, { "lanes": [lane("b", 10, 4)] }]);
     let answer = asked(&parse(json!({ "mode": "compatible", "tiers": tiers })), "lane=a", 1.0);
-    assert_eq!(answer["tiers"][0]["lanes"][0]["share"], json!(25));
-    let warnings = answer["warnings"].to_string();
-    assert!(warnings.contains("25 % of the traffic is meant for what is lost (a)"), "{warnings}");
-    assert!(warnings.contains("by its availability: nothing of a is available"), "{warnings}");
-    assert!(!warnings.contains("unknown"), "{warnings}");
+    assert_eq!((&answer["tiers"][0]["panic"], &answer["tiers"][1]["panic"]), (&json!(true), &json!(true)));
+    assert_eq!((&answer["tiers"][0]["healthy_load"], &answer["tiers"][1]["healthy_load"]), (&json!(50), &json!(50)));
+    let shares = [0, 1].map(|tier| answer["tiers"][tier]["lanes"][0]["share"].clone());
+    assert_eq!(shares, [json!(0), json!(100)]);
+}
+
+#[test]
+fn what_a_file_calls_unhealthy_is_picked_in_the_panic_of_the_compatible_mode() {
+    let tiers = json!([{ "lanes": [lane("a", 5, 0)] }, { "lanes": [lane("b", 3, 0), lane("c", 2, 0)] }]);
+    let shares = |threshold: u32| {
+        let scenario = parse(json!({ "mode": "compatible", "panic_threshold": threshold, "tiers": tiers }));
+        let answer = divided(&scenario);
+        [(0, 0), (1, 0), (1, 1)].map(|(tier, lane)| answer["tiers"][tier]["lanes"][lane]["share"].clone())
+    };
+    assert_eq!(shares(50), [json!(50), json!(30), json!(20)]);
+    assert_eq!(shares(0), [json!(100), json!(0), json!(0)], "without a panic the first level gets all");
 }
 
 #[test]

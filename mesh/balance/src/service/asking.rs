@@ -32,15 +32,11 @@ impl Service {
     /// The facts that the shares follow from now, without what only passes: ramps, damping, targets on their way.
     pub fn situation(&self) -> Situation {
         let control = self.control.lock();
-        let inputs = control.inputs(false);
+        let counted = control.count();
         let situated = |i: usize| {
             let lane = &control.lanes[i];
-            Situated {
-                name: lane.zone.to_string(),
-                region: Some(lane.region.to_string()),
-                hosts: lane.hosts().0,
-                input: inputs[i],
-            }
+            let region = Some(lane.region.to_string());
+            Situated { name: lane.zone.to_string(), region, counted: counted[i].clone() }
         };
         let policy = &control.rules.policy;
         // What the operator keeps traffic out of cannot be lost.

@@ -284,26 +284,37 @@ impl Control {
 
     fn census(&self, now: Timestamp) -> Census {
         let policy = &self.rules.policy;
+        let held = |(lane, counted): (&LaneControl, Counted)| Counted {
+            // It is in the factors, which move slowly.
+            input: LaneInput { utilisation: None, ..counted.input },
+            cap: lane.cap(policy, now),
+            ..counted
+        };
+        Census {
+            lanes: self.lanes.iter().zip(self.count()).map(held).collect(),
+            tiers: self.tiers().into(),
+            factors: self.factors.iter().map(Factor::get).collect(),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+
+    /// What each lane has, whatever holds it back.
+    pub(super) fn count(&self) -> Vec<Counted> {
         let stale = |lane: &LaneControl| lane.staleness == Staleness::Stale2 && lane.reachable();
         let fresh = self.lanes.iter().any(stale).then(|| self.inputs(true));
         let count = |(i, (lane, input)): (usize, (&LaneControl, LaneInput))| {
             let (hosts, reachable_hosts) = lane.hosts();
             Counted {
-                input: LaneInput { utilisation: None, ..input },
+                input,
                 fresh: fresh.as_ref().filter(|_| stale(lane)).map(|fresh| fresh[i]),
                 hosts,
                 reachable_hosts,
-                cap: lane.cap(policy, now),
+                cap: None,
                 reachable: lane.conceivable(),
                 path_down: lane.path_state == PathState::Down,
             }
         };
-        Census {
-            lanes: self.lanes.iter().zip(self.inputs(false)).enumerate().map(count).collect(),
-            tiers: self.tiers().into(),
-            factors: self.factors.iter().map(Factor::get).collect(),
-            rules: Arc::clone(&self.rules),
-        }
+        self.lanes.iter().zip(self.inputs(false)).enumerate().map(count).collect()
     }
 
     /// Takes the operator's numbers for the service. Answers whether any is new.

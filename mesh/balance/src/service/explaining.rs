@@ -9,14 +9,12 @@ use eastway_resilience::Phase;
 
 use super::Service;
 use super::control::LaneControl;
-use crate::census::Decision;
+use crate::census::Told;
 use crate::endpoint::Endpoint;
 use crate::explain::{EndpointExplanation, Explanation, LaneExplanation, TierExplanation};
 use crate::lane::Circuit;
 use crate::policy::Policy;
-use crate::shares::S;
 use crate::situation::Percent;
-use crate::table::apportion;
 
 impl Service {
     /// Everything that a pick depends on now, and why each part of it is or is not used.
@@ -25,7 +23,7 @@ impl Service {
         let plan = self.plan.load();
         let policy = &control.rules.policy;
         let mode = policy.mode;
-        let divided = divided(&plan.decision, mode);
+        let divided = plan.decision.told(mode);
         let mut tiers = Vec::new();
         for (tier, range) in control.tiers().into_iter().enumerate() {
             let shares = plan.decision.target.tiers.get(tier).cloned().unwrap_or_default();
@@ -53,43 +51,7 @@ impl Service {
     }
 }
 
-/// What the plan gives to one lane.
-#[derive(Clone, Copy, Default)]
-struct Divided {
-    share: u32,
-    /// What it would be if nothing were held back.
-    target: u32,
-    /// Soft marks of its tier are ignored.
-    panic: bool,
-}
-
-/// What a decision gives to each lane. In the compatible mode in whole percent, as its formulas and `what-if` have it, though
-/// lanes are drawn in hundredths of that.
-fn divided(decision: &Decision, mode: Mode) -> Vec<Divided> {
-    let whole = mode == Mode::Compatible;
-    let round = |parts: Vec<u32>| if whole { whole_percents(&parts) } else { parts };
-    let mut lanes = Vec::with_capacity(decision.shares.len());
-    for tier in &decision.target.tiers {
-        let healthy = round(tier.lanes.iter().map(|lane| lane.healthy).collect());
-        let degraded = round(tier.lanes.iter().map(|lane| lane.degraded).collect());
-        lanes.extend(healthy.iter().zip(degraded).map(|(healthy, degraded)| (healthy + degraded, tier.panic)));
-    }
-    let as_targeted = decision.target.tiers.iter().flat_map(|tier| &tier.lanes).map(|lane| lane.sum());
-    let shares = match as_targeted.eq(decision.shares.iter().copied()) {
-        true => lanes.iter().map(|(target, _)| *target).collect(),
-        false => round(decision.shares.clone()),
-    };
-    shares.into_iter().zip(lanes).map(|(share, (target, panic))| Divided { share, target, panic }).collect()
-}
-
-fn whole_percents(parts: &[u32]) -> Vec<u32> {
-    const PERCENT: u32 = S / 100;
-    let all: u32 = parts.iter().sum();
-    let parts: Vec<f64> = parts.iter().copied().map(f64::from).collect();
-    apportion(&parts, all / PERCENT).into_iter().map(|share| share * PERCENT).collect()
-}
-
-fn lane(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> LaneExplanation {
+fn lane(lane: &LaneControl, divided: Told, policy: &Policy, now: Timestamp) -> LaneExplanation {
     let input = lane.input(false);
     let endpoints = if lane.remote { lane.state.known() } else { lane.roster.endpoints.to_vec() };
     let (breaker, pressure) = {
@@ -146,8 +108,8 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) -> String {
-    let Divided { share, target, panic } = divided;
+fn why(lane: &LaneControl, divided: Told, policy: &Policy, now: Timestamp) -> String {
+    let Told { share, target, panic } = divided;
     let open = |circuit: &Circuit| !circuit.guard.lock().breaker.is_closed();
     let input = lane.input(false);
     let mut ignored = false;
@@ -178,8 +140,8 @@ fn why(lane: &LaneControl, divided: Divided, policy: &Policy, now: Timestamp) ->
     if ignored { format!("{text}; used all the same: its tier panics") } else { text.to_owned() }
 }
 
-fn endpoint(endpoint: &Arc<Endpoint>, remote: bool, divided: Divided, now: Timestamp) -> EndpointExplanation {
-    let Divided { share, panic, .. } = divided;
+fn endpoint(endpoint: &Arc<Endpoint>, remote: bool, divided: Told, now: Timestamp) -> EndpointExplanation {
+    let Told { share, panic, .. } = divided;
     // Of sessions to another cluster an ejected one is never chosen: the gateway there is asked for another endpoint.
     let panic = panic && share > 0 && !remote;
     let cold = endpoint.cold.lock();

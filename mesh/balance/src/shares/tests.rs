@@ -9,6 +9,12 @@ fn lane(hosts: u32, healthy: u32) -> LaneInput {
     LaneInput { total, healthy, weight: 1.0, capacity: total, ..LaneInput::default() }
 }
 
+/// With the factors that follow from the tiers' utilisation.
+fn native(tiers: &[&[LaneInput]], options: &Options) -> Shares {
+    let factor = |lanes: &&[LaneInput]| utilisation_factor(tier_utilisation(lanes), options.target_utilisation);
+    native_with(tiers, &tiers.iter().map(factor).collect::<Vec<_>>(), options)
+}
+
 fn divide(tiers: &[&[LaneInput]]) -> Shares {
     native(tiers, &Options::default())
 }
