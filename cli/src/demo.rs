@@ -284,6 +284,9 @@ impl Stage {
             if !killed.is_empty() {
                 report.shift_ms = record::shift(&attempts, killed, phase.from_us, phase.to_us).map(report::millis);
             }
+            if phase.name == "return" {
+                report.home_ms = report::home(&samples, "us-east", phase.from, phase.to).map(report::millis);
+            }
             phases.push(report);
         }
         let bytes = |name: Option<&str>| -> u64 {

@@ -28,6 +28,9 @@ pub(super) struct PhaseReport {
     pub(super) p99_ms: f64,
     pub(super) shares: BTreeMap<String, f64>,
     pub(super) shift_ms: Option<f64>,
+    /// Of `return`: from when on the caller's own region served everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) home_ms: Option<f64>,
     /// The most frequent failures, in words.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) causes: BTreeMap<String, u64>,
@@ -73,6 +76,9 @@ const EXPECTED: [Expectation; 4] = [
 const MIN_REQUESTS: u64 = 1_000;
 /// The slowest shift.
 const MAX_SHIFT_MS: f64 = 1_000.0;
+/// The latest time at which a region that returns serves all its callers: half of a ramp, its jitter, and its start. One zone
+/// alone would need the whole ramp.
+const MAX_HOME_MS: f64 = 28_000.0;
 /// The longest latency that is told apart: far above the load's patience.
 const MAX_LATENCY_US: u64 = 60_000_000;
 /// The fewest tunnel bytes for each request of `region-loss`.
@@ -90,6 +96,7 @@ impl PhaseReport {
             p99_ms: summary.quantile_ms(0.99),
             shares: summary.shares(),
             shift_ms: None,
+            home_ms: None,
             causes: summary.causes,
         }
     }
@@ -190,6 +197,12 @@ impl Report {
                     phase.name, phase.shift_ms
                 ));
             }
+            if timing && phase.name == "return" && phase.home_ms.is_none_or(|home| home > MAX_HOME_MS) {
+                complaints.push(format!(
+                    "{}: the region served everything after {:?} ms, at most {MAX_HOME_MS} expected",
+                    phase.name, phase.home_ms
+                ));
+            }
             if phase.name == "region-loss" && self.tunnel.region_loss_bytes < MIN_TUNNEL_BYTES * phase.requests {
                 complaints
                     .push(format!("region-loss: only {} bytes crossed the tunnel", self.tunnel.region_loss_bytes));
@@ -229,6 +242,9 @@ impl Report {
                 shares_text(&phase.shares),
             ));
         }
+        for home in self.phases.iter().filter_map(|phase| phase.home_ms) {
+            table.push_str(&format!("return: us-east served everything again after {:.0} s\n", home / 1_000.0));
+        }
         for (caller, report) in &self.callers {
             table.push_str(&format!("{caller:<16}{:>9}{:>9}  all phases\n", report.requests, report.failures));
         }
@@ -236,6 +252,18 @@ impl Report {
         table.push_str(&format!("tunnel: {streams} streams and {bytes} bytes over {protocol}\n"));
         table
     }
+}
+
+/// From when on, in each second of `[from, to)`, at least 99 % of the answers came from the region `home`.
+pub(super) fn home(samples: &[Sample], home: &str, from: Instant, to: Instant) -> Option<Duration> {
+    let second = Duration::from_secs(1);
+    let mut seconds = (0..to.duration_since(from).as_secs() as u32).rev().map(|number| from + second * number);
+    let away = |start: &Instant| {
+        let phase = PhaseReport::new("", samples, *start, *start + second);
+        phase.share_of(home) < 0.99
+    };
+    let since = seconds.find(away).map_or(from, |start| start + second);
+    (since < to).then(|| since - from)
 }
 
 /// `us-east/a 98% eu-west/b 2%`.
@@ -273,6 +301,7 @@ mod tests {
             p99_ms: 2.0,
             shares: shares.iter().map(|(zone, share)| ((*zone).to_owned(), *share)).collect(),
             shift_ms: None,
+            home_ms: None,
             causes: BTreeMap::new(),
         }
     }
@@ -299,6 +328,24 @@ mod tests {
         let slow = || report(vec![phase("zone-loss", &[("us-east/b", 1.0)])]);
         assert!(slow().complaints(false).is_empty());
         assert_eq!(slow().complaints(true).len(), 1);
+    }
+
+    #[test]
+    fn a_region_that_returns_must_have_its_traffic_in_time() {
+        let (start, millisecond) = (Instant::now(), Duration::from_millis(1));
+        let sample = |at: u32| Sample {
+            scheduled: start + millisecond * at,
+            latency: millisecond,
+            zone: Ok(if at < 12_300 { "eu-west/a" } else { "us-east/b" }.to_owned()),
+        };
+        let samples: Vec<Sample> = (0..20_000).step_by(10).map(sample).collect();
+        let until = |seconds| home(&samples, "us-east", start, start + Duration::from_secs(seconds));
+        assert_eq!((until(20), until(12)), (Some(Duration::from_secs(13)), None));
+        let returned = |home_ms| {
+            let phase = PhaseReport { home_ms, ..phase("return", &[("us-east/a", 1.0)]) };
+            report(vec![phase]).complaints(true).len()
+        };
+        assert_eq!([Some(20_000.0), Some(33_000.0), None].map(returned), [0, 1, 1]);
     }
 
     #[test]

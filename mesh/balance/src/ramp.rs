@@ -156,37 +156,65 @@ pub struct Room {
     pub part: f64,
 }
 
-/// Holds lanes to their caps: what they do not take goes, in tier order, to lanes that are not held back, first as far
-/// as their endpoints can take it, then beyond. If there is no such lane, nothing is held back.
+/// Holds lanes to their caps. What they do not take goes, in tier order from their own on, to lanes that can take more: as
+/// far as their endpoints can, and those that are held back themselves up to their caps. What is left then goes to the lanes
+/// that nothing holds back, beyond what their endpoints can take; if there is no such lane, nothing is held back.
 pub fn hold_back(shares: &mut [u32], rooms: &[Room]) {
-    let free = |i: usize| rooms[i].cap.is_none() && rooms[i].available;
-    let over = |share: u32, room: &Room| share.saturating_sub(room.cap.unwrap_or(u32::MAX));
-    let mut excess: u32 = shares.iter().zip(rooms).map(|(share, room)| over(*share, room)).sum();
-    if excess == 0 || !(0..rooms.len()).any(free) {
+    let held = |(share, room): (&u32, &Room)| room.cap.is_some_and(|cap| *share > cap);
+    let free = |room: &Room| room.cap.is_none() && room.available;
+    if !shares.iter().zip(rooms).any(held) || !rooms.iter().any(free) {
         return;
     }
-    shares.iter_mut().zip(rooms).for_each(|(share, room)| *share -= over(*share, room));
+    let mut rest = 0;
     let tiers = rooms.iter().map(|room| room.tier + 1).max().unwrap_or(0);
     for tier in 0..tiers {
-        let lanes: Vec<usize> = (0..rooms.len()).filter(|i| rooms[*i].tier == tier && free(*i)).collect();
-        let ability: f64 = lanes.iter().map(|i| rooms[*i].ability).sum();
-        let taken: u32 = lanes.iter().map(|i| shares[*i]).sum();
-        let more = (ability.min(f64::from(S)) as u32).saturating_sub(taken).min(excess);
-        excess -= spread(shares, rooms, &lanes, more);
+        let lanes: Vec<usize> = (0..rooms.len()).filter(|i| rooms[*i].tier == tier).collect();
+        rest += trim(shares, rooms, &lanes);
+        rest -= fill(shares, rooms, &lanes, rest);
     }
-    let lanes: Vec<usize> = (0..rooms.len()).filter(|i| free(*i)).collect();
-    spread(shares, rooms, &lanes, excess);
+    let lanes: Vec<usize> = (0..rooms.len()).filter(|i| free(&rooms[*i])).collect();
+    spread(shares, rooms, &lanes, rest);
 }
 
-/// Adds `units` to `lanes` by their parts; returns how many were added.
-fn spread(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) -> u32 {
+/// Cuts `lanes` down to their caps; returns how much that was.
+fn trim(shares: &mut [u32], rooms: &[Room], lanes: &[usize]) -> u32 {
+    let mut cut = 0;
+    for lane in lanes {
+        let over = shares[*lane].saturating_sub(rooms[*lane].cap.unwrap_or(u32::MAX));
+        shares[*lane] -= over;
+        cut += over;
+    }
+    cut
+}
+
+/// Adds up to `units` to the lanes of one tier, as far as their endpoints and their caps allow; returns how many were added.
+fn fill(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) -> u32 {
+    let able = |lane: &usize| rooms[*lane].ability.min(rooms[*lane].cap.map_or(f64::INFINITY, f64::from));
+    let ability: f64 = lanes.iter().map(able).sum();
+    let taken: u32 = lanes.iter().map(|lane| shares[*lane]).sum();
+    let more = (ability.min(f64::from(S)) as u32).saturating_sub(taken).min(units);
+    let mut left = more;
+    let mut open = lanes.to_vec();
+    // Each round but the last fills a lane up to its cap; the others divide what that leaves.
+    while left > 0 {
+        open.retain(|lane| rooms[*lane].available && rooms[*lane].cap.is_none_or(|cap| shares[*lane] < cap));
+        if open.is_empty() {
+            break;
+        }
+        spread(shares, rooms, &open, left);
+        left = trim(shares, rooms, &open);
+    }
+    more - left
+}
+
+/// Adds `units` to `lanes` by their parts.
+fn spread(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) {
     let mut parts: Vec<f64> = lanes.iter().map(|i| rooms[*i].part).collect();
     if parts.iter().all(|part| *part <= 0.0) {
         parts.fill(1.0);
     }
     let added = crate::table::apportion(&parts, units);
     lanes.iter().zip(&added).for_each(|(i, more)| shares[*i] += more);
-    added.iter().sum()
 }
 
 #[cfg(test)]

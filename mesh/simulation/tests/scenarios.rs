@@ -108,6 +108,20 @@ fn without_ramps_a_cold_zone_falls_over() {
 }
 
 #[test]
+fn a_region_that_returns_has_its_traffic_after_half_of_a_ramp() {
+    let report = result("region-return");
+    assert_eq!(report.failures, 0);
+    let region = |from, until| share(&report, "us-east/a", from, until) + share(&report, "us-east/b", from, until);
+    assert!(share(&report, "eu-west/a", 22.0, 40.0) > 99.0);
+    // A quarter of the ramp, less a mean jitter: each zone takes a sixth.
+    assert!((20.0..45.0).contains(&region(47.0, 49.0)), "{}", region(47.0, 49.0));
+    // Half of the ramp, and the whole jitter.
+    assert!(region(62.0, 65.0) > 99.0, "{}", region(62.0, 65.0));
+    assert!(share(&report, "us-east/a", 62.0, 65.0) < 80.0, "the nearer zone alone is not there yet");
+    assert!(share(&report, "us-east/a", 80.0, 90.0) > 99.9);
+}
+
+#[test]
 fn a_dependency_that_is_down_is_not_hammered() {
     let report = result("dependency-down");
     let (requests, offered) = report
@@ -180,6 +194,7 @@ fn the_plots_of_the_documentation_are_current() {
     for (name, title) in [
         ("zone-kill", "A zone dies at 20 s and returns at 50 s"),
         ("cold-failback", "A zone returns cold: a third of its speed from 40 s to 60 s"),
+        ("region-return", "A region of two zones dies at 20 s and returns at 40 s"),
         ("equal-lanes", "A load that the near zone cannot bear, from 60 s on"),
     ] {
         let svg = plot::svg(&run(&scenario(name)), title);
@@ -200,7 +215,7 @@ fn every_scenario_is_tested_here() {
     let names: Vec<String> = files
         .map(|file| file.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
         .collect();
-    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!(names.len(), 9, "{names:?}");
     for name in names {
         assert!(text.contains(&format!("result(\"{name}\")")), "{name}");
     }

@@ -164,6 +164,40 @@ fn the_only_lane_takes_all_at_once() {
     assert_eq!(both, [6_000, 4_000]);
 }
 
+/// A region that returns: two zones whose ramps rise together, and another region that served meanwhile.
+#[test]
+fn what_the_nearest_does_not_take_yet_goes_to_the_next_up_to_its_own_ramp() {
+    let divided = |near, next| {
+        let mut shares = [10_000, 0, 0];
+        hold_back(&mut shares, &[room(0, near, 14_000.0), room(1, next, 14_000.0), room(2, None, 14_000.0)]);
+        shares
+    };
+    assert_eq!(divided(Some(1_000), Some(1_000)), [1_000, 1_000, 8_000]);
+    assert_eq!(divided(Some(5_000), Some(5_000)), [5_000, 5_000, 0]);
+    assert_eq!(divided(Some(7_000), Some(9_000)), [7_000, 3_000, 0]);
+    assert_eq!(divided(Some(2_000), None), [2_000, 8_000, 0]);
+    assert_eq!(divided(None, Some(2_000)), [10_000, 0, 0], "what nothing holds back keeps all");
+}
+
+#[test]
+fn lanes_of_a_tier_fill_up_to_their_ramps_and_leave_the_rest_to_one_another() {
+    let takes = |cap| room(1, cap, 7_000.0);
+    let mut shares = [10_000, 0, 0, 0, 0];
+    let held = room(0, Some(0), 14_000.0);
+    hold_back(&mut shares, &[held, takes(Some(500)), takes(Some(3_000)), takes(None), room(2, None, 14_000.0)]);
+    assert_eq!(shares, [0, 500, 3_000, 6_500, 0]);
+    let mut shares = [10_000, 0, 0];
+    hold_back(&mut shares, &[held, room(1, Some(9_000), 1_400.0), room(2, None, 14_000.0)]);
+    assert_eq!(shares, [0, 1_400, 8_600], "no further than its endpoints can take it");
+}
+
+#[test]
+fn a_ramp_is_not_filled_for_the_sake_of_one_further_away() {
+    let mut shares = [5_000, 5_000, 0];
+    hold_back(&mut shares, &[room(0, Some(9_000), 9_000.0), room(1, Some(1_000), 9_000.0), room(2, None, 9_000.0)]);
+    assert_eq!(shares, [5_000, 1_000, 4_000]);
+}
+
 #[test]
 fn more_than_the_others_can_take_is_still_theirs() {
     let mut shares = [9_000, 1_000];
@@ -172,7 +206,8 @@ fn more_than_the_others_can_take_is_still_theirs() {
 }
 
 proptest! {
-    /// Invariant 12, the share: never above the target nor, while another lane can serve, above the ramp; and all is used.
+    /// Invariant 12, the share: never above the ramp while another lane can serve, nor above the target unless something at
+    /// least as near is held back; and all is used.
     #[test]
     fn a_held_back_lane_stays_below_its_cap(
         lanes in prop::collection::vec((0usize..3, prop::option::of(0u32..10_000), 0.0f64..14_000.0, any::<bool>()), 1..6),
@@ -189,11 +224,29 @@ proptest! {
         prop_assert_eq!(shares.iter().sum::<u32>(), targets.iter().sum::<u32>());
         let others = rooms.iter().any(|r| r.cap.is_none() && r.available);
         for ((share, target), room) in shares.iter().zip(&targets).zip(&rooms) {
+            let cut = |i: usize| rooms[i].tier <= room.tier && rooms[i].cap.is_some_and(|cap| cap < targets[i]);
             if let Some(cap) = room.cap {
-                prop_assert!(share <= target);
+                prop_assert!(share <= target || (0..rooms.len()).any(cut));
                 prop_assert!(!others || *share <= cap);
             }
             prop_assert!(room.available || share == target);
+        }
+    }
+
+    /// Nothing passes a lane by that could take it and is nearer.
+    #[test]
+    fn what_is_held_back_goes_no_further_than_it_must(
+        caps in prop::collection::vec(prop::option::of(0u32..10_000), 2..6), far in 1usize..4,
+    ) {
+        let rooms: Vec<Room> = caps.iter().enumerate().map(|(tier, cap)| room(tier, *cap, 14_000.0)).collect();
+        let rooms: Vec<Room> = rooms.into_iter().chain([room(caps.len() + far, None, 14_000.0)]).collect();
+        let mut shares = vec![0; rooms.len()];
+        shares[0] = S;
+        hold_back(&mut shares, &rooms);
+        let mut rest = S;
+        for (share, room) in shares.iter().zip(&rooms) {
+            prop_assert_eq!(*share, rest.min(room.cap.unwrap_or(S)));
+            rest -= share;
         }
     }
 

@@ -51,6 +51,26 @@ fn what_a_returning_zone_does_not_take_goes_to_the_next_as_far_as_it_can_take_it
     assert_eq!(shares, [1_000, 7_000, 2_000]);
 }
 
+/// A region that was lost comes home in half of a ramp, as both of its zones take part.
+#[test]
+fn zones_that_return_together_fill_in_for_one_another_before_another_region_does() {
+    let mut world = World::new(&[("a", 2), ("b", 2)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.update();
+    kill(&mut world, "");
+    assert_eq!(world.share("eu-west/a"), 10_000);
+    world.wait(secs(20));
+    restart(&mut world, "");
+    let mut shares = |after| {
+        world.wait(after);
+        ["us-east/a", "us-east/b", "eu-west/a"].map(|zone| world.share(zone))
+    };
+    assert_eq!(shares(secs(3)), [1_000, 1_000, 8_000]);
+    assert_eq!(shares(secs(12)), [5_000, 5_000, 0]);
+    assert_eq!(shares(secs(6)), [7_000, 3_000, 0]);
+    assert_eq!(shares(secs(9)), [10_000, 0, 0]);
+}
+
 #[test]
 fn a_zone_that_left_the_view_returns_from_failure_when_it_comes_back() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
