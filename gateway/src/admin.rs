@@ -6,7 +6,7 @@
 //! | admin | `/services` | the services that the cluster knows |
 //! | admin | `/explain/NAMESPACE/SERVICE?from=CLUSTER/ZONE` | what a caller in that zone would pick, and why |
 //! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
-//! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
+//! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes; `/ready` says if the store fails |
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -42,6 +42,12 @@ pub(crate) fn start(
         })
     };
     tasks.spawn_loop("admin", serve(listen(admin)?, handler, ServeOptions::default()));
+    let doubtful = Arc::clone(node);
+    // It serves on from memory, so that it stays ready.
+    readiness.doubt(move || {
+        let store = doubtful.federation.server().status().store;
+        (!store.healthy).then(|| format!("the store fails: {}", store.last_error.unwrap_or_default()))
+    });
     let registry = Arc::clone(&node.metrics);
     let handler = observability(readiness, Metrics::CONTENT_TYPE, move || registry.render());
     tasks.spawn_loop("metrics", serve(listen(metrics)?, handler, ServeOptions::default()));

@@ -210,9 +210,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later. A file that failed is opened anew.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })
+        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::File(_))
     }
 }
 

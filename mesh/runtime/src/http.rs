@@ -136,7 +136,10 @@ pub fn observability(
                 "/metrics" => content(StatusCode::OK, content_type, render()),
                 "/live" => text(StatusCode::OK, "live"),
                 "/ready" => match readiness.waiting_for()[..] {
-                    [] => text(StatusCode::OK, "ready"),
+                    [] => {
+                        let doubts = readiness.doubts().into_iter().map(|doubt| format!(", but {doubt}"));
+                        text(StatusCode::OK, &format!("ready{}", doubts.collect::<String>()))
+                    }
                     ref pending => text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {}", pending.join(", "))),
                 },
                 _ => text(StatusCode::NOT_FOUND, "there are /metrics, /live and /ready"),

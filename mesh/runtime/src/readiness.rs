@@ -4,6 +4,7 @@
 //! registration read the outcome.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,7 +16,17 @@ use crate::drain::Draining;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     pending: Arc<Pending>,
+    doubts: Arc<Mutex<Vec<Doubt>>>,
     draining: Draining,
+}
+
+/// Says what is wrong, if anything is.
+struct Doubt(Box<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl fmt::Debug for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Doubt").field(&(self.0)()).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -37,7 +48,7 @@ impl Readiness {
     /// Ready until somebody requires something, and until draining begins.
     pub fn new(draining: Draining) -> Self {
         let pending = Pending { names: Mutex::default(), changes: watch::Sender::new(0) };
-        Self { pending: Arc::new(pending), draining }
+        Self { pending: Arc::new(pending), doubts: Arc::default(), draining }
     }
 
     /// Makes the process wait for `name` until the guard is dropped.
@@ -62,6 +73,17 @@ impl Readiness {
             return vec!["draining"];
         }
         self.pending.names.lock().values().copied().collect()
+    }
+
+    /// Has `doubt` asked, whenever somebody asks for readiness, for something that may be wrong though the process can do
+    /// its work. It must not block.
+    pub fn doubt(&self, doubt: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.doubts.lock().push(Doubt(Box::new(doubt)));
+    }
+
+    /// What is wrong now and does not keep the process from being ready.
+    pub fn doubts(&self) -> Vec<String> {
+        self.doubts.lock().iter().filter_map(|doubt| (doubt.0)()).collect()
     }
 
     /// Completes when everything required has come. (Not when draining begins.)
@@ -119,5 +141,17 @@ mod tests {
         drain.start();
         assert!(!readiness.is_ready());
         assert_eq!(readiness.waiting_for(), ["draining"]);
+    }
+
+    #[test]
+    fn a_doubt_is_told_and_changes_nothing() {
+        let readiness = Readiness::new(Drain::new(Duration::ZERO).draining());
+        let wrong = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&wrong);
+        readiness.doubt(move || told.lock().clone());
+        assert_eq!(readiness.doubts(), [""; 0]);
+        *wrong.lock() = Some("the store fails".to_owned());
+        assert_eq!(readiness.clone().doubts(), ["the store fails"]);
+        assert!(readiness.is_ready());
     }
 }

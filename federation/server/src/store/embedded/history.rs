@@ -69,6 +69,17 @@ impl History {
         self.last.send_replace(revision);
     }
 
+    /// The file was opened anew and is at `revision`: what lies in between is not known here, so that watches begin anew. False
+    /// if it is behind what was published, and so acknowledged.
+    pub(super) fn resume(&self, revision: Revision) -> bool {
+        let mut recent = self.recent.lock();
+        if revision > recent.last {
+            *recent = Recent { floor: revision, last: revision, events: VecDeque::new(), bytes: 0 };
+            self.last.send_replace(revision);
+        }
+        revision >= recent.last
+    }
+
     /// What happened under `prefix` after `position`; `None` if that is no longer known.
     pub(super) fn after(&self, position: Revision, prefix: &str) -> Option<Batch> {
         let recent = self.recent.lock();
@@ -144,6 +155,18 @@ mod tests {
         history.publish(vec![put("a", 9, 1)]);
         let batch = history.after(7, "a").expect("known");
         assert_eq!(batch, Batch { revision: 9, events: vec![put("a", 8, 1), put("a", 9, 1)], more: false });
+    }
+
+    #[test]
+    fn a_history_resumes_at_what_it_does_not_know_and_never_before_what_was_published() {
+        let history = History::new(7);
+        history.publish(vec![put("a", 8, 1)]);
+        assert!(history.resume(8));
+        assert!(history.after(7, "").is_some(), "nothing was missed");
+        assert!(history.resume(9));
+        assert_eq!(history.after(8, ""), None);
+        assert_eq!(history.after(9, ""), Some(Batch { revision: 9, events: vec![], more: false }));
+        assert!(!history.resume(8));
     }
 
     #[test]

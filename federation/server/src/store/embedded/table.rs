@@ -1,11 +1,12 @@
 //! The tables of the embedded store's file. Everything here may block.
 
+use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use super::super::{Commit, Entry, Event, LeaseId, Listing, Op, Revision, StoreError, Txn};
+use super::super::{Commit, Entry, Event, LeaseId, Listing, Op, Revision, StoreError, Txn, chain};
 
 /// Key → (revision of the last change, lease or 0, value).
 const ENTRIES: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("entries");
@@ -23,15 +24,33 @@ const FORMAT_VERSION: u64 = 1;
 /// Bytes of pages that redb may keep in memory. Its default is 1 GiB.
 const CACHE: usize = 8 << 20;
 
+type Open = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
+
+/// How the file is opened. Tests put something between redb and the disk.
+pub(super) struct Opener(pub(super) Box<Open>);
+
+impl Opener {
+    /// As it is on disk.
+    pub(super) fn of_disk() -> Self {
+        Self(Box::new(|path| Database::builder().set_cache_size(CACHE).create(path)))
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Tables {
     database: Database,
 }
 
 impl Tables {
-    /// Opens the file, or makes it; also yields the store's identity.
-    pub(super) fn open(path: &Path) -> Result<(Self, u64), StoreError> {
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(file)?;
+    /// Opens the file, or makes it; also yields the store's identity. It writes: where it succeeds, others can.
+    pub(super) fn open(path: &Path, opener: &Opener) -> Result<(Self, u64), StoreError> {
+        let database = (opener.0)(path).map_err(file)?;
         let write = database.begin_write().map_err(file)?;
         let cluster_id = {
             write.open_table(ENTRIES).map_err(file)?;
@@ -107,7 +126,9 @@ impl Tables {
             meta.insert(REVISION, last + 1).map_err(file)?;
             last + 1
         };
-        write.commit().map_err(file)?;
+        // It may be on the disk all the same.
+        let unknown = |error| StoreError::OutcomeUnknown { attempts: 1, reason: chain(&error) };
+        write.commit().map_err(unknown)?;
         Ok((Commit::Applied(revision), events))
     }
 }
