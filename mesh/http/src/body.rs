@@ -7,9 +7,12 @@
 pub mod held;
 mod kept;
 mod observe;
+mod reader;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +21,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-pub use kept::Kept;
+pub use kept::{Kept, Upload};
 pub use observe::{End, Observer};
 
 use crate::framing;
@@ -61,14 +64,23 @@ impl Body {
         Self::of(Kind::Boxed(Box::pin(body)))
     }
 
-    /// The body of a request that hyper's server received.
-    pub(crate) fn received(incoming: Incoming, version: http::Version) -> Self {
-        Self::of(Kind::Incoming(Tracked::new(incoming, version == http::Version::HTTP_2)))
+    /// The body of a request that hyper's server received. `unread` is set if it is dropped before its end.
+    pub(crate) fn received(incoming: Incoming, version: http::Version, unread: &Arc<AtomicBool>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        let strict = version == http::Version::HTTP_2;
+        let unread = Some(Arc::clone(unread));
+        Self::of(Kind::Incoming(Tracked { incoming, strict, bodiless: false, unread }))
     }
 
-    /// The body of a response that hyper's client received.
-    pub(crate) fn answered(incoming: Incoming) -> Self {
-        Self::of(Kind::Incoming(Tracked::new(incoming, false)))
+    /// The body of a response that hyper's client received. A `bodiless` response (to HEAD, 204, 304) may state a length
+    /// all the same, which is that of a body that never comes.
+    pub(crate) fn answered(incoming: Incoming, bodiless: bool) -> Self {
+        if bodiless && incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self::of(Kind::Incoming(Tracked { incoming, strict: false, bodiless, unread: None }))
     }
 
     pub(crate) fn held(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
@@ -99,6 +111,13 @@ impl Body {
             self.watch.get_or_insert_default().idle = Some(deadline);
         }
         self
+    }
+
+    /// Gives the body up if nobody reads on for one to two times the deadline's limit, although there is something to read:
+    /// then [`BodyError::Unread`] is all that is left of it. Costs a task: not for what is small. Call it on a `LocalSet`.
+    #[must_use]
+    pub fn read_limit(self, deadline: Deadline) -> Self {
+        reader::limited(self, deadline)
     }
 
     /// Reads the body to its end, as long as its data does not exceed `limit`.
@@ -177,6 +196,7 @@ impl HttpBody for Body {
             // With trailers the length must stay unsaid, or HTTP/1 would have no chunk to hang them on.
             Kind::Held(_, Some(_)) => SizeHint::default(),
             Kind::Held(bytes, None) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Incoming(tracked) if tracked.bodiless => SizeHint::default(),
             Kind::Incoming(tracked) => tracked.incoming.size_hint(),
             Kind::Kept(attempt) => attempt.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
@@ -262,13 +282,13 @@ struct Tracked {
     /// An HTTP/2 request. hyper reports a reset with the code `NO_ERROR` as a clean end. That is right for a response
     /// after an early answer, but a truncated request must never look like a whole one.
     strict: bool,
+    /// The length that the head states says nothing of what comes.
+    bodiless: bool,
+    /// To be set if the end is never seen.
+    unread: Option<Arc<AtomicBool>>,
 }
 
 impl Tracked {
-    const fn new(incoming: Incoming, strict: bool) -> Self {
-        Self { incoming, strict }
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         // HTTP/2 often ends a stream with an empty frame; nobody needs to see those.
@@ -287,12 +307,21 @@ impl Tracked {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Transport(error)))),
             Poll::Ready(None) => {
-                let short = self.incoming.size_hint().exact().is_some_and(|rest| rest > 0);
+                let short = !self.bodiless && self.incoming.size_hint().exact().is_some_and(|rest| rest > 0);
                 if short || (self.strict && !self.incoming.is_end_stream()) {
                     return Poll::Ready(Some(Err(BodyError::Truncated)));
                 }
+                self.unread = None;
                 Poll::Ready(None)
             }
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if let Some(unread) = self.unread.take().filter(|_| !self.incoming.is_end_stream()) {
+            unread.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -315,6 +344,12 @@ pub enum BodyError {
     /// A newer attempt has taken the kept body over.
     #[error("another attempt reads the body now")]
     Superseded,
+    /// Nobody read it for longer than allowed.
+    #[error("the body was left unread for too long")]
+    Unread,
+    /// The upstream answered without it.
+    #[error("the body is not wanted")]
+    Unwanted,
     /// Whoever produced it gave up, for this reason.
     #[error("the body was given up: {0}")]
     Aborted(Reason),
@@ -327,7 +362,9 @@ impl BodyError {
             Self::Idle => Reason::BodyTimeout,
             Self::Aborted(reason) => *reason,
             Self::TooLong => Reason::MalformedRequest,
-            Self::Transport(_) | Self::Truncated | Self::Superseded => Reason::CallerGone,
+            Self::Transport(_) | Self::Truncated | Self::Superseded | Self::Unwanted | Self::Unread => {
+                Reason::CallerGone
+            }
         }
     }
 
@@ -337,7 +374,9 @@ impl BodyError {
             Self::Idle => Reason::IdleTimeout,
             Self::Aborted(reason) => *reason,
             Self::TooLong => Reason::UpstreamProtocol,
-            Self::Transport(_) | Self::Truncated | Self::Superseded => Reason::UpstreamReset,
+            Self::Transport(_) | Self::Truncated | Self::Superseded | Self::Unwanted | Self::Unread => {
+                Reason::UpstreamReset
+            }
         }
     }
 }

@@ -6,13 +6,16 @@
 //!
 //! Nothing here dials, chooses an endpoint or retries: that is the sidecar's business.
 
+mod answer_first;
 mod error;
+mod expect;
 mod h1;
 mod h2;
 mod options;
 mod pool;
 mod tunnel;
 
+pub(crate) use answer_first::AnswerFirst;
 pub use error::{Failure, SendError};
 pub use h1::H1;
 pub use h2::H2;
@@ -24,7 +27,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use eastway_core::Reason;
-use http::{Request, Response, response};
+use http::{Method, Request, Response, StatusCode, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -56,13 +59,44 @@ impl Observer for Fault {
     }
 }
 
-/// Judges what came back: the same for both versions.
-fn received(response: Response<Incoming>, reused: bool) -> Result<Response<Body>, SendError> {
-    let (mut parts, incoming): (response::Parts, _) = response.into_parts();
-    match framing::admit_response(&mut parts) {
-        Ok(()) => Ok(Response::from_parts(parts, Body::answered(incoming))),
-        Err(_) => Err(SendError::new(Failure::Protocol, reused)),
+/// What a request asked for, as far as it says how its response is to be read.
+#[derive(Clone, Copy)]
+struct Asked {
+    head: bool,
+    upgrade: bool,
+    /// It waits for 100 (Continue) with its body.
+    expects: bool,
+}
+
+impl Asked {
+    fn by(request: &mut Request<Body>) -> Self {
+        if request.body().is_end_stream() {
+            request.extensions_mut().remove::<framing::ExpectsContinue>();
+        }
+        let extensions = request.extensions();
+        Self {
+            head: request.method() == Method::HEAD,
+            upgrade: extensions.get::<framing::UpgradeTo>().is_some(),
+            expects: extensions.get::<framing::ExpectsContinue>().is_some(),
+        }
     }
+
+    /// Whether a response with this status has no body, whatever length its head states (RFC 9110, section 6.4.1).
+    fn is_bodiless(self, status: StatusCode) -> bool {
+        self.head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational()
+    }
+}
+
+/// Judges what came back: the same for both versions.
+fn received(response: Response<Incoming>, asked: Asked, reused: bool) -> Result<Response<Body>, SendError> {
+    let (mut parts, incoming): (response::Parts, _) = response.into_parts();
+    // Nobody asked to change the protocol: whoever reads on would take what follows for another message.
+    let unasked = parts.status == StatusCode::SWITCHING_PROTOCOLS && !asked.upgrade;
+    if unasked || framing::admit_response(&mut parts).is_err() {
+        return Err(SendError::new(Failure::Protocol, reused));
+    }
+    let bodiless = asked.is_bodiless(parts.status);
+    Ok(Response::from_parts(parts, Body::answered(incoming, bodiless)))
 }
 
 fn failed(mut error: TrySendError<Request<Body>>, fault: Option<&Fault>, reused: bool) -> SendError {

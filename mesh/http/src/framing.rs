@@ -15,7 +15,7 @@ mod request;
 mod response;
 
 pub use parse::{RawRequest, parse_request};
-pub use request::{Length, Target, UpgradeTo, Verdict, admit_request, judge, seal_request};
+pub use request::{ExpectsContinue, Length, Target, UpgradeTo, Verdict, admit_request, judge, seal_request};
 pub use response::{admit_response, seal_response};
 
 use http::header::{self, HeaderMap, HeaderName};

@@ -8,6 +8,7 @@
 mod detect;
 mod drive;
 mod io;
+mod linger;
 mod options;
 mod service;
 
@@ -98,7 +99,7 @@ pub async fn serve(
         protocol => (protocol, bytes::Bytes::new()),
     };
     let progress = Arc::new(Progress::default());
-    let io = TokioIo::new(ServerIo::new(io, read, Arc::clone(&progress), protocol, Arc::clone(&options.node)));
+    let io = TokioIo::new(ServerIo::new(io, read, Arc::clone(&progress), protocol, options));
     let service = service::service(handler, Arc::clone(&progress), Arc::clone(&options.node));
     if protocol == Protocol::Http2 {
         let connection = Box::pin(http2_builder(options).serve_connection(io, service));

@@ -6,6 +6,7 @@ use eastway_transport::Io;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
+use crate::client::AnswerFirst;
 use crate::server::ServerIo;
 
 /// The promise of the connection's raw bytes, taken from a request before answering it, or from a response.
@@ -38,8 +39,8 @@ impl Upgrading {
 }
 
 fn as_client(upgraded: Upgraded) -> Io {
-    match upgraded.downcast::<TokioIo<Io>>() {
-        Ok(Parts { io, read_buf, .. }) => io.into_inner().rewound(read_buf),
+    match upgraded.downcast::<TokioIo<AnswerFirst>>() {
+        Ok(Parts { io, read_buf, .. }) => io.into_inner().into_io().rewound(read_buf),
         Err(upgraded) => Io::other(TokioIo::new(upgraded)),
     }
 }

@@ -9,11 +9,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eastway_core::Reason;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::{Body, BodyError, Kind};
 
@@ -21,6 +23,17 @@ use super::{Body, BodyError, Kind};
 ///
 /// Observers of the caller's body must not call back into it.
 pub struct Kept(Source);
+
+/// How far a caller's body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// It was complete so long ago; `None` if there is none, and never was anything to wait for.
+    Complete(Option<Duration>),
+    /// More is wanted of the caller.
+    Waiting,
+    /// The endpoint has taken nothing for so long.
+    Untaken(Duration),
+}
 
 enum Source {
     /// Without a body there is nothing to share.
@@ -33,6 +46,10 @@ struct State {
     copy: BytesMut,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// When something came last, the end included.
+    moved: Instant,
+    /// The caller was asked for more, and has nothing.
+    waiting: bool,
     /// Why the caller's body failed, if it did.
     failed: Option<Reason>,
     /// More than the limit went by: `copy` is empty and does not start at the beginning.
@@ -59,6 +76,8 @@ impl Kept {
             copy: BytesMut::new(),
             trailers: None,
             ended: false,
+            moved: Instant::now(),
+            waiting: false,
             failed: None,
             // What is known to be too long is not copied at all.
             overflowed: false,
@@ -98,6 +117,17 @@ impl Kept {
         }
     }
 
+    /// How far the caller's body has come.
+    pub fn upload(&self) -> Upload {
+        let Source::Shared(shared) = &self.0 else { return Upload::Complete(None) };
+        let state = shared.borrow();
+        match (state.ended, state.waiting) {
+            (true, _) => Upload::Complete(Some(state.moved.elapsed())),
+            (false, true) => Upload::Waiting,
+            (false, false) => Upload::Untaken(state.moved.elapsed()),
+        }
+    }
+
     /// Whether the caller sent its body to the end.
     pub fn is_complete(&self) -> bool {
         match &self.0 {
@@ -134,7 +164,11 @@ impl State {
         if self.ended {
             return Poll::Ready(None);
         }
-        match ready!(Pin::new(&mut self.caller).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.caller).poll_frame(cx);
+        self.waiting = polled.is_pending();
+        let polled = ready!(polled);
+        self.moved = Instant::now();
+        match polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.keep(data);

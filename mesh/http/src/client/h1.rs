@@ -1,15 +1,20 @@
 //! An HTTP/1.1 connection to an upstream.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
 use eastway_transport::Io;
 use http::uri::Scheme;
 use http::{Request, Response, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
-use super::{ClientOptions, Failure, Fault, SendError, failed, received};
+use super::expect::Gate;
+use super::{AnswerFirst, Asked, ClientOptions, Failure, Fault, SendError, failed, received};
 use crate::body::Body;
 use crate::framing;
 
@@ -20,6 +25,8 @@ const BUFFER: usize = 128 * 1024;
 pub struct H1 {
     sender: http1::SendRequest<Body>,
     used: bool,
+    continue_after: Duration,
+    ended: Rc<Cell<Option<Instant>>>,
     held: Option<Box<dyn Any>>,
 }
 
@@ -32,15 +39,18 @@ impl H1 {
         let handshake = http1::Builder::new()
             .max_header_size(options.max_header_bytes as usize)
             .max_buf_size(BUFFER.max(options.max_header_bytes as usize))
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(AnswerFirst::new(io)))
             .await;
         let (sender, connection) = handshake.map_err(|error| SendError::classified(error, None, None, false))?;
+        let ended: Rc<Cell<Option<Instant>>> = Rc::default();
+        let noted = Rc::clone(&ended);
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "an upstream HTTP/1.1 connection failed");
             }
+            noted.set(Some(Instant::now()));
         });
-        Ok(Self { sender, used: false, held: None })
+        Ok(Self { sender, used: false, continue_after: options.continue_after, ended, held: None })
     }
 
     /// Keeps `guard` for as long as the connection is.
@@ -55,8 +65,9 @@ impl H1 {
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
         let reused = std::mem::replace(&mut self.used, true);
+        let asked = Asked::by(&mut request);
         let (mut parts, body) = request.into_parts();
         let sealed = framing::seal_request(&mut parts, Version::HTTP_11, Scheme::HTTP);
         let request = Request::from_parts(parts, body);
@@ -67,8 +78,12 @@ impl H1 {
             return Err(SendError::unsent(Failure::Closed, reused, super::unsealed(request)));
         }
         let (request, fault) = Fault::watch(request);
+        let (request, gate) = Gate::if_expected(asked, request, self.continue_after);
         match self.sender.try_send_request(request).await {
-            Ok(response) => received(response, reused),
+            Ok(response) => {
+                let response = received(response, asked, reused)?;
+                Ok(Gate::answered(gate, response))
+            }
             Err(error) => Err(failed(error, fault.as_ref(), reused)),
         }
     }
@@ -81,6 +96,11 @@ impl H1 {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// When the connection ended, if it has.
+    pub(super) fn ended_at(&self) -> Option<Instant> {
+        self.ended.get()
     }
 
     /// Whether it has carried a request before.

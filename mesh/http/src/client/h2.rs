@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use eastway_transport::Io;
 use http::uri::Scheme;
@@ -12,7 +13,8 @@ use http::{Request, Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{ClientOptions, Failure, Fault, SendError, failed, received};
+use super::expect::Gate;
+use super::{Asked, ClientOptions, Failure, Fault, SendError, failed, received};
 use crate::body::Body;
 use crate::exec::LocalExec;
 use crate::framing;
@@ -26,6 +28,7 @@ pub struct H2 {
 
 struct Shared {
     scheme: Scheme,
+    continue_after: Duration,
     active: Cell<usize>,
     limit: Cell<usize>,
     used: Cell<bool>,
@@ -70,8 +73,14 @@ impl H2 {
         let handshake = builder.handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(|error| SendError::classified(error, None, None, false))?;
         let limit = Cell::new(connection.current_max_send_streams());
-        let shared =
-            Rc::new(Shared { scheme, active: Cell::new(0), limit, used: Cell::new(false), held: RefCell::default() });
+        let shared = Rc::new(Shared {
+            scheme,
+            continue_after: options.continue_after,
+            active: Cell::new(0),
+            limit,
+            used: Cell::new(false),
+            held: RefCell::default(),
+        });
         let watched = Rc::downgrade(&shared);
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection);
@@ -101,8 +110,10 @@ impl H2 {
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
         let reused = self.shared.used.replace(true);
+        // HTTP/2 has no 101.
+        let asked = Asked { upgrade: false, ..Asked::by(&mut request) };
         let (mut parts, body) = request.into_parts();
         let sealed = framing::seal_request(&mut parts, Version::HTTP_2, self.shared.scheme.clone());
         let request = Request::from_parts(parts, body);
@@ -111,9 +122,13 @@ impl H2 {
         }
         let active = Active::start(&self.shared);
         let (request, fault) = Fault::watch(request);
+        let (request, gate) = Gate::if_expected(asked, request, self.shared.continue_after);
         let mut sender = self.sender.clone();
         match sender.try_send_request(request).await {
-            Ok(response) => received(response, reused).map(|response| response.map(|body| body.hold(active))),
+            Ok(response) => {
+                let response = received(response, asked, reused)?.map(|body| body.hold(active));
+                Ok(Gate::answered(gate, response))
+            }
             Err(error) => Err(failed(error, fault.as_ref(), reused)),
         }
     }

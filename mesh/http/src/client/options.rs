@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct ClientOptions {
     /// The largest response head, in bytes; 64 KiB by default.
     pub max_header_bytes: u32,
+    /// How long a body that the upstream is to ask for (`Expect: 100-continue`) waits; then it is sent unasked. 1 s by
+    /// default. Over HTTP/2 nobody can ask, and only an answer in this time keeps the body back.
+    pub continue_after: Duration,
     /// HTTP/2.
     pub h2: H2Options,
 }
@@ -14,7 +17,8 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         let ping = Ping { interval: Duration::from_millis(200), timeout: Duration::from_millis(250) };
-        Self { max_header_bytes: 64 * 1024, h2: H2Options { ping: Some(ping), ..H2Options::default() } }
+        let continue_after = Duration::from_secs(1);
+        Self { max_header_bytes: 64 * 1024, continue_after, h2: H2Options { ping: Some(ping), ..H2Options::default() } }
     }
 }
 

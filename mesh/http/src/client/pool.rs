@@ -15,8 +15,11 @@ use http_body::Body as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{H1, SendError};
+use super::{Failure, H1, SendError};
 use crate::body::{Body, End, Observer};
+use idle_limit::IdleLimit;
+
+mod idle_limit;
 
 /// How long a connection whose response is complete may take to become usable again: it may still be sending the
 /// request's body.
@@ -43,10 +46,29 @@ impl Default for PoolOptions {
 pub struct Pool<K>(Rc<Inner<K>>);
 
 struct Inner<K> {
-    idle: RefCell<HashMap<K, Vec<Idle>>>,
+    idle: RefCell<HashMap<K, Upstream>>,
     count: Cell<usize>,
     options: PoolOptions,
     ended: Rc<Notify>,
+}
+
+/// What is kept of one upstream.
+#[derive(Default)]
+struct Upstream {
+    /// Its idle connections, the one used last at the end.
+    stack: Vec<Idle>,
+    limit: IdleLimit,
+    /// When it was used last: nothing is remembered of one that nobody uses.
+    used: Option<Instant>,
+}
+
+impl Upstream {
+    /// The upstream closed a connection while it was idle, or as it was used.
+    fn learn(&mut self, idle: &Idle) {
+        if let Some(ended) = idle.connection.ended_at() {
+            self.limit.closed(ended - idle.since);
+        }
+    }
 }
 
 struct Idle {
@@ -65,13 +87,23 @@ impl<K: Clone + Eq + Hash + 'static> Pool<K> {
 
     /// The connection to `key` that was used last, if one is idle and alive.
     pub fn take(&self, key: &K) -> Option<Leased<K>> {
-        let connection = self.0.take(key)?;
-        Some(self.lease(key.clone(), connection))
+        self.take_if(key, true)
+    }
+
+    /// The same for a request that may not be repeated: only a connection that its upstream will hardly close just now.
+    pub fn take_for_once(&self, key: &K) -> Option<Leased<K>> {
+        self.take_if(key, false)
+    }
+
+    fn take_if(&self, key: &K, repeatable: bool) -> Option<Leased<K>> {
+        let Idle { connection, since } = self.0.take(key, repeatable)?;
+        let idle_for = since.elapsed();
+        Some(Leased { idle_for: Some(idle_for), ..self.lease(key.clone(), connection) })
     }
 
     /// Brings a connection to `key` under the pool's care: it comes back when a response over it has ended well.
     pub fn lease(&self, key: K, connection: H1) -> Leased<K> {
-        Leased { connection, key, pool: Rc::downgrade(&self.0) }
+        Leased { connection, key, pool: Rc::downgrade(&self.0), idle_for: None }
     }
 
     /// Closes the idle connections to the upstreams that `keep` does not want.
@@ -104,17 +136,34 @@ impl<K> fmt::Debug for Pool<K> {
 }
 
 impl<K: Clone + Eq + Hash> Inner<K> {
-    fn take(&self, key: &K) -> Option<H1> {
+    fn take(&self, key: &K, repeatable: bool) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.get_mut(key)?;
-        let oldest = Instant::now().checked_sub(self.options.idle_timeout);
-        while let Some(Idle { connection, since }) = stack.pop() {
+        let upstream = idle.get_mut(key)?;
+        let now = Instant::now();
+        upstream.used = Some(now);
+        while let Some(last) = upstream.stack.last() {
+            let age = now - last.since;
+            let alive = last.connection.is_ready();
+            if alive && age < self.options.idle_timeout && !upstream.limit.allows(age, repeatable) {
+                // All others are older.
+                return None;
+            }
+            let Some(last) = upstream.stack.pop() else { break };
             self.count.set(self.count.get() - 1);
-            if connection.is_ready() && oldest.is_none_or(|oldest| since > oldest) {
-                return Some(connection);
+            if !alive {
+                upstream.learn(&last);
+            } else if age < self.options.idle_timeout {
+                return Some(last);
             }
         }
         None
+    }
+
+    /// The connection ended as a request was sent over it, after it had been idle for `age`.
+    fn lost(&self, key: &K, age: Duration) {
+        if let Some(upstream) = self.idle.borrow_mut().get_mut(key) {
+            upstream.limit.closed(age);
+        }
     }
 
     fn put(&self, key: K, connection: H1) {
@@ -122,23 +171,30 @@ impl<K: Clone + Eq + Hash> Inner<K> {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let stack = idle.entry(key).or_default();
-        if stack.len() < self.options.max_idle_per_key {
-            stack.push(Idle { connection, since: Instant::now() });
+        let upstream = idle.entry(key).or_default();
+        let now = Instant::now();
+        upstream.used = Some(now);
+        if upstream.stack.len() < self.options.max_idle_per_key {
+            upstream.stack.push(Idle { connection, since: now });
             self.count.set(self.count.get() + 1);
         }
     }
 
     fn expire(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|_, stack| {
-            stack.retain(|idle| !idle.connection.is_closed() && now - idle.since < self.options.idle_timeout);
-            !stack.is_empty()
+        let limit = self.options.idle_timeout;
+        self.idle.borrow_mut().retain(|_, upstream| {
+            if let Some(closed) = upstream.stack.iter().rposition(|idle| idle.connection.is_closed()) {
+                let closed = upstream.stack.remove(closed);
+                upstream.learn(&closed);
+            }
+            upstream.stack.retain(|idle| !idle.connection.is_closed() && now - idle.since < limit);
+            !upstream.stack.is_empty() || upstream.used.is_some_and(|used| now - used < limit)
         });
         self.recount();
     }
 
     fn recount(&self) {
-        self.count.set(self.idle.borrow().values().map(Vec::len).sum());
+        self.count.set(self.idle.borrow().values().map(|upstream| upstream.stack.len()).sum());
     }
 }
 
@@ -164,6 +220,8 @@ pub struct Leased<K> {
     connection: H1,
     key: K,
     pool: Weak<Inner<K>>,
+    /// How long it was idle, if it was.
+    idle_for: Option<Duration>,
 }
 
 impl<K: Clone + Eq + Hash + 'static> Leased<K> {
@@ -174,7 +232,13 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
     /// Those of [`H1::send`]; the connection is closed then.
     pub async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let connect = request.method() == Method::CONNECT;
-        let response = self.connection.send(request).await?;
+        let response = match self.connection.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.learn(&error);
+                return Err(error);
+            }
+        };
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success()) {
             return Ok(response);
@@ -189,6 +253,14 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
     /// Whether the connection has carried a request before.
     pub const fn is_reused(&self) -> bool {
         self.connection.is_reused()
+    }
+
+    /// A connection that is closed as it is used was idle for longer than its upstream likes.
+    fn learn(&self, error: &SendError) {
+        let closed = matches!(error.failure(), Failure::Closed | Failure::Reset);
+        if let (Some(age), Some(pool)) = (self.idle_for.filter(|_| closed), self.pool.upgrade()) {
+            pool.lost(&self.key, age);
+        }
     }
 
     fn give_back(mut self) {

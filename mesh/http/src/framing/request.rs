@@ -150,12 +150,16 @@ fn upgrade<'a>(version: Version, method: &str, headers: Headers<'a>) -> Option<&
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeTo(pub HeaderValue);
 
+/// The caller waits for 100 (Continue) before it sends its body: kept beside the head, and asked of the next hop as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectsContinue;
+
 /// Judges a request that hyper parsed and brings it into the one form that the rest of the program sees:
 ///
 /// * `Host` is its only authority (for CONNECT the URI is the same), and the URI is path and query;
 /// * hop-by-hop fields and those that `Connection` nominated are gone, except for `TE: trailers`;
-/// * `Expect: 100-continue` is gone: this hop answers it, as soon as the body is first asked for (HTTP/1.0 and HTTP/2
-///   get no answer, and do not need one);
+/// * `Expect: 100-continue` is an [`ExpectsContinue`] extension. hyper answers it as soon as the body is first asked for, so
+///   whoever sends the request on does not ask before the next hop does (HTTP/1.0 and HTTP/2 get no answer);
 /// * an upgrade is an [`UpgradeTo`] extension.
 ///
 /// # Errors
@@ -185,6 +189,9 @@ pub fn admit_request(parts: &mut request::Parts) -> Result<(), Reason> {
     }
     if expects_continue {
         headers.remove(header::EXPECT);
+        if parts.version > Version::HTTP_10 {
+            parts.extensions.insert(ExpectsContinue);
+        }
     }
     if let Some(host) = host {
         headers.insert(header::HOST, host);
@@ -231,6 +238,9 @@ pub fn seal_request(parts: &mut request::Parts, version: Version, scheme: http::
     strip(&mut parts.headers);
     parts.version = version;
     let upgrade = parts.extensions.remove::<UpgradeTo>();
+    if parts.extensions.remove::<ExpectsContinue>().is_some() {
+        parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
     if version < Version::HTTP_2 {
         if let Some(UpgradeTo(protocol)) = upgrade {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -23,6 +23,10 @@ pub fn admit_response(parts: &mut response::Parts) -> Result<(), Reason> {
         drop.extend(HeaderName::from_bytes(name));
     }
     let chunked = headers.get("transfer-encoding").is_some();
+    if chunked && headers.get("content-length").is_some() {
+        // Two readers could disagree where it ends, and what follows would be taken for another response.
+        return Err(Reason::UpstreamProtocol);
+    }
     let bodiless = parts.status == StatusCode::NO_CONTENT || parts.status.is_informational();
     let length = one_length(headers)?;
 

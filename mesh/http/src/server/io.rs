@@ -15,7 +15,8 @@ use eastway_core::Reason;
 use eastway_transport::Io;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Protocol;
+use super::linger::Lingering;
+use super::{Protocol, ServerOptions};
 use crate::refuse;
 
 /// What a connection has done so far. Shared between its stream, its service and its driver: one thread, but hyper wants
@@ -36,6 +37,8 @@ pub(super) struct Progress {
     solicited: AtomicBool,
     /// Whether a response broke off whose end only the connection's end would tell.
     cut_off: AtomicBool,
+    /// Whether a request's body was left unread: then more of it may be under way.
+    unread: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -44,6 +47,10 @@ impl Progress {
         self.active.fetch_add(1, Relaxed);
         self.solicited.store(true, Relaxed);
         Active(Arc::clone(self))
+    }
+
+    pub(super) const fn unread(&self) -> &Arc<AtomicBool> {
+        &self.unread
     }
 
     pub(super) fn read(&self) -> u64 {
@@ -93,6 +100,7 @@ pub(crate) struct ServerIo {
     ahead: Bytes,
     progress: Arc<Progress>,
     refusal: Refusal,
+    lingering: Lingering,
 }
 
 #[derive(Debug)]
@@ -106,10 +114,17 @@ enum Refusal {
 }
 
 impl ServerIo {
-    pub(super) fn new(io: Io, ahead: Bytes, progress: Arc<Progress>, protocol: Protocol, node: Arc<str>) -> Self {
-        let refusal = if protocol == Protocol::Http2 { Refusal::Never } else { Refusal::Watching { node } };
+    pub(super) fn new(
+        io: Io,
+        ahead: Bytes,
+        progress: Arc<Progress>,
+        protocol: Protocol,
+        options: &ServerOptions,
+    ) -> Self {
+        let watching = || Refusal::Watching { node: Arc::clone(&options.node) };
+        let refusal = if protocol == Protocol::Http2 { Refusal::Never } else { watching() };
         progress.read.fetch_add(ahead.len() as u64, Relaxed);
-        Self { io, ahead, progress, refusal }
+        Self { io, ahead, progress, refusal, lingering: Lingering::new(options.header_timeout) }
     }
 
     /// The stream itself, and what was read from it but not consumed.
@@ -226,6 +241,9 @@ impl AsyncWrite for ServerIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        ready!(this.lingering.poll_finish(&mut this.io, cx))?;
+        let unread = this.progress.unread.load(Relaxed) || matches!(this.refusal, Refusal::Sending(_));
+        if unread { this.lingering.poll(&mut this.io, cx).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 }

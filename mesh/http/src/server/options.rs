@@ -15,7 +15,8 @@ pub struct ServerOptions {
     /// The largest request head, in bytes; 64 KiB by default. Beyond that, and beyond 100 fields in HTTP/1: 431.
     pub max_header_bytes: u32,
     /// How long a request's head may take; 10 s by default. Looked at once per such period, so that a slow head is
-    /// cut off after one to two of them.
+    /// cut off after one to two of them. A connection that is closed with a request's body unread is read on for as long,
+    /// so that the answer is not lost.
     pub header_timeout: Duration,
     /// How long a connection may be without a request, and how long its peer may leave a response unread; 300 s by
     /// default, rounded up to periods of `header_timeout`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Method, Request, Response, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::{HttpService, service_fn};
@@ -26,13 +26,15 @@ pub(super) fn service<H: Handler>(
     let handler = Rc::new(handler);
     service_fn(move |request: Request<Incoming>| {
         let active = progress.start();
+        let unread = Arc::clone(progress.unread());
         let handler = Rc::clone(&handler);
         let node = Arc::clone(&node);
         async move {
             let (mut parts, incoming) = request.into_parts();
             let version = parts.version;
+            let bodiless = parts.method == Method::HEAD && version >= http::Version::HTTP_2;
             let response = match framing::admit_request(&mut parts) {
-                Ok(()) => handler.handle(Request::from_parts(parts, Body::received(incoming, version))).await,
+                Ok(()) => handler.handle(Request::from_parts(parts, Body::received(incoming, version, &unread))).await,
                 Err(reason) => {
                     handler.refused(reason);
                     let content_type = parts.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
@@ -41,11 +43,23 @@ pub(super) fn service<H: Handler>(
             };
             let (mut parts, body) = response.into_parts();
             framing::seal_response(&mut parts, version);
+            let body = if bodiless { headed(&mut parts, body) } else { body };
             // HTTP/1.0 has no chunks: without a length, the end of the connection is the end of the body.
             let close_delimited = version < http::Version::HTTP_11 && body.size_hint().exact().is_none();
             Ok(Response::from_parts(parts, Outgoing { body, active, close_delimited }))
         }
     })
+}
+
+/// A response to HEAD has the head of the response to GET and nothing else. hyper sees to that in HTTP/1 only.
+fn headed(parts: &mut response::Parts, body: Body) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Body::empty()
 }
 
 /// A response's body, which keeps its request counted as active.
