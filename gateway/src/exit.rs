@@ -163,13 +163,10 @@ pub(crate) async fn connect_local(
 
 async fn dial(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>) -> Result<Io, Reason> {
     let timeouts = &worker.node.config.timeouts;
-    let options = tcp::DialOptions {
-        connect_timeout: timeouts.connect,
-        user_timeout: Some(timeouts.tcp_user),
-        keepalive: Some(tcp::Keepalive::every(timeouts.tcp_keepalive)),
-    };
+    let options = tcp::DialOptions::data(timeouts.connect, timeouts.tcp_keepalive, timeouts.tcp_user);
     let address = endpoint.address.ok_or(Reason::Internal)?;
-    tcp::dial(address, &options).await.map(Io::from).map_err(|error| match error.kind() {
+    let dialled = tcp::dial(address, &options).await;
+    dialled.map(|stream| Io::watched(stream, timeouts.tcp_user)).map_err(|error| match error.kind() {
         std::io::ErrorKind::TimedOut => Reason::ConnectTimeout,
         _ => Reason::ConnectFailed,
     })

@@ -165,7 +165,8 @@ pub struct RawTimeouts {
     pub idle: DurationText,
     /// How long the process finishes what it has in hand, after it was told to end.
     pub drain: DurationText,
-    /// How long sent bytes may stay unacknowledged until a TCP connection is given up (TCP_USER_TIMEOUT).
+    /// How long the other host may acknowledge nothing of what was sent, until a TCP connection is given up. A host that
+    /// acknowledges, but whose application does not read, is waited for.
     pub tcp_user_timeout: DurationText,
     /// Silence of a TCP connection after which it is probed, and the time between probes, in whole seconds. Who answers none
     /// of them for `tcpUserTimeout` is gone.

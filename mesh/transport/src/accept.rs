@@ -12,6 +12,9 @@ use crate::{Io, tcp, tls};
 /// The pause after the operating system refuses to accept (no descriptors left), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the host of a caller may acknowledge nothing of what it is sent.
+const GONE: Duration = Duration::from_secs(30);
+
 /// Serves each accepted connection in a local task of its own, until `stop` completes.
 ///
 /// `admit` is asked for each connection: what it answers lives as long as the connection, and on `None` the connection
@@ -45,11 +48,13 @@ pub async fn each<G, F>(
             tracing::debug!(listener = name, "the limit of connections is reached");
             continue;
         };
-        if let Err(error) = tcp::tune(&stream, &tcp::DialOptions::default()) {
+        // A caller that reads slowly is bounded by whoever serves it.
+        if let Err(error) = tcp::tune(&stream, &tcp::DialOptions { user_timeout: None, ..tcp::DialOptions::default() })
+        {
             tracing::debug!(listener = name, %error, "a connection ended before it began");
             continue;
         }
-        let connection = serve(Io::from(stream));
+        let connection = serve(Io::watched(stream, GONE));
         tokio::task::spawn_local(async move {
             let _guard = guard;
             connection.await;

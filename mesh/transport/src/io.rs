@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use eastway_core::{Reason, SpiffeId};
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::quic::QuicStream;
+use crate::tcp::Watched;
 use crate::tls::TlsStream;
 
 /// A byte stream. Shutting it down sends the end of its kind (FIN, `close_notify` and FIN) and leaves reading open.
@@ -26,6 +28,8 @@ use crate::tls::TlsStream;
 pub enum Io {
     /// A TCP connection.
     Plain(TcpStream),
+    /// A TCP connection whose peer must go on acknowledging.
+    Watched(Box<Watched>),
     /// A TLS session over another stream.
     Tls(Box<TlsStream>),
     /// A stream of a tunnel.
@@ -60,6 +64,12 @@ impl Io {
         (Self::other(a), Self::other(b))
     }
 
+    /// A TCP connection that fails with [`io::ErrorKind::TimedOut`] when its peer's host has acknowledged nothing of what was
+    /// sent for `limit`. A host that acknowledges and takes nothing, because its application does not read, lives.
+    pub fn watched(tcp: TcpStream, limit: Duration) -> Self {
+        Self::Watched(Box::new(Watched::new(tcp, limit)))
+    }
+
     /// The stream with `prefix` put back in front of it.
     pub fn rewound(self, prefix: Bytes) -> Self {
         if prefix.is_empty() { self } else { Self::Rewound(Box::new(Rewound { prefix, io: self })) }
@@ -72,7 +82,7 @@ impl Io {
             Self::Tls(tls) => tls.peer_id().cloned(),
             Self::Quic(quic) => Some(Arc::clone(quic.peer())),
             Self::Rewound(rewound) => rewound.io.peer_id(),
-            Self::Plain(_) | Self::Other(_) => None,
+            Self::Plain(_) | Self::Watched(_) | Self::Other(_) => None,
         }
     }
 
@@ -82,7 +92,7 @@ impl Io {
             Self::Tls(tls) => tls.alpn(),
             Self::Quic(_) => Some(crate::ALPN),
             Self::Rewound(rewound) => rewound.io.alpn(),
-            Self::Plain(_) | Self::Other(_) => None,
+            Self::Plain(_) | Self::Watched(_) | Self::Other(_) => None,
         }
     }
 
@@ -90,6 +100,7 @@ impl Io {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
+            Self::Watched(watched) => Some(watched.tcp()),
             Self::Tls(tls) => tls.lower().tcp(),
             Self::Rewound(rewound) => rewound.io.tcp(),
             Self::Quic(_) | Self::Other(_) => None,
@@ -100,6 +111,7 @@ impl Io {
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Plain(tcp) => tcp.peer_addr().ok(),
+            Self::Watched(watched) => watched.tcp().peer_addr().ok(),
             Self::Tls(tls) => tls.lower().peer_addr(),
             Self::Quic(quic) => Some(quic.remote_address()),
             Self::Rewound(rewound) => rewound.io.peer_addr(),
@@ -123,6 +135,7 @@ impl Io {
         match self {
             // It may fail if the connection is gone already, which is the aim.
             Self::Plain(tcp) => drop(tcp.set_zero_linger()),
+            Self::Watched(watched) => drop(watched.tcp().set_zero_linger()),
             Self::Tls(tls) => tls.lower_mut().condemn(reason),
             Self::Quic(quic) => quic.condemn(reason),
             Self::Rewound(rewound) => rewound.io.condemn(reason),
@@ -159,6 +172,7 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Watched(watched) => Pin::new(watched).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Quic(quic) => Pin::new(quic).poll_read(cx, buf),
             Self::Rewound(rewound) if rewound.prefix.is_empty() => Pin::new(&mut rewound.io).poll_read(cx, buf),
@@ -178,6 +192,7 @@ macro_rules! below {
     ($self:ident, $io:ident => $call:expr) => {
         match $self.get_mut() {
             Io::Plain($io) => $call,
+            Io::Watched($io) => $call,
             Io::Tls($io) => $call,
             Io::Quic($io) => $call,
             Io::Rewound(rewound) => {
@@ -204,7 +219,7 @@ impl AsyncWrite for Io {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Tls(_) | Self::Quic(_) => true,
+            Self::Plain(_) | Self::Watched(_) | Self::Tls(_) | Self::Quic(_) => true,
             Self::Rewound(rewound) => rewound.io.is_write_vectored(),
             Self::Other(other) => other.is_write_vectored(),
         }
