@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use eastway_core::{Attribution, Timestamp};
-use eastway_resilience::attempts::{AttemptEnd, Decision, Retries, RetryPolicy};
+use eastway_core::{Attribution, Reason, Timestamp};
+use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
 use eastway_resilience::deadline::Deadline;
 use eastway_resilience::{Failed, Outcome};
 
@@ -23,12 +23,14 @@ pub struct Attempts {
     tried: Tried,
     retries: Retries,
     begun: u32,
+    /// There is nobody who was not asked.
+    exhausted: bool,
 }
 
 impl Attempts {
     /// None yet. An `idempotent` request may be repeated without harm, and may try what is half-open.
     pub fn new(idempotent: bool, deadline: Deadline) -> Self {
-        Self { idempotent, deadline, tried: Tried::new(), retries: Retries::default(), begun: 0 }
+        Self { idempotent, deadline, tried: Tried::new(), retries: Retries::default(), begun: 0, exhausted: false }
     }
 
     /// Whether the request may be repeated without harm.
@@ -39,6 +41,11 @@ impl Attempts {
     /// By when the request must have its answer.
     pub fn deadline(&self) -> Deadline {
         self.deadline
+    }
+
+    /// The answer may come later than was thought at first: the request itself took its time.
+    pub fn postpone(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
     }
 
     /// What the next attempt keeps away from, while there is something else.
@@ -103,12 +110,15 @@ impl Attempts {
         now: Timestamp,
     ) -> AttemptEnd {
         service.retry_budget().record_end(!failed.blameless, now);
-        service.finish(pick, failed.outcome().with_latency(latency), now);
+        let asked_too_much = self.asked_too_much(pick, failed);
+        let outcome = if asked_too_much { Outcome::cancelled() } else { failed.outcome() };
+        service.finish(pick, outcome.with_latency(latency), now);
         // The blameless may be asked again, but not at once: whatever kept them from answering may still be there.
         self.avoid(pick, if failed.blameless { Attribution::Caller } else { failed.reason.attribution() });
         if failed.silent {
             self.tried.push_lane(&pick.lane.zone);
         }
+        self.exhausted = asked_too_much && !self.has_other_lane(service);
         AttemptEnd {
             nothing_sent: failed.nothing_sent,
             connect_failed: failed.connect,
@@ -126,11 +136,19 @@ impl Attempts {
         rng: &mut fastrand::Rng,
         now: Timestamp,
     ) -> Decision {
+        if self.exhausted {
+            return Decision::GiveUp(GiveUp::Attempts);
+        }
         let own = [service.retry_budget()];
         let both = [service.retry_budget(), service.cross_region_budget()];
         let budgets = if self.leaves_region(service) { &both[..] } else { &own[..] };
         let end = AttemptEnd { other_lane: end.other_lane && self.has_other_lane(service), ..*end };
         policy.decide(&mut self.retries, &end, budgets, self.deadline, now, rng)
+    }
+
+    /// The lane has nobody but those that this request keeps away from: that says nothing of the lane.
+    fn asked_too_much(&self, pick: &Pick, failed: &Failed) -> bool {
+        failed.reason == Reason::NoReadyEndpoint && self.tried.endpoints_in(&pick.lane.zone).next().is_some()
     }
 
     /// After a transport failure the lane is left as well, after a path's failure the path.

@@ -202,7 +202,7 @@ pub struct RetryRules<D> {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "ServiceTimeouts", bound = "D: JsonSchema + Default + Serialize")]
 pub struct ServiceTimeouts<D> {
-    /// From a request to the first byte of its response, over all attempts. The sidecar's `timeouts.request` if not given.
+    /// From the end of a request to the first byte of its response, over all attempts. The sidecar's `timeouts.request` if not given.
     pub request: Option<D>,
 }
 

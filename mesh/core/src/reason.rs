@@ -162,6 +162,8 @@ reasons! {
         "The tunnel stream's opening message cannot be read.";
     Internal = 32 "internal" 500 13 "proxy_internal_error" LocalSidecar Caller false
         "A fault of Eastway itself; the log has the details.";
+    StaleConnection = 33 "stale_connection" 502 14 "connection_terminated" Endpoint Caller false
+        "The application closed a kept connection just as the request was sent over it.";
 }
 
 impl Reason {

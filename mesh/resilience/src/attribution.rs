@@ -36,8 +36,8 @@ pub enum Class {
 pub struct Failure {
     /// Who is charged.
     pub attribution: Attribution,
-    /// Hard evidence, gathered by this caller itself: the endpoint's sidecar refused the connection, or reset a
-    /// fresh one before any response. It makes the endpoint *down*, which no cap limits.
+    /// Hard evidence, gathered by this caller itself: the endpoint's sidecar refused the connection, or its host is
+    /// silent. It makes the endpoint *down*, which no cap limits. An odd answer, or a reset, never does.
     pub down: bool,
 }
 

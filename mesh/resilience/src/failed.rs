@@ -39,7 +39,8 @@ impl Failed {
 
     /// What a node on the way said.
     pub const fn said(reason: Reason) -> Self {
-        Self { connect: false, nothing_sent: reason.nothing_sent(), ..Self::connecting(reason) }
+        let blameless = matches!(reason, Reason::StaleConnection);
+        Self { connect: false, nothing_sent: reason.nothing_sent(), blameless, ..Self::connecting(reason) }
     }
 
     /// A limit of this sidecar's own keeps it from asking the endpoint; another one may have room.
@@ -76,6 +77,7 @@ mod tests {
             (Failed::silent(), failure(Reason::UpstreamReset.attribution(), true)),
             (Failed::said(Reason::UpstreamReset), failure(Reason::UpstreamReset.attribution(), false)),
             (Failed::said(Reason::CallerGone), Class::Cancelled),
+            (Failed::said(Reason::StaleConnection), Class::Cancelled),
         ] {
             assert_eq!(failed.outcome().class, expected, "{failed:?}");
         }

@@ -224,3 +224,29 @@ fn the_first_retry_waits_unless_it_goes_to_another_lane() {
     world.update();
     assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another lane");
 }
+
+#[test]
+fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_lane() {
+    let nobody = Failed::connecting(Reason::NoReadyEndpoint);
+    for (avoiding, expected) in [(true, "closed"), (false, "open")] {
+        let mut world = World::new(&[]);
+        world.add_remote("us-west/a", "us", 1);
+        world.update();
+        for _ in 0..50 {
+            let mut attempts = get();
+            let mut pick = begin(&mut attempts, &mut world);
+            if avoiding {
+                let endpoint = world.service.session(&pick.lane, &eastway_core::EndpointId::new("only"));
+                assert!(pick.bind(endpoint));
+                fail(&mut attempts, &world, &pick, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) });
+                let retry = begin(&mut attempts, &mut world);
+                let end = fail(&mut attempts, &world, &retry, nobody);
+                assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Attempts));
+            } else {
+                fail(&mut attempts, &world, &pick, nobody);
+            }
+        }
+        let lanes = &world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect::<Vec<_>>();
+        assert_eq!(lanes[0].breaker, expected, "avoiding an endpoint: {avoiding}");
+    }
+}
