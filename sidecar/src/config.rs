@@ -166,6 +166,7 @@ pub struct Timeouts {
     pub ping_after: Duration,
     pub ping_timeout: Duration,
     pub header: Duration,
+    pub continue_after: Duration,
 }
 
 /// Bounds. The meaning of each is with its [`RawLimits`] field.
@@ -185,6 +186,10 @@ pub struct Limits {
     pub header_bytes: u32,
     pub kept_body: usize,
     pub held_response: usize,
+    pub streams: u32,
+    pub stream_window: u32,
+    pub connection_window: u32,
+    pub send_buffer: usize,
     pub metric_series: usize,
 }
 

@@ -17,11 +17,13 @@ use http::{Method, Request, Response};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
+use crate::settings;
 use crate::worker::Worker;
 
 mod app;
 mod exchange;
 mod opaque;
+mod spoken;
 
 pub(crate) use app::App;
 
@@ -47,6 +49,7 @@ async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
+    options.h2 = settings::h2(&worker.node.config.limits, None);
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
     let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
     let ended = serve(io, &options, &sweeper, stop, handler).await;

@@ -14,16 +14,20 @@ use eastway_transport::{Io, accept};
 use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
+use crate::settings;
 use crate::worker::Worker;
 use exchange::Exchange;
+pub(crate) use exchange::is_idempotent;
 
 mod admit;
 mod exchange;
 mod forward;
 mod identify;
 mod opaque;
+mod patience;
 mod respond;
 mod route;
+mod said;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
@@ -32,6 +36,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
+    options.h2 = settings::h2(&worker.node.config.limits, None);
     let options = Rc::new(options);
     let (stop, admit) = (worker.node.draining.wait(), || worker.place());
     accept::each(listener, "outbound.proxy", stop, admit, |stream| {

@@ -5,9 +5,22 @@
 use std::time::Duration;
 
 use eastway_core::policy::ServicePolicy;
+use eastway_http::client::{H2Options, Ping};
 use eastway_resilience::attempts::RetryPolicy;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
+
+/// What an HTTP/2 connection may hold, on either side of it.
+pub(crate) fn h2(limits: &Limits, ping: Option<Ping>) -> H2Options {
+    H2Options {
+        stream_window: limits.stream_window,
+        connection_window: limits.connection_window,
+        max_streams: limits.streams,
+        send_buffer: limits.send_buffer,
+        ping,
+        ..H2Options::default()
+    }
+}
 
 /// The numbers that hold for the requests to one service.
 #[derive(Clone, Copy, Debug, PartialEq)]

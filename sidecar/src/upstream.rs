@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::node::Node;
 use crate::services::Entry;
+use crate::settings;
 use crate::worker::Worker;
 pub(crate) use places::Place;
 use places::Places;
@@ -68,14 +69,16 @@ pub(crate) struct Call<'a> {
 
 /// What a connection that broke says of the attempt that it carried.
 fn sending(error: SendError) -> Failed {
-    let stale = matches!(error.failure(), Failure::Closed | Failure::Refused | Failure::Reset);
-    let silent = error.failure() == Failure::Unresponsive || stale && timed_out(&error);
-    let reset = error.failure() == Failure::Reset && (!error.is_reused() || silent);
+    let failure = error.failure();
+    let stale = matches!(failure, Failure::Closed | Failure::Refused | Failure::Reset);
+    let silent = failure == Failure::Unresponsive || stale && timed_out(&error);
+    let reset = failure == Failure::Reset && (!error.is_reused() || silent);
     Failed {
         reason: error.reason(),
         nothing_sent: error.is_unprocessed(),
         connect: false,
-        down: reset || error.failure() == Failure::Unresponsive,
+        // A reset shows that somebody is there. Whether it takes connections is for the next one to find out.
+        down: failure == Failure::Unresponsive || reset && silent,
         silent,
         blameless: stale && !reset,
     }
@@ -101,7 +104,8 @@ impl Upstreams {
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
         let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
-        options.h2.ping = Some(Ping { interval, timeout });
+        options.h2 = settings::h2(limits, Some(Ping { interval, timeout }));
+        options.continue_after = node.config.timeouts.continue_after;
         Self {
             h1: Pool::new(pool),
             h2: RefCell::default(),
@@ -167,7 +171,8 @@ async fn send_h1(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     let key = key(call, endpoint);
-    while let Some(connection) = worker.upstreams.h1.take(&key) {
+    let pool = &worker.upstreams.h1;
+    while let Some(connection) = if call.idempotent { pool.take(&key) } else { pool.take_for_once(&key) } {
         match connection.send(request).await {
             Ok(response) => return Ok(response),
             // Its peer had closed it while it was idle, and nothing was sent: the next one may serve.
@@ -281,12 +286,8 @@ async fn connect_local(
 /// A TCP connection with this sidecar's time limits.
 pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
     let timeouts = &node.config.timeouts;
-    let options = tcp::DialOptions {
-        connect_timeout: timeouts.connect,
-        user_timeout: Some(timeouts.tcp_user),
-        keepalive: Some(tcp::Keepalive::every(timeouts.tcp_keepalive)),
-    };
-    tcp::dial(address, &options).await.map(Io::from)
+    let options = tcp::DialOptions::data(timeouts.connect, timeouts.tcp_keepalive, timeouts.tcp_user);
+    tcp::dial(address, &options).await.map(|stream| Io::watched(stream, timeouts.tcp_user))
 }
 
 /// Mutual TLS over `io`, with whoever `expected` admits, within the region.

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_http::Sweeper;
+use eastway_http::{Body, Sweeper};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
 use eastway_telemetry::metrics::RouteCache;
+use http_body::Body as _;
 
 use crate::inbound::App;
 use crate::node::Node;
@@ -46,6 +47,22 @@ impl Worker {
     /// A place for one more connection, and the drain's count of it.
     pub(crate) fn place(&self) -> Option<(Permit, InFlight)> {
         Some((self.connections.try_acquire()?, self.node.draining.guard()))
+    }
+
+    /// The body of a request, which must not be silent for longer than `timeouts.idle`.
+    pub(crate) fn limited(&self, body: Body) -> Body {
+        if body.is_end_stream() { body } else { body.idle_limit(self.sweeper.after(self.node.config.timeouts.idle)) }
+    }
+
+    /// The body of a response on its way to its reader. Neither may keep the other waiting for longer than `timeouts.idle`; a
+    /// small one fits into the buffers whether it is read or not.
+    pub(crate) fn passing(&self, body: Body) -> Body {
+        let after = || self.sweeper.after(self.node.config.timeouts.idle);
+        let small = self.node.config.limits.held_response as u64;
+        if body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= small) {
+            return body.idle_limit(after());
+        }
+        body.idle_limit(after()).read_limit(after())
     }
 
     /// Waits until draining is over, then closes what is left.

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::wire::Wire;
 
@@ -30,6 +31,11 @@ impl Connection {
         let head = self.wire.until("\r\n\r\n").ok()?;
         self.note(&head);
         Some(head)
+    }
+
+    /// Whether something can be read, the end included, before `limit` has passed.
+    pub fn readable_within(&self, limit: Duration) -> bool {
+        self.wire.is_readable_within(limit)
     }
 
     /// Notes a text for [`App::seen`].

@@ -116,6 +116,17 @@ impl Wire {
         Ok(std::mem::take(&mut self.ahead))
     }
 
+    /// Whether something can be read, the end included, before `limit` has passed.
+    ///
+    /// # Panics
+    /// If the socket takes no options.
+    pub fn is_readable_within(&self, limit: Duration) -> bool {
+        self.stream.set_read_timeout(Some(limit)).expect("a socket takes a time limit");
+        let readable = self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time limit");
+        readable
+    }
+
     /// Another handle for the same connection, with nothing read ahead.
     ///
     /// # Panics

@@ -26,11 +26,15 @@ mod identity;
 // What do clusters show one another?
 #[path = "e2e/federation.rs"]
 mod federation;
-// What becomes of malformed, oversized and interrupted HTTP?
+// What becomes of malformed, oversized, odd, slow and interrupted HTTP?
 #[path = "e2e/interrupted.rs"]
 mod interrupted;
 #[path = "e2e/malformed.rs"]
 mod malformed;
+#[path = "e2e/odd.rs"]
+mod odd;
+#[path = "e2e/uploads.rs"]
+mod uploads;
 // Does the mesh outlive its etcd?
 #[path = "e2e/etcd.rs"]
 mod etcd;

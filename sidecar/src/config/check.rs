@@ -215,6 +215,7 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         ping_after: read("pingAfter", &raw.ping_after, 10 * milli, 60 * minute),
         ping_timeout: read("pingTimeout", &raw.ping_timeout, 10 * milli, 60 * minute),
         header: read("header", &raw.header, 10 * milli, 60 * minute),
+        continue_after: read("continue", &raw.continue_after, milli, minute),
     }
 }
 
@@ -222,6 +223,10 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
     if raw.unsent_attempts < raw.attempts {
         let message = format!("{} is less than `attempts`, which is {}", raw.unsent_attempts, raw.attempts);
         checks.problem("limits.unsentAttempts", message);
+    }
+    if raw.connection_window < raw.stream_window {
+        let message = format!("{} is less than `streamWindow`, which is {}", raw.connection_window, raw.stream_window);
+        checks.problem("limits.connectionWindow", message);
     }
     Limits {
         workers: raw.workers as usize,
@@ -237,6 +242,10 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
         header_bytes: raw.header_bytes,
         kept_body: raw.kept_body as usize,
         held_response: raw.held_response as usize,
+        streams: raw.streams,
+        stream_window: raw.stream_window,
+        connection_window: raw.connection_window,
+        send_buffer: raw.send_buffer as usize,
         metric_series: raw.metric_series as usize,
     }
 }

@@ -212,16 +212,18 @@ pub struct RawTimeouts {
     /// For opening a stream to another cluster through a gateway, and for a TLS handshake. With another cluster, three
     /// round trips more, once they are known.
     pub stream_open: DurationText,
-    /// From a request to the first byte of its response, over all attempts. A deadline that the caller sends counts if it
-    /// is shorter.
+    /// From the end of a request to the first byte of its response, over all attempts. A deadline that the caller sends
+    /// counts from the request's begin, if it is shorter.
     pub request: DurationText,
-    /// How long a stream or a connection may carry nothing.
+    /// How long a stream or a connection may carry nothing, a caller leave its request unfinished, or an endpoint take nothing
+    /// of it.
     pub idle: DurationText,
     /// How long the first request to a service waits for discovery.
     pub discovery: DurationText,
     /// How long the process finishes what it has in hand, after it was told to end.
     pub drain: DurationText,
-    /// How long sent bytes may stay unacknowledged until the connection is given up (TCP_USER_TIMEOUT).
+    /// How long the other host may acknowledge nothing of what was sent, until a TCP connection is given up. A host that
+    /// acknowledges, but whose application does not read, is waited for.
     pub tcp_user_timeout: DurationText,
     /// Silence of a TCP connection after which it is probed, and the time between probes, in whole seconds. Who answers none
     /// of them for `tcpUserTimeout` is gone.
@@ -234,6 +236,10 @@ pub struct RawTimeouts {
     pub ping_timeout: DurationText,
     /// For the head of a request.
     pub header: DurationText,
+    /// How long a body for which the application is to ask (`Expect: 100-continue`) waits until it is sent unasked. To another
+    /// cluster, where nobody can ask, no longer than `pingTimeout` and three round trips.
+    #[serde(rename = "continue")]
+    pub continue_after: DurationText,
 }
 
 impl Default for RawTimeouts {
@@ -250,6 +256,7 @@ impl Default for RawTimeouts {
             ping_after: "200ms".into(),
             ping_timeout: "250ms".into(),
             header: "10s".into(),
+            continue_after: "1s".into(),
         }
     }
 }
@@ -298,6 +305,19 @@ pub struct RawLimits {
     /// Bytes of a response that is held until it is complete, so that its endpoint may die halfway.
     #[schemars(range(min = 0, max = 1_048_576))]
     pub held_response: u32,
+    /// Requests that a caller may have under way on one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: u32,
+    /// Bytes of one HTTP/2 stream that the other side may send before they are read.
+    #[schemars(range(min = 65_535, max = 16_777_216))]
+    pub stream_window: u32,
+    /// The same of all streams of a connection together; at least `streamWindow`. With `sendBuffer` for each stream it bounds
+    /// the memory of a connection.
+    #[schemars(range(min = 65_535, max = 268_435_456))]
+    pub connection_window: u32,
+    /// Bytes of one HTTP/2 stream that wait to be sent.
+    #[schemars(range(min = 16_384, max = 16_777_216))]
+    pub send_buffer: u32,
     /// Label sets of the traffic metrics; what is beyond is counted as `_other`.
     #[schemars(range(min = 1, max = 100_000))]
     pub metric_series: u32,
@@ -319,6 +339,10 @@ impl Default for RawLimits {
             header_bytes: 64 * 1024,
             kept_body: 64 * 1024,
             held_response: 16 * 1024,
+            streams: 1_000,
+            stream_window: 1024 * 1024,
+            connection_window: 8 * 1024 * 1024,
+            send_buffer: 256 * 1024,
             metric_series: 2_000,
         }
     }

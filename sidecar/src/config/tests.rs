@@ -59,6 +59,7 @@ fn defaults_are_those_of_the_design() {
         ping_after: millis(200),
         ping_timeout: millis(250),
         header: millis(10_000),
+        continue_after: Duration::from_secs(1),
     };
     assert_eq!(config.timeouts, timeouts);
     let limits = config.limits;

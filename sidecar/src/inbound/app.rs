@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use eastway_core::{Reason, SpiffeId};
 use eastway_http::body::{End, Observer};
-use eastway_http::client::{Failure, Ping, PoolOptions};
+use eastway_http::client::{Failure, PoolOptions};
 use eastway_http::framing::UpgradeTo;
 use eastway_http::refuse::PROXY_STATUS;
 use eastway_http::{Body, ClientOptions, Edits, H1, H2, Pool, SendError, Upgrading};
@@ -17,9 +17,12 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Version};
 
+use super::spoken::Spoken;
 use crate::config::AppProtocol;
 use crate::load::{InFlight, orca};
 use crate::node::Node;
+use crate::outbound::is_idempotent;
+use crate::settings;
 use crate::worker::Worker;
 
 /// The verified identity of the caller.
@@ -31,6 +34,7 @@ const LOAD: HeaderName = HeaderName::from_static("eastway-load");
 pub(crate) struct App {
     h1: Pool<()>,
     h2: RefCell<Option<H2>>,
+    spoken: Spoken,
     options: ClientOptions,
 }
 
@@ -41,8 +45,9 @@ impl App {
         let mut options =
             ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
         // The application is on this host: when it goes, the kernel says so.
-        options.h2.ping = None::<Ping>;
-        Self { h1: Pool::new(pool), h2: RefCell::default(), options }
+        options.h2 = settings::h2(&node.config.limits, None);
+        options.continue_after = node.config.timeouts.continue_after;
+        Self { h1: Pool::new(pool), h2: RefCell::default(), spoken: Spoken::default(), options }
     }
 
     /// Closes what is idle, for the end of the worker.
@@ -58,7 +63,9 @@ impl App {
 /// [`Reason::AppUnreachable`].
 pub(super) async fn connect(node: &Node) -> Result<Io, Reason> {
     let inbound = node.config.inbound.as_ref().ok_or(Reason::AppUnreachable)?;
-    let options = tcp::DialOptions { connect_timeout: node.config.timeouts.connect, ..tcp::DialOptions::default() };
+    // On this host, an application that does not read is slow, and never gone without the kernel's saying so.
+    let connect_timeout = node.config.timeouts.connect;
+    let options = tcp::DialOptions { connect_timeout, user_timeout: None, ..tcp::DialOptions::default() };
     tcp::dial(inbound.app, &options).await.map(Io::from).map_err(|error| {
         tracing::debug!(app = %inbound.app, %error, "the application cannot be reached");
         Reason::AppUnreachable
@@ -83,7 +90,7 @@ pub(super) async fn forward(
         edits.set(SOURCE, source);
     }
     edits.apply(&mut parts.headers);
-    let mut request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, worker.limited(body));
     let from_caller = Upgrading::take(request.extensions_mut());
     let mut charged = Charged { in_flight, failed: false };
     match send(worker, request, spoken).await {
@@ -97,25 +104,25 @@ pub(super) async fn forward(
 
 /// Sends the request in the version that its caller spoke, unless the configuration knows what the application speaks.
 async fn send(worker: &Rc<Worker>, mut request: Request<Body>, spoken: Version) -> Result<Response<Body>, Reason> {
-    let reason = |error: &SendError| match error.failure() {
-        // The connection was made: the application itself went away.
-        Failure::Closed | Failure::Refused => Reason::AppUnreachable,
-        _ => error.reason(),
+    let protocol = worker.node.config.inbound.as_ref().map(|inbound| inbound.protocol);
+    let upgrade = request.extensions().get::<UpgradeTo>().is_some();
+    let h2 = match protocol {
+        _ if upgrade => false,
+        Some(AppProtocol::H2c) => true,
+        Some(AppProtocol::Auto) if spoken == Version::HTTP_2 => worker.app.spoken.is_h2(&worker.node).await?,
+        _ => false,
     };
-    let h2 = worker.node.config.inbound.as_ref().is_some_and(|inbound| match inbound.protocol {
-        AppProtocol::H2c => true,
-        AppProtocol::Http1 => false,
-        AppProtocol::Auto => spoken == Version::HTTP_2,
-    });
-    if h2 && request.extensions().get::<UpgradeTo>().is_none() {
+    if h2 {
         return connected_h2(worker).await?.send(request).await.map_err(|error| reason(&error));
     }
-    while let Some(connection) = worker.app.h1.take(&()) {
+    let repeatable = is_idempotent(&request);
+    let take = || if repeatable { worker.app.h1.take(&()) } else { worker.app.h1.take_for_once(&()) };
+    while let Some(connection) = take() {
         match connection.send(request).await {
             Ok(response) => return Ok(response),
             Err(mut error) => match error.take_request() {
                 Some(unsent) => request = unsent,
-                None => return Err(reason(&error)),
+                None => return Err(reason_h1(&error)),
             },
         }
     }
@@ -124,12 +131,25 @@ async fn send(worker: &Rc<Worker>, mut request: Request<Body>, spoken: Version) 
     worker.app.h1.lease((), connection).send(request).await.map_err(|error| reason(&error))
 }
 
+fn reason(error: &SendError) -> Reason {
+    match error.failure() {
+        // The connection was made: the application itself went away.
+        Failure::Closed | Failure::Refused => Reason::AppUnreachable,
+        _ => error.reason(),
+    }
+}
+
+/// The same for HTTP/1.1, where a connection that was kept may be closed as idle just as it is used.
+fn reason_h1(error: &SendError) -> Reason {
+    if error.failure() == Failure::Reset && error.is_reused() { Reason::StaleConnection } else { reason(error) }
+}
+
 async fn connected_h2(worker: &Rc<Worker>) -> Result<H2, Reason> {
     let known = worker.app.h2.borrow().clone().filter(|h2| !h2.is_closed() && h2.available() > 0);
     if let Some(connection) = known {
         return Ok(connection);
     }
-    let io = connect(&worker.node).await?;
+    let io = connect(&worker.node).await.inspect_err(|_| worker.app.spoken.forget())?;
     let fresh = H2::new(io, Scheme::HTTP, &worker.app.options).await.map_err(|_| Reason::AppUnreachable)?;
     worker.app.h2.replace(Some(fresh.clone()));
     Ok(fresh)
@@ -159,8 +179,7 @@ fn answer(
         edits.set(LOAD, load);
     }
     edits.apply(response.headers_mut());
-    let idle = worker.sweeper.after(worker.node.config.timeouts.idle);
-    response.map(|body| body.idle_limit(idle).observe(Box::new(charged)))
+    response.map(|body| worker.passing(body.observe(Box::new(charged))))
 }
 
 fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, charged: Charged) {

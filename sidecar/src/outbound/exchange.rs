@@ -113,6 +113,6 @@ pub(super) fn span_source(span: &mut Span, node: &Node) {
 }
 
 /// Whether the method may be repeated without harm (RFC 9110, section 9.2.2).
-pub(super) fn is_idempotent(request: &Request<Body>) -> bool {
+pub(crate) fn is_idempotent(request: &Request<Body>) -> bool {
     matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }

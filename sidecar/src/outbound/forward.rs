@@ -1,14 +1,14 @@
 //! Phases 4 and 5: pick an endpoint, send the request there, and judge what came of it; again elsewhere, if that is
 //! safe, within the budget and of use.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_balance::{Attempts, Lane, Pick};
 use eastway_core::{LoadReport, Reason, Timestamp};
-use eastway_http::body::{End, Observer, held};
+use eastway_http::body::{End, Observer, Upload, held};
 use eastway_http::{Body, Kept};
 use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::{Deadline, format_grpc_timeout, parse_grpc_timeout, parse_timeout_ms};
@@ -21,6 +21,8 @@ use http::{HeaderMap, Request, Response, Version, request};
 
 use super::Route;
 use super::exchange::{Exchange, is_idempotent, span_source};
+use super::patience::{Patience, Waited};
+use super::said::Said;
 use crate::node::Node;
 use crate::services::Entry;
 use crate::settings::Settings;
@@ -37,8 +39,11 @@ struct Forward<'a> {
     route: &'a Route,
     head: request::Parts,
     kept: Kept,
+    began: Timestamp,
     /// By when a gRPC caller wants its whole answer, if it says so.
     stated: Option<Deadline>,
+    /// By when the caller wants an answer, whatever it needs to send its request.
+    wanted: Deadline,
     attempts: Attempts,
     settings: Settings,
 }
@@ -48,13 +53,13 @@ enum Attempted {
     /// The response for the application.
     Done(Response<Body>),
     /// No usable response, but perhaps one to fall back on.
-    Failed { end: AttemptEnd, reason: Reason, response: Option<Response<Body>> },
+    Failed { end: AttemptEnd, said: Said },
 }
 
 /// Sends the request to the service, with as many attempts as the rules allow.
 ///
 /// # Errors
-/// The reason of the last attempt, or why there was none.
+/// The reason of the last attempt that reached somebody, or why none did.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
@@ -68,40 +73,43 @@ pub(super) async fn forward(
     let now = clock::now();
     let stated =
         header(&head.headers, "grpc-timeout").and_then(parse_grpc_timeout).map(|after| Deadline::after(after, now));
-    let attempts = Attempts::new(idempotent, deadline(&head.headers, stated, settings.request, now));
-    let kept = Kept::new(body, policy.kept_body);
-    let mut forward = Forward { worker, exchange, route, head, kept, stated, attempts, settings };
-    let mut last: Option<(Reason, Option<Response<Body>>)> = None;
+    let wanted = wanted(&head.headers, stated, now);
+    let attempts = Attempts::new(idempotent, Deadline::after(settings.request, now).or_earlier(wanted));
+    // A caller that stalls is told so, and nobody else is blamed.
+    let kept = Kept::new(worker.limited(body), policy.kept_body);
+    let mut forward = Forward { worker, exchange, route, head, kept, began: now, stated, wanted, attempts, settings };
+    let mut last: Option<Said> = None;
     loop {
         let pick = match forward.pick() {
             Ok(pick) => pick,
             // There is nowhere else to go: the last attempt's own failure says more.
             Err(reason) => {
                 forward.missed();
-                return last.take().map_or(Err(reason), |(reason, response)| response.ok_or(reason));
+                return last.take().map_or(Err(reason), Said::into_answer);
             }
         };
         match forward.attempt(pick).await {
             Attempted::Done(response) => return Ok(response),
-            Attempted::Failed { end, reason, response } => {
+            Attempted::Failed { end, said } => {
+                let said = said.over(last.take());
                 let service = &route.entry.service;
+                forward.postpone();
                 let decision = worker.random(|rng| forward.attempts.next(service, &policy, &end, rng, clock::now()));
                 match decision {
                     Decision::Retry { after } if after.is_zero() => {}
                     Decision::Retry { after } => tokio::time::sleep(after).await,
-                    Decision::GiveUp(_) => return response.ok_or(reason),
+                    Decision::GiveUp(_) => return said.into_answer(),
                 }
-                last = Some((reason, response));
+                last = Some(said);
             }
         }
     }
 }
 
-/// By when the first byte of the response must be there: `limit` from now, or earlier if the caller says so.
-fn deadline(headers: &HeaderMap, stated: Option<Deadline>, limit: Duration, now: Timestamp) -> Deadline {
+/// By when the first byte of the response must be there, if the caller says so.
+fn wanted(headers: &HeaderMap, stated: Option<Deadline>, now: Timestamp) -> Deadline {
     let expected = || header(headers, EXPECTED_TIMEOUT).and_then(parse_timeout_ms);
-    let stated = stated.or_else(|| expected().map(|after| Deadline::after(after, now)));
-    Deadline::after(limit, now).or_earlier(stated.unwrap_or_default())
+    stated.or_else(|| expected().map(|after| Deadline::after(after, now))).unwrap_or_default()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -146,22 +154,51 @@ impl Forward<'_> {
             traceparent: trace.traceparent().to_string(),
         };
         let mute = upstream::mute(&pick, request.version());
-        let left = self.attempts.deadline().remaining(clock::now()).unwrap_or(Duration::MAX);
-        let limit = self.settings.per_try.map_or(left, |per_try| left.min(per_try));
         let result = {
             // Pinned here, once: every function that takes a future by value keeps room for it twice.
             let sent = pin!(upstream::send(self.worker, &call, &mut pick, request));
-            let sent = self.worker.sweeper.within(limit, sent);
             let answered = pin!(async {
-                match sent.await {
-                    Ok(Ok(response)) => self.judge(response, started).await,
-                    Ok(Err(failed)) => Err(self.caller_failed().unwrap_or(failed)),
-                    Err(_) => Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) }),
+                match self.in_time(sent, started).await {
+                    Ok(response) => self.judge(response, started).await,
+                    Err(failed) => Err(self.caller_failed().unwrap_or(failed)),
                 }
             });
             silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await
         };
         self.conclude((pick, in_flight), kind.1, span, started, result)
+    }
+
+    /// Waits for the response as long as the limits allow.
+    async fn in_time(
+        &self,
+        mut sent: Pin<&mut impl Future<Output = Result<Response<Body>, Failed>>>,
+        started: Timestamp,
+    ) -> Result<Response<Body>, Failed> {
+        let (request, per_try) = (self.settings.request, self.settings.per_try);
+        let patience = Patience { request, per_try, idle: self.worker.node.config.timeouts.idle };
+        loop {
+            let now = clock::now();
+            let (in_all, this_try) = (now.since(self.began), now.since(started));
+            let stated = self.wanted.remaining(now);
+            let left = patience.left(&Waited { in_all, this_try, stated, upload: self.kept.upload() });
+            if left.is_zero() {
+                return Err(Failed { blameless: false, ..Failed::said(Reason::ResponseTimeout) });
+            }
+            if let Ok(sent) = self.worker.sweeper.within(left, sent.as_mut()).await {
+                return sent;
+            }
+        }
+    }
+
+    /// The time for another attempt counts from the end of the request, too.
+    fn postpone(&mut self) {
+        let now = clock::now();
+        let since = match self.kept.upload() {
+            Upload::Complete(since) => since.unwrap_or(Duration::MAX).min(now.since(self.began)),
+            Upload::Waiting | Upload::Untaken(_) => Duration::ZERO,
+        };
+        let limit = self.settings.request.saturating_sub(since);
+        self.attempts.postpone(Deadline::after(limit, now).or_earlier(self.wanted));
     }
 
     /// The request of this attempt; `None` if the body cannot be sent again.
@@ -186,7 +223,7 @@ impl Forward<'_> {
         let stated = match self.stated {
             Some(stated) => stated.remaining(now).map(|left| ("grpc-timeout", format_grpc_timeout(left))),
             None if headers.contains_key(EXPECTED_TIMEOUT) => {
-                let left = self.attempts.deadline().remaining(now);
+                let left = self.wanted.remaining(now);
                 left.map(|left| (EXPECTED_TIMEOUT, left.as_millis().max(1).to_string()))
             }
             None => None,
@@ -202,7 +239,7 @@ impl Forward<'_> {
     }
 
     fn failed_before(&self, reason: Reason) -> Attempted {
-        Attempted::Failed { end: AttemptEnd::default(), reason, response: None }
+        Attempted::Failed { end: AttemptEnd::default(), said: Said::failed(reason) }
     }
 
     fn span(&self, pick: &Pick, trace: &TraceContext, started: Timestamp) -> Option<Span> {
@@ -268,15 +305,17 @@ impl Forward<'_> {
                         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
                         let retry_after = retry_after.and_then(backoff::retry_after);
                         let end = AttemptEnd { retry_after, body_kept: self.kept.is_repeatable(), ..end };
-                        Attempted::Failed { end, reason: Reason::UpstreamReset, response: Some(response) }
+                        Attempted::Failed { end, said: Said::answered(response) }
                     }
                 }
             }
             Err(failed) => {
                 let end = self.attempts.failed(service, &pick, &failed, now.since(started), now);
                 let stale = end.stale && self.kept.failure().is_none();
-                let end = AttemptEnd { stale, body_kept: self.kept.is_repeatable(), ..end };
-                Attempted::Failed { end, reason: failed.reason, response: None }
+                // A body that stalls does so at every endpoint.
+                let body_kept = self.kept.is_repeatable() && failed.reason != Reason::BodyTimeout;
+                let end = AttemptEnd { stale, body_kept, ..end };
+                Attempted::Failed { end, said: Said::failed(failed.reason) }
             }
         }
     }
@@ -305,9 +344,8 @@ impl Forward<'_> {
         response: Response<Body>,
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
-        let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
         let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
-        response.map(|body| body.idle_limit(idle).observe(Box::new(finish)))
+        response.map(|body| self.worker.passing(body.observe(Box::new(finish))))
     }
 }
 

@@ -312,6 +312,8 @@ fn options(worker: &Rc<Worker>, cluster: &str) -> ClientOptions {
     let mut options = worker.upstreams.options.clone();
     if let Some(ping) = &mut options.h2.ping {
         ping.timeout += way_there(&worker.node.services.mesh(), cluster);
+        // Nobody can ask for a body over HTTP/2: who does not answer as soon as a ping would be takes it.
+        options.continue_after = options.continue_after.min(ping.timeout);
     }
     options
 }

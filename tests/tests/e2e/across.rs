@@ -11,7 +11,7 @@ use crate::opaque::TCP;
 use crate::{curl, h2, tls};
 
 /// Two clusters in which eu-west's payments is an application of the test itself; answers the caller in us-east.
-fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, Node) {
+pub(crate) fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, Node) {
     let mut lab = Lab::new();
     lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
     let ip = lab.host();

@@ -65,3 +65,37 @@ async fn exchange(proxy: SocketAddr, request: Request<()>, frames: Vec<Frame<Byt
     let trailers = body.trailers().cloned();
     Ok(Answer { status: head.status, body: body.to_bytes(), trailers })
 }
+
+/// Answers whose bodies nobody reads, on one connection, which lasts until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) answers: Vec<hyper::Response<hyper::body::Incoming>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// Sends `count` requests for `url` over one connection to `proxy`, and takes the heads of their answers only.
+///
+/// # Errors
+/// What went wrong, in words.
+pub(crate) fn unread(proxy: SocketAddr, url: &str, count: usize) -> Result<Unread, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let asking = async {
+        let stream = tokio::net::TcpStream::connect(proxy).await.map_err(|error| error.to_string())?;
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let asked =
+                request("GET", url).body(http_body_util::Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+            answers.push(client.send_request(asked).await.map_err(|error| error.to_string())?);
+        }
+        Ok(answers)
+    };
+    let answers = runtime.block_on(async { tokio::time::timeout(PATIENCE, asking).await });
+    let answers: Result<_, String> = answers.map_err(|_| "no answer in time".to_owned())?;
+    Ok(Unread { answers: answers?, _runtime: runtime })
+}

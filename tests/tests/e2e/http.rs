@@ -129,20 +129,6 @@ fn trailers_pass_over_http1() {
 }
 
 #[test]
-fn a_caller_that_waits_for_100_continue_gets_it() {
-    let (_lab, _, storefront) = Lab::one_cluster();
-    let mut wire = Wire::to(storefront.proxy());
-    wire.send(format!("POST {PAYMENTS}echo HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
-    let interim = wire.head();
-    assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
-    wire.send("hello");
-    let head = wire.head();
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let (body, _) = wire.rest();
-    assert!(String::from_utf8_lossy(&body).contains("hello"));
-}
-
-#[test]
 fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
     let (_lab, app, _, storefront) = with_app(App::switching);
     upgrade(storefront.proxy());
