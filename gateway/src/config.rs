@@ -141,6 +141,8 @@ pub struct Timeouts {
     pub tcp_user: Duration,
     pub tcp_keepalive: Duration,
     pub header: Duration,
+    pub session: Duration,
+    pub collect: Duration,
 }
 
 /// Bounds. The meaning of each is with its [`RawLimits`] field.

@@ -57,7 +57,11 @@ impl Federation {
             identity,
             discovery,
             dialer: Arc::new(dialer),
-            options: ServerOptions::default(),
+            options: ServerOptions {
+                session_ttl: config.timeouts.session,
+                collect_after: config.timeouts.collect,
+                ..ServerOptions::default()
+            },
         };
         let trusting = Arc::clone(&server.identity);
         let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
@@ -110,6 +114,11 @@ impl Federation {
     /// [`Reason::NotExported`].
     pub(crate) fn check_export(&self, service: &ServiceName, cluster: &str) -> Result<(), Reason> {
         if self.server.exports(service, cluster) { Ok(()) } else { Err(Reason::NotExported) }
+    }
+
+    /// Completes when another process has taken over this gateway's id, with that one's epoch.
+    pub(crate) async fn replaced(&self) -> u64 {
+        self.server.replaced().await
     }
 
     /// The server, for the admin API.

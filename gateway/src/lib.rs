@@ -98,6 +98,17 @@ pub enum RunError {
     /// A thread or a runtime cannot be created.
     #[error("the operating system gives no threads")]
     Threads(#[source] io::Error),
+    /// Another process runs under the same id, on the same store: two cannot.
+    #[error(
+        "another process has taken over the id `{gateway}` in the store, in epoch {epoch}; give each gateway its own \
+         `gateway` in the configuration, or end the other process"
+    )]
+    Replaced {
+        /// The id of both.
+        gateway: String,
+        /// Which life of the gateway the other one is.
+        epoch: u64,
+    },
     /// A worker died.
     #[error("a data worker failed")]
     Worker(#[source] eastway_runtime::workers::WorkersError),
@@ -145,13 +156,14 @@ async fn life(config: Config) -> Result<(), RunError> {
     tokio::pin!(died);
     let draining = node.draining.wait();
     tokio::pin!(draining);
-    loop {
+    let replaced = loop {
         tokio::select! {
-            () = &mut draining => break,
-            () = &mut died => break,
+            () = &mut draining => break None,
+            () = &mut died => break None,
+            epoch = node.federation.replaced() => break Some(epoch),
             Some(()) = reloads.next() => reload(&node).await,
         }
-    }
+    };
     drain.start();
     node.federation.leave();
     let drained = drain.finished().await;
@@ -165,7 +177,10 @@ async fn life(config: Config) -> Result<(), RunError> {
     if let Err(left) = tasks.shutdown(STOP_LIMIT).await {
         tracing::warn!(%left, "control tasks had to be ended");
     }
-    ended
+    match replaced {
+        Some(epoch) => ended.and(Err(RunError::Replaced { gateway: node.config.gateway.clone(), epoch })),
+        None => ended,
+    }
 }
 
 async fn build(

@@ -220,6 +220,14 @@ impl Lab {
         self.clusters[name].sibling.map(|ip| Node { name: format!("{name}-gateway-2"), ip })
     }
 
+    /// Where the etcd of the cluster `name` answers its clients.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn etcd(&self, name: &str) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.clusters[name].etcd), 2379)
+    }
+
     /// Starts the etcd of the cluster `name`, unless it runs, and waits until it answers.
     pub fn start_etcd(&mut self, name: &str) -> String {
         let process = format!("{name}-etcd");

@@ -10,6 +10,7 @@ pub mod lab;
 pub mod machine;
 pub mod process;
 pub mod protogen;
+pub mod relay;
 pub mod wire;
 
 use std::time::{Duration, Instant};

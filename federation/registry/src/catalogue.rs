@@ -44,6 +44,8 @@ pub struct Catalogue {
     buried: BTreeMap<Key, Buried>,
     /// Services of which endpoints vanished without explanation.
     leaving: BTreeSet<ServiceName>,
+    /// The siblings whose keys are in the store, and since when.
+    registered: BTreeMap<Arc<str>, Timestamp>,
     peers: Peers,
     exports: exports::Exports,
     endpoints: usize,
@@ -83,8 +85,17 @@ struct Known {
 struct Candidates {
     own: Option<Entry>,
     siblings: BTreeMap<Arc<str>, Entry>,
-    /// It vanished from its sibling's slices without explanation: the last that was known.
-    leaving: Option<(Entry, Timestamp)>,
+    /// It vanished from its sibling's slices without explanation.
+    leaving: Option<Leaving>,
+}
+
+/// An endpoint that no slice lists any more, as it was last known.
+#[derive(Debug)]
+struct Leaving {
+    entry: Entry,
+    /// The sibling that listed it.
+    gateway: Arc<str>,
+    since: Timestamp,
 }
 
 /// What to publish.
@@ -191,6 +202,7 @@ impl Catalogue {
             streams: HashMap::new(),
             buried: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            registered: BTreeMap::new(),
             peers: Peers::default(),
             exports: exports::Exports::new(epoch),
             endpoints: 0,
@@ -312,7 +324,7 @@ impl Candidates {
         let siblings = self.siblings.values().map(|entry| (entry, false));
         let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);
         let rank = |(entry, own): &(&Entry, bool)| (entry.registration.version(), entry.is_attached(), *own);
-        known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|(entry, _)| entry))
+        known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|leaving| &leaving.entry))
     }
 
     fn is_empty(&self) -> bool {
@@ -321,6 +333,6 @@ impl Candidates {
 
     /// Every entry, to be changed.
     fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.own.iter_mut().chain(self.siblings.values_mut()).chain(self.leaving.iter_mut().map(|(entry, _)| entry))
+        self.own.iter_mut().chain(self.siblings.values_mut()).chain(self.leaving.iter_mut().map(|leaving| &mut leaving.entry))
     }
 }

@@ -22,7 +22,8 @@ use crate::hub::{Hub, raised};
 use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
 use crate::probing::{self, Prober, TcpProber};
 use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
-use crate::{listener, membership, mirrors};
+use crate::membership::{self, Slices, StoredAddress};
+use crate::{listener, mirrors};
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -140,6 +141,7 @@ pub enum StartError {
 pub struct Server {
     hub: Arc<Hub>,
     store: Arc<dyn Store>,
+    slices: Arc<Slices>,
     session: Mutex<Option<Arc<Session>>>,
     tasks: TaskGroup,
 }
@@ -151,6 +153,8 @@ pub struct ServerStatus {
     pub gateway: String,
     /// Which life of it this is.
     pub epoch: u64,
+    /// The epoch of another process that took over this gateway's id: this one ends.
+    pub replaced_by: Option<u64>,
     /// The cluster's uid.
     pub cluster_uid: String,
     /// How many services have a view.
@@ -184,23 +188,27 @@ impl Server {
         resources: Resources,
         prober: Arc<dyn Prober>,
     ) -> Result<Arc<Self>, StartError> {
-        let (meta, epoch) = membership::claim(&*store, &config).await?;
-        let catalogue = Catalogue::new(meta, config.gateway.as_str(), epoch, config.options.registry.clone());
+        let life = membership::claim(&*store, &config).await?;
+        let epoch = life.epoch();
+        let catalogue = Catalogue::new(life.cluster(), config.gateway.as_str(), epoch, config.options.registry.clone());
         let hub = Hub::new(catalogue, &config.gateway, epoch, config.options);
         hub.change(|catalogue, now| catalogue.set_resources(resources, now));
-        membership::load(&*store, &hub).await?;
+        let slices = Slices::new(Arc::clone(&hub), Arc::clone(&store), life);
+        slices.load().await?;
         mirrors::load(&*store, &hub).await;
         let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
 
         let tasks = TaskGroup::new("federation");
         let session = Arc::new(Session::start(Arc::clone(&store), hub.options.session_ttl));
-        let own = serde_json::json!({ "address": config.address, "epoch": epoch });
+        let own = StoredAddress { address: config.address, epoch };
         session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
         let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
         tasks.spawn_loop("clock and probes", probing::run(h(), prober));
-        tasks.spawn_loop("membership, writing", membership::write(h(), s()));
-        tasks.spawn_loop("membership, reading", membership::follow(h(), s()));
+        tasks.spawn_loop("membership, writing", Arc::clone(&slices).write(session.states()));
+        tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow());
+        let gateways = membership::follow_gateways(h(), Arc::clone(&session), own, Arc::clone(&slices));
+        tasks.spawn_loop("membership, gateways", gateways);
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
         tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
         tasks.spawn_loop("peering", peering::run(h(), config.dialer, tasks.clone()));
@@ -213,7 +221,7 @@ impl Server {
                 () = raised(&mut draining) => {}
             }
         });
-        Ok(Arc::new(Self { hub, store, session: Mutex::new(Some(session)), tasks }))
+        Ok(Arc::new(Self { hub, store, slices, session: Mutex::new(Some(session)), tasks }))
     }
 
     /// This cluster, with its uid.
@@ -355,6 +363,7 @@ impl Server {
         ServerStatus {
             gateway: self.hub.gateway.to_string(),
             epoch: self.hub.epoch,
+            replaced_by: *self.slices.replaced().borrow(),
             cluster_uid: meta.uid,
             services,
             endpoints,
@@ -366,6 +375,20 @@ impl Server {
     /// Completes once subscribers are answered.
     pub async fn settled(&self) {
         let _ = self.hub.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Completes when another process has taken over this gateway's id, with the epoch of that one. This one is to end:
+    /// it serves on from memory, but nothing of what it learns reaches the store.
+    pub async fn replaced(&self) -> u64 {
+        let mut replaced = self.slices.replaced();
+        loop {
+            if let Some(epoch) = *replaced.borrow_and_update() {
+                return epoch;
+            }
+            if replaced.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Announces the end: peers are told to use other paths, and sidecars' streams end so that they go elsewhere.
@@ -380,7 +403,7 @@ impl Server {
     pub async fn shutdown(&self, limit: Duration) -> Result<(), StillRunning> {
         self.drain();
         let ended = self.tasks.shutdown(limit).await;
-        let flush = membership::write_dirty(&self.hub, &*self.store);
+        let flush = self.slices.write_dirty();
         let _ = tokio::time::timeout(limit, flush).await;
         // The election's tasks held clones; they have ended, so that this is the last one.
         let session = self.session.lock().take().and_then(Arc::into_inner);

@@ -2,6 +2,7 @@
 
 mod gateways;
 mod identities;
+mod membership;
 mod outages;
 mod sidecars;
 mod subscribers;

@@ -209,6 +209,8 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         tcp_user: read("tcpUserTimeout", &raw.tcp_user_timeout, 10 * milli, 60 * minute),
         tcp_keepalive: read("tcpKeepalive", &raw.tcp_keepalive, Duration::from_secs(1), 60 * minute),
         header: read("header", &raw.header, 10 * milli, 60 * minute),
+        session: read("session", &raw.session, Duration::from_secs(2), 10 * minute),
+        collect: read("collect", &raw.collect, Duration::from_secs(1), day),
     }
 }
 

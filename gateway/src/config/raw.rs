@@ -173,6 +173,11 @@ pub struct RawTimeouts {
     pub tcp_keepalive: DurationText,
     /// For a TLS handshake and the head of a CONNECT request.
     pub header: DurationText,
+    /// How long the gateway's own key in the store outlives its last sign of life there. etcd grants no less than `2s`.
+    pub session: DurationText,
+    /// How long a gateway's key must have been gone from the store until the leader removes what is left of it: endpoints
+    /// that do not answer, or that have registered with another gateway since.
+    pub collect: DurationText,
 }
 
 impl Default for RawTimeouts {
@@ -185,6 +190,8 @@ impl Default for RawTimeouts {
             tcp_user_timeout: "1s".into(),
             tcp_keepalive: "1s".into(),
             header: "10s".into(),
+            session: "10s".into(),
+            collect: "60s".into(),
         }
     }
 }

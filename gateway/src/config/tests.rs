@@ -66,6 +66,8 @@ fn a_small_file_and_the_defaults() {
         tcp_user: millis(1_000),
         tcp_keepalive: millis(1_000),
         header: millis(10_000),
+        session: millis(10_000),
+        collect: millis(60_000),
     };
     assert_eq!(config.timeouts, timeouts);
     assert_eq!((config.limits.workers, config.limits.streams), (1, 4_096));

@@ -2,7 +2,8 @@
 
 use eastway_tests::caller::Caller;
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, PAYMENTS, StoreKind, reaches};
+use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::relay::Relay;
 use eastway_tests::{check, eventually};
 
 #[test]
@@ -116,5 +117,49 @@ fn one_of_two_gateways_dies_and_the_other_serves_the_whole_cluster() {
     }
     let streams = second.metric("eastway_tunnel_streams_total", &[r#"peer_cluster="eu-west""#]).expect("metrics");
     assert!(streams >= 1.0, "the second gateway carried nothing");
+    caller.finish_without_failure();
+}
+
+/// What the gateway says of the endpoints of its cluster, by health.
+fn census(gateway: &Node) -> Result<serde_json::Value, String> {
+    Ok(client::get(gateway.at(15000), "/status")?.json()["federation"]["endpoints"].clone())
+}
+
+fn becomes(gateway: &Node, what: &str, expected: &serde_json::Value) {
+    eventually(what, || {
+        let found = census(gateway)?;
+        check(found == *expected, || format!("{found}, not {expected}"))
+    });
+}
+
+#[test]
+fn a_gateway_that_is_cut_off_from_etcd_for_long_loses_nobody_at_its_sibling_and_repairs_its_slices() {
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Etcd, "timeouts: { session: 2s, collect: 1s }\n").resources("us-east", &[]);
+    lab.start_etcd("us-east");
+    let relay = Relay::start(lab.etcd("us-east").ip(), lab.etcd("us-east"));
+    let text = std::fs::read_to_string(lab.configure_gateway("us-east")).expect("written");
+    let etcd = lab.etcd("us-east").to_string();
+    lab.write("us-east-gateway.yaml", &text.replace(&etcd, &relay.address().to_string()));
+    lab.start_gateway("us-east");
+    // They know of no other gateway than the one that will be cut off.
+    lab.payments("us-east", "a", "payments-1");
+    let second = lab.payments("us-east", "a", "payments-2");
+    let sibling = lab.start_sibling("us-east");
+    becomes(&sibling, "the sibling knows both", &serde_json::json!({ "ready": 2 }));
+
+    relay.cut();
+    lab.kill_workload(&second);
+    becomes(&sibling, "the dead one is noticed", &serde_json::json!({ "ready": 1, "down": 1 }));
+    becomes(&sibling, "what is dead is collected", &serde_json::json!({ "ready": 1 }));
+    // This caller's first choice may be either gateway; both must say the same.
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "us-east/a");
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    relay.heal();
+    // The gateway that returns has not given the dead one up yet, and says so in its slices.
+    becomes(&sibling, "the slices are as their gateway has them", &serde_json::json!({ "ready": 1, "down": 1 }));
+    caller.answers(50);
     caller.finish_without_failure();
 }

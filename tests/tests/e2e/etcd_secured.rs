@@ -136,7 +136,7 @@ fn a_gateway_uses_an_etcd_that_wants_a_certificate_and_a_password() {
     lab.start_gateway("us-east");
     let after = status();
     assert_eq!(after["cluster_uid"], before["cluster_uid"], "{after:#}");
-    assert_eq!(epoch(&after), epoch(&before).map(|epoch| epoch + 1), "{after:#}");
+    assert!(epoch(&before).is_some() && epoch(&after) > epoch(&before), "{after:#}");
     assert_eq!((after["store"]["kind"].as_str(), after["store"]["healthy"].as_bool()), (Some("etcd"), Some(true)));
     reaches(storefront.proxy(), "us-east/a");
 }

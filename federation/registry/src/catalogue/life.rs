@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use eastway_core::{EndpointId, Health, LoadReport, Timestamp};
+use eastway_core::{Health, LoadReport, Timestamp};
 
 use super::{Buried, Catalogue, Key, Probe, ProbeOutcome, RegisterError};
 use crate::hold;
@@ -205,23 +205,32 @@ impl Catalogue {
         }
     }
 
-    /// Ends the holds of what vanished without explanation: those that are due, and those that a probe found down.
+    /// Ends the holds of what vanished without explanation: those that are due, and those that a probe found down. What
+    /// vanished from the slices of a gateway that is gone itself has no end but evidence.
     pub(super) fn let_leave(&mut self, now: Timestamp) {
         for name in self.leaving.clone() {
             let Some(known) = self.services.get_mut(&name) else { continue };
-            let leaving = |(id, c): (&EndpointId, &super::Candidates)| Some((id.clone(), c.leaving.as_ref()?.1));
-            let leaving: BTreeMap<_, _> = known.endpoints.iter().filter_map(leaving).collect();
-            if leaving.is_empty() {
+            let mut held = BTreeMap::new();
+            let mut gone = BTreeSet::new();
+            let mut any = false;
+            for (id, candidates) in &known.endpoints {
+                let Some(leaving) = &candidates.leaving else { continue };
+                any = true;
+                if let Some(back) = self.registered.get(&leaving.gateway) {
+                    // A gateway that returned first has to compare its slices with the store.
+                    held.insert(id.clone(), leaving.since.max(*back));
+                } else if known.is_taken(&leaving.entry.registration, &self.registered) {
+                    gone.insert(id.clone());
+                }
+                if leaving.entry.health() == Health::Down {
+                    gone.insert(id.clone());
+                }
+            }
+            if !any {
                 self.leaving.remove(&name);
                 continue;
             }
-            let mut gone: BTreeSet<EndpointId> =
-                hold::due(&leaving, known.endpoints.len() - leaving.len(), now, &self.options).into_iter().collect();
-            let dead = |id: &&EndpointId| {
-                let leaving = known.endpoints.get(*id).and_then(|candidates| candidates.leaving.as_ref());
-                leaving.is_some_and(|(entry, _)| entry.health() == Health::Down)
-            };
-            gone.extend(leaving.keys().filter(dead).cloned());
+            gone.extend(hold::due(&held, known.endpoints.len() - held.len(), now, &self.options));
             for id in gone {
                 known.endpoints.remove(&id);
                 self.endpoints -= 1;

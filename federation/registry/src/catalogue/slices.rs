@@ -1,10 +1,12 @@
 //! Stored membership: own slices to write, and the slices of siblings as they are read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use eastway_core::{EndpointId, ServiceName, Timestamp};
+use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 
-use super::{Catalogue, Key, Slice};
+use super::{Catalogue, Key, Known, Leaving, Slice};
+use crate::Registration;
 use crate::registration::Entry;
 
 impl Catalogue {
@@ -43,12 +45,55 @@ impl Catalogue {
     }
 
     /// The gateways whose slices hold endpoints, besides this one.
-    pub fn siblings(&self) -> std::collections::BTreeSet<Arc<str>> {
+    pub fn siblings(&self) -> BTreeSet<Arc<str>> {
         let candidates = self.services.values().flat_map(|known| known.endpoints.values());
         candidates.flat_map(|candidates| candidates.siblings.keys().cloned()).collect()
     }
 
-    fn is_welcome(&self, registration: &crate::Registration) -> bool {
+    /// Which own slices hold endpoints.
+    pub fn own_slices(&self) -> BTreeSet<(ServiceName, u32)> {
+        let mut slices = BTreeSet::new();
+        for (name, known) in &self.services {
+            let own = known.endpoints.values().filter_map(|candidates| candidates.own.as_ref());
+            slices.extend(own.map(|entry| (name.clone(), entry.slice)));
+        }
+        slices
+    }
+
+    /// The sibling `gateway` is registered in the store. What it removes from its slices is believed after a hold.
+    pub fn gateway_registered(&mut self, gateway: &str, now: Timestamp) {
+        self.registered.entry(gateway.into()).or_insert(now);
+    }
+
+    /// The key of the sibling `gateway` is gone from the store: it has ended, or cannot reach the store. Endpoints that
+    /// vanish from its slices now were taken away by others, and stay for as long as their probes are answered.
+    pub fn gateway_unregistered(&mut self, gateway: &str) {
+        self.registered.remove(gateway);
+    }
+
+    /// What is to stay in a slice of the sibling `gateway`, which is gone: all but the endpoints that do not answer, that
+    /// registered elsewhere since, whose address is another's now, and whose accounts or zones are no longer allowed.
+    pub fn remaining(&self, gateway: &str, service: &ServiceName, slice: &Slice) -> Slice {
+        let stays = |registration: &&Registration| self.is_left(gateway, service, registration);
+        Slice { endpoints: slice.endpoints.iter().filter(stays).cloned().collect() }
+    }
+
+    fn is_left(&self, gateway: &str, service: &ServiceName, registration: &Registration) -> bool {
+        if registration.service != *service || !self.is_welcome(registration) {
+            return false;
+        }
+        let key = (service.clone(), registration.endpoint.clone());
+        if self.buried.get(&key).is_some_and(|buried| buried.incarnation >= registration.incarnation) {
+            return false;
+        }
+        let Some(known) = self.services.get(service) else { return true };
+        let Some(candidates) = known.endpoints.get(&registration.endpoint) else { return true };
+        let later = candidates.best().is_some_and(|best| best.registration.version() > registration.version());
+        let down = candidates.siblings.get(gateway).is_some_and(|entry| entry.health() == Health::Down);
+        !later && !down && !known.is_taken(registration, &self.registered)
+    }
+
+    fn is_welcome(&self, registration: &Registration) -> bool {
         self.resources.admits(&registration.service, &registration.account)
             && self.meta.zones.contains_key(&*registration.zone)
     }
@@ -78,7 +123,7 @@ impl Catalogue {
             Some(known) if known.registration == entry.registration => known.slice = entry.slice,
             Some(known) => *known = entry,
             None => {
-                let returning = candidates.leaving.take().map(|(entry, _)| entry);
+                let returning = candidates.leaving.take().map(|leaving| leaving.entry);
                 let same = returning.filter(|leaving| leaving.registration == entry.registration);
                 candidates.siblings.insert(gateway.into(), same.unwrap_or(entry));
             }
@@ -101,7 +146,7 @@ impl Catalogue {
             if stored && !is_listed(id) {
                 let entry = candidates.siblings.remove(gateway);
                 if candidates.own.is_none() && candidates.siblings.is_empty() {
-                    candidates.leaving = entry.map(|entry| (entry, now));
+                    candidates.leaving = entry.map(|entry| Leaving { entry, gateway: gateway.into(), since: now });
                     self.leaving.insert(service.clone());
                 }
             }
@@ -125,5 +170,18 @@ impl Catalogue {
             }
         }
         used.iter().position(|count| *count < self.options.slice_size).unwrap_or(used.len()) as u32
+    }
+}
+
+impl Known {
+    /// Whether the address of an endpoint now is another's of the service, which a gateway that is there vouches for. An
+    /// answered probe then proves nothing.
+    pub(super) fn is_taken(&self, registration: &Registration, registered: &BTreeMap<Arc<str>, Timestamp>) -> bool {
+        let others = self.endpoints.iter().filter(|(id, _)| **id != registration.endpoint);
+        others.map(|(_, candidates)| candidates).any(|other| {
+            let siblings = other.siblings.iter().filter(|(gateway, _)| registered.contains_key(*gateway));
+            let vouched = other.own.iter().filter(|own| own.is_attached()).chain(siblings.map(|(_, entry)| entry));
+            vouched.into_iter().any(|entry| entry.registration.address == registration.address)
+        })
     }
 }

@@ -17,6 +17,8 @@ pub enum Change {
     Delete(Entry),
     /// The first listing is complete: what came before was already there when following began. Sent once.
     Ready(Revision),
+    /// A later listing is complete: the position was lost, and the differences that came before make up for it.
+    Relisted(Revision),
 }
 
 /// Keeps all entries under a prefix.
@@ -81,9 +83,10 @@ impl Known {
             old.values().filter(|e| !self.entries.contains_key(&e.key)).cloned().map(Change::Delete).collect();
         let is_news = |e: &&Entry| old.get(&e.key).is_none_or(|o| o.revision != e.revision || o.value != e.value);
         changes.extend(self.entries.values().filter(is_news).cloned().map(Change::Put));
-        if !std::mem::replace(&mut self.ready, true) {
-            changes.push(Change::Ready(listing.revision));
-        }
+        changes.push(match std::mem::replace(&mut self.ready, true) {
+            false => Change::Ready(listing.revision),
+            true => Change::Relisted(listing.revision),
+        });
         changes
     }
 }
@@ -106,8 +109,12 @@ mod tests {
 
         let second = vec![entry("a", "1", 2), entry("c", "2", 8), entry("d", "1", 9)];
         let changes = known.apply(Event::Reset(Listing { entries: second, revision: 9 }));
-        let expected =
-            [Change::Delete(entry("b", "1", 3)), Change::Put(entry("c", "2", 8)), Change::Put(entry("d", "1", 9))];
+        let expected = [
+            Change::Delete(entry("b", "1", 3)),
+            Change::Put(entry("c", "2", 8)),
+            Change::Put(entry("d", "1", 9)),
+            Change::Relisted(9),
+        ];
         assert_eq!(changes, expected);
     }
 

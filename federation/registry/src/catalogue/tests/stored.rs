@@ -83,6 +83,7 @@ fn endpoints_of_foreign_accounts_and_zones_are_not_believed_from_the_store_eithe
 #[test]
 fn half_of_a_service_that_vanishes_from_a_list_is_held_unless_a_probe_confirms_it() {
     let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
     load(&mut world, "gw-2", slice(&["p1", "p2", "p3", "p4"]));
     let before = world.view();
     load(&mut world, "gw-2", slice(&["p1", "p2"]));
@@ -102,10 +103,76 @@ fn half_of_a_service_that_vanishes_from_a_list_is_held_unless_a_probe_confirms_i
 #[test]
 fn a_single_endpoint_of_many_goes_after_the_window() {
     let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
     load(&mut world, "gw-2", slice(&["p1", "p2", "p3", "p4"]));
     load(&mut world, "gw-2", slice(&["p1", "p2", "p3"]));
     world.pass(9 * SECOND, |_| ProbeOutcome::Answered);
     assert_eq!(world.health("p4"), Some(Health::Ready));
     world.pass(2 * SECOND, |_| ProbeOutcome::Answered);
     assert_eq!(world.health("p4"), None);
+}
+
+#[test]
+fn what_others_took_from_a_gateway_that_is_gone_stays_while_its_probes_are_answered() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    load(&mut world, "gw-2", slice(&["p1", "p2"]));
+    world.catalogue.gateway_unregistered("gw-2");
+    load(&mut world, "gw-2", None);
+    world.pass(600 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!((world.health("p1"), world.health("p2")), (Some(Health::Ready), Some(Health::Ready)));
+    world.pass(SECOND, |probe| match probe.endpoint.as_str() {
+        "p1" => ProbeOutcome::Refused,
+        _ => ProbeOutcome::Answered,
+    });
+    assert_eq!((world.health("p1"), world.health("p2")), (None, Some(Health::Ready)));
+
+    // The gateway returns, and has not yet written its slices again: they are not taken for what it means.
+    world.catalogue.gateway_registered("gw-2", world.now);
+    world.pass(5 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p2"), Some(Health::Ready));
+    load(&mut world, "gw-2", slice(&["p2"]));
+    world.pass(60 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p2"), Some(Health::Ready));
+}
+
+#[test]
+fn an_answer_from_an_address_that_is_another_endpoints_now_keeps_nobody() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", slice(&["p1"]));
+    load(&mut world, "gw-2", None);
+    world.pass(60 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    let mut successor = registration("p9", "a", 1);
+    successor.address = registration("p1", "a", 1).address;
+    world.catalogue.register(StreamId(9), successor, Health::Ready, world.now).expect("registered");
+    world.pass(SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!((world.health("p1"), world.health("p9")), (None, Some(Health::Ready)));
+}
+
+#[test]
+fn of_a_gone_gateways_slice_only_what_is_dead_or_registered_elsewhere_is_collected() {
+    let mut world = World::new();
+    let stored = slice(&["p1", "p2", "p3", "p4"]).expect("a slice");
+    load(&mut world, "gw-2", Some(stored.clone()));
+    let mut moved = registration("p2", "a", 1);
+    moved.session = 2;
+    world.catalogue.register(StreamId(1), moved, Health::Ready, world.now).expect("registered");
+    world.pass(3 * SECOND, |probe| match probe.endpoint.as_str() {
+        "p3" => ProbeOutcome::Refused,
+        _ => ProbeOutcome::Answered,
+    });
+    let rest = world.catalogue.remaining("gw-2", &payments(), &stored);
+    assert_eq!(Some(rest), slice(&["p1", "p4"]));
+}
+
+#[test]
+fn the_own_slices_are_those_with_endpoints() {
+    let mut world = World::new();
+    assert!(world.catalogue.own_slices().is_empty());
+    let stream = world.register("p1", "a", 1);
+    load(&mut world, "gw-2", slice(&["p2"]));
+    assert_eq!(world.catalogue.own_slices(), BTreeSet::from([(payments(), 0)]));
+    world.catalogue.goodbye(stream, world.now);
+    assert!(world.catalogue.own_slices().is_empty());
 }

@@ -1,0 +1,247 @@
+//! The slices: own ones written when they change and repaired when the store has others, those of siblings read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::ServiceName;
+use eastway_registry::Slice;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use super::life::{Life, LifeError};
+use super::to_json;
+use crate::hub::Hub;
+use crate::server::StartError;
+use crate::store::keys::{self, Key};
+use crate::store::{Change, Commit, Entry, Expect, Follower, SessionState, Store, StoreError};
+
+/// The pause before the store is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest pause; it doubles while the store fails.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long changes are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often a slice is tried against a store that turns out to hold something else.
+const ATTEMPTS: u32 = 8;
+
+/// The gateway's part of the membership in the store.
+#[derive(Debug)]
+pub(crate) struct Slices {
+    hub: Arc<Hub>,
+    store: Arc<dyn Store>,
+    life: Life,
+    /// The own slices as the store holds them, as far as known: a write compares with it, and finds out if it is wrong.
+    stored: Mutex<BTreeMap<String, Entry>>,
+    /// The store may hold anything: compare all.
+    doubt: Notify,
+    /// The epoch of the process that took over this gateway's id.
+    replaced: watch::Sender<Option<u64>>,
+}
+
+impl Slices {
+    pub(crate) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, life: Life) -> Arc<Self> {
+        let (stored, doubt, replaced) = (Mutex::default(), Notify::new(), watch::Sender::new(None));
+        Arc::new(Self { hub, store, life, stored, doubt, replaced })
+    }
+
+    /// The epoch of the process that took over this gateway's id, once one did: nothing is written any more.
+    pub(crate) fn replaced(&self) -> watch::Receiver<Option<u64>> {
+        self.replaced.subscribe()
+    }
+
+    /// The store may have lost or changed what this gateway wrote: compares all of it.
+    pub(crate) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Loads all slices: the own ones are served and probed at once, those of siblings too.
+    pub(crate) async fn load(&self) -> Result<(), StartError> {
+        let listing = loop {
+            match self.store.list(keys::SERVICES).await {
+                Ok(listing) => break listing,
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(error = %error, "waiting for the store");
+                    sleep(RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        for entry in &listing.entries {
+            self.take(entry);
+        }
+        tracing::info!(slices = listing.entries.len(), "membership loaded");
+        Ok(())
+    }
+
+    /// Writes own slices as they change, and compares all of them whenever the session was gained or there is doubt. Runs
+    /// until it is dropped, or the gateway was replaced.
+    pub(crate) async fn write(self: Arc<Self>, mut session: watch::Receiver<SessionState>) {
+        let mut pause = RETRY;
+        let mut compare = false;
+        while self.replaced.borrow().is_none() {
+            if !compare {
+                tokio::select! {
+                    () = self.hub.slices.added() => sleep(GATHER).await,
+                    () = self.doubt.notified() => compare = true,
+                    Ok(()) = session.changed() => compare = matches!(*session.borrow_and_update(), SessionState::Held(_)),
+                }
+            }
+            if compare && let Err(error) = self.compare().await {
+                self.note(&error, "cannot compare the own slices with the store");
+            } else if self.write_dirty().await {
+                (compare, pause) = (false, RETRY);
+                continue;
+            } else {
+                compare = false;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Reads all own slices; those that differ, are missing or should not be there are written next.
+    async fn compare(&self) -> Result<(), LifeError> {
+        self.life.check(&*self.store).await?;
+        let listing = self.store.list(keys::SERVICES).await?;
+        let found: Vec<_> = listing.entries.into_iter().filter_map(|entry| Some((self.own(&entry.key)?, entry))).collect();
+        let mut suspects = self.hub.read(|catalogue, _| catalogue.own_slices());
+        suspects.extend(found.iter().map(|(slice, _)| slice.clone()));
+        *self.stored.lock() = found.into_iter().map(|(_, entry)| (entry.key.clone(), entry)).collect();
+        let differing = suspects.into_iter().filter(|(service, index)| self.differs(service, *index));
+        let differing: Vec<_> = differing.collect();
+        if !differing.is_empty() {
+            tracing::info!(slices = differing.len(), "the store holds other slices than this gateway has: writing them");
+            self.hub.slices.add(differing);
+        }
+        Ok(())
+    }
+
+    /// Writes what changed. False: the store failed, and what was not written waits.
+    pub(crate) async fn write_dirty(&self) -> bool {
+        let dirty = self.hub.slices.take();
+        let mut left = BTreeSet::new();
+        for (service, index) in dirty {
+            if let Err(error) = self.write_slice(&service, index).await {
+                self.note(&error, "cannot write a slice");
+                left.insert((service, index));
+            }
+        }
+        let done = left.is_empty();
+        self.hub.slices.written(left);
+        done
+    }
+
+    async fn write_slice(&self, service: &ServiceName, index: u32) -> Result<(), LifeError> {
+        let key = keys::slice(service, &self.hub.gateway, index);
+        for _ in 0..ATTEMPTS {
+            let wanted = self.hub.read(|catalogue, _| catalogue.slice(service, index)).map(|slice| to_json(&slice));
+            let known = self.stored.lock().get(&key).cloned();
+            if wanted.as_ref() == known.as_ref().map(|entry| &entry.value) {
+                return Ok(());
+            }
+            let expect = known.map_or(Expect::Absent, |entry| Expect::At(entry.revision));
+            let txn = self.life.fenced().when(&key, expect);
+            let txn = match &wanted {
+                Some(value) => txn.put(&key, value.clone()),
+                None => txn.delete(&key),
+            };
+            match self.store.txn(txn).await? {
+                Commit::Applied(revision) => {
+                    let entry = wanted.map(|value| Entry { key: key.clone(), value, revision, lease: None });
+                    self.know(&key, entry);
+                    return Ok(());
+                }
+                Commit::Conflict(found) => {
+                    let mut found = found.into_iter();
+                    let life = found.next().flatten();
+                    self.know(&key, found.next().flatten());
+                    self.life.settle(&*self.store, life.as_ref()).await?;
+                }
+            }
+        }
+        Err(StoreError::Unavailable { attempts: ATTEMPTS, reason: format!("`{key}` never stood still") }.into())
+    }
+
+    /// Follows all slices. Runs until it is dropped.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut follower = Follower::new(&*self.store, keys::SERVICES);
+        while let Some(change) = follower.next().await {
+            match change {
+                Change::Put(entry) => match self.own(&entry.key) {
+                    Some(slice) => self.suspect(slice, &entry.key.clone(), Some(entry)),
+                    None => self.take(&entry),
+                },
+                Change::Delete(entry) => match self.own(&entry.key) {
+                    Some(slice) => self.suspect(slice, &entry.key, None),
+                    None => self.take_deletion(&entry),
+                },
+                Change::Ready(_) => {}
+                Change::Relisted(_) => self.doubt(),
+            }
+        }
+    }
+
+    /// Takes note of what the store holds under `key`, an own slice's. Whoever wrote it, this gateway is its writer: what
+    /// is not as it should be is written.
+    fn suspect(&self, (service, index): (ServiceName, u32), key: &str, found: Option<Entry>) {
+        self.know(key, found);
+        if self.differs(&service, index) {
+            self.hub.slices.add([(service, index)]);
+        }
+    }
+
+    fn know(&self, key: &str, entry: Option<Entry>) {
+        let mut stored = self.stored.lock();
+        match entry {
+            Some(entry) => drop(stored.insert(key.to_owned(), entry)),
+            None => drop(stored.remove(key)),
+        }
+    }
+
+    fn differs(&self, service: &ServiceName, index: u32) -> bool {
+        let wanted = self.hub.read(|catalogue, _| catalogue.slice(service, index));
+        let key = keys::slice(service, &self.hub.gateway, index);
+        wanted.map(|slice| to_json(&slice)).as_ref() != self.stored.lock().get(&key).map(|entry| &entry.value)
+    }
+
+    /// The slice under `key`, if it is an own one.
+    fn own(&self, key: &str) -> Option<(ServiceName, u32)> {
+        match Key::parse(key)? {
+            Key::Slice { service, gateway, index } if *gateway == *self.hub.gateway => Some((service, index)),
+            _ => None,
+        }
+    }
+
+    fn take(&self, entry: &Entry) {
+        let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
+        match serde_json::from_slice::<Slice>(&entry.value) {
+            Ok(slice) => {
+                self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, Some(slice), now));
+                self.hub.probe.notify_one();
+            }
+            Err(error) => tracing::warn!(key = entry.key, error = %error, "a slice cannot be read"),
+        }
+    }
+
+    fn take_deletion(&self, entry: &Entry) {
+        let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
+        self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, None, now));
+    }
+
+    fn note(&self, error: &LifeError, what: &str) {
+        match error {
+            LifeError::Replaced { epoch } if self.replaced.borrow().is_none() => {
+                tracing::error!(
+                    own = self.life.epoch(),
+                    theirs = epoch,
+                    "another process runs as this gateway and has taken over its id: this one writes nothing any more and ends"
+                );
+                self.replaced.send_replace(Some(*epoch));
+            }
+            LifeError::Replaced { .. } => {}
+            LifeError::Store(error) => tracing::warn!(error = %error, "{what}"),
+        }
+    }
+}
