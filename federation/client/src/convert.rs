@@ -22,7 +22,7 @@ pub mod statements;
 mod tests;
 
 pub use services::{delta_from_wire, delta_to_wire, facts_from_wire, facts_to_wire, loads_from_wire, loads_to_wire};
-pub use statements::{statement_from_wire, statement_to_wire};
+pub use statements::{sibling_statements_from_wire, statement_from_wire, statement_to_wire, states_to_wire};
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,13 +16,15 @@ use serde::{Deserialize, Serialize};
 use crate::facts::ServiceFacts;
 use crate::options::Options;
 use crate::peers::Peers;
-use crate::registration::{Entry, Registration, StreamId};
+use crate::registration::{EndpointState, Entry, Registration, StreamId};
 use crate::resources::Resources;
+use crate::statements::Statements;
 use crate::zones::Zones;
 
 mod exports;
 mod life;
 mod remote;
+mod siblings;
 mod slices;
 mod views;
 
@@ -44,10 +46,13 @@ pub struct Catalogue {
     buried: BTreeMap<Key, Buried>,
     /// Services of which endpoints vanished without explanation.
     leaving: BTreeSet<ServiceName>,
-    /// The siblings whose keys are in the store, and since when.
-    registered: BTreeMap<Arc<str>, Timestamp>,
+    /// The other gateways of this cluster.
+    siblings: siblings::Siblings,
+    /// What this gateway states to them.
+    statements: Statements<Key, EndpointState>,
     peers: Peers,
     exports: exports::Exports,
+    epoch: u64,
     endpoints: usize,
     load_seq: u64,
     /// When all endpoints were last gone over.
@@ -60,7 +65,11 @@ pub struct Catalogue {
 /// Between two passes over all endpoints.
 const SWEEP: Duration = Duration::from_millis(250);
 
-pub(crate) type Key = (ServiceName, EndpointId);
+/// Removals of endpoints that are remembered for siblings that lag behind.
+const MAX_REMOVALS: usize = 10_000;
+
+/// Names an endpoint.
+pub type Key = (ServiceName, EndpointId);
 
 #[derive(Debug)]
 struct Buried {
@@ -109,6 +118,8 @@ pub struct Changes {
     pub loads: BTreeSet<ServiceName>,
     /// Something that is exported changed.
     pub exports: bool,
+    /// Something that siblings are told of own endpoints changed.
+    pub statements: bool,
     /// Stored slices that are to be written.
     pub slices: BTreeSet<(ServiceName, u32)>,
     /// Peers whose stored mirror is out of date.
@@ -202,9 +213,11 @@ impl Catalogue {
             streams: HashMap::new(),
             buried: BTreeMap::new(),
             leaving: BTreeSet::new(),
-            registered: BTreeMap::new(),
+            siblings: siblings::Siblings::default(),
+            statements: Statements::new(MAX_REMOVALS),
             peers: Peers::default(),
             exports: exports::Exports::new(epoch),
+            epoch,
             endpoints: 0,
             load_seq: 0,
             swept: Timestamp::ZERO,
@@ -319,11 +332,11 @@ impl Catalogue {
 }
 
 impl Candidates {
-    /// The statement that counts: of the highest incarnation and session; at a tie that of a live stream, then the own.
+    /// The statement that counts: of the highest incarnation and session; at a tie one for which somebody speaks, then the own.
     fn best(&self) -> Option<&Entry> {
         let siblings = self.siblings.values().map(|entry| (entry, false));
         let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);
-        let rank = |(entry, own): &(&Entry, bool)| (entry.registration.version(), entry.is_attached(), *own);
+        let rank = |(entry, own): &(&Entry, bool)| (entry.registration.version(), entry.is_spoken_for(), *own);
         known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|leaving| &leaving.entry))
     }
 

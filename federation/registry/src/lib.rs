@@ -17,13 +17,15 @@ pub mod mirror;
 pub mod options;
 pub mod peers;
 pub mod reader;
+pub mod statements;
 pub mod zones;
 
-pub use catalogue::{Catalogue, Changes, Probe, ProbeOutcome, RegisterError, Slice};
+pub use catalogue::{Catalogue, Changes, Key, Probe, ProbeOutcome, RegisterError, Slice};
 pub use facts::{Delta, ServiceFacts};
 pub use mirror::Mirror;
 pub use options::Options;
 pub use peers::{Exported, PathFacts, StoredMirror, staleness_at};
 pub use reader::{Fact, Reader, Statement, SyncError};
-pub use registration::{Registration, StreamId};
+pub use registration::{EndpointState, Registration, StreamId};
 pub use resources::{PeerPolicy, Resources};
+pub use statements::Statements;

@@ -1,8 +1,9 @@
 //! The receiving end of one stream of a peer's statements.
 //!
 //! For: telling a whole snapshot from half a one, and a complete stream from one with holes, before anything reaches
-//! the catalogue. One reader per stream; when it fails, the stream is closed and opened anew. Never: deciding which of
-//! two streams is right; versions do that ([`crate::Mirror`]). Called by peering (`federation/server`).
+//! the catalogue. One reader per stream; when it fails, the stream is closed and opened anew. Of peers they are about
+//! services, of siblings about endpoints. Never: deciding which of two streams is right; versions do that
+//! ([`crate::Mirror`]). Called by peering (`federation/server`).
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,12 @@ use crate::peers::Exported;
 
 /// One message of the stream, after the welcome.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Statement {
-    /// A service is exported so.
-    Service(ServiceName, Exported),
-    /// A service is no longer exported.
-    Removed(ServiceName),
-    /// The snapshot is whole; it had this many services.
+pub enum Statement<K = ServiceName, V = Exported> {
+    /// A service is exported so; or of a sibling: an endpoint does so.
+    Service(K, V),
+    /// It is no longer stated.
+    Removed(K),
+    /// The snapshot is whole; it had this many entries.
     SnapshotEnd(usize),
     /// Sign of life, with the version of the stream's last statement.
     Heartbeat,
@@ -27,11 +28,11 @@ pub enum Statement {
 
 /// What a stream has established.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fact {
-    /// Everything that was exported at the version.
-    Snapshot(Version, BTreeMap<ServiceName, Exported>),
-    /// One service changed (`None`: is no longer exported).
-    Change(Version, ServiceName, Option<Exported>),
+pub enum Fact<K: Ord = ServiceName, V = Exported> {
+    /// Everything that was stated at the version.
+    Snapshot(Version, BTreeMap<K, V>),
+    /// One entry changed (`None`: is no longer stated).
+    Change(Version, K, Option<V>),
     /// The gateway lives.
     Alive,
     /// The gateway is about to stop.
@@ -75,16 +76,16 @@ pub enum SyncError {
 
 /// Reads one stream.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Reader<K = ServiceName, V = Exported> {
     /// The version of the last statement.
     last: Version,
-    /// The services so far, while the snapshot is being sent.
-    snapshot: Option<BTreeMap<ServiceName, Exported>>,
+    /// The entries so far, while the snapshot is being sent.
+    snapshot: Option<BTreeMap<K, V>>,
     limit: usize,
 }
 
-impl Reader {
-    /// A reader of a stream whose welcome bore `version`, accepting at most `limit` services.
+impl<K: Ord, V> Reader<K, V> {
+    /// A reader of a stream whose welcome bore `version`, accepting at most `limit` entries.
     pub const fn new(version: Version, limit: usize) -> Self {
         Self { last: version, snapshot: Some(BTreeMap::new()), limit }
     }
@@ -93,7 +94,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the stream cannot be believed any further: close it.
-    pub fn read(&mut self, version: Version, statement: Statement) -> Result<Option<Fact>, SyncError> {
+    pub fn read(&mut self, version: Version, statement: Statement<K, V>) -> Result<Option<Fact<K, V>>, SyncError> {
         match statement {
             Statement::Heartbeat if version != self.last => {
                 return Err(SyncError::Lost { last: self.last, stated: version });
@@ -120,7 +121,7 @@ impl Reader {
         self.snapshot.is_none()
     }
 
-    fn in_snapshot(&mut self, statement: Statement) -> Result<Option<Fact>, SyncError> {
+    fn in_snapshot(&mut self, statement: Statement<K, V>) -> Result<Option<Fact<K, V>>, SyncError> {
         let services = self.snapshot.get_or_insert_default();
         match statement {
             Statement::Service(..) if services.len() >= self.limit => Err(SyncError::TooMany(self.limit)),
@@ -140,7 +141,7 @@ impl Reader {
         }
     }
 
-    fn after_snapshot(&mut self, version: Version, statement: Statement) -> Result<Option<Fact>, SyncError> {
+    fn after_snapshot(&mut self, version: Version, statement: Statement<K, V>) -> Result<Option<Fact<K, V>>, SyncError> {
         let (name, exported) = match statement {
             Statement::Service(name, exported) => (name, Some(exported)),
             Statement::Removed(name) => (name, None),
@@ -203,10 +204,10 @@ mod tests {
 
     #[test]
     fn misplaced_and_excessive_messages_are_refused() {
-        let mut reader = Reader::new(Version::new(1, 0), 1);
+        let mut reader: Reader = Reader::new(Version::new(1, 0), 1);
         assert!(reader.read(Version::new(1, 0), Statement::Removed(service("a"))).is_err());
         assert!(whole().read(Version::new(1, 5), Statement::SnapshotEnd(0)).is_err());
-        let mut reader = Reader::new(Version::new(1, 0), 1);
+        let mut reader: Reader = Reader::new(Version::new(1, 0), 1);
         let exported = |name| Statement::Service(service(name), Exported::default());
         assert_eq!(reader.read(Version::new(1, 0), exported("a")), Ok(None));
         assert_eq!(reader.read(Version::new(1, 0), exported("b")), Err(SyncError::TooMany(1)));

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!            speaks                      stream lost, or silent 3 s
-//! (new) ──► Attached ────────────────────────► Adrift ──► two probes unanswered, or one refused: down
+//! (new) ──►  Stream  ────────────────────────► Silent ──► two probes unanswered, or one refused: down
 //!              ▲                                 │ ▲            │ 10 min: removed
 //!              └── registers again, speaks again ┘ └─ answered ─┘
 //! ```
 //!
-//! Silence alone proves nothing: an adrift endpoint keeps the health that it last reported until a probe fails.
+//! Silence alone proves nothing: a silent endpoint keeps the health that it last reported until a probe fails. For the
+//! endpoints of a sibling the sibling speaks ([`Source::Gateway`]): they are probed here only while it does not.
 //! Called by [`crate::Catalogue`] only.
 
 use std::collections::BTreeMap;
@@ -15,12 +16,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use eastway_core::view::EndpointView;
-use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp};
+use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::options::Options;
 
-/// Names one registration stream, for as long as the gateway's process lives.
+/// What an endpoint is taken for while nobody has said how it does: callers would lose more by leaving out all that a
+/// restarted gateway remembers than by trying one that is not ready.
+const PRESUMED: Health = Health::Ready;
+
+/// Names one registration stream, or one stream of a sibling's statements, for as long as the gateway's process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
@@ -63,25 +68,42 @@ impl Registration {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) registration: Arc<Registration>,
-    /// As the sidecar last said; presumed ready when only the membership is known.
-    pub(crate) reported: Health,
+    /// As the sidecar last said; `None` when only the membership is known.
+    pub(crate) reported: Option<Health>,
     pub(crate) load: Option<LoadReport>,
     /// The catalogue's count of load reports when `load` came.
     pub(crate) load_seq: u64,
-    pub(crate) link: Link,
+    pub(crate) source: Source,
     /// The slice that it is stored in.
     pub(crate) slice: u32,
     /// As callers see it; replaced when something that they see changes.
     pub(crate) view: Arc<EndpointView>,
 }
 
-/// The tie between an endpoint and the gateway.
+/// Who says how an endpoint does. What orders their statements comes with each.
 #[derive(Clone, Debug)]
-pub(crate) enum Link {
-    /// Its stream speaks.
-    Attached { stream: StreamId, heard: Timestamp },
-    /// Its stream is lost or silent, or the endpoint is known from the store alone.
-    Adrift(Adrift),
+pub(crate) enum Source {
+    /// Its own sidecar, over a registration stream of this gateway.
+    Stream { stream: StreamId, heard: Timestamp },
+    /// The gateway of this cluster that has it from the source, by the version of its statement.
+    Gateway { version: Version, down: bool },
+    /// Nobody: its stream or its gateway is lost or silent, or it is known from the store alone. It is probed from here.
+    Silent(Adrift),
+}
+
+/// What a gateway states of an endpoint that it has from the source.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EndpointState {
+    /// Of which life of its sidecar.
+    pub incarnation: u64,
+    /// Of which registration in that life.
+    pub session: u64,
+    /// As its sidecar last said; `None` if it has not spoken to this gateway.
+    pub reported: Option<Health>,
+    /// The gateway's probes found it down.
+    pub down: bool,
+    /// As its sidecar last said.
+    pub load: Option<LoadReport>,
 }
 
 /// The probing of an endpoint without a stream.
@@ -129,42 +151,87 @@ impl Entry {
         slice: u32,
         now: Timestamp,
     ) -> Self {
-        Self::new(registration, health, Link::Attached { stream, heard: now }, slice)
+        Self::new(registration, Some(health), Source::Stream { stream, heard: now }, slice)
     }
 
-    /// An entry known from a stored slice: probed from `now` on, presumed ready until there is evidence.
+    /// An entry known from a stored slice: probed from `now` on, until somebody speaks for it.
     pub(crate) fn stored(registration: Registration, slice: u32, now: Timestamp) -> Self {
-        Self::new(registration, Health::Ready, Link::Adrift(Adrift::since(now, None)), slice)
+        Self::new(registration, None, Source::Silent(Adrift::since(now, None)), slice)
     }
 
-    fn new(registration: Registration, reported: Health, link: Link, slice: u32) -> Self {
-        let view = Arc::new(see(&registration, reported));
-        Self { registration: Arc::new(registration), reported, load: None, load_seq: 0, link, slice, view }
+    fn new(registration: Registration, reported: Option<Health>, source: Source, slice: u32) -> Self {
+        let view = Arc::new(see(&registration, reported.unwrap_or(PRESUMED)));
+        Self { registration: Arc::new(registration), reported, load: None, load_seq: 0, source, slice, view }
     }
 
     pub(crate) const fn is_attached(&self) -> bool {
-        matches!(self.link, Link::Attached { .. })
+        matches!(self.source, Source::Stream { .. })
+    }
+
+    /// Whether somebody speaks for it: its sidecar, or the gateway that hears its sidecar.
+    pub(crate) const fn is_spoken_for(&self) -> bool {
+        matches!(self.source, Source::Stream { .. } | Source::Gateway { .. })
+    }
+
+    /// What this gateway states of it to its siblings.
+    pub(crate) fn state(&self) -> EndpointState {
+        let (incarnation, session) = self.registration.version();
+        EndpointState {
+            incarnation,
+            session,
+            reported: self.reported,
+            down: self.health() == Health::Down,
+            load: self.load,
+        }
+    }
+
+    /// Its gateway speaks for it, by the statement `version`. Returns whether the load is news.
+    pub(crate) fn hear_gateway(&mut self, version: Version, state: &EndpointState) -> bool {
+        self.source = Source::Gateway { version, down: state.down };
+        self.reported = state.reported.or(self.reported);
+        let news = state.load.is_some() && state.load != self.load;
+        self.load = state.load.or(self.load);
+        news
+    }
+
+    /// Takes over what was known of the same life before it registered again.
+    pub(crate) fn succeed(&mut self, former: Self) {
+        if former.registration.incarnation == self.registration.incarnation {
+            (self.reported, self.load, self.load_seq) = (former.reported, former.load, former.load_seq);
+            self.refresh();
+        }
+    }
+
+    /// Its gateway no longer speaks for it: it is probed from `now` on, and stays as it was until a probe has ended.
+    pub(crate) fn lose_gateway(&mut self, now: Timestamp) {
+        if let Source::Gateway { down, .. } = self.source {
+            let mut adrift = Adrift::since(now, None);
+            adrift.down_since = down.then_some(now);
+            self.source = Source::Silent(adrift);
+        }
     }
 
     pub(crate) const fn stream(&self) -> Option<StreamId> {
-        match &self.link {
-            Link::Attached { stream, .. } => Some(*stream),
-            Link::Adrift(adrift) => adrift.stream,
+        match &self.source {
+            Source::Stream { stream, .. } => Some(*stream),
+            Source::Silent(adrift) => adrift.stream,
+            Source::Gateway { .. } => None,
         }
     }
 
     /// What callers should believe.
     pub(crate) const fn health(&self) -> Health {
-        match &self.link {
-            Link::Adrift(Adrift { down_since: Some(_), .. }) => Health::Down,
-            _ => self.reported,
+        match (&self.source, self.reported) {
+            (Source::Silent(Adrift { down_since: Some(_), .. }) | Source::Gateway { down: true, .. }, _) => Health::Down,
+            (_, Some(reported)) => reported,
+            (_, None) => PRESUMED,
         }
     }
 
     pub(crate) const fn down_since(&self) -> Option<Timestamp> {
-        match &self.link {
-            Link::Adrift(adrift) => adrift.down_since,
-            Link::Attached { .. } => None,
+        match &self.source {
+            Source::Silent(adrift) => adrift.down_since,
+            Source::Stream { .. } | Source::Gateway { .. } => None,
         }
     }
 

@@ -55,6 +55,11 @@ impl<K: Ord + Clone, V: PartialEq> Statements<K, V> {
         self.values.iter().filter_map(|(key, (_, value))| Some((key, value.as_ref()?)))
     }
 
+    /// The keys that are or were stated, from `first` on, in their order.
+    pub fn keys_from(&self, first: &K) -> impl Iterator<Item = &K> {
+        self.values.range(first..).map(|(key, _)| key)
+    }
+
     /// What changed after `seq`, in that order; `None` if that is not known any more.
     pub fn since(&self, seq: u64) -> Option<impl Iterator<Item = (&K, Option<&V>)>> {
         if seq < self.floor {

@@ -36,6 +36,10 @@ pub(crate) struct Hub {
     pub(crate) mirrors: Dirty<String>,
     /// Grows with each change of what is exported.
     pub(crate) exports: watch::Sender<u64>,
+    /// Grows with each change of what siblings are told of own endpoints.
+    pub(crate) statements: watch::Sender<u64>,
+    /// Where the other gateways of this cluster are reached, by their ids.
+    pub(crate) siblings: watch::Sender<BTreeMap<String, String>>,
     /// Grows with each change of the resources.
     pub(crate) resources: watch::Sender<u64>,
     /// Grows whenever a path to a peer changes its state or announces its end, and when one is no longer declared.
@@ -66,6 +70,8 @@ impl Hub {
             slices: Dirty::default(),
             mirrors: Dirty::default(),
             exports: watch::Sender::new(0),
+            statements: watch::Sender::new(0),
+            siblings: watch::Sender::default(),
             resources: watch::Sender::new(0),
             paths: watch::Sender::new(0),
             arrivals: watch::Sender::default(),
@@ -108,6 +114,9 @@ impl Hub {
         if changes.exports {
             self.exports.send_modify(|version| *version += 1);
         }
+        if changes.statements {
+            self.statements.send_modify(|version| *version += 1);
+        }
         self.slices.add(changes.slices);
         self.mirrors.add(changes.mirrors);
     }
@@ -133,10 +142,15 @@ impl Hub {
 
     /// A name for a new registration stream, and what tells it to end.
     pub(crate) fn open_stream(&self) -> (StreamId, oneshot::Receiver<RegisterRejected>) {
-        let stream = StreamId(self.next_id());
+        let stream = self.name_stream();
         let (end, ended) = oneshot::channel();
         self.streams.lock().insert(stream, end);
         (stream, ended)
+    }
+
+    /// A name for a stream that nobody but its own task ends.
+    pub(crate) fn name_stream(&self) -> StreamId {
+        StreamId(self.next_id())
     }
 
     /// Ends a registration stream, telling its sidecar why.

@@ -1,8 +1,10 @@
-//! Other clusters: a control connection to each of their gateways, what they state, and whether they answer.
+//! Other gateways: a control connection to each of other clusters and of this one, what they state, and whether they answer.
 //!
 //! Each side connects and subscribes for itself, so two gateways share two control connections, one in each direction.
 //! On each, one raw stream carries gRPC (the statements), another the pings. Path and peer are separate facts: a path
 //! that is down stops carrying traffic at once, while the peer's statements merely age.
+//!
+//! Gateways of this cluster (siblings) tell one another how each endpoint does; those of other clusters, what they export.
 //!
 //! Never: carrying requests; the data connections are the gateway role's.
 
@@ -108,12 +110,13 @@ fn peer_path(address: String, facts: PathFacts) -> PeerPath {
     }
 }
 
-/// Keeps a connection to every declared address of every peer. Runs until it is dropped.
+/// Keeps a connection to every declared address of every peer, and to every sibling. Runs until it is dropped.
 pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup) {
     let mut running: BTreeMap<(String, String), AbortHandle> = BTreeMap::new();
     let mut resources = hub.resources.subscribe();
+    let mut siblings = hub.siblings.subscribe();
     loop {
-        let declared = declared(&hub);
+        let declared = declared(&hub, &siblings.borrow_and_update());
         running.retain(|key, task| {
             let kept = declared.contains(key);
             if !kept {
@@ -130,16 +133,23 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
                 tasks.spawn_loop(name, run).abort_handle()
             });
         }
-        if resources.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = resources.changed() => changed,
+            changed = siblings.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
-fn declared(hub: &Hub) -> BTreeSet<(String, String)> {
+/// The clusters and addresses to be connected to.
+fn declared(hub: &Hub, siblings: &BTreeMap<String, String>) -> BTreeSet<(String, String)> {
     hub.read(|catalogue, _| {
         let peers = catalogue.resources().peers.iter();
-        peers.flat_map(|(c, policy)| policy.peer.gateways.iter().map(move |a| (c.clone(), a.clone()))).collect()
+        let peers = peers.flat_map(|(c, policy)| policy.peer.gateways.iter().map(move |a| (c.clone(), a.clone())));
+        let own = &catalogue.meta().name;
+        peers.chain(siblings.values().map(|address| (own.clone(), address.clone()))).collect()
     })
 }
 

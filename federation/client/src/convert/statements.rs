@@ -6,9 +6,13 @@ use eastway_core::{ServiceName, Timestamp, Version};
 use eastway_proto::federation::v1 as wire;
 use eastway_registry::peers::{Exported, ZoneFacts};
 use eastway_registry::reader::Statement;
+use eastway_registry::{EndpointState, Key};
 
 use super::services::{summary_from_wire, summary_to_wire};
-use super::{ConvertError, service_name, spec_from_wire, spec_to_wire};
+use super::{
+    ConvertError, endpoint_id, health_from_wire, health_to_wire, load_from_wire, load_to_wire, service_name,
+    spec_from_wire, spec_to_wire,
+};
 
 /// A statement from the wire, received at `now`, with its version.
 ///
@@ -27,6 +31,7 @@ pub fn statement_from_wire(message: wire::SyncResponse, now: Timestamp) -> Resul
         Some(Event::Heartbeat(_)) => Statement::Heartbeat,
         Some(Event::GoAway(_)) => Statement::GoAway,
         Some(Event::Welcome(_)) => return Err(ConvertError::new("event", "a second welcome")),
+        Some(Event::Endpoints(_)) => return Err(ConvertError::new("event", "endpoints are for siblings")),
         None => return Err(ConvertError::new("event", "missing, or of a newer version")),
     };
     Ok((version, statement))
@@ -45,6 +50,74 @@ pub fn statement_to_wire(version: Version, statement: &Statement, now: Timestamp
         Statement::GoAway => Event::GoAway(wire::GoAway {}),
     };
     wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event) }
+}
+
+/// The statements of a sibling in one message from the wire, all of them of one version.
+///
+/// # Errors
+/// Which field is wrong; a welcome is no statement, and siblings state no services.
+pub fn sibling_statements_from_wire(
+    message: wire::SyncResponse,
+) -> Result<(Version, Vec<Statement<Key, EndpointState>>), ConvertError> {
+    use wire::sync_response::Event;
+    let version = Version::new(message.epoch, message.seq);
+    let statements = match message.event {
+        Some(Event::Endpoints(endpoints)) => {
+            endpoints.states.into_iter().map(state_from_wire).collect::<Result<_, _>>()?
+        }
+        Some(Event::SnapshotEnd(end)) => vec![Statement::SnapshotEnd(end.services as usize)],
+        Some(Event::Heartbeat(_)) => vec![Statement::Heartbeat],
+        Some(Event::GoAway(_)) => vec![Statement::GoAway],
+        Some(Event::Welcome(_)) => return Err(ConvertError::new("event", "a second welcome")),
+        Some(Event::Service(_) | Event::Removed(_)) => {
+            return Err(ConvertError::new("event", "services are for peers"));
+        }
+        None => return Err(ConvertError::new("event", "missing, or of a newer version")),
+    };
+    Ok((version, statements))
+}
+
+/// How endpoints do, for a sibling; `None`: the endpoint is no longer stated.
+pub fn states_to_wire<'a>(
+    version: Version,
+    states: impl Iterator<Item = (&'a Key, Option<&'a EndpointState>)>,
+) -> wire::SyncResponse {
+    let states = states.map(|(key, state)| state_to_wire(key, state)).collect();
+    let event = wire::sync_response::Event::Endpoints(wire::EndpointStates { states });
+    wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event) }
+}
+
+fn state_from_wire(message: wire::EndpointState) -> Result<Statement<Key, EndpointState>, ConvertError> {
+    let key = (service_name(&message.service)?, endpoint_id(&message.endpoint)?);
+    if message.removed {
+        return Ok(Statement::Removed(key));
+    }
+    let state = EndpointState {
+        incarnation: message.incarnation,
+        session: message.session,
+        reported: message.health.map(health_from_wire).transpose()?,
+        down: message.down,
+        load: message.load.map(load_from_wire).transpose()?,
+    };
+    Ok(Statement::Service(key, state))
+}
+
+fn state_to_wire((service, endpoint): &Key, state: Option<&EndpointState>) -> wire::EndpointState {
+    let named = wire::EndpointState {
+        service: service.to_string(),
+        endpoint: endpoint.to_string(),
+        removed: state.is_none(),
+        ..wire::EndpointState::default()
+    };
+    let Some(state) = state else { return named };
+    wire::EndpointState {
+        incarnation: state.incarnation,
+        session: state.session,
+        health: state.reported.map(|health| health_to_wire(health).into()),
+        down: state.down,
+        load: state.load.map(load_to_wire),
+        ..named
+    }
 }
 
 fn exported_from_wire(message: wire::ExportedService, now: Timestamp) -> Result<(ServiceName, Exported), ConvertError> {

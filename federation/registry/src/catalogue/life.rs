@@ -7,7 +7,7 @@ use eastway_core::{Health, LoadReport, Timestamp};
 
 use super::{Buried, Catalogue, Key, Probe, ProbeOutcome, RegisterError};
 use crate::hold;
-use crate::registration::{Adrift, Entry, Link, Registration, StreamId};
+use crate::registration::{Adrift, Entry, Registration, Source, StreamId};
 
 /// How many goodbyes are remembered; more than any fleet says within the time they are remembered for.
 const MAX_BURIED: usize = 100_000;
@@ -90,7 +90,7 @@ impl Catalogue {
     /// The sidecar says how its application does.
     pub fn report_health(&mut self, stream: StreamId, health: Health, now: Timestamp) {
         if let Some(entry) = self.hear(stream, now) {
-            entry.reported = health;
+            entry.reported = Some(health);
             self.refresh_stream(stream, now);
         }
     }
@@ -106,6 +106,9 @@ impl Catalogue {
                 known.load_seq = seq;
             }
             self.changes.loads.insert(service.clone());
+        }
+        if let Some(key) = self.streams.get(&stream).cloned() {
+            self.state(&key);
         }
     }
 
@@ -130,9 +133,10 @@ impl Catalogue {
     pub fn lost(&mut self, stream: StreamId, now: Timestamp) {
         let Some(key) = self.streams.remove(&stream) else { return };
         let Some(entry) = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream)) else { return };
-        match &mut entry.link {
-            Link::Attached { .. } => entry.link = Link::Adrift(Adrift::since(now, None)),
-            Link::Adrift(adrift) => adrift.stream = None,
+        match &mut entry.source {
+            Source::Stream { .. } => entry.source = Source::Silent(Adrift::since(now, None)),
+            Source::Silent(adrift) => adrift.stream = None,
+            Source::Gateway { .. } => {}
         }
     }
 
@@ -143,7 +147,7 @@ impl Catalogue {
         for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
             let best = candidates.best().map(|entry| entry.registration.version());
             for entry in candidates.entries_mut().filter(|entry| Some(entry.registration.version()) == best) {
-                let Link::Adrift(adrift) = &mut entry.link else { continue };
+                let Source::Silent(adrift) = &mut entry.source else { continue };
                 if adrift.in_flight || adrift.next_probe > now {
                     continue;
                 }
@@ -167,7 +171,7 @@ impl Catalogue {
         };
         let mut changed = false;
         for entry in candidates.entries_mut().filter(same) {
-            let Link::Adrift(adrift) = &mut entry.link else { continue };
+            let Source::Silent(adrift) = &mut entry.source else { continue };
             match outcome {
                 ProbeOutcome::Answered => adrift.answered(),
                 ProbeOutcome::Refused => adrift.failed(true, now, &options),
@@ -186,9 +190,9 @@ impl Catalogue {
     /// less than its callers know.
     pub fn is_probed(&self) -> bool {
         let mut entries = self.services.values().flat_map(|known| known.endpoints.values()).filter_map(|c| c.best());
-        entries.all(|entry| match &entry.link {
-            Link::Adrift(adrift) => adrift.probed,
-            Link::Attached { .. } => true,
+        entries.all(|entry| match &entry.source {
+            Source::Silent(adrift) => adrift.probed,
+            Source::Stream { .. } | Source::Gateway { .. } => true,
         })
     }
 
@@ -197,10 +201,10 @@ impl Catalogue {
         let silence = self.options.silence;
         for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
             let Some(entry) = &mut candidates.own else { continue };
-            if let Link::Attached { stream, heard } = entry.link
+            if let Source::Stream { stream, heard } = entry.source
                 && now.since(heard) >= silence
             {
-                entry.link = Link::Adrift(Adrift::since(now, Some(stream)));
+                entry.source = Source::Silent(Adrift::since(now, Some(stream)));
             }
         }
     }
@@ -216,10 +220,10 @@ impl Catalogue {
             for (id, candidates) in &known.endpoints {
                 let Some(leaving) = &candidates.leaving else { continue };
                 any = true;
-                if let Some(back) = self.registered.get(&leaving.gateway) {
+                if let Some(back) = self.siblings.registered(&leaving.gateway) {
                     // A gateway that returned first has to compare its slices with the store.
-                    held.insert(id.clone(), leaving.since.max(*back));
-                } else if known.is_taken(&leaving.entry.registration, &self.registered) {
+                    held.insert(id.clone(), leaving.since.max(back));
+                } else if known.is_taken(&leaving.entry.registration, &self.siblings) {
                     gone.insert(id.clone());
                 }
                 if leaving.entry.health() == Health::Down {
@@ -282,7 +286,7 @@ impl Catalogue {
         let key = self.streams.get(&stream)?.clone();
         let entry = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream))?;
         let returned = !entry.is_attached();
-        entry.link = Link::Attached { stream, heard: now };
+        entry.source = Source::Stream { stream, heard: now };
         if returned {
             self.refresh_stream(stream, now);
         }

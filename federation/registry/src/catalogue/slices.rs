@@ -1,10 +1,11 @@
 //! Stored membership: own slices to write, and the slices of siblings as they are read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 
+use super::siblings::Siblings;
 use super::{Catalogue, Key, Known, Leaving, Slice};
 use crate::Registration;
 use crate::registration::Entry;
@@ -39,6 +40,7 @@ impl Catalogue {
         } else {
             self.drop_vanished(gateway, service, index, &entries, now);
             entries.into_iter().for_each(|entry| self.load_sibling(gateway, entry, now));
+            self.hear_sibling(gateway, service);
         }
         self.touched.insert(service.clone());
         self.settle(now);
@@ -60,17 +62,6 @@ impl Catalogue {
         slices
     }
 
-    /// The sibling `gateway` is registered in the store. What it removes from its slices is believed after a hold.
-    pub fn gateway_registered(&mut self, gateway: &str, now: Timestamp) {
-        self.registered.entry(gateway.into()).or_insert(now);
-    }
-
-    /// The key of the sibling `gateway` is gone from the store: it has ended, or cannot reach the store. Endpoints that
-    /// vanish from its slices now were taken away by others, and stay for as long as their probes are answered.
-    pub fn gateway_unregistered(&mut self, gateway: &str) {
-        self.registered.remove(gateway);
-    }
-
     /// What is to stay in a slice of the sibling `gateway`, which is gone: all but the endpoints that do not answer, that
     /// registered elsewhere since, whose address is another's now, and whose accounts or zones are no longer allowed.
     pub fn remaining(&self, gateway: &str, service: &ServiceName, slice: &Slice) -> Slice {
@@ -90,7 +81,7 @@ impl Catalogue {
         let Some(candidates) = known.endpoints.get(&registration.endpoint) else { return true };
         let later = candidates.best().is_some_and(|best| best.registration.version() > registration.version());
         let down = candidates.siblings.get(gateway).is_some_and(|entry| entry.health() == Health::Down);
-        !later && !down && !known.is_taken(registration, &self.registered)
+        !later && !down && !known.is_taken(registration, &self.siblings)
     }
 
     fn is_welcome(&self, registration: &Registration) -> bool {
@@ -121,7 +112,10 @@ impl Catalogue {
         let version = entry.registration.version();
         match candidates.siblings.get_mut(gateway) {
             Some(known) if known.registration == entry.registration => known.slice = entry.slice,
-            Some(known) => *known = entry,
+            Some(known) => {
+                let former = std::mem::replace(known, entry);
+                known.succeed(former);
+            }
             None => {
                 let returning = candidates.leaving.take().map(|leaving| leaving.entry);
                 let same = returning.filter(|leaving| leaving.registration == entry.registration);
@@ -141,16 +135,23 @@ impl Catalogue {
     fn drop_vanished(&mut self, gateway: &str, service: &ServiceName, index: u32, listed: &[Entry], now: Timestamp) {
         let Some(known) = self.services.get_mut(service) else { return };
         let is_listed = |id: &EndpointId| listed.iter().any(|entry| entry.registration.endpoint == *id);
+        let before = known.endpoints.len();
         for (id, candidates) in &mut known.endpoints {
             let stored = candidates.siblings.get(gateway).is_some_and(|entry| entry.slice == index);
             if stored && !is_listed(id) {
                 let entry = candidates.siblings.remove(gateway);
+                if self.siblings.has_let_go(gateway, &(service.clone(), id.clone())) {
+                    // Its gateway says so itself: it said goodbye there, or was given up.
+                    continue;
+                }
                 if candidates.own.is_none() && candidates.siblings.is_empty() {
                     candidates.leaving = entry.map(|entry| Leaving { entry, gateway: gateway.into(), since: now });
                     self.leaving.insert(service.clone());
                 }
             }
         }
+        known.endpoints.retain(|_, candidates| !candidates.is_empty());
+        self.endpoints -= before - known.endpoints.len();
     }
 
     /// The slice for an own endpoint: the one it is in, else the first with room.
@@ -176,10 +177,10 @@ impl Catalogue {
 impl Known {
     /// Whether the address of an endpoint now is another's of the service, which a gateway that is there vouches for. An
     /// answered probe then proves nothing.
-    pub(super) fn is_taken(&self, registration: &Registration, registered: &BTreeMap<Arc<str>, Timestamp>) -> bool {
+    pub(super) fn is_taken(&self, registration: &Registration, gateways: &Siblings) -> bool {
         let others = self.endpoints.iter().filter(|(id, _)| **id != registration.endpoint);
         others.map(|(_, candidates)| candidates).any(|other| {
-            let siblings = other.siblings.iter().filter(|(gateway, _)| registered.contains_key(*gateway));
+            let siblings = other.siblings.iter().filter(|(gateway, _)| gateways.registered(gateway).is_some());
             let vouched = other.own.iter().filter(|own| own.is_attached()).chain(siblings.map(|(_, entry)| entry));
             vouched.into_iter().any(|entry| entry.registration.address == registration.address)
         })

@@ -11,6 +11,7 @@ use crate::resources::PeerPolicy;
 mod endpoints;
 mod peering;
 mod properties;
+mod siblings;
 mod stored;
 
 /// A catalogue and its clock.

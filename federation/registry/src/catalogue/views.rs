@@ -30,6 +30,7 @@ impl Catalogue {
             .map(|entry| Arc::clone(&entry.view))
             .collect();
         known.vanished = None;
+        let stated: Vec<_> = known.endpoints.iter().map(|(id, candidates)| (id.clone(), candidates.state())).collect();
         known.zones.observe(endpoints.iter(), now);
         let returned = known.zones.returned(now, self.options.returned_for);
         let facts = ServiceFacts { name: name.clone(), spec, endpoints, remote, returned };
@@ -37,11 +38,13 @@ impl Catalogue {
             known.facts = Some(Arc::new(facts));
             self.changes.services.insert(name.clone());
         }
+        self.state_service(name, stated);
         self.export(name, now);
     }
 
     /// The service is gone from every cluster. Its zones are remembered while they may still return.
     fn vanish(&mut self, name: &ServiceName, now: Timestamp) {
+        self.state_service(name, Vec::new());
         if let Some(known) = self.services.get_mut(name) {
             known.zones.observe(std::iter::empty(), now);
             known.vanished.get_or_insert(now);

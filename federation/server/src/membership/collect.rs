@@ -37,6 +37,7 @@ pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<Session>, own: StoredAddr
             Change::Ready(_) | Change::Relisted(_) => continue,
         };
         let Some(Key::Gateway(gateway)) = Key::parse(&entry.key) else { continue };
+        note_address(&hub, &gateway, present.then_some(&entry));
         if *gateway == *hub.gateway {
             keep_own(&session, &own, &entry.key, present.then_some(&entry), &slices);
         } else if present {
@@ -45,6 +46,22 @@ pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<Session>, own: StoredAddr
             hub.change(|catalogue, _| catalogue.gateway_unregistered(&gateway));
         }
     }
+}
+
+/// Takes note of where a sibling is reached. One whose key is gone may merely be cut off from the store: its address is
+/// kept for as long as it has endpoints.
+fn note_address(hub: &Hub, gateway: &str, found: Option<&Entry>) {
+    let stored = found.and_then(|entry| serde_json::from_slice::<StoredAddress>(&entry.value).ok());
+    let members = hub.read(|catalogue, _| catalogue.siblings());
+    hub.siblings.send_if_modified(|siblings| {
+        let before = siblings.clone();
+        match stored {
+            Some(stored) if *gateway != *hub.gateway => drop(siblings.insert(gateway.to_owned(), stored.address)),
+            _ if !members.contains(gateway) => drop(siblings.remove(gateway)),
+            _ => {}
+        }
+        *siblings != before
+    });
 }
 
 /// The own key holds `found`. It is written again if it is not as it should be, unless a later life wrote it: then it is

@@ -60,9 +60,12 @@ async fn serve_stream(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut io: Io, tasks: Tas
     }
 }
 
-/// The declared peer whose trust domain the identity lies in, if it is a gateway.
+/// The cluster that the identity is a gateway of: this one, or the declared peer whose trust domain it lies in.
 pub(super) fn cluster_of(hub: &Hub, peer: &SpiffeId) -> Option<String> {
     hub.read(|catalogue, _| {
+        if peer.is_gateway() && peer.trust_domain == hub.trust_domain {
+            return Some(catalogue.meta().name.clone());
+        }
         let mut peers = catalogue.resources().peers.iter().filter(|_| peer.is_gateway());
         peers.find(|(_, policy)| policy.trust_domain == peer.trust_domain).map(|(cluster, _)| cluster.clone())
     })

@@ -29,6 +29,11 @@ pub(super) struct Path {
 }
 
 impl Path {
+    /// Whether it leads to a gateway of this cluster.
+    pub(super) fn leads_to_sibling(&self) -> bool {
+        self.hub.read(|catalogue, _| catalogue.meta().name == self.cluster)
+    }
+
     /// Changes what is known of the path, and publishes it if it changed.
     pub(super) fn note(&self, change: impl FnOnce(&mut PathFacts)) {
         let (facts, moved) = {
@@ -112,6 +117,9 @@ async fn connected(path: &Path, tunnel: &Arc<dyn Tunnel>, monitor: &mut PathMoni
 }
 
 fn trust_domain(path: &Path) -> Option<String> {
+    if path.leads_to_sibling() {
+        return Some(path.hub.trust_domain.clone());
+    }
     path.hub.read(|catalogue, _| Some(catalogue.resources().peers.get(&path.cluster)?.trust_domain.clone()))
 }
 

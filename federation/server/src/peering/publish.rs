@@ -1,4 +1,5 @@
-//! Stating to a peer's gateway what is exported to its cluster: the whole, then what changes, and a heartbeat.
+//! Stating to another gateway what it is to know: the whole, then what changes, and a heartbeat. Those of a peer cluster
+//! hear of what is exported to it, siblings of how each endpoint does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +23,15 @@ type Outgoing = mpsc::Sender<Result<SyncResponse, Status>>;
 /// The stream is over: the peer is gone, or may not listen any more.
 struct Over;
 
-/// What the peer was told.
+/// Endpoints in one message to a sibling.
+const STATES: usize = 500;
+
+/// What the other gateway was told.
 struct Told {
     hub: Arc<Hub>,
     cluster: String,
+    /// It is one of this cluster.
+    is_sibling: bool,
     outgoing: Outgoing,
     /// The version of the last statement.
     last: Version,
@@ -47,11 +53,14 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     };
     let mut settled = hub.settled.subscribe();
     raised(&mut settled).await;
-    let mut exports = hub.exports.subscribe();
+    let is_sibling = hub.read(|catalogue, _| catalogue.meta().name == cluster);
+    let mut news = if is_sibling { hub.statements.subscribe() } else { hub.exports.subscribe() };
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
-    let mut told = Told { hub, cluster, outgoing, last: Version::default(), services: BTreeMap::new() };
-    if told.snapshot().await.is_err() {
+    let (last, services) = (Version::default(), BTreeMap::new());
+    let mut told = Told { hub, cluster, is_sibling, outgoing, last, services };
+    let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
+    if whole.is_err() {
         return;
     }
     let mut heartbeats = interval(told.hub.options.heartbeat);
@@ -62,7 +71,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
                 Ok(Ok(Some(_))) => Ok(()),
                 _ => Err(Over),
             },
-            Ok(()) = exports.changed() => told.changes().await,
+            Ok(()) = news.changed() => if is_sibling { told.states().await } else { told.changes().await },
             Ok(()) = resources.changed() => match admitted(&told.hub, &peer, &hello) {
                 Some(cluster) if cluster == told.cluster => Ok(()),
                 _ => Err(Over),
@@ -82,18 +91,17 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
 /// The peer's cluster, if it says of itself what its certificate says.
 fn admitted(hub: &Hub, peer: &SpiffeId, hello: &Hello) -> Option<String> {
     let itself = matches!(&peer.principal, Principal::Gateway(id) if *id == hello.gateway);
+    let other = peer.trust_domain != hub.trust_domain || *hello.gateway != *hub.gateway;
+    let itself = itself && other;
     cluster_of(hub, peer).filter(|cluster| itself && *cluster == hello.cluster)
 }
 
 impl Told {
     /// States everything.
     async fn snapshot(&mut self) -> Result<(), Over> {
-        let (exports, version, meta) = self.hub.read(|catalogue, _| {
-            (catalogue.exports_for(&self.cluster), catalogue.export_version(), catalogue.meta().clone())
-        });
-        let welcome = Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
-        let message = SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) };
-        self.outgoing.send(Ok(message)).await.map_err(|_| Over)?;
+        let (exports, version) =
+            self.hub.read(|catalogue, _| (catalogue.exports_for(&self.cluster), catalogue.export_version()));
+        self.welcome(version).await?;
         let count = exports.len();
         for (name, export) in exports {
             self.services.insert(name.clone(), export.seq);
@@ -101,6 +109,37 @@ impl Told {
         }
         self.say(version, Statement::SnapshotEnd(count)).await?;
         self.last = version;
+        Ok(())
+    }
+
+    async fn welcome(&self, version: Version) -> Result<(), Over> {
+        let meta = self.hub.read(|catalogue, _| catalogue.meta().clone());
+        let welcome = Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
+        self.send(SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) }).await
+    }
+
+    /// States how all endpoints do.
+    async fn all_states(&mut self) -> Result<(), Over> {
+        let (version, states) = self.hub.read(|catalogue, _| catalogue.statements());
+        self.welcome(version).await?;
+        let states: Vec<_> = states.iter().map(|(key, state)| (key, Some(state))).collect();
+        for some in states.chunks(STATES) {
+            self.send(convert::states_to_wire(version, some.iter().copied())).await?;
+        }
+        self.say(version, Statement::SnapshotEnd(states.len())).await?;
+        self.last = version;
+        Ok(())
+    }
+
+    /// States how those do that do otherwise than was stated. The sibling begins again if too much of that is forgotten.
+    async fn states(&mut self) -> Result<(), Over> {
+        let changes = self.hub.read(|catalogue, _| catalogue.statements_since(self.last.seq));
+        let (version, changes) = changes.ok_or(Over)?;
+        for some in changes.chunks(STATES) {
+            let states = some.iter().map(|(key, state)| (key, state.as_ref()));
+            self.send(convert::states_to_wire(version, states)).await?;
+            self.last = version;
+        }
         Ok(())
     }
 
@@ -131,7 +170,10 @@ impl Told {
     }
 
     async fn say(&self, version: Version, statement: Statement) -> Result<(), Over> {
-        let message = convert::statement_to_wire(version, &statement, self.hub.clock.now());
+        self.send(convert::statement_to_wire(version, &statement, self.hub.clock.now())).await
+    }
+
+    async fn send(&self, message: SyncResponse) -> Result<(), Over> {
         self.outgoing.send(Ok(message)).await.map_err(|_| Over)
     }
 }

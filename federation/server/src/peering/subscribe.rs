@@ -1,4 +1,4 @@
-//! Listening to a peer's gateway: one gRPC stream of statements after the other, over one control connection.
+//! Listening to another gateway: one gRPC stream of statements after the other, over one control connection.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use eastway_proto::federation::v1::federation_client::FederationClient;
 use eastway_proto::federation::v1::sync_request::Event as Say;
 use eastway_proto::federation::v1::sync_response::Event as Hear;
 use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse};
-use eastway_registry::{Fact, Reader, SyncError};
+use eastway_registry::{EndpointState, Fact, Key, Options, Reader, StreamId, SyncError};
 use eastway_transport::Tunnel;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use tonic::Streaming;
 
 use super::STATEMENTS;
 use super::outgoing::Path;
+use crate::hub::Hub;
 
 /// Why a stream of statements ended.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
     let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;
     path.note(|facts| (facts.gateway, facts.leaving) = (Some(gateway.clone()), false));
-    let mut reader = Reader::new(version, hub.options.registry.max_exported);
+    let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);
     loop {
         let message = tokio::select! {
@@ -83,13 +84,74 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
                 continue;
             }
         };
-        let received = hub.clock.now();
-        let (version, statement) = convert::statement_from_wire(message, received).map_err(StreamError::Malformed)?;
-        let Some(fact) = reader.read(version, statement).map_err(StreamError::Contradiction)? else { continue };
-        if fact == Fact::GoAway {
-            path.note(|facts| facts.leaving = true);
+        match &mut listener {
+            Listener::Peer(reader) => hear_peer(path, reader, (&meta, &gateway), message)?,
+            Listener::Sibling(sibling) => sibling.hear(message)?,
         }
-        hub.change(|catalogue, now| catalogue.peer_fact(&meta, &gateway, version.epoch, fact, now));
+    }
+}
+
+/// Reads the statements of one stream.
+enum Listener<'a> {
+    Peer(Reader),
+    Sibling(Sibling<'a>),
+}
+
+impl<'a> Listener<'a> {
+    fn new(path: &'a Path, gateway: &'a str, version: Version) -> Self {
+        let Options { max_exported, max_endpoints, .. } = path.hub.options.registry;
+        if path.leads_to_sibling() {
+            let reader = Reader::new(version, max_endpoints);
+            Self::Sibling(Sibling { hub: &path.hub, stream: path.hub.name_stream(), gateway, reader })
+        } else {
+            Self::Peer(Reader::new(version, max_exported))
+        }
+    }
+}
+
+fn hear_peer(
+    path: &Path,
+    reader: &mut Reader,
+    (meta, gateway): (&ClusterMeta, &str),
+    message: SyncResponse,
+) -> Result<(), StreamError> {
+    let received = path.hub.clock.now();
+    let (version, statement) = convert::statement_from_wire(message, received).map_err(StreamError::Malformed)?;
+    let Some(fact) = reader.read(version, statement).map_err(StreamError::Contradiction)? else { return Ok(()) };
+    if fact == Fact::GoAway {
+        path.note(|facts| facts.leaving = true);
+    }
+    path.hub.change(|catalogue, now| catalogue.peer_fact(meta, gateway, version.epoch, fact, now));
+    Ok(())
+}
+
+/// The stream of a sibling's statements. When it ends, the sibling no longer speaks for its endpoints.
+struct Sibling<'a> {
+    hub: &'a Hub,
+    stream: StreamId,
+    gateway: &'a str,
+    reader: Reader<Key, EndpointState>,
+}
+
+impl Sibling<'_> {
+    fn hear(&mut self, message: SyncResponse) -> Result<(), StreamError> {
+        let (version, statements) =
+            convert::sibling_statements_from_wire(message).map_err(StreamError::Malformed)?;
+        let mut facts = Vec::new();
+        for statement in statements {
+            facts.extend(self.reader.read(version, statement).map_err(StreamError::Contradiction)?);
+        }
+        self.hub.change(|catalogue, now| {
+            catalogue.sibling_facts(self.stream, self.gateway, version.epoch, facts, now);
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Sibling<'_> {
+    fn drop(&mut self) {
+        self.hub.change(|catalogue, now| catalogue.sibling_lost(self.stream, self.gateway, now));
+        self.hub.probe.notify_one();
     }
 }
 
@@ -107,7 +169,9 @@ async fn welcome(
         .map_err(StreamError::Malformed)?;
     let shown = tunnel.peer();
     let itself = matches!(&shown.principal, Principal::Gateway(id) if *id == welcome.gateway);
-    if !itself || meta.name != path.cluster || meta.trust_domain != shown.trust_domain {
+    let oneself = meta.uid == path.hub.read(|catalogue, _| catalogue.meta().uid.clone())
+        && *welcome.gateway == *path.hub.gateway;
+    if !itself || oneself || meta.name != path.cluster || meta.trust_domain != shown.trust_domain {
         let said = format!("{} of {} in {}", welcome.gateway, meta.name, meta.trust_domain);
         return Err(StreamError::Impostor { said, shown: shown.to_string() });
     }

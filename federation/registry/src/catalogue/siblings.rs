@@ -1,0 +1,198 @@
+//! The other gateways of this cluster: which are there, and what they state of the endpoints that they have.
+//!
+//! Which endpoints a sibling has is read from the store (`slices.rs`). How they do it says itself, over a stream of its
+//! own, as peers do of their services. While it speaks nobody else probes its endpoints; when it falls silent everybody
+//! does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eastway_core::{EndpointId, ServiceName, Timestamp, Version};
+
+use super::{Candidates, Catalogue, Key};
+use crate::mirror::Mirror;
+use crate::options::Options;
+use crate::reader::Fact;
+use crate::registration::{EndpointState, Entry, StreamId};
+
+/// The siblings, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Siblings(BTreeMap<Arc<str>, Sibling>);
+
+#[derive(Debug)]
+struct Sibling {
+    /// Its key is in the store since then.
+    registered: Option<Timestamp>,
+    stated: Mirror<Key, EndpointState>,
+    /// The stream over which it speaks, and in which of its lives.
+    speaks: Option<(StreamId, u64)>,
+}
+
+impl Sibling {
+    fn new(options: &Options) -> Self {
+        Self { registered: None, stated: Mirror::new(options.max_endpoints), speaks: None }
+    }
+
+    /// What it states of the registration, if it speaks.
+    fn word(&self, key: &Key, version: (u64, u64)) -> Option<(Version, EndpointState)> {
+        let (_, epoch) = self.speaks?;
+        let stated = self.stated.version().filter(|stated| stated.epoch == epoch)?;
+        let state = self.stated.get(key).filter(|state| (state.incarnation, state.session) == version)?;
+        Some((stated, *state))
+    }
+}
+
+impl Siblings {
+    /// Since when the gateway's key is in the store.
+    pub(super) fn registered(&self, gateway: &str) -> Option<Timestamp> {
+        self.0.get(gateway)?.registered
+    }
+
+    /// Whether the gateway speaks, and says nothing of the endpoint: it does not have it any more.
+    pub(super) fn has_let_go(&self, gateway: &str, key: &Key) -> bool {
+        self.0.get(gateway).is_some_and(|sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_none())
+    }
+}
+
+impl Catalogue {
+    /// The sibling `gateway` is registered in the store. What it removes from its slices is believed after a hold.
+    pub fn gateway_registered(&mut self, gateway: &str, now: Timestamp) {
+        self.sibling(gateway).registered.get_or_insert(now);
+    }
+
+    /// The key of the sibling `gateway` is gone from the store: it has ended, or cannot reach the store. Endpoints that
+    /// vanish from its slices now were taken away by others, and stay for as long as their probes are answered.
+    pub fn gateway_unregistered(&mut self, gateway: &str) {
+        if let Some(sibling) = self.siblings.0.get_mut(gateway) {
+            sibling.registered = None;
+        }
+    }
+
+    /// Facts that the stream `stream` from the sibling `gateway` established ([`crate::Reader`]), in that gateway's life
+    /// `epoch`. Facts of lower epochs change nothing.
+    pub fn sibling_facts(
+        &mut self,
+        stream: StreamId,
+        gateway: &str,
+        epoch: u64,
+        facts: impl IntoIterator<Item = Fact<Key, EndpointState>>,
+        now: Timestamp,
+    ) {
+        for fact in facts {
+            let sibling = self.sibling(gateway);
+            match fact {
+                Fact::Snapshot(version, states) => {
+                    if sibling.stated.complete().is_some_and(|complete| complete.epoch > epoch) {
+                        continue;
+                    }
+                    sibling.stated.snapshot(version, states);
+                    sibling.speaks = Some((stream, epoch));
+                    let services: Vec<ServiceName> = self.services.keys().cloned().collect();
+                    for service in services {
+                        self.hear_sibling(gateway, &service);
+                    }
+                }
+                Fact::Change(version, key, state) => {
+                    if sibling.stated.change(key.clone(), version, state) {
+                        self.hear_of(gateway, &key);
+                    }
+                }
+                Fact::Alive | Fact::GoAway => {}
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The stream of the sibling's statements has ended. Unless another one has begun, its endpoints are probed from here.
+    pub fn sibling_lost(&mut self, stream: StreamId, gateway: &str, now: Timestamp) {
+        let Some(sibling) = self.siblings.0.get_mut(gateway) else { return };
+        if sibling.speaks.is_none_or(|(speaking, _)| speaking != stream) {
+            return;
+        }
+        sibling.speaks = None;
+        for (name, known) in &mut self.services {
+            for candidates in known.endpoints.values_mut() {
+                for entry in candidates.entries_of(gateway) {
+                    entry.lose_gateway(now);
+                    self.touched.insert(name.clone());
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// What this gateway states to its siblings, and the version of that.
+    pub fn statements(&self) -> (Version, BTreeMap<Key, EndpointState>) {
+        let states = self.statements.iter().map(|(key, state)| (key.clone(), *state)).collect();
+        (Version::new(self.epoch, self.statements.seq()), states)
+    }
+
+    /// What changed of it after the number `seq`, and the version with these changes; `None` if that is not known any more.
+    pub fn statements_since(&self, seq: u64) -> Option<(Version, Vec<(Key, Option<EndpointState>)>)> {
+        let changes = self.statements.since(seq)?.map(|(key, state)| (key.clone(), state.copied())).collect();
+        Some((Version::new(self.epoch, self.statements.seq()), changes))
+    }
+
+    /// States how an own endpoint does.
+    pub(super) fn state(&mut self, key: &Key) {
+        let state = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.state());
+        self.changes.statements |= self.statements.state(key.clone(), state);
+    }
+
+    /// States how the endpoints of a service do, in the order of their ids: those that are own ones, and that the others are
+    /// not.
+    pub(super) fn state_service(&mut self, name: &ServiceName, states: Vec<(EndpointId, Option<EndpointState>)>) {
+        let first = (name.clone(), EndpointId::new(""));
+        let gone = self.statements.keys_from(&first).take_while(|(service, _)| service == name);
+        let gone: Vec<Key> = gone.filter(|(_, id)| states.binary_search_by(|(known, _)| known.cmp(id)).is_err()).cloned().collect();
+        for key in gone {
+            self.changes.statements |= self.statements.state(key, None);
+        }
+        for (id, state) in states {
+            self.changes.statements |= self.statements.state((name.clone(), id), state);
+        }
+    }
+
+    /// Brings what is known of the sibling's endpoints of a service in line with what it says, after either changed.
+    pub(super) fn hear_sibling(&mut self, gateway: &str, service: &ServiceName) {
+        let Some(known) = self.services.get(service) else { return };
+        let ids: Vec<EndpointId> = known.endpoints.keys().cloned().collect();
+        for id in ids {
+            self.hear_of(gateway, &(service.clone(), id));
+        }
+    }
+
+    fn hear_of(&mut self, gateway: &str, key: &Key) {
+        let Some(sibling) = self.siblings.0.get(gateway) else { return };
+        let Some(known) = self.services.get_mut(&key.0) else { return };
+        let Some(candidates) = known.endpoints.get_mut(&key.1) else { return };
+        for entry in candidates.entries_of(gateway) {
+            let Some((version, state)) = sibling.word(key, entry.registration.version()) else { continue };
+            if entry.hear_gateway(version, &state) {
+                self.load_seq += 1;
+                (entry.load_seq, known.load_seq) = (self.load_seq, self.load_seq);
+                self.changes.loads.insert(key.0.clone());
+            }
+            if entry.refresh() {
+                self.touched.insert(key.0.clone());
+            }
+        }
+    }
+
+    fn sibling(&mut self, gateway: &str) -> &mut Sibling {
+        self.siblings.0.entry(gateway.into()).or_insert_with(|| Sibling::new(&self.options))
+    }
+}
+
+impl Candidates {
+    /// The state of the own statement, if there is one.
+    pub(super) fn state(&self) -> Option<EndpointState> {
+        self.own.as_ref().map(Entry::state)
+    }
+
+    /// What is known of the endpoint because the sibling `gateway` lists it, or did until now.
+    fn entries_of(&mut self, gateway: &str) -> impl Iterator<Item = &mut Entry> {
+        let leaving = self.leaving.iter_mut().filter(|leaving| *leaving.gateway == *gateway);
+        self.siblings.get_mut(gateway).into_iter().chain(leaving.map(|leaving| &mut leaving.entry))
+    }
+}

@@ -1,0 +1,161 @@
+//! What the other gateways of the cluster say of their endpoints.
+
+use super::*;
+use crate::registration::EndpointState;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The stream over which the sibling speaks.
+const STREAM: StreamId = StreamId(1_000);
+
+fn state(reported: Health) -> EndpointState {
+    EndpointState { incarnation: 1, session: 1, reported: Some(reported), down: false, load: None }
+}
+
+fn key(endpoint: &str) -> Key {
+    (payments(), EndpointId::new(endpoint))
+}
+
+fn list(world: &mut World, endpoints: &[&str]) {
+    let slice = Slice { endpoints: endpoints.iter().map(|id| registration(id, "a", 1)).collect() };
+    world.catalogue.load_slice("gw-2", &payments(), 0, Some(slice), world.now);
+}
+
+fn say(world: &mut World, fact: Fact<Key, EndpointState>) {
+    world.catalogue.sibling_facts(STREAM, "gw-2", 1, [fact], world.now);
+}
+
+fn whole(states: &[(&str, EndpointState)]) -> Fact<Key, EndpointState> {
+    Fact::Snapshot(Version::new(1, 1), states.iter().map(|(id, state)| (key(id), *state)).collect())
+}
+
+#[test]
+fn what_is_not_ready_at_one_gateway_is_not_ready_at_its_siblings_and_nobody_else_probes_it() {
+    let mut world = World::new();
+    let healths = [Health::Warming, Health::Degraded, Health::Draining, Health::Unready];
+    let ids = ["p1", "p2", "p3", "p4"];
+    list(&mut world, &ids);
+    let states: Vec<_> = ids.into_iter().zip(healths.map(state)).collect();
+    say(&mut world, whole(&states));
+    world.pass(5 * SECOND, |probe| panic!("a probe of {probe:?}"));
+    assert_eq!(ids.map(|id| world.health(id)), healths.map(Some));
+    let ready = Fact::Change(Version::new(1, 2), key("p4"), Some(state(Health::Ready)));
+    say(&mut world, ready);
+    assert_eq!(world.health("p4"), Some(Health::Ready));
+}
+
+#[test]
+fn what_a_sibling_found_down_is_down_and_its_loads_are_known() {
+    let mut world = World::new();
+    list(&mut world, &["p1", "p2"]);
+    let load = LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 };
+    let down = EndpointState { down: true, ..state(Health::Ready) };
+    say(&mut world, whole(&[("p1", down), ("p2", EndpointState { load: Some(load), ..state(Health::Ready) })]));
+    assert_eq!((world.health("p1"), world.health("p2")), (Some(Health::Down), Some(Health::Ready)));
+    assert_eq!(world.catalogue.loads_since(&payments(), 0), [(EndpointId::new("p2"), load)]);
+    assert!(world.catalogue.take_changes().loads.contains(&payments()));
+}
+
+#[test]
+fn the_endpoints_of_a_sibling_that_fell_silent_are_probed_and_stay_as_they_were_until_then() {
+    let mut world = World::new();
+    list(&mut world, &["p1", "p2", "p3"]);
+    let down = EndpointState { down: true, ..state(Health::Ready) };
+    say(&mut world, whole(&[("p1", state(Health::Unready)), ("p2", state(Health::Ready)), ("p3", down)]));
+    world.catalogue.sibling_lost(StreamId(999), "gw-2", world.now);
+    world.pass(SECOND, |probe| panic!("another stream than the one that speaks was lost: {probe:?}"));
+    world.catalogue.sibling_lost(STREAM, "gw-2", world.now);
+    assert_eq!(["p1", "p2", "p3"].map(|id| world.health(id)), [Health::Unready, Health::Ready, Health::Down].map(Some));
+    world.pass(3 * SECOND, |probe| match probe.endpoint.as_str() {
+        "p2" => ProbeOutcome::Refused,
+        _ => ProbeOutcome::Answered,
+    });
+    assert_eq!(["p1", "p2", "p3"].map(|id| world.health(id)), [Health::Unready, Health::Down, Health::Ready].map(Some));
+    // It speaks again, and knows better.
+    say(&mut world, Fact::Snapshot(Version::new(1, 5), [(key("p2"), state(Health::Ready))].into()));
+    assert_eq!(world.health("p2"), Some(Health::Ready));
+}
+
+#[test]
+fn what_a_sibling_let_go_of_goes_at_once_and_what_it_still_states_is_held() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    list(&mut world, &["p1", "p2"]);
+    say(&mut world, whole(&[("p1", state(Health::Draining)), ("p2", state(Health::Ready))]));
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), None));
+    list(&mut world, &[]);
+    assert_eq!((world.health("p1"), world.health("p2")), (None, Some(Health::Ready)));
+}
+
+#[test]
+fn the_word_of_a_siblings_earlier_life_no_longer_counts() {
+    let mut world = World::new();
+    list(&mut world, &["p1"]);
+    world.catalogue.sibling_facts(STREAM, "gw-2", 2, [Fact::Snapshot(Version::new(2, 0), [(key("p1"), state(Health::Ready))].into())], world.now);
+    say(&mut world, whole(&[("p1", state(Health::Unready))]));
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+}
+
+#[test]
+fn own_endpoints_are_stated_as_they_change() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    world.register("p2", "a", 1);
+    list(&mut world, &["p3"]);
+    let (version, states) = world.catalogue.statements();
+    assert_eq!(states.keys().cloned().collect::<Vec<_>>(), [key("p1"), key("p2")], "a sibling's are its own to state");
+    assert_eq!(states[&key("p1")], state(Health::Ready));
+    assert!(world.catalogue.take_changes().statements);
+    let load = LoadReport { rif: 3, ..LoadReport::default() };
+    world.catalogue.report_load(stream, load, world.now);
+    world.catalogue.report_health(stream, Health::Unready, world.now);
+    assert!(world.catalogue.take_changes().statements);
+    let (later, changes) = world.catalogue.statements_since(version.seq).expect("remembered");
+    assert!(later > version);
+    assert_eq!(changes, [(key("p1"), Some(EndpointState { load: Some(load), ..state(Health::Unready) }))]);
+    world.catalogue.goodbye(stream, world.now);
+    let (_, changes) = world.catalogue.statements_since(later.seq).expect("remembered");
+    assert_eq!(changes, [(key("p1"), None)]);
+}
+
+proptest! {
+    /// What two siblings say, and what the store lists of them, comes over three ways: in any order of those, the view is
+    /// the same.
+    #[test]
+    fn the_order_of_slices_and_statements_does_not_matter(
+        changes in prop::collection::vec((any::<bool>(), 0usize..3, 0usize..5), 1..20),
+        one in any::<u64>(),
+        other in any::<u64>(),
+    ) {
+        let healths = [Health::Warming, Health::Ready, Health::Degraded, Health::Draining, Health::Unready];
+        let end = |seed: u64| {
+            let mut world = World::new();
+            // The snapshot opens a stream; the slices come when they come, and so does what was delayed.
+            let mut rest: Vec<usize> = (0..changes.len() + 2).collect();
+            fastrand::Rng::with_seed(seed).shuffle(&mut rest);
+            for gateway in ["gw-2", "gw-3"] {
+                let fact = Fact::Snapshot(Version::new(1, 0), BTreeMap::new());
+                world.catalogue.sibling_facts(STREAM, gateway, 1, [fact], world.now);
+            }
+            let gateway = |second: bool| if second { "gw-3" } else { "gw-2" };
+            let id = |second: bool, index: usize| format!("{}-{index}", gateway(second));
+            for step in rest {
+                match step.checked_sub(2) {
+                    None => {
+                        let second = step == 1;
+                        let endpoints = (0..3).map(|index| registration(&id(second, index), "a", 1)).collect();
+                        let slice = Some(Slice { endpoints });
+                        world.catalogue.load_slice(gateway(second), &payments(), 0, slice, world.now);
+                    }
+                    Some(change) => {
+                        let (second, index, health) = changes[change];
+                        let version = Version::new(1, 1 + change as u64);
+                        let fact = Fact::Change(version, key(&id(second, index)), Some(state(healths[health])));
+                        world.catalogue.sibling_facts(STREAM, gateway(second), 1, [fact], world.now);
+                    }
+                }
+            }
+            world.view().expect("declared").endpoints.iter().map(|e| (e.id.clone(), e.health)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(end(one), end(other));
+    }
+}
