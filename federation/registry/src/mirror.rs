@@ -15,6 +15,8 @@ pub struct Mirror<K, V> {
     complete: Option<Version>,
     /// Values by key with the version of their last change. `None`: removed since `complete`.
     entries: BTreeMap<K, (Version, Option<V>)>,
+    /// How many of them are removed. They are remembered against late messages, and take nobody's place.
+    removed: usize,
     /// Changes of an epoch whose snapshot has not come yet: invisible until then.
     ahead: BTreeMap<K, (Version, Option<V>)>,
     limit: usize,
@@ -23,7 +25,7 @@ pub struct Mirror<K, V> {
 impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
     /// An empty copy that will hold at most `limit` keys; what exceeds it is ignored.
     pub const fn new(limit: usize) -> Self {
-        Self { complete: None, entries: BTreeMap::new(), ahead: BTreeMap::new(), limit }
+        Self { complete: None, entries: BTreeMap::new(), removed: 0, ahead: BTreeMap::new(), limit }
     }
 
     /// The version of the latest whole snapshot.
@@ -56,12 +58,29 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
             return false;
         }
         let known = self.entries.get(&key);
-        if known.is_some_and(|(v, _)| *v >= version) || (known.is_none() && self.entries.len() >= self.limit) {
+        let present = known.is_some_and(|(_, old)| old.is_some());
+        let full = self.entries.len() - self.removed >= self.limit;
+        if known.is_some_and(|(v, _)| *v >= version) || (value.is_some() && !present && full) {
             return false;
         }
         let changed = known.and_then(|(_, old)| old.as_ref()) != value.as_ref();
+        self.removed -= usize::from(known.is_some() && !present);
+        self.removed += usize::from(value.is_none());
         self.entries.insert(key, (version, value));
+        self.forget();
         changed
+    }
+
+    /// Keeps no more removals than values may be there: the oldest are forgotten.
+    fn forget(&mut self) {
+        while self.removed > self.limit {
+            let removals = self.entries.iter().filter(|(_, (_, value))| value.is_none());
+            let Some(oldest) = removals.min_by_key(|(_, (version, _))| *version).map(|(key, _)| key.clone()) else {
+                return;
+            };
+            self.entries.remove(&oldest);
+            self.removed -= 1;
+        }
     }
 
     /// The source's whole map was `values` at `version`. Returns the keys that changed.
@@ -77,6 +96,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
         let later = if same_epoch { old.clone() } else { stashed.clone() };
         fresh.extend(later.into_iter().filter(|(_, (v, _))| v.epoch == version.epoch && *v > version));
         self.ahead = stashed.into_iter().filter(|(_, (v, _))| v.epoch > version.epoch).collect();
+        self.removed = fresh.values().filter(|(_, value)| value.is_none()).count();
         self.entries = fresh;
         self.complete = Some(version);
         self.differences(&old)
@@ -158,6 +178,18 @@ mod tests {
             mirror.change(key, at(1, u64::from(key)), Some(2));
         }
         assert_eq!(mirror.iter().count(), 3);
+    }
+
+    #[test]
+    fn what_was_removed_takes_nobodys_place() {
+        let mut mirror = Mirror::new(3);
+        mirror.snapshot(at(1, 0), BTreeMap::new());
+        for seq in 1..100u8 {
+            assert!(mirror.change(seq, at(1, u64::from(seq) * 2), Some(1)), "{seq}");
+            assert!(mirror.change(seq, at(1, u64::from(seq) * 2 + 1), None), "{seq}");
+        }
+        assert!(!mirror.change(99, at(1, 198), Some(1)), "late");
+        assert!(mirror.entries.len() <= 4, "and is not remembered without bound");
     }
 
     /// One life of a source: what it held at each of its versions.

@@ -87,6 +87,12 @@ pub const fn staleness_at(age: Duration) -> Staleness {
 /// How old a mirror from the store is taken to be: nobody knows, but it is evidence and not fresh.
 const STORED_AGE: Duration = Duration::from_secs(30);
 
+/// A gateway that was silent for so long while others of its cluster spoke is gone, with all that only it reported.
+const FORGET: Duration = Duration::from_secs(900);
+
+/// The uid of a peer that has not said its own yet: readers of views want one.
+const UNHEARD: &str = "unheard";
+
 /// How many replaced cluster uids are remembered, so that their late messages are dropped.
 const RETIRED: usize = 8;
 
@@ -111,6 +117,8 @@ struct Peer {
 pub(crate) struct Touched {
     pub(crate) mesh: bool,
     pub(crate) services: BTreeSet<ServiceName>,
+    /// Peers whose stored mirror is out of date.
+    pub(crate) mirrors: BTreeSet<String>,
 }
 
 impl Peers {
@@ -186,7 +194,7 @@ impl Peers {
             source.heard = now;
         }
         let mesh = self.peers.get_mut(cluster).is_some_and(|peer| peer.refresh_staleness(now));
-        Touched { mesh, services: BTreeSet::new() }
+        Touched { mesh, ..Touched::default() }
     }
 
     fn source(&mut self, cluster: &str, uid: &str, gateway: &str) -> Option<&mut Source> {
@@ -208,7 +216,7 @@ impl Peers {
         peer.sources.insert(stored.gateway, source);
         peer.meta.get_or_insert(stored.cluster);
         peer.refresh_staleness(now);
-        Touched { mesh: true, services }
+        Touched { mesh: true, services, ..Touched::default() }
     }
 
     /// The mirrors of one peer, for the store.
@@ -253,10 +261,15 @@ impl Peers {
         peer.sources.values_mut().fold(false, |changed, source| changed | source.let_go(name, &zone.zone))
     }
 
-    /// Time passes: mirrors age, holds end.
+    /// Time passes: mirrors age, holds end, gateways that are gone are forgotten.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
-        for peer in self.peers.values_mut() {
+        for (cluster, peer) in &mut self.peers {
+            let forgotten = peer.forget_gone();
+            if !forgotten.is_empty() {
+                touched.mirrors.insert(cluster.clone());
+                touched.services.extend(forgotten);
+            }
             touched.mesh |= peer.refresh_staleness(now);
             touched.services.extend(peer.sources.values_mut().flat_map(|source| source.end_holds(now)));
         }
@@ -290,19 +303,33 @@ impl Peers {
         self.peers.values().flat_map(Peer::services).collect()
     }
 
-    /// The peers that are visible.
+    /// The declared peers. One that has not been heard is among them, as one that serves nothing: its workloads may call
+    /// this cluster although it cannot be reached from here, and are known by its declared bundle.
     pub(crate) fn views(&self, policies: &BTreeMap<String, PeerPolicy>) -> Vec<PeerView> {
+        let unheard = Peer::default();
         let view = |(cluster, policy): (&String, &PeerPolicy)| {
-            let peer = self.peers.get(cluster)?;
-            Some(PeerView {
-                cluster: ClusterMeta { trust_domain: policy.trust_domain.clone(), ..peer.meta.clone()? },
+            let peer = self.peers.get(cluster).unwrap_or(&unheard);
+            let meta = peer.meta.clone().unwrap_or_else(|| ClusterMeta {
+                name: cluster.clone(),
+                uid: UNHEARD.to_owned(),
+                region: String::new(),
+                trust_domain: String::new(),
+                zones: BTreeMap::new(),
+            });
+            PeerView {
+                cluster: ClusterMeta { trust_domain: policy.trust_domain.clone(), ..meta },
                 trust_bundle: policy.trust_bundle.clone(),
                 path: peer.path_state(),
                 min_rtt: peer.published_rtt,
-                staleness: peer.staleness,
-            })
+                staleness: if peer.meta.is_some() { peer.staleness } else { Staleness::Stale3 },
+            }
         };
-        policies.iter().filter_map(view).collect()
+        policies.iter().map(view).collect()
+    }
+
+    /// How old the statements of a peer are; `None` before the first were complete.
+    pub(crate) fn staleness(&self, cluster: &str) -> Option<Staleness> {
+        self.peers.get(cluster).filter(|peer| peer.meta.is_some()).map(|peer| peer.staleness)
     }
 }
 
@@ -318,6 +345,20 @@ impl Peer {
             self.retired.insert(0, old.uid);
         }
         self.sources.clear();
+    }
+
+    /// Forgets the gateways that are gone. Returns the services they exported.
+    fn forget_gone(&mut self) -> BTreeSet<ServiceName> {
+        let mut services = BTreeSet::new();
+        let Some(newest) = self.sources.values().map(|source| source.heard).max() else { return services };
+        self.sources.retain(|_, source| {
+            let kept = newest.since(source.heard) < FORGET;
+            if !kept {
+                services.extend(source.services().cloned());
+            }
+            kept
+        });
+        services
     }
 
     fn refresh_staleness(&mut self, now: Timestamp) -> bool {

@@ -285,9 +285,9 @@ impl Server {
 
     /// The peers, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let (mesh, policies) = self.hub.read(|catalogue, _| (catalogue.mesh(), catalogue.resources().peers.clone()));
+        let policies = self.hub.read(|catalogue, _| catalogue.resources().peers.clone());
         let status = |(cluster, policy): (String, eastway_registry::PeerPolicy)| PeerStatus {
-            staleness: mesh.peers.iter().find(|peer| peer.cluster.name == cluster).map(|peer| peer.staleness),
+            staleness: self.hub.read(|catalogue, _| catalogue.peer_staleness(&cluster)),
             trust_domain: policy.trust_domain,
             paths: peering::paths(&self.hub, &cluster),
             cluster,

@@ -286,8 +286,9 @@ pub struct RawLimits {
     /// Connections of one worker to one endpoint; requests beyond go to others.
     #[schemars(range(min = 1))]
     pub endpoint_connections: u32,
-    /// Services that are followed. More are refused until one has been unused for 10 minutes.
-    #[schemars(range(min = 1, max = 100_000))]
+    /// Services that are followed. More are refused until one has been unused for 10 minutes. A gateway lets a sidecar follow
+    /// no more than 2000.
+    #[schemars(range(min = 1, max = 2_000))]
     pub subscriptions: u32,
     /// Attempts for a request, the first included, those not counted in which nothing was sent.
     #[schemars(range(min = 1, max = 10))]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use eastway_core::resource::ClusterMeta;
+use eastway_core::view::Staleness;
 use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
 
 use super::Catalogue;
@@ -69,6 +70,11 @@ impl Catalogue {
         self.changes.mesh |= self.peers.remove_path(cluster, address);
     }
 
+    /// How old the statements of the peer `cluster` are; `None` before the first were complete.
+    pub fn peer_staleness(&self, cluster: &str) -> Option<Staleness> {
+        self.peers.staleness(cluster)
+    }
+
     /// The paths to a peer, by address.
     pub fn paths(&self, cluster: &str) -> Vec<(String, PathFacts)> {
         self.peers.paths(cluster).map(|(address, facts)| (address.clone(), facts.clone())).collect()
@@ -85,5 +91,6 @@ impl Catalogue {
     pub(super) fn take_touched(&mut self, touched: Touched) {
         self.changes.mesh |= touched.mesh;
         self.touched.extend(touched.services);
+        self.changes.mirrors.extend(touched.mirrors);
     }
 }

@@ -138,6 +138,6 @@ impl World {
     }
 
     fn staleness(&self) -> Option<Staleness> {
-        self.catalogue.mesh().peers.first().map(|peer| peer.staleness)
+        self.catalogue.peer_staleness("eu-west")
     }
 }

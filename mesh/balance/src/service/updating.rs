@@ -185,8 +185,10 @@ impl LaneControl {
         };
         let summary = &remote.zone.summary;
         let units = |count: u32| u64::from(count) * 1000;
-        let (ready, degraded) = (summary.ready, summary.degraded.saturating_add(summary.draining));
-        let total = summary.total.max(ready.saturating_add(degraded));
+        // What a peer counts need not add up; what is left of it here does.
+        let ready = summary.ready;
+        let degraded = summary.degraded.saturating_add(summary.draining).min(u32::MAX - ready);
+        let total = summary.total.max(ready + degraded);
         self.tally = Tally {
             count: total,
             healthy: units(ready),

@@ -199,3 +199,38 @@ fn paths_are_told_when_they_change_state_or_their_length_noticeably() {
     assert!(path(Down, 120_000));
     assert_eq!(world.catalogue.mesh().peers[0].path, Down);
 }
+
+#[test]
+fn zones_that_only_a_gone_gateway_reported_vanish_after_15_minutes_if_others_of_its_cluster_speak() {
+    let mut world = World::new();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), exported(&[("a", 2, 2)]))]));
+    let other = snapshot(1, 0, &[(payments(), exported(&[("b", 3, 3)]))]);
+    world.catalogue.peer_fact(&meta("eu-west"), "gw-8", 1, other, world.now);
+    world.catalogue.take_changes();
+    for _ in 0..899 {
+        world.now = world.now + Duration::from_secs(1);
+        world.peer_says(1, Fact::Alive);
+        world.catalogue.tick(world.now);
+    }
+    assert_eq!(world.remote_ready().len(), 2);
+    world.now = world.now + Duration::from_secs(1);
+    world.peer_says(1, Fact::Alive);
+    world.catalogue.tick(world.now);
+    assert_eq!(world.remote_ready().into_iter().collect::<Vec<_>>(), [("eu-west/a".to_owned(), 2)]);
+    assert!(world.catalogue.take_changes().mirrors.contains("eu-west"), "its mirror goes too");
+    assert_eq!(world.catalogue.mirrors("eu-west").len(), 1);
+    // All of them silent: nothing is taken away.
+    world.pass(Duration::from_secs(2_000), |_| ProbeOutcome::Answered);
+    assert_eq!(world.remote_ready().len(), 1);
+}
+
+#[test]
+fn a_peer_that_cannot_be_heard_is_known_by_its_declared_bundle_and_serves_nothing() {
+    let world = World::new();
+    let mesh = world.catalogue.mesh();
+    let peer = mesh.peers.first().expect("declared");
+    assert_eq!((&*peer.cluster.name, &*peer.cluster.trust_domain), ("eu-west", "eu-west.mesh.internal"));
+    assert_eq!((peer.trust_bundle.as_slice(), peer.staleness), ([vec![1, 2, 3]].as_slice(), Staleness::Stale3));
+    assert!(!peer.cluster.uid.is_empty(), "sidecars refuse a cluster without one");
+    assert_eq!(world.staleness(), None);
+}

@@ -100,6 +100,16 @@ fn the_last_resort_is_divided_by_all_that_serves() {
 }
 
 #[test]
+fn counts_that_cannot_be_true_are_no_fault_of_the_caller() {
+    let mut world = world();
+    lose_home(&mut world);
+    let summary = world.summary("eu-west/a");
+    (summary.total, summary.ready, summary.degraded, summary.draining) = (1, u32::MAX, u32::MAX, u32::MAX);
+    world.update();
+    assert!(world.share("eu-west/a") > 0);
+}
+
+#[test]
 fn tunnel_failures_trip_the_path_and_blame_no_lane() {
     let mut world = world();
     lose_home(&mut world);
