@@ -327,6 +327,12 @@ impl Peers {
         policies.iter().map(view).collect()
     }
 
+    /// The latest life that is known of a gateway.
+    pub(crate) fn epoch(&self, cluster: &str, uid: &str, gateway: &str) -> Option<u64> {
+        let peer = self.peers.get(cluster).filter(|peer| peer.meta.as_ref().is_some_and(|meta| meta.uid == uid))?;
+        Some(peer.sources.get(gateway)?.mirror.complete()?.epoch)
+    }
+
     /// How old the statements of a peer are; `None` before the first were complete.
     pub(crate) fn staleness(&self, cluster: &str) -> Option<Staleness> {
         self.peers.get(cluster).filter(|peer| peer.meta.is_some()).map(|peer| peer.staleness)

@@ -46,6 +46,8 @@ pub(crate) struct Hub {
     pub(crate) paths: watch::Sender<u64>,
     /// How often a gateway of each peer has connected here: a sign that it can be dialled.
     pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
+    /// Gateways that know a later life of this one, by their identities, and its epoch.
+    pub(crate) fenced_by: Mutex<BTreeMap<String, u64>>,
     /// Registration streams, to be ended with this message.
     streams: Mutex<HashMap<StreamId, oneshot::Sender<RegisterRejected>>>,
     /// A probe may be due at once.
@@ -75,6 +77,7 @@ impl Hub {
             resources: watch::Sender::new(0),
             paths: watch::Sender::new(0),
             arrivals: watch::Sender::default(),
+            fenced_by: Mutex::default(),
             streams: Mutex::default(),
             probe: Notify::new(),
             settled: watch::Sender::new(false),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::hub::Hub;
-use crate::membership::to_json;
+use crate::membership::{self, to_json};
 use crate::store::keys::{self, Key};
 use crate::store::{Election, Expect, MAX_TXN_BYTES, MAX_TXN_OPS, Store, StoreError, Txn};
 
@@ -43,6 +43,9 @@ pub(crate) async fn load(store: &dyn Store, hub: &Hub) {
         match rest.split('/').collect::<Vec<_>>()[..] {
             [gateway, "meta"] => {
                 let Ok(head) = serde_json::from_slice::<Head>(&entry.value) else { continue };
+                if !membership::is_plausible(head.version.epoch, membership::wall_clock()) {
+                    continue;
+                }
                 let (gateway, services) = (gateway.to_owned(), BTreeMap::new());
                 let mirror =
                     StoredMirror { cluster: head.cluster, gateway: gateway.clone(), version: head.version, services };

@@ -155,6 +155,9 @@ pub struct ServerStatus {
     pub epoch: u64,
     /// The epoch of another process that took over this gateway's id: this one ends.
     pub replaced_by: Option<u64>,
+    /// Gateways, by their identities, that ignore what this one states, because they know of a life of it with the epoch
+    /// given, which is later.
+    pub fenced_by: BTreeMap<String, u64>,
     /// The cluster's uid.
     pub cluster_uid: String,
     /// How many services have a view.
@@ -364,6 +367,7 @@ impl Server {
             gateway: self.hub.gateway.to_string(),
             epoch: self.hub.epoch,
             replaced_by: *self.slices.replaced().borrow(),
+            fenced_by: self.hub.fenced_by.lock().clone(),
             cluster_uid: meta.uid,
             services,
             endpoints,

@@ -70,6 +70,11 @@ impl Catalogue {
         self.changes.mesh |= self.peers.remove_path(cluster, address);
     }
 
+    /// The latest life that is known of a gateway of the peer `cluster`, while that is the one with this uid.
+    pub fn peer_epoch(&self, cluster: &str, uid: &str, gateway: &str) -> Option<u64> {
+        self.peers.epoch(cluster, uid, gateway)
+    }
+
     /// How old the statements of the peer `cluster` are; `None` before the first were complete.
     pub fn peer_staleness(&self, cluster: &str) -> Option<Staleness> {
         self.peers.staleness(cluster)

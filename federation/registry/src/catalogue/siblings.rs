@@ -121,6 +121,11 @@ impl Catalogue {
         self.settle(now);
     }
 
+    /// The latest life that is known of the sibling `gateway` by its own statements.
+    pub fn sibling_epoch(&self, gateway: &str) -> Option<u64> {
+        Some(self.siblings.0.get(gateway)?.stated.complete()?.epoch)
+    }
+
     /// What this gateway states to its siblings, and the version of that.
     pub fn statements(&self) -> (Version, BTreeMap<Key, EndpointState>) {
         let states = self.statements.iter().map(|(key, state)| (key.clone(), *state)).collect();

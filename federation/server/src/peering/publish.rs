@@ -33,6 +33,8 @@ struct Told {
     /// It is one of this cluster.
     is_sibling: bool,
     outgoing: Outgoing,
+    /// Its identity, once it said that it ignores this gateway.
+    fenced_by: Option<String>,
     /// The version of the last statement.
     last: Version,
     services: BTreeMap<ServiceName, u64>,
@@ -58,7 +60,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
     let (last, services) = (Version::default(), BTreeMap::new());
-    let mut told = Told { hub, cluster, is_sibling, outgoing, last, services };
+    let mut told = Told { hub, cluster, is_sibling, outgoing, fenced_by: None, last, services };
     let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
     if whole.is_err() {
         return;
@@ -68,6 +70,10 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     loop {
         let step = tokio::select! {
             message = timeout(silence, incoming.message()) => match message {
+                Ok(Ok(Some(SyncRequest { event: Some(Say::Fenced(fenced)) }))) => {
+                    told.note_fence(&peer, fenced.epoch);
+                    Ok(())
+                }
                 Ok(Ok(Some(_))) => Ok(()),
                 _ => Err(Over),
             },
@@ -96,7 +102,31 @@ fn admitted(hub: &Hub, peer: &SpiffeId, hello: &Hello) -> Option<String> {
     cluster_of(hub, peer).filter(|cluster| itself && *cluster == hello.cluster)
 }
 
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(peer) = self.fenced_by.take() {
+            self.hub.fenced_by.lock().remove(&peer);
+        }
+    }
+}
+
 impl Told {
+    /// The other gateway ignores what it is told. Said once for each stream.
+    fn note_fence(&mut self, peer: &SpiffeId, epoch: u64) {
+        if self.fenced_by.is_none() {
+            tracing::error!(
+                %peer,
+                own = self.hub.epoch,
+                known = epoch,
+                "another gateway ignores this one, because it knows a later life of it: was the store restored, or the clock set \
+                 back? Starting this gateway again once the clock is right begins a life that counts"
+            );
+            let peer = peer.to_string();
+            self.hub.fenced_by.lock().insert(peer.clone(), epoch);
+            self.fenced_by = Some(peer);
+        }
+    }
+
     /// States everything.
     async fn snapshot(&mut self) -> Result<(), Over> {
         let (exports, version) =

@@ -11,7 +11,7 @@ use eastway_proto::discovery::v1::Heartbeat;
 use eastway_proto::federation::v1::federation_client::FederationClient;
 use eastway_proto::federation::v1::sync_request::Event as Say;
 use eastway_proto::federation::v1::sync_response::Event as Hear;
-use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse};
+use eastway_proto::federation::v1::{Fenced, Hello, SyncRequest, SyncResponse};
 use eastway_registry::{EndpointState, Fact, Key, Options, Reader, StreamId, SyncError};
 use eastway_transport::Tunnel;
 use tokio::io::AsyncWriteExt;
@@ -23,6 +23,7 @@ use tonic::Streaming;
 use super::STATEMENTS;
 use super::outgoing::Path;
 use crate::hub::Hub;
+use crate::membership;
 
 /// Why a stream of statements ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ enum StreamError {
     Malformed(#[source] ConvertError),
     #[error("the peer contradicts itself")]
     Contradiction(#[source] SyncError),
+    #[error("the gateway says it is in epoch {0}, which lies far ahead of the clock: its clock or this one is wrong")]
+    Epoch(u64),
     #[error("the gateway says it is {said}, but its certificate says {shown}")]
     Impostor { said: String, shown: String },
 }
@@ -72,6 +75,11 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let opening = timeout(options.silence, client.sync(ReceiverStream::new(outgoing))).await;
     let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
     let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;
+    if let Some(epoch) = later_life(path, &meta, &gateway, version) {
+        tracing::warn!(cluster = path.cluster, gateway, stated = version.epoch, known = epoch,
+            "a gateway is ignored, because a later life of it is known; it is told so");
+        let _ = requests.try_send(SyncRequest { event: Some(Say::Fenced(Fenced { epoch })) });
+    }
     path.note(|facts| (facts.gateway, facts.leaving) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);
@@ -155,6 +163,16 @@ impl Drop for Sibling<'_> {
     }
 }
 
+/// The epoch of a later life of the gateway than the one that speaks.
+fn later_life(path: &Path, meta: &ClusterMeta, gateway: &str, version: Version) -> Option<u64> {
+    let is_sibling = path.leads_to_sibling();
+    let known = path.hub.read(|catalogue, _| match is_sibling {
+        true => catalogue.sibling_epoch(gateway),
+        false => catalogue.peer_epoch(&meta.name, &meta.uid, gateway),
+    });
+    known.filter(|known| *known > version.epoch)
+}
+
 /// The first message: who speaks. It must be whom the certificate names, of the cluster that was declared.
 async fn welcome(
     path: &Path,
@@ -163,6 +181,9 @@ async fn welcome(
 ) -> Result<(ClusterMeta, String, Version), StreamError> {
     let first = next(incoming, path.hub.options.silence).await?;
     let version = Version::new(first.epoch, first.seq);
+    if !membership::is_plausible(version.epoch, membership::wall_clock()) {
+        return Err(StreamError::Epoch(version.epoch));
+    }
     let missing = |what: &str| StreamError::Malformed(ConvertError { field: "event", problem: what.to_owned() });
     let Some(Hear::Welcome(welcome)) = first.event else { return Err(missing("no welcome")) };
     let meta = convert::cluster_from_wire(welcome.cluster.ok_or_else(|| missing("a welcome without a cluster"))?)

@@ -394,7 +394,7 @@ async fn nobodys_peer_and_no_other_gateway_is_listened_to() {
     eu.run().await;
     eu.sidecar("p1", "a", 1).registrar.registered().await;
     sleep(Duration::from_secs(20)).await;
-    assert!(remote(&us).is_empty() && us.running().mesh().peers.is_empty());
+    assert!(remote(&us).is_empty() && us.running().peers().iter().all(|peer| peer.staleness.is_none()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ fn no_probe(_: &Probe) -> ProbeOutcome {
 fn a_peer_is_visible_with_its_first_whole_snapshot() {
     let mut world = World::new();
     world.peer_says(1, Fact::Change(Version::new(1, 5), payments(), Some(exported(&[("a", 2, 2)]))));
-    assert!(world.remote_ready().is_empty() && world.catalogue.mesh().peers.is_empty());
+    assert!(world.remote_ready().is_empty() && world.staleness().is_none());
     world.peer_says(1, snapshot(1, 4, &[(payments(), exported(&[("a", 2, 2), ("b", 1, 1)]))]));
     assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 2), ("eu-west/b".into(), 1)]));
     let mesh = world.catalogue.mesh();
