@@ -81,6 +81,8 @@ impl Config {
 pub struct Tunnel {
     /// Where they listen: UDP for peers, TCP for sidecars.
     pub listen: SocketAddr,
+    /// Where siblings reach it, if it is said.
+    pub advertise: Option<SocketAddr>,
     /// The folder in which every relayed byte is recorded, if at all.
     pub record: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! The border to discovery and peering: starts the server, dials control connections for it, and answers what the data
 //! path needs to know of peers.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use eastway_transport::tunnel::Tunnel;
 use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
-use crate::config::{Config, Etcd, Store as StoreConfig};
+use crate::config::{self, Config, Etcd, Store as StoreConfig};
 use crate::services::Services;
 
 /// A gateway's view of the mesh, and its part in making it.
@@ -53,7 +53,7 @@ impl Federation {
             trust_domain: config.trust_domain.clone(),
             zones: config.zones.clone(),
             gateway: config.gateway.clone(),
-            address: config.tunnel.listen.to_string(),
+            address: advertised(&config.tunnel).to_string(),
             identity,
             discovery,
             dialer: Arc::new(dialer),
@@ -137,6 +137,33 @@ impl Federation {
             tracing::warn!(%left, "discovery's tasks had to be ended");
         }
     }
+}
+
+/// Where siblings reach the tunnel.
+fn advertised(tunnel: &config::Tunnel) -> SocketAddr {
+    let listen = tunnel.listen;
+    if let Some(address) = tunnel.advertise {
+        return address;
+    }
+    if !listen.ip().is_unspecified() {
+        return listen;
+    }
+    match outgoing_address(listen.is_ipv4()) {
+        Ok(ip) => SocketAddr::new(ip, listen.port()),
+        Err(error) => {
+            tracing::warn!(%listen, error = %error, "no address to be reached at is known: set `tunnel.advertise`");
+            listen
+        }
+    }
+}
+
+/// The address from which this machine reaches others. Connecting a UDP socket sends nothing, it only looks up the route;
+/// the addresses are those of documentation, which lead by the default route.
+fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
+    let (any, far) = if v4 { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(far)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Believes the peers' pinned CAs, each for its own trust domain.

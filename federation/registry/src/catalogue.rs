@@ -32,6 +32,7 @@ mod views;
 mod tests;
 
 pub use exports::Export;
+pub use siblings::StateChanges;
 
 /// Everything that a gateway knows of services.
 #[derive(Debug)]
@@ -265,6 +266,7 @@ impl Catalogue {
             self.swept = now;
             self.notice_silence(now);
             self.forget_dead(now);
+            self.forget_siblings();
             self.expire_returns(now);
         }
         self.settle(now);
@@ -346,6 +348,9 @@ impl Candidates {
 
     /// Every entry, to be changed.
     fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.own.iter_mut().chain(self.siblings.values_mut()).chain(self.leaving.iter_mut().map(|leaving| &mut leaving.entry))
+        self.own
+            .iter_mut()
+            .chain(self.siblings.values_mut())
+            .chain(self.leaving.iter_mut().map(|leaving| &mut leaving.entry))
     }
 }

@@ -43,6 +43,11 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Mirror<K, V> {
         self.entries.get(key).and_then(|(_, value)| value.as_ref())
     }
 
+    /// The same, with the version of its last change.
+    pub fn with_version(&self, key: &K) -> Option<(Version, &V)> {
+        self.entries.get(key).and_then(|(version, value)| Some((*version, value.as_ref()?)))
+    }
+
     /// All values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().filter_map(|(key, (_, value))| value.as_ref().map(|value| (key, value)))

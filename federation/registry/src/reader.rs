@@ -141,7 +141,11 @@ impl<K: Ord, V> Reader<K, V> {
         }
     }
 
-    fn after_snapshot(&mut self, version: Version, statement: Statement<K, V>) -> Result<Option<Fact<K, V>>, SyncError> {
+    fn after_snapshot(
+        &mut self,
+        version: Version,
+        statement: Statement<K, V>,
+    ) -> Result<Option<Fact<K, V>>, SyncError> {
         let (name, exported) = match statement {
             Statement::Service(name, exported) => (name, Some(exported)),
             Statement::Removed(name) => (name, None),

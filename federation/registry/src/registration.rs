@@ -185,8 +185,14 @@ impl Entry {
         }
     }
 
-    /// Its gateway speaks for it, by the statement `version`. Returns whether the load is news.
+    /// Its gateway speaks for it, by the statement `version`; an earlier one than is known changes nothing. Returns whether
+    /// the load is news.
     pub(crate) fn hear_gateway(&mut self, version: Version, state: &EndpointState) -> bool {
+        if let Source::Gateway { version: known, .. } = self.source
+            && known > version
+        {
+            return false;
+        }
         self.source = Source::Gateway { version, down: state.down };
         self.reported = state.reported.or(self.reported);
         let news = state.load.is_some() && state.load != self.load;
@@ -222,7 +228,9 @@ impl Entry {
     /// What callers should believe.
     pub(crate) const fn health(&self) -> Health {
         match (&self.source, self.reported) {
-            (Source::Silent(Adrift { down_since: Some(_), .. }) | Source::Gateway { down: true, .. }, _) => Health::Down,
+            (Source::Silent(Adrift { down_since: Some(_), .. }) | Source::Gateway { down: true, .. }, _) => {
+                Health::Down
+            }
             (_, Some(reported)) => reported,
             (_, None) => PRESUMED,
         }

@@ -15,7 +15,7 @@ mod life;
 mod slices;
 
 pub(crate) use collect::{StoredAddress, collect, follow as follow_gateways};
-pub(crate) use life::claim;
+pub(crate) use life::{claim, is_plausible, wall_clock};
 pub(crate) use slices::Slices;
 
 /// The cluster as stored: who it is, and which life each gateway is in.

@@ -43,7 +43,7 @@ pub(crate) async fn load(store: &dyn Store, hub: &Hub) {
         match rest.split('/').collect::<Vec<_>>()[..] {
             [gateway, "meta"] => {
                 let Ok(head) = serde_json::from_slice::<Head>(&entry.value) else { continue };
-                if !membership::is_plausible(head.version.epoch, membership::wall_clock()) {
+                if !membership::is_plausible(head.version.epoch, (hub.options.wall_clock)()) {
                     continue;
                 }
                 let (gateway, services) = (gateway.to_owned(), BTreeMap::new());

@@ -19,10 +19,10 @@ use serde::Serialize;
 
 use crate::feed::{Feed, Item};
 use crate::hub::{Hub, raised};
+use crate::membership::{self, Slices, StoredAddress};
 use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
 use crate::probing::{self, Prober, TcpProber};
 use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
-use crate::membership::{self, Slices, StoredAddress};
 use crate::{listener, mirrors};
 
 /// What a server needs to know.
@@ -83,6 +83,8 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Services that one sidecar may follow. Default 2,000.
     pub max_subscriptions: usize,
+    /// The wall clock in milliseconds since 1970, which epochs follow.
+    pub wall_clock: fn() -> u64,
 }
 
 impl Default for ServerOptions {
@@ -103,6 +105,7 @@ impl Default for ServerOptions {
             handshake_timeout: Duration::from_secs(5),
             max_connections: 20_000,
             max_subscriptions: 2_000,
+            wall_clock: membership::wall_clock,
         }
     }
 }
@@ -164,10 +167,21 @@ pub struct ServerStatus {
     pub services: usize,
     /// How many endpoints there are, by health.
     pub endpoints: BTreeMap<&'static str, usize>,
+    /// The other gateways of the cluster, by their ids.
+    pub siblings: BTreeMap<String, SiblingStatus>,
     /// The peers.
     pub peers: Vec<PeerStatus>,
     /// The store.
     pub store: StoreHealth,
+}
+
+/// Another gateway of the cluster, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SiblingStatus {
+    /// Its key is in the store.
+    pub registered: bool,
+    /// It says how its endpoints do. If not, they are probed from here.
+    pub speaks: bool,
 }
 
 impl Server {
@@ -298,6 +312,12 @@ impl Server {
         policies.into_iter().map(status).collect()
     }
 
+    fn siblings(&self) -> BTreeMap<String, SiblingStatus> {
+        let states = self.hub.read(|catalogue, _| catalogue.sibling_states());
+        let status = |(gateway, (registered, speaks))| (gateway, SiblingStatus { registered, speaks });
+        states.into_iter().map(status).collect()
+    }
+
     /// The ways to the peer `cluster`, best first, those that are down included last.
     pub fn paths(&self, cluster: &str) -> Vec<PeerPath> {
         peering::paths(&self.hub, cluster)
@@ -371,6 +391,7 @@ impl Server {
             cluster_uid: meta.uid,
             services,
             endpoints,
+            siblings: self.siblings(),
             peers: self.peers(),
             store: self.store.health(),
         }

@@ -147,7 +147,7 @@ impl Gateway {
             trust_domain: self.trust_domain(),
             zones: ["a", "b"].map(|zone| (zone.to_owned(), None)).into(),
             gateway: self.id.to_owned(),
-            address: "127.0.0.1:15443".to_owned(),
+            address: format!("{}.{}:15443", self.id, self.cluster),
             identity: identity(&self.ca, &SpiffeId::gateway(&self.trust_domain(), self.id)),
             discovery: eastway_transport::tcp::bind(([127, 0, 0, 1], 0).into()).expect("a port"),
             dialer: Arc::clone(&self.dialer),

@@ -32,6 +32,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         },
         tunnel: Tunnel {
             listen: checks.listen("tunnel.listen", &raw.tunnel.listen),
+            advertise: raw.tunnel.advertise.as_ref().map(|address| checks.target("tunnel.advertise", address)),
             record: raw.tunnel.record.as_ref().map(|record| checks.folder("tunnel.record", record)),
         },
         discovery: checks.listen("discovery.listen", &raw.discovery.listen),

@@ -78,6 +78,9 @@ pub struct RawZone {
 pub struct RawTunnel {
     /// Where it listens, with UDP and TCP on the same port.
     pub listen: AddressText,
+    /// Where the other gateways of the cluster reach it, by UDP: an address and a port. If not given, it is `listen`, or, if that is
+    /// every address of the machine, the one from which the machine reaches others.
+    pub advertise: Option<AddressText>,
     /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees
     /// ciphertext only: it grows without bound and is not for production. Nothing is recorded if not given.
     pub record: Option<FileText>,
@@ -85,7 +88,7 @@ pub struct RawTunnel {
 
 impl Default for RawTunnel {
     fn default() -> Self {
-        Self { listen: "0.0.0.0:15443".into(), record: None }
+        Self { listen: "0.0.0.0:15443".into(), advertise: None, record: None }
     }
 }
 

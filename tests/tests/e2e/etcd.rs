@@ -49,7 +49,7 @@ fn remembers(store: StoreKind) {
     // No resource declares it: only its registration says that it exists.
     let ledger = lab.workload("us-east", "a", "ledger-1", "ledger", ip);
     let storefront = lab.storefront("us-east", "a");
-    let call = |caller: &eastway_tests::lab::Node| client::get(caller.proxy(), "http://ledger.shop.mesh.internal/");
+    let call = |caller: &Node| client::get(caller.proxy(), "http://ledger.shop.mesh.internal/");
     eventually("the ledger answers", || check(call(&storefront)?.status == 200, || "not yet".to_owned()));
     // Serving does not wait for the store. What the gateway has acknowledged, it has also stored.
     eventually("the registration is acknowledged", || {
@@ -143,10 +143,19 @@ fn a_gateway_that_is_cut_off_from_etcd_for_long_loses_nobody_at_its_sibling_and_
     lab.write("us-east-gateway.yaml", &text.replace(&etcd, &relay.address().to_string()));
     lab.start_gateway("us-east");
     // They know of no other gateway than the one that will be cut off.
-    lab.payments("us-east", "a", "payments-1");
+    let first = lab.payments("us-east", "a", "payments-1");
     let second = lab.payments("us-east", "a", "payments-2");
     let sibling = lab.start_sibling("us-east");
     becomes(&sibling, "the sibling knows both", &serde_json::json!({ "ready": 2 }));
+    // What is unready at one gateway is so at the other, whose probes it would answer.
+    for (told, expected) in
+        [("fail", serde_json::json!({ "ready": 1, "unready": 1 })), ("pass", serde_json::json!({ "ready": 2 }))]
+    {
+        let request =
+            format!("POST /health/{told} HTTP/1.1\r\nhost: app\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        client::raw(first.app(), request.as_bytes()).expect("an answer");
+        becomes(&sibling, "it hears how the endpoint does", &expected);
+    }
 
     relay.cut();
     lab.kill_workload(&second);

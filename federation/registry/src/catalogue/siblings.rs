@@ -19,6 +19,9 @@ use crate::registration::{EndpointState, Entry, StreamId};
 #[derive(Debug, Default)]
 pub(super) struct Siblings(BTreeMap<Arc<str>, Sibling>);
 
+/// How endpoints do now that did otherwise before; `None`: is no longer stated.
+pub type StateChanges = Vec<(Key, Option<EndpointState>)>;
+
 #[derive(Debug)]
 struct Sibling {
     /// Its key is in the store since then.
@@ -36,9 +39,8 @@ impl Sibling {
     /// What it states of the registration, if it speaks.
     fn word(&self, key: &Key, version: (u64, u64)) -> Option<(Version, EndpointState)> {
         let (_, epoch) = self.speaks?;
-        let stated = self.stated.version().filter(|stated| stated.epoch == epoch)?;
-        let state = self.stated.get(key).filter(|state| (state.incarnation, state.session) == version)?;
-        Some((stated, *state))
+        let (stated, state) = self.stated.with_version(key).filter(|(stated, _)| stated.epoch == epoch)?;
+        ((state.incarnation, state.session) == version).then_some((stated, *state))
     }
 }
 
@@ -126,6 +128,21 @@ impl Catalogue {
         Some(self.siblings.0.get(gateway)?.stated.complete()?.epoch)
     }
 
+    /// The siblings by their ids: whether each is registered in the store, and whether it speaks.
+    pub fn sibling_states(&self) -> BTreeMap<String, (bool, bool)> {
+        let state = |sibling: &Sibling| (sibling.registered.is_some(), sibling.speaks.is_some());
+        self.siblings.0.iter().map(|(gateway, sibling)| (gateway.to_string(), state(sibling))).collect()
+    }
+
+    /// Forgets the siblings that are gone and of which nothing is left.
+    pub(super) fn forget_siblings(&mut self) {
+        let is_gone = |sibling: &Sibling| sibling.registered.is_none() && sibling.speaks.is_none();
+        if self.siblings.0.values().any(is_gone) {
+            let members = self.siblings();
+            self.siblings.0.retain(|gateway, sibling| !is_gone(sibling) || members.contains(gateway));
+        }
+    }
+
     /// What this gateway states to its siblings, and the version of that.
     pub fn statements(&self) -> (Version, BTreeMap<Key, EndpointState>) {
         let states = self.statements.iter().map(|(key, state)| (key.clone(), *state)).collect();
@@ -133,7 +150,7 @@ impl Catalogue {
     }
 
     /// What changed of it after the number `seq`, and the version with these changes; `None` if that is not known any more.
-    pub fn statements_since(&self, seq: u64) -> Option<(Version, Vec<(Key, Option<EndpointState>)>)> {
+    pub fn statements_since(&self, seq: u64) -> Option<(Version, StateChanges)> {
         let changes = self.statements.since(seq)?.map(|(key, state)| (key.clone(), state.copied())).collect();
         Some((Version::new(self.epoch, self.statements.seq()), changes))
     }
@@ -149,7 +166,8 @@ impl Catalogue {
     pub(super) fn state_service(&mut self, name: &ServiceName, states: Vec<(EndpointId, Option<EndpointState>)>) {
         let first = (name.clone(), EndpointId::new(""));
         let gone = self.statements.keys_from(&first).take_while(|(service, _)| service == name);
-        let gone: Vec<Key> = gone.filter(|(_, id)| states.binary_search_by(|(known, _)| known.cmp(id)).is_err()).cloned().collect();
+        let gone: Vec<Key> =
+            gone.filter(|(_, id)| states.binary_search_by(|(known, _)| known.cmp(id)).is_err()).cloned().collect();
         for key in gone {
             self.changes.statements |= self.statements.state(key, None);
         }

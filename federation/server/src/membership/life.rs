@@ -23,21 +23,25 @@ const RETRY: Duration = Duration::from_millis(500);
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// The wall clock in milliseconds since 1970.
-fn wall_clock() -> u64 {
+pub(crate) fn wall_clock() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "epochs must grow even if the store that counts them is restored")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether a gateway may be in its life `epoch` when the wall clock shows `now`.
-const fn is_plausible(epoch: u64, now: u64) -> bool {
+pub(crate) const fn is_plausible(epoch: u64, now: u64) -> bool {
     epoch <= now.saturating_add(MAX_AHEAD.as_millis() as u64)
 }
 
 /// The epoch of the life after those that are `stored`: the wall clock, which goes on when a store is restored, but
 /// more than any stored one that is plausible.
 fn next_epoch(stored: impl IntoIterator<Item = u64>, now: u64) -> u64 {
-    stored.into_iter().filter(|epoch| is_plausible(*epoch, now)).map(|epoch| epoch.saturating_add(1)).fold(now, u64::max)
+    stored
+        .into_iter()
+        .filter(|epoch| is_plausible(*epoch, now))
+        .map(|epoch| epoch.saturating_add(1))
+        .fold(now, u64::max)
 }
 
 /// A gateway's life, as stored.
@@ -57,6 +61,7 @@ pub(crate) struct Life {
     meta: StoredMeta,
     /// The revision at which the life is in the store.
     revision: Mutex<Revision>,
+    wall_clock: fn() -> u64,
 }
 
 /// Why a life is not in the store.
@@ -96,7 +101,7 @@ async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Li
     let former = store.get(&keys::epoch(&config.gateway)).await?;
     let mut gateways = known.as_ref().map(|known| known.gateways.clone()).unwrap_or_default();
     let counted = gateways.get(&config.gateway).map(|gateway| gateway.epoch);
-    let now = wall_clock();
+    let now = (config.options.wall_clock)();
     let stored = counted.into_iter().chain(former.as_ref().and_then(read).map(|life| life.epoch));
     for epoch in stored.clone().filter(|epoch| !is_plausible(*epoch, now)) {
         tracing::error!(epoch, clock_ms = now, "the stored epoch lies far ahead of the clock, and is not continued");
@@ -113,7 +118,8 @@ async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Li
         trust_bundle: config.identity.bundle().iter().map(|certificate| certificate.to_vec()).collect(),
     };
     let stored = StoredLife { epoch, process: random_id() };
-    let life = Life { gateway: config.gateway.clone(), stored, meta, revision: Mutex::new(0) };
+    let (gateway, wall_clock) = (config.gateway.clone(), config.options.wall_clock);
+    let life = Life { gateway, stored, meta, revision: Mutex::new(0), wall_clock };
     Ok(life.write(store, entry.as_ref(), former.as_ref(), &life.meta).await?.then_some(life))
 }
 
@@ -164,7 +170,7 @@ impl Life {
                 *self.revision.lock() = revision;
                 Ok(())
             }
-            Some((_, life)) if life.epoch >= self.epoch() && is_plausible(life.epoch, wall_clock()) => {
+            Some((_, life)) if life.epoch >= self.epoch() && is_plausible(life.epoch, (self.wall_clock)()) => {
                 Err(LifeError::Replaced { epoch: life.epoch })
             }
             _ => self.restore(store, found).await,

@@ -105,14 +105,18 @@ impl Slices {
     async fn compare(&self) -> Result<(), LifeError> {
         self.life.check(&*self.store).await?;
         let listing = self.store.list(keys::SERVICES).await?;
-        let found: Vec<_> = listing.entries.into_iter().filter_map(|entry| Some((self.own(&entry.key)?, entry))).collect();
+        let found: Vec<_> =
+            listing.entries.into_iter().filter_map(|entry| Some((self.own(&entry.key)?, entry))).collect();
         let mut suspects = self.hub.read(|catalogue, _| catalogue.own_slices());
         suspects.extend(found.iter().map(|(slice, _)| slice.clone()));
         *self.stored.lock() = found.into_iter().map(|(_, entry)| (entry.key.clone(), entry)).collect();
         let differing = suspects.into_iter().filter(|(service, index)| self.differs(service, *index));
         let differing: Vec<_> = differing.collect();
         if !differing.is_empty() {
-            tracing::info!(slices = differing.len(), "the store holds other slices than this gateway has: writing them");
+            tracing::info!(
+                slices = differing.len(),
+                "the store holds other slices than this gateway has: writing them"
+            );
             self.hub.slices.add(differing);
         }
         Ok(())

@@ -30,8 +30,6 @@ const STATES: usize = 500;
 struct Told {
     hub: Arc<Hub>,
     cluster: String,
-    /// It is one of this cluster.
-    is_sibling: bool,
     outgoing: Outgoing,
     /// Its identity, once it said that it ignores this gateway.
     fenced_by: Option<String>,
@@ -60,7 +58,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
     let (last, services) = (Version::default(), BTreeMap::new());
-    let mut told = Told { hub, cluster, is_sibling, outgoing, fenced_by: None, last, services };
+    let mut told = Told { hub, cluster, outgoing, fenced_by: None, last, services };
     let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
     if whole.is_err() {
         return;

@@ -76,8 +76,13 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
     let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;
     if let Some(epoch) = later_life(path, &meta, &gateway, version) {
-        tracing::warn!(cluster = path.cluster, gateway, stated = version.epoch, known = epoch,
-            "a gateway is ignored, because a later life of it is known; it is told so");
+        tracing::warn!(
+            cluster = path.cluster,
+            gateway,
+            stated = version.epoch,
+            known = epoch,
+            "a gateway is ignored, because a later life of it is known; it is told so"
+        );
         let _ = requests.try_send(SyncRequest { event: Some(Say::Fenced(Fenced { epoch })) });
     }
     path.note(|facts| (facts.gateway, facts.leaving) = (Some(gateway.clone()), false));
@@ -143,8 +148,7 @@ struct Sibling<'a> {
 
 impl Sibling<'_> {
     fn hear(&mut self, message: SyncResponse) -> Result<(), StreamError> {
-        let (version, statements) =
-            convert::sibling_statements_from_wire(message).map_err(StreamError::Malformed)?;
+        let (version, statements) = convert::sibling_statements_from_wire(message).map_err(StreamError::Malformed)?;
         let mut facts = Vec::new();
         for statement in statements {
             facts.extend(self.reader.read(version, statement).map_err(StreamError::Contradiction)?);
@@ -181,7 +185,7 @@ async fn welcome(
 ) -> Result<(ClusterMeta, String, Version), StreamError> {
     let first = next(incoming, path.hub.options.silence).await?;
     let version = Version::new(first.epoch, first.seq);
-    if !membership::is_plausible(version.epoch, membership::wall_clock()) {
+    if !membership::is_plausible(version.epoch, (path.hub.options.wall_clock)()) {
         return Err(StreamError::Epoch(version.epoch));
     }
     let missing = |what: &str| StreamError::Malformed(ConvertError { field: "event", problem: what.to_owned() });
@@ -190,8 +194,8 @@ async fn welcome(
         .map_err(StreamError::Malformed)?;
     let shown = tunnel.peer();
     let itself = matches!(&shown.principal, Principal::Gateway(id) if *id == welcome.gateway);
-    let oneself = meta.uid == path.hub.read(|catalogue, _| catalogue.meta().uid.clone())
-        && *welcome.gateway == *path.hub.gateway;
+    let oneself =
+        meta.uid == path.hub.read(|catalogue, _| catalogue.meta().uid.clone()) && *welcome.gateway == *path.hub.gateway;
     if !itself || oneself || meta.name != path.cluster || meta.trust_domain != shown.trust_domain {
         let said = format!("{} of {} in {}", welcome.gateway, meta.name, meta.trust_domain);
         return Err(StreamError::Impostor { said, shown: shown.to_string() });

@@ -21,7 +21,9 @@ use super::*;
 use crate::store::{Store, keys};
 use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
 
+mod epochs;
 mod quic;
+mod siblings;
 
 /// The network between the clusters: which gateway listens at which address, and whether bytes pass.
 #[derive(Debug)]

@@ -94,7 +94,7 @@ async fn a_gateway_that_was_replaced_under_its_id_writes_nothing_over_its_succes
     assert_eq!(stored(&successor).await, ["p1"]);
     // What the former kept in the store ends with it, and the successor's stays.
     let deadline = Instant::now() + Duration::from_secs(60);
-    let own = serde_json::json!({ "address": "127.0.0.1:15443", "epoch": successor.running().epoch() });
+    let own = serde_json::json!({ "address": "gw-1.us-east:15443", "epoch": successor.running().epoch() });
     loop {
         let entry = former.store.get(&keys::gateway("gw-1")).await.expect("the store answers");
         let found = entry.map(|entry| serde_json::from_slice::<serde_json::Value>(&entry.value).expect("JSON"));

@@ -90,7 +90,13 @@ fn what_a_sibling_let_go_of_goes_at_once_and_what_it_still_states_is_held() {
 fn the_word_of_a_siblings_earlier_life_no_longer_counts() {
     let mut world = World::new();
     list(&mut world, &["p1"]);
-    world.catalogue.sibling_facts(STREAM, "gw-2", 2, [Fact::Snapshot(Version::new(2, 0), [(key("p1"), state(Health::Ready))].into())], world.now);
+    world.catalogue.sibling_facts(
+        STREAM,
+        "gw-2",
+        2,
+        [Fact::Snapshot(Version::new(2, 0), [(key("p1"), state(Health::Ready))].into())],
+        world.now,
+    );
     say(&mut world, whole(&[("p1", state(Health::Unready))]));
     assert_eq!(world.health("p1"), Some(Health::Ready));
 }
