@@ -48,10 +48,22 @@ pub(crate) fn start(
         let store = doubtful.federation.server().status().store;
         (!store.healthy).then(|| format!("the store fails: {}", store.last_error.unwrap_or_default()))
     });
-    let registry = Arc::clone(&node.metrics);
-    let handler = observability(readiness, Metrics::CONTENT_TYPE, move || registry.render());
+    let node = Arc::clone(node);
+    let handler = observability(readiness, Metrics::CONTENT_TYPE, move || {
+        count_cut(&node);
+        node.metrics.render()
+    });
     tasks.spawn_loop("metrics", serve(listen(metrics)?, handler, ServeOptions::default()));
     Ok(())
+}
+
+/// Brings the metrics of peers up to what the server has counted.
+fn count_cut(node: &Node) {
+    for peer in node.federation.server().peers() {
+        for (what, count) in &peer.cut {
+            node.peers.cut(&peer.cluster, what, *count);
+        }
+    }
 }
 
 fn answer(node: &Node, request: &Request<Bytes>) -> Response<Bytes> {

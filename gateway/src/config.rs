@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eastway_core::Coordinates;
+use eastway_core::{Coordinates, Network};
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
 use eastway_runtime::config::load;
@@ -49,6 +49,8 @@ pub struct Config {
     pub resources: Vec<PathBuf>,
     /// The suffix of mesh names.
     pub suffix: String,
+    /// Registration of workloads.
+    pub registration: Registration,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bounds.
@@ -85,6 +87,15 @@ pub struct Tunnel {
     pub advertise: Option<SocketAddr>,
     /// The folder in which every relayed byte is recorded, if at all.
     pub record: Option<PathBuf>,
+}
+
+/// Registration of workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Networks in which workloads may be reached, besides where their registrations come from.
+    pub networks: Vec<Network>,
+    /// Endpoints of one account.
+    pub per_account: usize,
 }
 
 /// Where a cluster's state is kept.

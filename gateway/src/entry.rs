@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::trace::TraceParent;
 use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
 use eastway_http::server::{Protocol, ServerOptions, serve};
@@ -16,7 +17,7 @@ use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
 use eastway_transport::{Io, accept};
 use http::header::HeaderValue;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
@@ -80,7 +81,10 @@ async fn open(
     }
     match *request.method() {
         Method::CONNECT => {}
-        Method::GET if request.uri().path() == LEAVING => return leaving(worker, request).await,
+        // One question at a time on a connection, of which there are only so many: each is woken by every change of a path.
+        Method::GET if request.uri().path() == LEAVING && request.version() < Version::HTTP_2 => {
+            return leaving(worker, request).await;
+        }
         _ => return Err(Reason::MalformedRequest),
     }
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
@@ -146,18 +150,27 @@ fn read(
         AuthorityError::Malformed(_) => Reason::BadHost,
     })?;
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let exclude = text("eastway-exclude").unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty());
     let open = StreamOpen {
         authority: authority.to_owned(),
         source: SpiffeId::clone(caller),
         zone: text("eastway-zone").map(str::to_owned),
-        exclude: exclude.map(EndpointId::new).collect(),
+        exclude: excluded(text("eastway-exclude").unwrap_or_default())?,
         attempt: text("eastway-attempt").and_then(|attempt| attempt.parse().ok()).unwrap_or(1),
         traceparent: text("traceparent").and_then(TraceParent::parse),
         tracestate: text("tracestate").unwrap_or_default().to_owned(),
         baggage: text("baggage").unwrap_or_default().to_owned(),
     };
     Ok((target, open))
+}
+
+/// The endpoints that the list `ids` names.
+///
+/// # Errors
+/// [`Reason::MalformedOpen`] if there are more than [`MAX_EXCLUDED`].
+fn excluded(ids: &str) -> Result<Vec<EndpointId>, Reason> {
+    let named = ids.split(',').map(str::trim).filter(|id| !id.is_empty());
+    let named: Vec<EndpointId> = named.take(MAX_EXCLUDED + 1).map(EndpointId::new).collect();
+    if named.len() > MAX_EXCLUDED { Err(Reason::MalformedOpen) } else { Ok(named) }
 }
 
 fn accepted_response(accepted: &StreamAccepted, via: Option<&str>) -> Response<Body> {
@@ -200,4 +213,19 @@ fn span(
         span.fail(reason);
     }
     span.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_may_name_32_endpoints_to_avoid_and_no_more() {
+        let list = |count: usize| (0..count).map(|n| format!("p-{n}")).collect::<Vec<_>>().join(", ");
+        assert_eq!(excluded("").map(|ids| ids.len()), Ok(0));
+        assert_eq!(excluded(&list(32)).map(|ids| ids[31].to_string()), Ok("p-31".to_owned()));
+        for count in [33, 14_000] {
+            assert_eq!(excluded(&list(count)), Err(Reason::MalformedOpen), "{count}");
+        }
+    }
 }

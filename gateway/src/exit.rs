@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_balance::{Endpoint, Tried};
-use eastway_core::{Authority, Chain, Reason, Timestamp, ZoneId};
+use eastway_core::{Authority, Chain, Reason, Timestamp};
 use eastway_resilience::Outcome;
 use eastway_runtime::clock;
 use eastway_telemetry::trace::{SpanKind, attribute};
@@ -128,11 +128,7 @@ pub(crate) async fn connect_local(
     let service = node.services.arriving(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
     let own = node.config.cluster.as_str();
     let mut tried = Tried::new();
-    for zone in node.config.zones.keys() {
-        // The caller knows the endpoints by name only.
-        let zone = ZoneId::new(own, zone.as_str());
-        open.exclude.iter().for_each(|endpoint| tried.push_endpoint_id(zone.clone(), endpoint.clone()));
-    }
+    tried.set_named(&open.exclude);
     let mut last = Reason::NoReadyEndpoint;
     for _ in 0..ATTEMPTS {
         let now = clock::now();

@@ -10,7 +10,7 @@ use eastway_core::ServiceName;
 use eastway_core::view::PathState;
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
-use eastway_registry::Resources;
+use eastway_registry::{Admission, Options, Resources};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
 use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOptions};
@@ -20,7 +20,7 @@ use eastway_transport::tunnel::Tunnel;
 use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
-use crate::config::{self, Config, Etcd, Store as StoreConfig};
+use crate::config::{self, Config, Etcd, Store as StoreConfig, Timeouts};
 use crate::services::Services;
 
 /// A gateway's view of the mesh, and its part in making it.
@@ -57,11 +57,8 @@ impl Federation {
             identity,
             discovery,
             dialer: Arc::new(dialer),
-            options: ServerOptions {
-                session_ttl: config.timeouts.session,
-                collect_after: config.timeouts.collect,
-                ..ServerOptions::default()
-            },
+            admission: admission(config),
+            options: options(config),
         };
         let trusting = Arc::clone(&server.identity);
         let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
@@ -164,6 +161,21 @@ fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
     let socket = UdpSocket::bind(any)?;
     socket.connect(far)?;
     Ok(socket.local_addr()?.ip())
+}
+
+fn options(config: &Config) -> ServerOptions {
+    let registry = Options { max_per_account: config.registration.per_account, ..Options::default() };
+    let Timeouts { session: session_ttl, collect: collect_after, .. } = config.timeouts;
+    ServerOptions { registry, session_ttl, collect_after, ..ServerOptions::default() }
+}
+
+/// Where workloads may be reached: never at what this gateway itself listens on.
+fn admission(config: &Config) -> Admission {
+    Admission {
+        networks: config.registration.networks.clone(),
+        listeners: vec![config.tunnel.listen, config.discovery, config.admin, config.metrics],
+        loopback: config.discovery.ip().is_loopback(),
+    }
 }
 
 /// Believes the peers' pinned CAs, each for its own trust domain.

@@ -32,7 +32,7 @@ use eastway_runtime::workers::Workers;
 use eastway_runtime::{clock, control, signals};
 use eastway_telemetry::Node as TelemetryNode;
 use eastway_telemetry::logging::listening;
-use eastway_telemetry::metrics::{Metrics, TraceMetrics, TunnelMetrics};
+use eastway_telemetry::metrics::{Metrics, PeerMetrics, TraceMetrics, TunnelMetrics};
 use eastway_telemetry::trace::{TraceOptions, Tracer};
 use eastway_transport::quic::{self, Endpoint, QuicOptions};
 use eastway_transport::relay::Recorder;
@@ -208,6 +208,7 @@ async fn build(
     Ok(Arc::new(Node {
         name: format!("eastway-gw-{}-{}", config.cluster, config.gateway),
         tunnels: TunnelMetrics::new(&metrics, config.limits.metric_series),
+        peers: PeerMetrics::new(&metrics),
         identity,
         services,
         federation,

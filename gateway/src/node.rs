@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eastway_identity::Identity;
 use eastway_runtime::drain::Draining;
-use eastway_telemetry::metrics::{Metrics, TunnelMetrics};
+use eastway_telemetry::metrics::{Metrics, PeerMetrics, TunnelMetrics};
 use eastway_telemetry::trace::Tracer;
 use eastway_transport::relay::Recorder;
 
@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) federation: Federation,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tunnels: TunnelMetrics,
+    pub(crate) peers: PeerMetrics,
     pub(crate) tracer: Tracer,
     pub(crate) draining: Draining,
     /// Records every relayed byte, for those who want proof that a gateway sees ciphertext.

@@ -1,12 +1,14 @@
 //! The inbound side: calls from other sidecars, over mutual TLS, handed to the application on this host.
 //!
 //! A caller's verified identity goes to the application as `eastway-source`; whatever a caller wrote under that prefix
-//! does not. Nothing here retries: the calling sidecar does.
+//! does not, on whichever way it comes: a CONNECT carries bytes only to a port that this cluster declares for them, and
+//! requests to any other. Nothing here retries: the calling sidecar does.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::{Authority, Reason, SpiffeId};
+use eastway_core::view::InboundRules;
+use eastway_core::{Authority, Reason, ServiceName, SpiffeId};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, refuse};
 use eastway_identity::{Expected, server_config};
@@ -23,9 +25,12 @@ use crate::worker::Worker;
 mod app;
 mod exchange;
 mod opaque;
+mod rules;
 mod spoken;
+mod within;
 
 pub(crate) use app::App;
+use rules::Carried;
 
 /// The protocols that callers may choose from, in our order.
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -44,19 +49,34 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
 async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
     let limit = worker.node.config.timeouts.header;
     let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
-    let mut options = ServerOptions::new(worker.node.name.as_str());
-    options.protocol = Protocol::from_alpn(io.alpn());
-    options.max_header_bytes = worker.node.config.limits.header_bytes;
-    options.header_timeout = worker.node.config.timeouts.header;
-    options.idle_timeout = worker.node.config.timeouts.idle;
-    options.h2 = settings::h2(&worker.node.config.limits, None);
+    let options = options(&worker, Protocol::from_alpn(io.alpn()));
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
-    let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
+    let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request, Layer::Connection);
     let ended = serve(io, &options, &sweeper, stop, handler).await;
     tracing::trace!(?ended, "a caller's connection ended");
 }
 
-async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<Body>) -> Response<Body> {
+/// How callers are served that speak `protocol`.
+fn options(worker: &Worker, protocol: Protocol) -> ServerOptions {
+    let mut options = ServerOptions::new(worker.node.name.as_str());
+    options.protocol = protocol;
+    options.max_header_bytes = worker.node.config.limits.header_bytes;
+    options.header_timeout = worker.node.config.timeouts.header;
+    options.idle_timeout = worker.node.config.timeouts.idle;
+    options.h2 = settings::h2(&worker.node.config.limits, None);
+    options
+}
+
+/// Where a request was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    /// On the caller's connection.
+    Connection,
+    /// Inside the stream of a CONNECT, which holds no other CONNECT.
+    Connected,
+}
+
+async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<Body>, layer: Layer) -> Response<Body> {
     let started = clock::now();
     let (version, is_grpc) = (request.version(), exchange::is_grpc(&request));
     let mut span = exchange::span(&worker, &caller, &mut request, started);
@@ -64,7 +84,7 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
     let own = Party { zone: Some(worker.node.zone.clone()), ..worker.node.own.clone() };
     let route = worker.routes.borrow_mut().route(Direction::Inbound, &source, &own);
     let in_flight = route.start();
-    let outcome = run(&worker, &caller, request).await;
+    let outcome = run(&worker, &caller, request, layer).await;
     let (response, reason) = match outcome {
         Ok(response) => (response, None),
         Err(reason) => {
@@ -85,20 +105,48 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
     response.map(|body| body.hold(in_flight))
 }
 
-async fn run(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, request: Request<Body>) -> Result<Response<Body>, Reason> {
-    admit(worker, &request)?;
-    if request.method() == Method::CONNECT {
-        return opaque::open(worker, request).await;
+async fn run(
+    worker: &Rc<Worker>,
+    caller: &Arc<SpiffeId>,
+    request: Request<Body>,
+    layer: Layer,
+) -> Result<Response<Body>, Reason> {
+    let target = admit(worker, &request)?;
+    let is_connect = request.method() == Method::CONNECT;
+    let is_own = caller.trust_domain == worker.node.identity.id().trust_domain;
+    if is_own && !is_connect {
+        return app::forward(worker, caller, request).await;
     }
-    app::forward(worker, caller, request).await
+    let rules = rules_of(worker, &target.service).await?;
+    if !is_own {
+        rules::let_in(&rules, &worker.node.services.mesh(), caller)?;
+    }
+    match (is_connect, layer) {
+        (false, _) => app::forward(worker, caller, request).await,
+        (true, Layer::Connected) => Err(Reason::MalformedRequest),
+        (true, Layer::Connection) => match rules::carried(&rules, target.port)? {
+            Carried::Bytes => opaque::open(worker, request).await,
+            Carried::Http => within::open(worker, caller, request),
+        },
+    }
 }
 
 /// A request must be for the service that this workload serves: a stale caller must not reach whoever took the address over.
-fn admit(worker: &Rc<Worker>, request: &Request<Body>) -> Result<(), Reason> {
+fn admit(worker: &Rc<Worker>, request: &Request<Body>) -> Result<Authority, Reason> {
     let host = match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default(),
     };
     let wanted = Authority::parse(host, &worker.node.config.suffix).map_err(|_| Reason::ForeignHost)?;
-    if Some(&wanted.service) == worker.node.own.service.as_ref() { Ok(()) } else { Err(Reason::UnknownService) }
+    if Some(&wanted.service) == worker.node.own.service.as_ref() { Ok(wanted) } else { Err(Reason::UnknownService) }
+}
+
+/// What this cluster declares of the workload's service. Only a sidecar that has just started waits for it.
+async fn rules_of(worker: &Rc<Worker>, service: &ServiceName) -> Result<Arc<InboundRules>, Reason> {
+    let node = &worker.node;
+    if node.services.entry(service).is_none() {
+        node.discovery.resolve(service).await?;
+    }
+    let entry = node.services.entry(service).ok_or(Reason::DiscoveryTimeout)?;
+    entry.inbound().ok_or(Reason::DiscoveryTimeout)
 }

@@ -241,11 +241,19 @@ fn discovery(config: &Config, link: &Link, sink: &Arc<Services>, tasks: &TaskGro
         resolve_timeout: config.timeouts.discovery,
         state: config.state.clone(),
         max_subscriptions: config.limits.subscriptions as usize,
+        // What is held against callers of the workload's own service comes this way, too.
+        services: served(config).into_iter().collect(),
         ..DiscoveryOptions::new(config.cluster.as_str())
     };
     let (discovery, follow) = Discovery::new(link.clone(), options, Arc::clone(sink) as _);
     tasks.spawn("discovery", follow);
     discovery
+}
+
+/// The service that the workload serves.
+fn served(config: &Config) -> Option<ServiceName> {
+    let service = config.workload.service.as_deref()?;
+    Some(ServiceName::new(config.workload.namespace.as_str(), service))
 }
 
 /// The workload in metrics and spans: its service, or the account that it calls as.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use eastway_balance::{Policy, Service};
 use eastway_client::{Discovery, Sink};
 use eastway_core::resource::{Protocol, ServicePort};
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{InboundRules, MeshView, ServiceView};
 use eastway_core::{Chain, EndpointId, LoadReport, Locality, ServiceName};
 use eastway_identity::Identity;
 use eastway_resilience::limits::Limit;
@@ -35,6 +35,7 @@ pub(crate) struct Entry {
     pub(crate) pending: Arc<Limit>,
     settings: ArcSwap<Settings>,
     view: ArcSwap<ServiceView>,
+    inbound: ArcSwapOption<InboundRules>,
     /// Set by each request, and cleared when discovery was told.
     used: AtomicBool,
 }
@@ -55,6 +56,7 @@ impl Entry {
     /// Takes what discovery says of it now.
     fn follow(&self, view: &Arc<ServiceView>, own: Settings) {
         self.view.store(Arc::clone(view));
+        self.inbound.store(view.spec.inbound.clone().map(Arc::from));
         let settings = own.with(&view.spec.policy);
         self.requests.set_max(settings.requests);
         self.pending.set_max(settings.pending);
@@ -64,6 +66,11 @@ impl Entry {
     /// The accounts that may serve it in this cluster.
     pub(crate) fn accounts(&self) -> Vec<String> {
         self.view.load().spec.accounts.clone()
+    }
+
+    /// What sidecars that serve it in this cluster hold callers to; `None` until a gateway has said so.
+    pub(crate) fn inbound(&self) -> Option<Arc<InboundRules>> {
+        self.inbound.load_full()
     }
 
     /// The port of this number, or the first one if the caller named none.
@@ -168,6 +175,7 @@ impl Services {
             pending: Limit::new(self.own.pending),
             settings: ArcSwap::from_pointee(self.own),
             view: ArcSwap::new(Arc::clone(view)),
+            inbound: ArcSwapOption::empty(),
             used: AtomicBool::new(true),
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eastway_core::name::is_label;
 use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
-use eastway_core::view::{EndpointView, MeshView, PathState, PeerView, ServiceSpec, Staleness};
+use eastway_core::view::{EndpointView, InboundRules, MeshView, PathState, PeerView, ServiceSpec, Staleness};
 use eastway_core::{Coordinates, EndpointId, Health, LoadReport, ServiceName};
 use eastway_proto::discovery::v1 as wire;
 use eastway_registry::Registration;
@@ -46,6 +46,8 @@ const MAX_ENDPOINT: usize = 253;
 const MAX_LABELS: usize = 64;
 /// The longest key or value of a label, in bytes.
 const MAX_LABEL: usize = 256;
+/// The most bytes of all labels of a registration: a hundred registrations are one value in the store, and must fit.
+pub const MAX_LABEL_BYTES: usize = 4096;
 /// The largest weight.
 const MAX_WEIGHT: f64 = 1e6;
 
@@ -237,6 +239,41 @@ fn peer_to_wire(peer: &PeerView) -> wire::PeerCluster {
 }
 
 pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, ConvertError> {
+    let weights: BTreeMap<String, f64> = message.locality_weights.into_iter().collect();
+    if weights.values().any(|weight| !weight.is_finite() || *weight < 0.0) {
+        return Err(ConvertError::new("locality_weights", "negative or not finite"));
+    }
+    let accounts = message.accounts.iter().map(|account| label("accounts", account).map(str::to_owned));
+    Ok(ServiceSpec {
+        ports: ports_from_wire(message.ports)?,
+        accounts: accounts.collect::<Result<_, _>>()?,
+        locality_weights: weights,
+        failover: message.failover,
+        policy: Box::new(policy::from_wire(message.policy.unwrap_or_default())?),
+        inbound: message.inbound.map(inbound_from_wire).transpose()?.map(Box::new),
+    })
+}
+
+pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
+    wire::ServiceSpec {
+        ports: ports_to_wire(&spec.ports),
+        accounts: spec.accounts.clone(),
+        locality_weights: spec.locality_weights.clone().into_iter().collect(),
+        failover: spec.failover.clone(),
+        policy: Some(policy::to_wire(&spec.policy)).filter(|policy| *policy != wire::ServicePolicy::default()),
+        inbound: spec.inbound.as_deref().map(inbound_to_wire),
+    }
+}
+
+fn inbound_from_wire(message: wire::InboundRules) -> Result<InboundRules, ConvertError> {
+    Ok(InboundRules { ports: ports_from_wire(message.ports)?, export: message.export })
+}
+
+fn inbound_to_wire(rules: &InboundRules) -> wire::InboundRules {
+    wire::InboundRules { ports: ports_to_wire(&rules.ports), export: rules.export.clone() }
+}
+
+fn ports_from_wire(ports: Vec<wire::Port>) -> Result<Vec<ServicePort>, ConvertError> {
     let port = |port: wire::Port| {
         let protocol = match port.protocol() {
             wire::Protocol::Http => Protocol::Http,
@@ -247,20 +284,10 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
         let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
         Ok(ServicePort { port, protocol })
     };
-    let weights: BTreeMap<String, f64> = message.locality_weights.into_iter().collect();
-    if weights.values().any(|weight| !weight.is_finite() || *weight < 0.0) {
-        return Err(ConvertError::new("locality_weights", "negative or not finite"));
-    }
-    Ok(ServiceSpec {
-        ports: message.ports.into_iter().map(port).collect::<Result<_, _>>()?,
-        accounts: message.accounts,
-        locality_weights: weights,
-        failover: message.failover,
-        policy: Box::new(policy::from_wire(message.policy.unwrap_or_default())?),
-    })
+    ports.into_iter().map(port).collect()
 }
 
-pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
+fn ports_to_wire(ports: &[ServicePort]) -> Vec<wire::Port> {
     let port = |port: &ServicePort| {
         let protocol = match port.protocol {
             Protocol::Http => wire::Protocol::Http,
@@ -269,13 +296,7 @@ pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
         };
         wire::Port { port: port.port.into(), protocol: protocol.into() }
     };
-    wire::ServiceSpec {
-        ports: spec.ports.iter().map(port).collect(),
-        accounts: spec.accounts.clone(),
-        locality_weights: spec.locality_weights.clone().into_iter().collect(),
-        failover: spec.failover.clone(),
-        policy: Some(policy::to_wire(&spec.policy)).filter(|policy| *policy != wire::ServicePolicy::default()),
-    }
+    ports.iter().map(port).collect()
 }
 
 fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, ConvertError> {
@@ -331,9 +352,11 @@ fn label<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ConvertError
 
 fn labels(labels: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, ConvertError> {
     let labels: BTreeMap<String, String> = labels.into_iter().collect();
-    let short = labels.iter().all(|(key, value)| key.len() <= MAX_LABEL && value.len() <= MAX_LABEL);
-    if labels.len() > MAX_LABELS || !short {
-        return Err(ConvertError::new("labels", "more than 64, or one longer than 256 bytes"));
+    let sound = |text: &String| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
+    let all: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if labels.len() > MAX_LABELS || all > MAX_LABEL_BYTES || !labels.iter().all(|(k, v)| sound(k) && sound(v)) {
+        let problem = "more than 64, one longer than 256 bytes, all longer than 4,096, or with control characters";
+        return Err(ConvertError::new("labels", problem));
     }
     Ok(labels)
 }

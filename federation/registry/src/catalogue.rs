@@ -23,6 +23,7 @@ use crate::zones::Zones;
 
 mod exports;
 mod life;
+mod quotas;
 mod remote;
 mod siblings;
 mod slices;
@@ -172,6 +173,30 @@ pub enum RegisterError {
         zone: String,
         /// Those there are.
         zones: String,
+    },
+    /// The endpoint's name belongs to another workload that is alive.
+    #[error("`{endpoint}` is the name of a workload at {address} that is alive: two replicas need two names")]
+    Taken {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// Where the one is that has the name.
+        address: SocketAddr,
+    },
+    /// The incarnation is beyond what any clock says.
+    #[error("the incarnation {incarnation} of `{endpoint}` is out of range: incarnations are microseconds since 1970")]
+    Incarnation {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// The incarnation that was to be registered.
+        incarnation: u64,
+    },
+    /// Its account has as many endpoints here as it may have.
+    #[error("the account `{account}` has {count} endpoints registered, which is its limit (`registration.perAccount`)")]
+    Quota {
+        /// Namespace and account.
+        account: String,
+        /// How many it has.
+        count: usize,
     },
     /// The catalogue is full.
     #[error("{0} endpoints are registered, which is the limit")]

@@ -98,6 +98,23 @@ impl ServiceFacts {
         (delta != Delta::default()).then_some(delta)
     }
 
+    /// The same with as many of the first endpoints as have room in a message of about `limit` bytes; `None` if all have.
+    pub fn first_part(&self, limit: usize) -> Option<Self> {
+        let count = that_fit(&self.endpoints, limit);
+        (count < self.endpoints.len())
+            .then(|| Self { endpoints: self.endpoints[..count].to_vec(), ..self.without_endpoints() })
+    }
+
+    fn without_endpoints(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            spec: self.spec.clone(),
+            endpoints: Vec::new(),
+            remote: self.remote.clone(),
+            returned: self.returned.clone(),
+        }
+    }
+
     /// Takes a difference over. Unknown endpoints to remove are ignored.
     pub fn apply(&mut self, delta: Delta) {
         let mut endpoints: BTreeMap<EndpointId, Arc<EndpointView>> =
@@ -118,6 +135,37 @@ impl ServiceFacts {
             self.returned = returned;
         }
     }
+}
+
+impl Delta {
+    /// Leaves out the endpoints that have no room in a message of about `limit` bytes: another difference states them.
+    /// True if there were such.
+    pub fn cut(&mut self, limit: usize) -> bool {
+        let count = that_fit(&self.upsert, limit);
+        let cut = count < self.upsert.len();
+        self.upsert.truncate(count);
+        cut
+    }
+}
+
+/// How many of the first endpoints take `limit` bytes together, but at least one.
+fn that_fit(endpoints: &[Arc<EndpointView>], limit: usize) -> usize {
+    let mut room = limit;
+    let fits = endpoints.iter().take_while(|endpoint| match room.checked_sub(size(endpoint)) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    });
+    fits.count().max(1)
+}
+
+/// About how many bytes a message needs for an endpoint.
+fn size(endpoint: &EndpointView) -> usize {
+    const NUMBERS: usize = 96;
+    let labels: usize = endpoint.labels.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
+    NUMBERS + endpoint.id.as_str().len() + endpoint.zone.len() + labels
 }
 
 impl RemoteFacts {

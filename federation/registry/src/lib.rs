@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod registration;
 pub mod resources;
 
+pub mod admission;
 pub mod facts;
 pub mod hold;
 pub mod mirror;
@@ -20,11 +21,12 @@ pub mod reader;
 pub mod statements;
 pub mod zones;
 
+pub use admission::{AddressError, Admission};
 pub use catalogue::{Catalogue, Changes, Key, Probe, ProbeOutcome, RegisterError, Slice};
 pub use facts::{Delta, ServiceFacts};
 pub use mirror::Mirror;
 pub use options::Options;
-pub use peers::{Exported, PathFacts, StoredMirror, staleness_at};
+pub use peers::{Cut, Exported, PathFacts, PeerBounds, StoredMirror, staleness_at};
 pub use reader::{Fact, Reader, Statement, SyncError};
 pub use registration::{EndpointState, Registration, StreamId};
 pub use resources::{PeerPolicy, Resources};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::peers::PeerBounds;
+
 /// Times and bounds of a [`crate::Catalogue`]. The defaults are the design's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -21,8 +23,12 @@ pub struct Options {
     pub returned_for: Duration,
     /// Endpoints in all. Default 50,000.
     pub max_endpoints: usize,
+    /// Endpoints that one account may have registered here. Default 5,000.
+    pub max_per_account: usize,
     /// Services that one peer may export to this cluster. Default 10,000.
     pub max_exported: usize,
+    /// What else one peer may say.
+    pub peer: PeerBounds,
     /// Endpoints in one stored slice. Default 100.
     pub slice_size: usize,
 }
@@ -38,7 +44,9 @@ impl Default for Options {
             hold: Duration::from_secs(30),
             returned_for: Duration::from_secs(60),
             max_endpoints: 50_000,
+            max_per_account: 5_000,
             max_exported: 10_000,
+            peer: PeerBounds::default(),
             slice_size: 100,
         }
     }

@@ -17,7 +17,11 @@ use crate::facts::RemoteFacts;
 use crate::options::Options;
 use crate::resources::{PeerPolicy, Resources};
 
+mod bounds;
 mod source;
+
+pub(crate) use bounds::Taking;
+pub use bounds::{Cut, PeerBounds};
 
 use source::Source;
 
@@ -110,6 +114,8 @@ struct Peer {
     paths: BTreeMap<String, PathFacts>,
     staleness: Staleness,
     published_rtt: Option<Duration>,
+    /// What was left out of what it said.
+    cut: Cut,
 }
 
 /// What a step changed.
@@ -149,6 +155,10 @@ impl Peers {
         if peer.retired.contains(&meta.uid) {
             return Touched::default();
         }
+        if !peer.sources.contains_key(gateway) && peer.sources.len() >= options.peer.gateways {
+            peer.cut.count("gateways");
+            return Touched::default();
+        }
         let mut touched = Touched::default();
         let successor = peer.meta.as_ref().is_some_and(|known| known.uid != meta.uid);
         let mut source = peer.sources.remove(gateway).unwrap_or_else(|| Source::new(options.max_exported, now));
@@ -157,6 +167,7 @@ impl Peers {
             peer.retire();
             source.restart(options.max_exported);
         }
+        let services = peer.fit(services, options.peer.entries);
         touched.services.extend(source.snapshot(version, services, now, options));
         peer.sources.insert(gateway.to_owned(), source);
         touched.mesh = peer.meta.as_ref() != Some(&meta);
@@ -176,11 +187,16 @@ impl Peers {
         name: ServiceName,
         exported: Option<Exported>,
         now: Timestamp,
+        options: &Options,
     ) -> Touched {
         let mut touched = self.alive(cluster, uid, gateway, version.epoch, now);
-        if let Some(source) = self.source(cluster, uid, gateway)
-            && source.mirror.change(name.clone(), version, exported)
-        {
+        let Some(peer) = self.peers.get_mut(cluster).filter(|peer| peer.is(uid)) else { return touched };
+        let full = peer.entries() >= options.peer.entries;
+        let Some(source) = peer.sources.get_mut(gateway) else { return touched };
+        // Where there is no room, what is known already may still change or end.
+        if full && exported.is_some() && source.mirror.get(&name).is_none() {
+            peer.cut.count("services");
+        } else if source.change(name.clone(), version, exported) {
             touched.services.insert(name);
         }
         touched
@@ -198,19 +214,19 @@ impl Peers {
     }
 
     fn source(&mut self, cluster: &str, uid: &str, gateway: &str) -> Option<&mut Source> {
-        let peer = self.peers.get_mut(cluster).filter(|peer| peer.meta.as_ref().is_some_and(|meta| meta.uid == uid))?;
-        peer.sources.get_mut(gateway)
+        self.peers.get_mut(cluster).filter(|peer| peer.is(uid))?.sources.get_mut(gateway)
     }
 
     /// A mirror from the store, at a cold start. It never replaces what a gateway said itself.
     pub(crate) fn load(&mut self, stored: StoredMirror, now: Timestamp, options: &Options) -> Touched {
         let peer = self.peers.entry(stored.cluster.name.clone()).or_default();
-        if peer.sources.contains_key(&stored.gateway) {
+        if peer.sources.contains_key(&stored.gateway) || peer.sources.len() >= options.peer.gateways {
             return Touched::default();
         }
         let heard = now.before(STORED_AGE);
         let mut source = Source::new(options.max_exported, heard);
         let services = stored.services.into_iter().map(|(name, export)| (name, export.into())).collect();
+        let services = peer.fit(services, options.peer.entries);
         let services = source.snapshot(stored.version, services, heard, options);
         source.heard = heard;
         peer.sources.insert(stored.gateway, source);
@@ -274,6 +290,18 @@ impl Peers {
             touched.services.extend(peer.sources.values_mut().flat_map(|source| source.end_holds(now)));
         }
         touched
+    }
+
+    /// What a peer said was left out or replaced.
+    pub(crate) fn note_cut(&mut self, cluster: &str, cut: Cut) {
+        if let Some(peer) = self.peers.get_mut(cluster).filter(|_| !cut.is_empty()) {
+            peer.cut.add(cut);
+        }
+    }
+
+    /// What was left out of what the peer `cluster` said, since it was declared.
+    pub(crate) fn cut(&self, cluster: &str) -> Cut {
+        self.peers.get(cluster).map(|peer| peer.cut.clone()).unwrap_or_default()
     }
 
     /// The zones of other clusters that serve `name`, as far as the operator imports them, ordered by zone; and how the
@@ -342,6 +370,29 @@ impl Peers {
 impl Peer {
     fn services(&self) -> BTreeSet<ServiceName> {
         self.sources.values().flat_map(Source::services).cloned().collect()
+    }
+
+    fn is(&self, uid: &str) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.uid == uid)
+    }
+
+    fn entries(&self) -> usize {
+        self.sources.values().map(Source::entries).sum()
+    }
+
+    /// As many of a gateway's `services` as there is room for beside those of the others, which `most` is for together.
+    fn fit(&mut self, services: BTreeMap<ServiceName, Exported>, most: usize) -> BTreeMap<ServiceName, Exported> {
+        let mut room = most.saturating_sub(self.entries());
+        let mut kept = BTreeMap::new();
+        for (name, exported) in services {
+            let Some(left) = room.checked_sub(bounds::entries(&exported)) else {
+                self.cut.count("services");
+                break;
+            };
+            room = left;
+            kept.insert(name, exported);
+        }
+        kept
     }
 
     /// Another cluster took over the name: what the old one said no longer counts.

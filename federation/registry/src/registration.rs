@@ -164,6 +164,15 @@ impl Entry {
         Self { registration: Arc::new(registration), reported, load: None, load_seq: 0, source, slice, view }
     }
 
+    /// Whether the endpoint's name is not to be had by `other` over `stream`. While the stream that registered it speaks, the
+    /// name belongs to the workload behind that stream: another one, under another account or at another address, is a
+    /// second workload and not the next life of this one, whatever incarnation it states.
+    pub(crate) fn is_bound_against(&self, stream: StreamId, other: &Registration) -> bool {
+        let Source::Stream { stream: own, .. } = &self.source else { return false };
+        let same = self.registration.account == other.account && self.registration.address == other.address;
+        *own != stream && !same
+    }
+
     pub(crate) const fn is_attached(&self) -> bool {
         matches!(self.source, Source::Stream { .. })
     }

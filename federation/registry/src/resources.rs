@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eastway_core::ServiceName;
 use eastway_core::resource::{Peer, Service};
-use eastway_core::view::ServiceSpec;
+use eastway_core::view::{InboundRules, ServiceSpec};
 
 /// What the operator declared. Replaced as a whole when the files change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,7 +37,15 @@ impl Resources {
             locality_weights: service.locality_weights.clone(),
             failover: service.failover.clone(),
             policy: Box::new(service.policy()),
+            inbound: None,
         }
+    }
+
+    /// What the service's sidecars in this cluster hold callers to.
+    pub fn inbound(&self, name: &ServiceName) -> InboundRules {
+        let undeclared = Service::default();
+        let service = self.services.get(name).unwrap_or(&undeclared);
+        InboundRules { ports: service.ports_or_default(), export: service.export.clone() }
     }
 
     /// Whether a workload under `account` may serve `name`.
@@ -56,6 +64,8 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use eastway_core::resource::{Protocol, ServicePort};
+
     use super::*;
 
     #[test]
@@ -66,6 +76,20 @@ mod tests {
         assert!(!resources.admits(&payments, "cart"));
         assert_eq!(resources.spec(&payments).accounts, ["payments"]);
         assert!(!resources.exports(&payments, "eu-west"));
+    }
+
+    #[test]
+    fn a_sidecar_lets_in_what_its_own_cluster_declares() {
+        let payments = ServiceName::new("shop", "payments");
+        let undeclared = Resources::default().inbound(&payments);
+        assert_eq!(undeclared.protocol(80), Some(Protocol::Http));
+        assert!(undeclared.protocol(9000).is_none() && !undeclared.exports_to("eu-west"));
+        let ports = vec![ServicePort { port: 9000, protocol: Protocol::Tcp }];
+        let service = Service { ports, export: vec!["eu-west".to_owned()], ..Service::default() };
+        let resources = Resources { services: BTreeMap::from([(payments.clone(), service)]), ..Resources::default() };
+        let declared = resources.inbound(&payments);
+        assert_eq!((declared.protocol(80), declared.protocol(9000)), (None, Some(Protocol::Tcp)));
+        assert!(declared.exports_to("eu-west") && !declared.exports_to("ap-south"));
     }
 
     #[test]

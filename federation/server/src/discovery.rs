@@ -1,5 +1,6 @@
 //! The discovery service, for one sidecar's connection.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use eastway_core::SpiffeId;
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::grpc;
 use crate::hub::{Hub, raised};
 
+mod flips;
 mod register;
 mod subscribe;
 
@@ -23,8 +25,9 @@ const MESSAGES: usize = 4;
 /// The largest message that a sidecar may send.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Serves one connection. The identity was verified; here it is checked that it is a workload of this cluster.
-pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, tasks: &TaskGroup) {
+/// Serves one connection, which comes from `from`. The identity was verified; here it is checked that it is a workload of
+/// this cluster.
+pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, from: IpAddr, tasks: &TaskGroup) {
     let own = |peer: &Arc<SpiffeId>| peer.is_workload() && peer.trust_domain == hub.trust_domain;
     let Some(peer) = peer.clone().filter(own) else {
         tracing::warn!(peer = peer.map(tracing::field::display), "discovery is for workloads of this cluster");
@@ -33,7 +36,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, ta
     let silence = hub.options.silence;
     let mut draining = hub.draining.subscribe();
     let service =
-        DiscoveryServer::new(Sidecar { hub, peer, tasks: tasks.clone() }).max_decoding_message_size(MAX_MESSAGE);
+        DiscoveryServer::new(Sidecar { hub, peer, from, tasks: tasks.clone() }).max_decoding_message_size(MAX_MESSAGE);
     grpc::serve(io, service, silence, raised(&mut draining)).await;
 }
 
@@ -42,6 +45,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, ta
 struct Sidecar {
     hub: Arc<Hub>,
     peer: Arc<SpiffeId>,
+    from: IpAddr,
     tasks: TaskGroup,
 }
 
@@ -58,7 +62,7 @@ impl Discovery for Sidecar {
             return Err(Status::permission_denied("only workloads register"));
         };
         let (outgoing, responses) = mpsc::channel(MESSAGES);
-        let caller = register::Caller { namespace: namespace.clone(), account: account.clone() };
+        let caller = register::Caller { namespace: namespace.clone(), account: account.clone(), from: self.from };
         let run = register::run(Arc::clone(&self.hub), caller, request.into_inner(), outgoing);
         self.tasks.spawn_loop(format!("registration by {}", self.peer), run);
         Ok(Response::new(ReceiverStream::new(responses)))

@@ -80,6 +80,15 @@ impl Feed {
         }
     }
 
+    /// There is more to hear of a service that is followed.
+    pub(crate) fn add(&self, name: &ServiceName) {
+        let mut news = self.news.lock();
+        if self.all || news.wanted.contains(name) {
+            news.services.insert(name.clone());
+            self.arrived.notify_one();
+        }
+    }
+
     /// There are loads to hear of a service that was just introduced.
     pub(crate) fn add_loads(&self, name: &ServiceName) {
         self.news.lock().loads.insert(name.clone());

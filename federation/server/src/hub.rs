@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eastway_client::clock::Clock;
 use eastway_core::{ServiceName, Timestamp};
 use eastway_proto::discovery::v1::RegisterRejected;
-use eastway_registry::{Catalogue, Changes, StreamId};
+use eastway_registry::{Admission, Catalogue, Changes, StreamId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -25,6 +25,7 @@ pub(crate) struct Hub {
     pub(crate) trust_domain: String,
     pub(crate) epoch: u64,
     pub(crate) options: ServerOptions,
+    pub(crate) admission: Admission,
     pub(crate) clock: Clock,
     catalogue: Mutex<Catalogue>,
     feeds: Mutex<HashMap<u64, Arc<Feed>>>,
@@ -59,12 +60,19 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(catalogue: Catalogue, gateway: &str, epoch: u64, options: ServerOptions) -> Arc<Self> {
+    pub(crate) fn new(
+        catalogue: Catalogue,
+        gateway: &str,
+        epoch: u64,
+        options: ServerOptions,
+        admission: Admission,
+    ) -> Arc<Self> {
         Arc::new(Self {
             gateway: gateway.into(),
             trust_domain: catalogue.meta().trust_domain.clone(),
             epoch,
             options,
+            admission,
             clock: Clock::start(),
             catalogue: Mutex::new(catalogue),
             feeds: Mutex::default(),

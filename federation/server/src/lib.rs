@@ -16,6 +16,7 @@ mod feed;
 mod grpc;
 mod hub;
 mod listener;
+mod local;
 mod membership;
 mod mirrors;
 pub mod peering;

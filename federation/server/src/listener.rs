@@ -34,7 +34,7 @@ pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener, identity: Arc<Iden
             match timeout(hub.options.handshake_timeout, shake_hands(stream, config)).await {
                 Ok(Ok(io)) => {
                     let peer = io.peer_id();
-                    discovery::serve(hub, io, peer, &connections).await;
+                    discovery::serve(hub, io, peer, address.ip(), &connections).await;
                 }
                 Ok(Err(error)) => tracing::info!(%address, error = %error, "a discovery connection is refused"),
                 Err(_) => tracing::info!(%address, "a discovery connection did not complete its handshake in time"),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod collect;
 mod life;
 mod slices;
+mod stuck;
 
 pub(crate) use collect::{StoredAddress, collect, follow as follow_gateways};
 pub(crate) use life::{claim, is_plausible, wall_clock};

@@ -78,6 +78,8 @@ pub struct PeerStatus {
     pub staleness: Option<Staleness>,
     /// The ways to it, best first.
     pub paths: Vec<PeerPath>,
+    /// What exceeded the bounds on what a peer may say and was left out or replaced, and how often.
+    pub cut: BTreeMap<&'static str, u64>,
 }
 
 /// How a raw stream of a control connection begins: what it carries.

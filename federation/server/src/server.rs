@@ -11,7 +11,7 @@ use eastway_core::{Coordinates, EndpointId, Reason, ServiceName, ZoneId};
 use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_registry::{Catalogue, Options, PathFacts, Probe, ProbeOutcome, Resources};
+use eastway_registry::{Admission, Catalogue, Options, PathFacts, Probe, ProbeOutcome, Resources};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
 use parking_lot::Mutex;
@@ -46,6 +46,8 @@ pub struct ServerConfig {
     pub discovery: std::net::TcpListener,
     /// Opens control connections to peers.
     pub dialer: Arc<dyn Dialer>,
+    /// Where workloads may be reached.
+    pub admission: Admission,
     /// Times and bounds.
     pub options: ServerOptions,
 }
@@ -208,7 +210,7 @@ impl Server {
         let life = membership::claim(&*store, &config).await?;
         let epoch = life.epoch();
         let catalogue = Catalogue::new(life.cluster(), config.gateway.as_str(), epoch, config.options.registry.clone());
-        let hub = Hub::new(catalogue, &config.gateway, epoch, config.options);
+        let hub = Hub::new(catalogue, &config.gateway, epoch, config.options, config.admission);
         hub.change(|catalogue, now| catalogue.set_resources(resources, now));
         let slices = Slices::new(Arc::clone(&hub), Arc::clone(&store), life);
         slices.load().await?;
@@ -307,6 +309,7 @@ impl Server {
             staleness: self.hub.read(|catalogue, _| catalogue.peer_staleness(&cluster)),
             trust_domain: policy.trust_domain,
             paths: peering::paths(&self.hub, &cluster),
+            cut: self.hub.read(|catalogue, _| catalogue.cut(&cluster).iter().collect()),
             cluster,
         };
         policies.into_iter().map(status).collect()

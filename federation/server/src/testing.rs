@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use eastway_core::resource::Service;
 use eastway_core::view::{MeshView, ServiceView};
 use eastway_core::{EndpointId, Health, LoadReport, ServiceName, SpiffeId};
 use eastway_identity::{Ca, Identity, IssueOptions};
-use eastway_registry::{ProbeOutcome, Resources};
+use eastway_registry::{Admission, ProbeOutcome, Resources};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_transport::{Io, Tunnel};
 use parking_lot::Mutex;
@@ -27,6 +27,9 @@ use crate::peering::{DialError, Dialer};
 use crate::probing::Prober;
 use crate::server::{Server, ServerConfig, ServerOptions};
 use crate::store::EmbeddedStore;
+
+/// Where all registrations come from.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(crate) fn payments() -> ServiceName {
     ServiceName::new("shop", "payments")
@@ -151,6 +154,7 @@ impl Gateway {
             identity: identity(&self.ca, &SpiffeId::gateway(&self.trust_domain(), self.id)),
             discovery: eastway_transport::tcp::bind(([127, 0, 0, 1], 0).into()).expect("a port"),
             dialer: Arc::clone(&self.dialer),
+            admission: Admission { loopback: true, ..Admission::default() },
             options: self.options.clone(),
         }
     }
@@ -239,7 +243,7 @@ impl Connector for Wire {
         let (near, far) = piped(self.open.subscribe());
         let (hub, tasks) = server.parts();
         let (peer, connections) = (Arc::clone(&self.peer), tasks.clone());
-        let serving = async move { discovery::serve(hub, far, Some(peer), &connections).await };
+        let serving = async move { discovery::serve(hub, far, Some(peer), HERE, &connections).await };
         tasks.spawn_loop("connection in memory", serving);
         Ok(near)
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eastway_core::Coordinates;
 use eastway_core::resource::Resource;
+use eastway_core::{Coordinates, Network};
 use eastway_identity::IdentityFiles;
 use eastway_runtime::config::sections::{IdentityPaths, otlp};
 use eastway_runtime::config::{Checks, DurationText, FileText, Source};
@@ -12,7 +12,10 @@ use eastway_runtime::resources::{self, LoadedResource};
 use eastway_runtime::{Problem, Problems};
 
 use super::raw::*;
-use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Store, Telemetry, Timeouts, Tunnel};
+use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Registration, Store, Telemetry, Timeouts, Tunnel};
+
+/// Zones of a cluster: as many as a gateway takes of what a peer says of itself.
+const MAX_ZONES: usize = 64;
 
 /// Checks what the schema cannot, and the resources.
 pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems> {
@@ -41,6 +44,10 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         store: store(checks, &raw.store),
         resources: raw.resources.iter().map(|path| source.resolve(path.as_str())).collect(),
         suffix: checks.domain("suffix", &raw.suffix),
+        registration: Registration {
+            networks: networks(checks, &raw.registration),
+            per_account: raw.registration.per_account as usize,
+        },
         timeouts: timeouts(checks, &raw.timeouts),
         limits: limits(&raw.limits),
         telemetry: Telemetry {
@@ -104,6 +111,9 @@ fn zones(checks: &mut Checks<'_>, raw: &BTreeMap<String, RawZone>) -> BTreeMap<S
     if raw.is_empty() {
         checks.problem("zones", "at least one expected");
     }
+    if raw.len() > MAX_ZONES {
+        checks.problem("zones", format!("at most {MAX_ZONES} expected, found {}: peers take no more", raw.len()));
+    }
     let mut zones = BTreeMap::new();
     for (name, zone) in raw {
         let path = format!("zones.{name}");
@@ -123,6 +133,17 @@ fn zones(checks: &mut Checks<'_>, raw: &BTreeMap<String, RawZone>) -> BTreeMap<S
         zones.insert(name.clone(), coordinates);
     }
     zones
+}
+
+fn networks(checks: &mut Checks<'_>, raw: &RawRegistration) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for (index, text) in raw.networks.iter().enumerate() {
+        match text.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(error) => checks.problem(&format!("registration.networks[{index}]"), error.to_string()),
+        }
+    }
+    networks
 }
 
 fn store(checks: &mut Checks<'_>, raw: &RawStore) -> Store {

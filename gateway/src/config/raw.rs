@@ -45,6 +45,9 @@ pub struct RawConfig {
     /// The suffix of mesh names: `SERVICE.NAMESPACE.SUFFIX`.
     #[serde(default = "default_suffix")]
     pub suffix: String,
+    /// Registration of workloads.
+    #[serde(default)]
+    pub registration: RawRegistration,
     /// Time limits.
     #[serde(default)]
     pub timeouts: RawTimeouts,
@@ -103,6 +106,27 @@ pub struct RawDiscovery {
 impl Default for RawDiscovery {
     fn default() -> Self {
         Self { listen: "0.0.0.0:15010".into() }
+    }
+}
+
+/// Registration of workloads.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawRegistration {
+    /// Networks such as `10.8.0.0/16` in which workloads may be reached. Without one, a workload is reached only at the address
+    /// that its registration comes from, or anywhere on the gateway's host if it comes from there. To be given where a
+    /// sidecar's connections show another address than callers use: behind address translation, or with both IPv4 and IPv6.
+    /// Never reached are the gateway's own listeners, its loopback addresses from elsewhere, and link-local addresses.
+    #[schemars(length(max = 256))]
+    pub networks: Vec<String>,
+    /// Endpoints that one account may have registered at this gateway, those included whose sidecars are not heard of.
+    #[schemars(range(min = 1, max = 50_000))]
+    pub per_account: u32,
+}
+
+impl Default for RawRegistration {
+    fn default() -> Self {
+        Self { networks: Vec::new(), per_account: 5_000 }
     }
 }
 

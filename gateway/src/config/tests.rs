@@ -156,6 +156,7 @@ admin: { listen: '10.0.0.1:15000' }
 store: { embedded: { path: state } }
 resources: [r.yaml, none.yaml]
 suffix: -bad
+registration: { networks: [10.0.0.0/8, 10.0.0.0/33] }
 timeouts: { connect: 1h }
 telemetry: { otlp: { endpoint: collector } }
 ";
@@ -171,8 +172,9 @@ telemetry: { otlp: { endpoint: collector } }
         "gateway.yaml:10: discovery.listen: `127.0.0.1:15010` conflicts with tunnel.listen",
         "gateway.yaml:11: admin.listen: `10.0.0.1:15000` is not a loopback address",
         "gateway.yaml:14: suffix: `-bad` is not a domain",
-        "gateway.yaml:15: timeouts.connect: `1h` is out of range: from 1ms to 1m",
-        "gateway.yaml:16: telemetry.otlp.endpoint: `collector` is not http://HOST:PORT",
+        "gateway.yaml:15: registration.networks[1]: `10.0.0.0/33` is no network",
+        "gateway.yaml:16: timeouts.connect: `1h` is out of range: from 1ms to 1m",
+        "gateway.yaml:17: telemetry.otlp.endpoint: `collector` is not http://HOST:PORT",
         "none.yaml: cannot be read",
         "r.yaml:4: spec.exports: unknown key `exports`; did you mean `export`?",
     ];

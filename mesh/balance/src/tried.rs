@@ -12,6 +12,8 @@ use crate::endpoint::Endpoint;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tried {
     endpoints: Vec<(ZoneId, EndpointId)>,
+    /// Endpoints of which the zone is not known.
+    named: Vec<EndpointId>,
     lanes: Vec<ZoneId>,
     clusters: Vec<Arc<str>>,
 }
@@ -19,7 +21,7 @@ pub struct Tried {
 impl Tried {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { endpoints: Vec::new(), lanes: Vec::new(), clusters: Vec::new() }
+        Self { endpoints: Vec::new(), named: Vec::new(), lanes: Vec::new(), clusters: Vec::new() }
     }
 
     /// The endpoint failed, or may not be asked again.
@@ -27,11 +29,17 @@ impl Tried {
         self.push_endpoint_id(endpoint.zone.clone(), endpoint.id.clone());
     }
 
-    /// The same, for an endpoint known by name only.
+    /// The same, for an endpoint known by its zone and its name.
     pub fn push_endpoint_id(&mut self, zone: ZoneId, id: EndpointId) {
         if !self.endpoints.iter().any(|(z, e)| *e == id && *z == zone) {
             self.endpoints.push((zone, id));
         }
+    }
+
+    /// The same, for endpoints known by name only, whatever their zone: `ids` replace those that were named before. Every
+    /// look at an endpoint goes through the list, so whoever takes it from outside must bound it.
+    pub fn set_named(&mut self, ids: &[EndpointId]) {
+        self.named = ids.to_vec();
     }
 
     /// A transport failure on the lane: leave it while another can serve.
@@ -50,7 +58,7 @@ impl Tried {
 
     /// Whether nothing was tried.
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.lanes.is_empty() && self.clusters.is_empty()
+        self.endpoints.is_empty() && self.named.is_empty() && self.leaves_no_lane()
     }
 
     /// Whether no lane or path must be left: at most endpoints were tried.
@@ -60,7 +68,8 @@ impl Tried {
 
     /// Whether the endpoint was tried.
     pub fn has_endpoint(&self, endpoint: &Endpoint) -> bool {
-        self.endpoints.iter().any(|(zone, id)| *id == endpoint.id && *zone == endpoint.zone)
+        self.named.contains(&endpoint.id)
+            || self.endpoints.iter().any(|(zone, id)| *id == endpoint.id && *zone == endpoint.zone)
     }
 
     /// Whether the lane was left.
@@ -80,7 +89,7 @@ impl Tried {
 
     /// All endpoints tried.
     pub fn endpoint_ids(&self) -> impl Iterator<Item = &EndpointId> {
-        self.endpoints.iter().map(|(_, id)| id)
+        self.endpoints.iter().map(|(_, id)| id).chain(&self.named)
     }
 }
 
@@ -105,5 +114,13 @@ mod tests {
         assert_eq!((tried.endpoints.len(), tried.lanes.len(), tried.clusters.len()), (3, 1, 1));
         assert_eq!((tried.endpoints_in(&zone).count(), tried.endpoint_ids().count()), (2, 3));
         assert!(tried.has_lane(&zone) && tried.has_cluster("eu") && !tried.is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_known_by_name_alone_is_avoided_in_every_zone() {
+        let mut tried = Tried::new();
+        tried.set_named(&[EndpointId::new("p-1")]);
+        assert!(!tried.is_empty() && tried.leaves_no_lane());
+        assert_eq!(tried.endpoint_ids().count(), 1);
     }
 }

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct EndpointId(Arc<str>);
 
+/// The most endpoints that one tunnel stream may ask to avoid. A caller names those that its request tried and those that
+/// its sessions lead to, which are far fewer; whoever names more wants to keep a gateway busy, and is refused.
+pub const MAX_EXCLUDED: usize = 32;
+
 impl EndpointId {
     /// The endpoint named `id`.
     pub fn new(id: impl Into<Arc<str>>) -> Self {

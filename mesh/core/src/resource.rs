@@ -53,7 +53,7 @@ fn default_namespace() -> String {
 }
 
 /// Another cluster that this one exchanges services with. `metadata.name` is the peer's cluster name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// The peer's gateways, `HOST:PORT` of their QUIC listeners.
@@ -65,6 +65,12 @@ pub struct Peer {
     /// What is accepted from the peer: `NAMESPACE/*`, `NAMESPACE/SERVICE`, or `*` for all. Default: nothing.
     #[serde(default)]
     pub imports: Vec<String>,
+    /// The region that the peer lies in, whatever it says of itself. Default: what it says, but for this cluster's own region, which
+    /// decides who is asked first and therefore must be declared.
+    pub region: Option<String>,
+    /// Requests at once that one endpoint of the peer counts for at most, where traffic is divided by capacity. Default: 10,000.
+    #[schemars(range(min = 1))]
+    pub endpoint_capacity: Option<u32>,
 }
 
 /// A service: how it is reached, who may serve it, and where it is offered. The resource is optional for a service
@@ -159,11 +165,24 @@ impl Service {
 
     /// Whether the service is offered to the peer cluster `cluster`.
     pub fn exports_to(&self, cluster: &str) -> bool {
-        self.export.iter().any(|to| to == "*" || to == cluster)
+        exports_to(&self.export, cluster)
     }
 }
 
+/// Whether the list `export` of a service names the peer cluster `cluster`, or all.
+pub(crate) fn exports_to(export: &[String], cluster: &str) -> bool {
+    export.iter().any(|to| to == "*" || to == cluster)
+}
+
+/// What one endpoint of a peer counts for at most, unless its `Peer` says otherwise.
+const ENDPOINT_CAPACITY: u32 = 10_000;
+
 impl Peer {
+    /// Requests at once that one endpoint counts for at most.
+    pub fn endpoint_capacity(&self) -> u32 {
+        self.endpoint_capacity.unwrap_or(ENDPOINT_CAPACITY)
+    }
+
     /// Whether the service `name` is accepted from this peer.
     pub fn imports_service(&self, name: &ServiceName) -> bool {
         self.imports.iter().any(|rule| match rule.split_once('/') {
@@ -200,8 +219,7 @@ mod tests {
 
     #[test]
     fn nothing_is_imported_or_exported_unless_said() {
-        let peer = Peer { gateways: vec![], trust_domain: None, trust_bundle: String::new(), imports: vec![] };
-        assert!(!peer.imports_service(&service()));
+        assert!(!Peer::default().imports_service(&service()));
         assert!(!Service::default().exports_to("eu-west"));
     }
 
@@ -215,12 +233,7 @@ mod tests {
             ("other/*", false),
             ("sho/*", false),
         ] {
-            let peer = Peer {
-                gateways: vec![],
-                trust_domain: None,
-                trust_bundle: String::new(),
-                imports: vec![rule.to_owned()],
-            };
+            let peer = Peer { imports: vec![rule.to_owned()], ..Peer::default() };
             assert_eq!(peer.imports_service(&service()), accepted, "{rule}");
         }
     }

@@ -13,7 +13,7 @@ use crate::endpoint::{EndpointId, Health, LoadReport};
 use crate::locality::ZoneId;
 use crate::name::ServiceName;
 use crate::policy::ServicePolicy;
-use crate::resource::{ClusterMeta, ServicePort};
+use crate::resource::{ClusterMeta, Protocol, ServicePort, exports_to};
 
 /// The mesh around the services: this cluster and its peers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,31 @@ pub struct ServiceSpec {
     /// How callers treat it.
     #[serde(default)]
     pub policy: Box<ServicePolicy>,
+    /// What its sidecars in this cluster hold callers to; `None` until a gateway of this cluster has said so.
+    #[serde(default)]
+    pub inbound: Option<Box<InboundRules>>,
+}
+
+/// What the sidecars that serve a service hold its callers to, as their own cluster declares it. What a caller or another
+/// cluster says of the service changes nothing here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundRules {
+    /// The ports that callers may name.
+    pub ports: Vec<ServicePort>,
+    /// The peer clusters whose workloads are let in: names, or `*` for all.
+    pub export: Vec<String>,
+}
+
+impl InboundRules {
+    /// What is spoken on the port `number`; `None` if the service has no such port.
+    pub fn protocol(&self, number: u16) -> Option<Protocol> {
+        self.ports.iter().find(|port| port.port == number).map(|port| port.protocol)
+    }
+
+    /// Whether workloads of the peer cluster `cluster` are let in.
+    pub fn exports_to(&self, cluster: &str) -> bool {
+        exports_to(&self.export, cluster)
+    }
 }
 
 /// One endpoint of the own cluster.

@@ -20,6 +20,8 @@ pub use response::{admit_response, seal_response};
 
 use http::header::{self, HeaderMap, HeaderName};
 
+use crate::reserved::{self, MESH_PREFIX};
+
 /// The fields that concern one connection only, whether or not `Connection` names them. `te` is treated apart.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -40,9 +42,11 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.iter().any(|field| field.as_str().eq_ignore_ascii_case(name))
 }
 
-/// Removes from trailers what would change how the message is framed or routed.
+/// Removes from trailers what would change how the message is framed or routed, and what only nodes of the mesh say:
+/// they say it in heads, so that in trailers it is always somebody else's.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     strip(trailers);
+    reserved::remove(trailers, MESH_PREFIX);
     for name in [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER] {
         trailers.remove(name);
     }

@@ -6,6 +6,8 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 
+use crate::reserved;
+
 /// A borrowed request head, after [`framing`](crate::framing) admitted it: one authority, one target.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
@@ -125,7 +127,7 @@ impl<'a> Headers<'a> {
 pub enum Edit {
     /// All fields of the name go.
     Drop(HeaderName),
-    /// All fields whose name starts so go.
+    /// All fields go whose name starts so, or folds onto one that does ([`reserved::folds_onto`]).
     DropPrefix(&'static str),
     /// Exactly one field of the name, with this value.
     Set(HeaderName, HeaderValue),
@@ -147,7 +149,8 @@ impl Edits {
         self
     }
 
-    /// Removes all fields whose (lower-case) name starts with `prefix`: what only the mesh may say.
+    /// Removes all fields whose name starts with `prefix` (lower-case), or is folded onto such a name by some servers
+    /// ([`reserved::folds_onto`]): what only the mesh may say.
     pub fn drop_prefix(&mut self, prefix: &'static str) -> &mut Self {
         self.0.push(Edit::DropPrefix(prefix));
         self
@@ -176,19 +179,12 @@ impl Edits {
                 Edit::Drop(name) => {
                     headers.remove(name);
                 }
-                Edit::DropPrefix(prefix) => drop_prefix(headers, prefix),
+                Edit::DropPrefix(prefix) => reserved::remove(headers, prefix),
                 Edit::Set(name, value) => {
                     headers.insert(name, value);
                 }
             }
         }
-    }
-}
-
-fn drop_prefix(headers: &mut HeaderMap, prefix: &str) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
-    for name in names {
-        headers.remove(name);
     }
 }
 
@@ -235,7 +231,9 @@ mod tests {
     #[test]
     fn later_edits_win() {
         let mut headers = HeaderMap::new();
-        headers.insert("eastway-source", HeaderValue::from_static("forged"));
+        for forged in ["eastway-source", "eastway_source", "eastway.source"] {
+            headers.insert(forged, HeaderValue::from_static("forged"));
+        }
         headers.append("x", HeaderValue::from_static("1"));
         headers.append("x", HeaderValue::from_static("2"));
         let mut edits = Edits::new();

@@ -7,7 +7,8 @@
 //! It never decides where a request goes, never opens a socket and never logs a request. Everything here lives on a
 //! data worker: a current-thread runtime with a `LocalSet`, so nothing needs to be `Send`.
 //!
-//! Suggested reading order: [`head`], [`framing`], [`body`], [`server`], [`client`], [`refuse`], [`sweeper`].
+//! Suggested reading order: [`head`], [`framing`], [`body`], [`reserved`], [`server`], [`client`], [`refuse`],
+//! [`sweeper`].
 
 pub mod body;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod framing;
 pub mod fuzzing;
 pub mod head;
 pub mod refuse;
+pub mod reserved;
 pub mod server;
 pub mod sweeper;
 pub mod upgrade;

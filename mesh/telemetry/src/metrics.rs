@@ -6,6 +6,7 @@
 
 mod labels;
 mod node;
+mod peers;
 mod traces;
 mod traffic;
 mod tunnel;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use self::labels::{AttemptKind, AttemptResult, Code, Direction, OTHER, Party, UNKNOWN};
+pub use self::peers::PeerMetrics;
 pub use self::traces::{DropCause, TraceMetrics};
 pub use self::traffic::{InFlight, Route, RouteCache, TrafficMetrics};
 pub use self::tunnel::{StreamGuard, StreamSide, TunnelGuard, TunnelMetrics, TunnelPeer, TunnelProtocol};
@@ -68,7 +70,7 @@ struct Described {
 
 /// Every metric, in the order of the documentation.
 fn described() -> impl Iterator<Item = &'static Described> {
-    [traffic::TABLE, tunnel::TABLE, traces::TABLE, node::TABLE].into_iter().flatten()
+    [traffic::TABLE, tunnel::TABLE, peers::TABLE, traces::TABLE, node::TABLE].into_iter().flatten()
 }
 
 /// The reference table, as Markdown, that `docs/metrics.md` holds.

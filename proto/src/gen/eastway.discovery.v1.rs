@@ -145,6 +145,8 @@ pub mod register_rejected {
         Invalid = 4,
         /// The gateway has no room.
         Limit = 5,
+        /// Another workload that is alive is registered under the endpoint's name.
+        Taken = 6,
     }
     impl Cause {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -159,6 +161,7 @@ pub mod register_rejected {
                 Self::UnknownZone => "CAUSE_UNKNOWN_ZONE",
                 Self::Invalid => "CAUSE_INVALID",
                 Self::Limit => "CAUSE_LIMIT",
+                Self::Taken => "CAUSE_TAKEN",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -170,6 +173,7 @@ pub mod register_rejected {
                 "CAUSE_UNKNOWN_ZONE" => Some(Self::UnknownZone),
                 "CAUSE_INVALID" => Some(Self::Invalid),
                 "CAUSE_LIMIT" => Some(Self::Limit),
+                "CAUSE_TAKEN" => Some(Self::Taken),
                 _ => None,
             }
         }
@@ -324,6 +328,19 @@ pub struct ServiceSpec {
     /// Of the receiver's own cluster only: a peer decides for its own callers.
     #[prost(message, optional, tag = "5")]
     pub policy: ::core::option::Option<ServicePolicy>,
+    /// Of the receiver's own cluster only: absent in what gateways tell peers.
+    #[prost(message, optional, tag = "6")]
+    pub inbound: ::core::option::Option<InboundRules>,
+}
+/// What the sidecars that serve a service hold its callers to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InboundRules {
+    /// As declared in their own cluster, whatever other clusters say of theirs.
+    #[prost(message, repeated, tag = "1")]
+    pub ports: ::prost::alloc::vec::Vec<Port>,
+    /// The peer clusters whose workloads are let in; `*` for all.
+    #[prost(string, repeated, tag = "2")]
+    pub export: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How callers treat a service. What is absent keeps the caller's default; lengths of time are in milliseconds.
 #[derive(Clone, PartialEq, ::prost::Message)]

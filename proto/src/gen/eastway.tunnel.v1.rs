@@ -11,7 +11,7 @@ pub struct StreamOpen {
     /// The zone that the caller's balancer chose: a hint.
     #[prost(string, tag = "3")]
     pub zone: ::prost::alloc::string::String,
-    /// Endpoints to avoid, because the caller tried them or holds sessions to them.
+    /// Endpoints to avoid, because the caller tried them or holds sessions to them; at most 32.
     #[prost(string, repeated, tag = "4")]
     pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Which attempt of its request this is, from 1.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use eastway_client::convert::MAX_LABEL_BYTES;
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
 use eastway_runtime::config::check::is_stand_in;
@@ -90,7 +91,15 @@ fn workload(checks: &mut Checks<'_>, raw: &RawWorkload) -> Workload {
     if raw.labels.len() > MAX_LABELS {
         checks.problem("workload.labels", format!("at most {MAX_LABELS} expected, found {}", raw.labels.len()));
     }
+    let all: usize = raw.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if all > MAX_LABEL_BYTES {
+        let message = format!("all labels together have at most {MAX_LABEL_BYTES} bytes, found {all}");
+        checks.problem("workload.labels", message);
+    }
     for (key, value) in &raw.labels {
+        if key.chars().chain(value.chars()).any(char::is_control) {
+            checks.problem("workload.labels", format!("label {key:?}: no control characters expected"));
+        }
         if key.is_empty() || key.len() > MAX_LABEL || value.len() > MAX_LABEL {
             let message = format!("label `{key}`: names have 1 to {MAX_LABEL} bytes, values at most {MAX_LABEL}");
             checks.problem("workload.labels", message);

@@ -105,7 +105,7 @@ pub struct RawInbound {
     pub protocol: AppProtocol,
 }
 
-/// What an application speaks. Opaque connections (CONNECT) are handed to it as they are.
+/// What an application speaks. Streams to ports that are declared for `tcp` (CONNECT) are handed to it as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppProtocol {

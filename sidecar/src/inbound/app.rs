@@ -9,6 +9,7 @@ use eastway_http::body::{End, Observer};
 use eastway_http::client::{Failure, PoolOptions};
 use eastway_http::framing::UpgradeTo;
 use eastway_http::refuse::PROXY_STATUS;
+use eastway_http::reserved::MESH_PREFIX;
 use eastway_http::{Body, ClientOptions, Edits, H1, H2, Pool, SendError, Upgrading};
 use eastway_runtime::clock;
 use eastway_transport::relay::{SpliceOptions, splice};
@@ -85,7 +86,7 @@ pub(super) async fn forward(
     let (mut parts, body) = request.into_parts();
     let spoken = if parts.headers.contains_key(crate::SPOKEN) { Version::HTTP_11 } else { parts.version };
     let mut edits = Edits::new();
-    edits.drop_prefix("eastway-");
+    edits.drop_prefix(MESH_PREFIX);
     if let Ok(source) = HeaderValue::try_from(caller.to_string()) {
         edits.set(SOURCE, source);
     }
@@ -162,7 +163,10 @@ fn answer(
     mut charged: Charged,
     from_caller: Option<Upgrading>,
 ) -> Response<Body> {
+    let mut edits = Edits::new();
+    edits.drop_prefix(MESH_PREFIX).drop(PROXY_STATUS);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        edits.apply(response.headers_mut());
         if let (Some(caller), Some(app)) = (from_caller, Upgrading::take(response.extensions_mut())) {
             relay(worker, caller, app, charged);
         }
@@ -173,8 +177,6 @@ fn answer(
     if let Some(utilisation) = stated.and_then(orca::utilisation) {
         worker.node.load.stated(utilisation, clock::now());
     }
-    let mut edits = Edits::new();
-    edits.drop_prefix("eastway-").drop(PROXY_STATUS);
     if let Ok(load) = HeaderValue::try_from(worker.node.load.report(clock::now()).to_header()) {
         edits.set(LOAD, load);
     }

@@ -3,13 +3,11 @@
 use std::rc::Rc;
 
 use eastway_core::{Authority, AuthorityError, Reason};
+use eastway_http::reserved::MESH_PREFIX;
 use eastway_http::{Body, Edits, Head};
 use http::Request;
 
 use crate::worker::Worker;
-
-/// Headers that only nodes of the mesh set: an application's own are not believed.
-const OURS: &str = "eastway-";
 
 /// Reads the authority, and takes out what outsiders must not say.
 ///
@@ -19,7 +17,8 @@ pub(super) fn identify(worker: &Rc<Worker>, request: &mut Request<Body>) -> Resu
     let (mut parts, body) = std::mem::take(request).into_parts();
     let target = target(&Head::of(&parts), &worker.node.config.suffix);
     let mut edits = Edits::new();
-    edits.drop_prefix(OURS);
+    // Only nodes of the mesh set these: an application's own are not believed.
+    edits.drop_prefix(MESH_PREFIX);
     edits.apply(&mut parts.headers);
     *request = Request::from_parts(parts, body);
     target

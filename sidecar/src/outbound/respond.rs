@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use eastway_core::Reason;
+use eastway_http::reserved::MESH_PREFIX;
 use eastway_http::{Body, Edits, refuse};
 use eastway_telemetry::metrics::{Code, Direction};
 use http::Response;
@@ -15,7 +16,7 @@ use crate::worker::Worker;
 pub(super) fn answer(worker: &Rc<Worker>, mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     let mut edits = Edits::new();
-    edits.drop_prefix("eastway-");
+    edits.drop_prefix(MESH_PREFIX);
     edits.apply(&mut parts.headers);
     let status = parts.status.as_u16();
     finish(worker, &mut exchange, Code::of(status), None);

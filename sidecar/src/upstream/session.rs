@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eastway_balance::{Endpoint, Lane, Pick, Tried};
+use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::reason::Attribution;
 use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
@@ -381,7 +382,7 @@ async fn through_gateway(
 ) -> Result<connect::Tunnel, Failed> {
     let node = &worker.node;
     let authority = authority(node, call, Some(&lane.zone.cluster));
-    let exclude: Vec<&str> = call.tried.endpoint_ids().map(EndpointId::as_str).collect();
+    let exclude: Vec<&str> = call.tried.endpoint_ids().take(MAX_EXCLUDED).map(EndpointId::as_str).collect();
     let exclude = exclude.join(",");
     let attempt = call.attempt.to_string();
     let headers = [

@@ -4,6 +4,8 @@ use eastway_tests::client;
 use eastway_tests::lab::{Lab, Node, StoreKind, service};
 use eastway_tests::{check, eventually};
 
+use crate::curl;
+
 const PAYMENTS: &str = "http://payments.shop.mesh.internal/";
 const ORDERS: &str = "http://orders.shop.mesh.internal/";
 
@@ -69,6 +71,24 @@ fn a_service_without_a_resource_stays_at_home() {
     only_orders(&storefront);
     let neighbour = lab.storefront("eu-west", "a");
     settles(&neighbour, PAYMENTS, 200);
+}
+
+#[test]
+fn a_peers_workload_that_reaches_a_sidecar_directly_gets_what_is_exported_and_nothing_else() {
+    let services = [service("payments", "export: [ap-south]"), service("orders", "export: [us-east]")];
+    let (mut lab, storefront) = lab("imports: ['*']", &services);
+    settles(&storefront, ORDERS, 200);
+    for (name, status, reason) in [("orders", 200, None), ("payments", 403, Some("not_exported"))] {
+        let ip = lab.host();
+        let node = lab.workload("eu-west", "a", &format!("{name}-direct"), name, ip);
+        let (url, host) = (format!("https://{}/", node.inbound()), format!("Host: {name}.shop.mesh.internal"));
+        let direct = ["--header", &host, "--include"];
+        let got = eventually("the sidecar knows the peer", || {
+            curl::with_certificate(&lab.identities("us-east"), &storefront.name, &url, &direct)
+        });
+        assert_eq!(got.status, status, "{name}: {got:?}");
+        assert!(reason.is_none_or(|reason| got.body.contains(reason)), "{name}: {got:?}");
+    }
 }
 
 #[test]

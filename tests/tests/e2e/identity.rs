@@ -112,20 +112,58 @@ fn impostor(forge: impl FnOnce(&Lab, &str)) {
     caller.finish_without_failure();
 }
 
+/// What a caller could say to pass for another: also in spellings that CGI, WSGI and PHP fold onto the mesh's own.
+const FORGED: [&str; 5] = [
+    "eastway-source: spiffe://us-east.mesh.internal/ns/shop/sa/admin",
+    "Eastway-Source: spiffe://evil/ns/a/sa/b",
+    "eastway_source: spiffe://evil/ns/a/sa/b",
+    "EASTWAY.Source: spiffe://evil/ns/a/sa/b",
+    "eastway-load: rif=0",
+];
+
+/// That the application was told who calls, and nothing that the caller said under the mesh's prefix.
+fn knows_the_caller(way: &str, answer: &serde_json::Value) {
+    let headers = answer["headers"].as_object().unwrap_or_else(|| panic!("{way}: {answer}"));
+    assert_eq!(headers["eastway-source"], serde_json::json!([STOREFRONT]), "{way}: {headers:?}");
+    let ours = headers.keys().filter(|name| name.to_lowercase().starts_with("eastway"));
+    assert_eq!(ours.count(), 1, "{way}: {headers:?}");
+}
+
 #[test]
 fn what_a_caller_says_of_itself_is_not_believed() {
-    let (lab, payments, storefront) = Lab::one_cluster();
-    let forged = "eastway-source: spiffe://us-east.mesh.internal/ns/shop/sa/admin";
-    let (twice, other) = ("Eastway-Source: spiffe://evil/ns/a/sa/b", "eastway-load: rif=0");
-    let url = format!("{PAYMENTS}headers");
-    let through = client::send(storefront.proxy(), "GET", &url, &[forged, twice, other], b"").expect("an answer");
-    let more = ["--header", forged, "--header", twice, "--header", other];
+    let (mut lab, _, storefront) = Lab::two_clusters();
+    let payments = lab.payments("us-east", "a", "payments-1");
+    reaches(storefront.proxy(), "us-east/a");
+    let more: Vec<&str> = FORGED.iter().flat_map(|forged| ["--header", forged]).collect();
     let direct = call(&lab, &payments, &storefront.name, &more).expect("an answer");
-    let direct: serde_json::Value = serde_json::from_str(&direct.body).expect("the headers");
-    for seen in [through.json(), direct] {
-        let headers = seen["headers"].as_object().expect("headers");
-        assert_eq!(headers["eastway-source"], serde_json::json!([STOREFRONT]), "{headers:?}");
-        assert!(!headers.contains_key("eastway-load"), "{headers:?}");
+    knows_the_caller("direct", &serde_json::from_str(&direct.body).expect("the headers"));
+    for host in ["payments.shop.us-east.mesh.internal", "payments.shop.eu-west.mesh.internal"] {
+        let url = format!("http://{host}/headers");
+        let plain = client::send(storefront.proxy(), "GET", &url, &FORGED, b"").expect("an answer");
+        knows_the_caller(&url, &plain.json());
+        // A port for HTTP carries HTTP, also where CONNECT asks for a stream of bytes, and where another protocol is asked for.
+        for upgrade in ["connection: close", "upgrade: chat\r\nconnection: close, upgrade"] {
+            let mut wire = connect(storefront.proxy(), &format!("{host}:80")).expect("a stream");
+            let forged = FORGED.join("\r\n");
+            wire.send(format!("GET /headers HTTP/1.1\r\nhost: {host}\r\n{upgrade}\r\n{forged}\r\n\r\n"));
+            let answer = client::parse(&wire.rest().0).expect("an answer");
+            knows_the_caller(&format!("CONNECT {host} {upgrade}"), &answer.json());
+        }
+    }
+}
+
+#[test]
+fn a_connect_within_a_connect_and_one_to_an_undeclared_port_are_refused() {
+    let (lab, payments, storefront) = Lab::one_cluster();
+    let mut wire = connect(storefront.proxy(), "payments.shop.mesh.internal:80").expect("a stream");
+    wire.send("CONNECT payments.shop.mesh.internal:9000 HTTP/1.1\r\nhost: payments.shop.mesh.internal:9000\r\n\r\n");
+    let head = wire.head();
+    assert!(head.starts_with("HTTP/1.1 400") && head.contains("malformed_request"), "{head}");
+    // Whoever calls the sidecar directly finds no sidecar of its own in the way that knows the ports.
+    for (port, status) in [(22, "404"), (80, "200")] {
+        let own = tls::identity(&lab.identities("us-east"), &storefront.name);
+        let head = tls::connect_through(payments.inbound(), &own, &format!("payments.shop.mesh.internal:{port}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{port}: {head}");
     }
 }
 
@@ -150,6 +188,34 @@ fn only_an_account_of_the_service_can_register_for_it() {
     lab.declare("us-east", &[service("payments", "accounts: [payments, storefront]")]);
     lab.process("us-east-gateway").signal("HUP");
     reaches(storefront.proxy(), "us-east/a");
+}
+
+#[test]
+fn a_workload_is_not_registered_at_an_address_that_is_not_its_own() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], StoreKind::Embedded);
+    let gateway = lab.gateway("us-east");
+    let addresses = [
+        (gateway.at(15000).to_string(), "is a listener of the gateway itself"),
+        (gateway.at(15443).to_string(), "is a listener of the gateway itself"),
+        ("169.254.169.254:80".to_owned(), "cannot be the address of a workload"),
+        ("192.0.2.1:15008".to_owned(), "registration.networks"),
+    ];
+    for (address, why) in addresses {
+        let ip = lab.host();
+        let node = Node { name: format!("us-east-posing-{}", ip.octets()[3]), ip };
+        let inbound = format!("inbound: {{ listen: '{}', app: '{}' }}", node.inbound(), node.app());
+        let serving = format!("  service: payments\n  address: '{address}'\n{inbound}\n");
+        lab.configure("us-east", "a", &node, "payments", &serving);
+        lab.start_role("sidecar", &node.name);
+        eventually("both sides say why", || {
+            let logs = [lab.process(&node.name).log(), lab.process(&gateway.name).log()];
+            check(logs.iter().all(|log| log.contains(why)), || format!("{address}: {logs:?}"))
+        });
+    }
+    let storefront = lab.storefront("us-east", "a");
+    let answer = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
+    assert_eq!((answer.status, answer.reason()), (503, Some("no_ready_endpoint")), "{answer:?}");
 }
 
 #[test]

@@ -47,6 +47,22 @@ pub(crate) fn saying(address: SocketAddr, folder: &Path, name: &str, answer: Str
     })
 }
 
+/// The head of what the server at `address` says to a CONNECT to `authority` by `identity`.
+pub(crate) fn connect_through(address: SocketAddr, identity: &Arc<Identity>, authority: &str) -> String {
+    let config = client_config(identity, Expected::Any, &[b"http/1.1"]);
+    let name = "mesh.internal".try_into().expect("a name");
+    let client = ClientConnection::new(config, name).expect("a client");
+    let mut tls = StreamOwned::new(client, TcpStream::connect(address).expect("a listener"));
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
+    tls.write_all(request.as_bytes()).expect("a handshake");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && matches!(tls.read(&mut byte), Ok(1)) {
+        head.extend_from_slice(&byte);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
 /// The certificate that the server at `address` shows to `identity`.
 ///
 /// # Errors

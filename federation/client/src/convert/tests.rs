@@ -78,6 +78,10 @@ fn view() -> ServiceView {
             accounts: vec!["payments".to_owned()],
             locality_weights: BTreeMap::from([("eu-west/a".to_owned(), 0.5)]),
             failover: vec!["eu-west".to_owned()],
+            inbound: Some(Box::new(InboundRules {
+                ports: vec![ServicePort { port: 80, protocol: Protocol::Http }],
+                export: vec!["eu-west".to_owned()],
+            })),
         },
         endpoints: vec![Arc::new(endpoint("p1", Health::Ready)), Arc::new(endpoint("p2", Health::Down))],
         remote: vec![RemoteZone { zone: ZoneId::new("eu-west", "a"), accounts: vec!["payments".to_owned()], summary }],
@@ -95,7 +99,7 @@ fn a_registration_round_trips_and_its_account_comes_from_the_certificate() {
 #[test]
 fn every_malformed_field_of_a_registration_is_refused_by_name() {
     type Break = fn(&mut wire::Registration);
-    let cases: [(&str, Break); 12] = [
+    let cases: [(&str, Break); 14] = [
         ("endpoint", |r| r.endpoint.clear()),
         ("endpoint", |r| r.endpoint = "a b".to_owned()),
         ("endpoint", |r| r.endpoint = "x".repeat(254)),
@@ -107,6 +111,8 @@ fn every_malformed_field_of_a_registration_is_refused_by_name() {
         ("weight", |r| r.weight = f64::NAN),
         ("labels", |r| r.labels = (0..65).map(|i| (i.to_string(), String::new())).collect()),
         ("labels", |r| drop(r.labels.insert("k".to_owned(), "v".repeat(257)))),
+        ("labels", |r| r.labels = (0..17).map(|i| (i.to_string(), "v".repeat(240))).collect()),
+        ("labels", |r| drop(r.labels.insert("k".to_owned(), "a\u{1}b".to_owned()))),
         ("health", |r| r.health = 99),
     ];
     for (field, broken) in cases {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eastway_core::view::EndpointView;
+use eastway_core::view::{EndpointView, ServiceSpec};
 use eastway_core::{LoadReport, ServiceName, Timestamp, Version};
 
 use super::{Catalogue, Known};
@@ -94,7 +94,9 @@ impl Catalogue {
     }
 
     fn summarise(&self, name: &ServiceName, now: Timestamp) -> Exported {
-        let spec = self.resources.spec(name);
+        // The rest is for the callers of this cluster, and nobody else's affair.
+        let ServiceSpec { ports, accounts, .. } = self.resources.spec(name);
+        let spec = ServiceSpec { ports, accounts, ..ServiceSpec::default() };
         let Some(known) = self.services.get(name) else { return Exported { spec, zones: BTreeMap::new() } };
         let returned = known.zones.returned(now, self.options.returned_for);
         let zones = summarise(known.own()).into_iter();

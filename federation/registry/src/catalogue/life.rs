@@ -9,6 +9,14 @@ use super::{Buried, Catalogue, Key, Probe, ProbeOutcome, RegisterError};
 use crate::hold;
 use crate::registration::{Adrift, Entry, Registration, Source, StreamId};
 
+/// The greatest incarnation of an endpoint that is not known yet: microseconds, until the year 2112.
+const MAX_FIRST: u64 = 1 << 52;
+/// The greatest incarnation at all, so that there are always some for the successors of whoever claims the greatest first one.
+const MAX_INCARNATION: u64 = 1 << 53;
+/// How far the next incarnation of a known endpoint may lie ahead of the last: ten years of microseconds. Whoever could go
+/// further would leave its successors no number.
+const MAX_JUMP: u64 = 10 * 366 * 24 * 3_600 * 1_000_000;
+
 /// How many goodbyes are remembered; more than any fleet says within the time they are remembered for.
 const MAX_BURIED: usize = 100_000;
 
@@ -25,7 +33,7 @@ impl Catalogue {
         health: Health,
         now: Timestamp,
     ) -> Result<Option<StreamId>, RegisterError> {
-        self.admit(&registration)?;
+        self.admit(stream, &registration)?;
         let key = (registration.service.clone(), registration.endpoint.clone());
         if let Some(previous) = self.streams.insert(stream, key.clone())
             && previous != key
@@ -57,7 +65,7 @@ impl Catalogue {
         Ok(replaced)
     }
 
-    fn admit(&self, registration: &Registration) -> Result<(), RegisterError> {
+    fn admit(&self, stream: StreamId, registration: &Registration) -> Result<(), RegisterError> {
         let Registration { service, endpoint, account, zone, incarnation, .. } = registration;
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
         if !self.resources.admits(service, account) {
@@ -68,8 +76,19 @@ impl Catalogue {
             let zones = self.meta.zones.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(RegisterError::Zone { zone: zone.to_string(), zones });
         }
+        let own = known.and_then(|candidates| candidates.own.as_ref());
+        if let Some(own) = own.filter(|own| own.is_bound_against(stream, registration)) {
+            return Err(RegisterError::Taken { endpoint: endpoint.clone(), address: own.registration.address });
+        }
+        let last = own.map(|own| own.registration.incarnation);
+        if !is_plausible(*incarnation, last) {
+            return Err(RegisterError::Incarnation { endpoint: endpoint.clone(), incarnation: *incarnation });
+        }
         if let Some(highest) = self.highest(registration) {
             return Err(RegisterError::Stale { endpoint: endpoint.clone(), incarnation: *incarnation, highest });
+        }
+        if known.is_none() {
+            self.check_quota(registration)?;
         }
         if known.is_none() && self.endpoints >= self.options.max_endpoints {
             return Err(RegisterError::Full(self.endpoints));
@@ -320,4 +339,10 @@ impl Catalogue {
         self.touched.insert(key.0.clone());
         self.settle(now);
     }
+}
+
+/// Whether a sidecar's clock can have said `incarnation`, where the endpoint's `last` one is known.
+fn is_plausible(incarnation: u64, last: Option<u64>) -> bool {
+    let most = last.map_or(MAX_FIRST, |last| last.saturating_add(MAX_JUMP));
+    incarnation <= most.min(MAX_INCARNATION)
 }

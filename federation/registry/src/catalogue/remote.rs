@@ -7,24 +7,27 @@ use eastway_core::view::Staleness;
 use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
 
 use super::Catalogue;
-use crate::peers::{Exported, PathFacts, StoredMirror, Touched};
+use crate::peers::{Cut, Exported, PathFacts, StoredMirror, Taking, Touched};
 use crate::reader::Fact;
 
 impl Catalogue {
     /// A fact that a stream from `gateway` of the peer `meta` established ([`crate::Reader`]), in that gateway's life
     /// `epoch`. Facts of undeclared peers, of lower epochs and of replaced clusters change nothing.
     pub fn peer_fact(&mut self, meta: &ClusterMeta, gateway: &str, epoch: u64, fact: Fact, now: Timestamp) {
-        if !self.resources.peers.contains_key(&meta.name) {
-            return;
-        }
+        let Some(policy) = self.resources.peers.get(&meta.name) else { return };
+        let mut taking = Taking { own: &self.meta, policy, bounds: &self.options.peer, cut: Cut::default() };
+        let meta = &taking.meta(meta);
+        let fact = taking.fact(fact);
+        let cut = taking.cut;
         let stored = !matches!(fact, Fact::Alive | Fact::GoAway);
         let touched = match fact {
             Fact::Snapshot(version, services) => self.peer_snapshot(meta, gateway, version, services, now),
             Fact::Change(version, name, exported) => {
-                self.peers.change(&meta.name, &meta.uid, gateway, version, name, exported, now)
+                self.peers.change(&meta.name, &meta.uid, gateway, version, name, exported, now, &self.options)
             }
             Fact::Alive | Fact::GoAway => self.peers.alive(&meta.name, &meta.uid, gateway, epoch, now),
         };
+        self.peers.note_cut(&meta.name, cut);
         if stored {
             self.changes.mirrors.insert(meta.name.clone());
         }
@@ -45,12 +48,20 @@ impl Catalogue {
 
     /// A peer's mirror from the store, at a cold start: visible at once, as stale.
     pub fn load_mirror(&mut self, stored: StoredMirror, now: Timestamp) {
-        if !self.resources.peers.contains_key(&stored.cluster.name) {
-            return;
+        let Some(policy) = self.resources.peers.get(&stored.cluster.name) else { return };
+        let mut taking = Taking { own: &self.meta, policy, bounds: &self.options.peer, cut: Cut::default() };
+        let mut stored = StoredMirror { cluster: taking.meta(&stored.cluster), ..stored };
+        for export in stored.services.values_mut() {
+            *export = (&taking.exported(export.clone().into())).into();
         }
         let touched = self.peers.load(stored, now, &self.options);
         self.take_touched(touched);
         self.settle(now);
+    }
+
+    /// What was left out or replaced of what the peer `cluster` said, since it was declared.
+    pub fn cut(&self, cluster: &str) -> Cut {
+        self.peers.cut(cluster)
     }
 
     /// A peer's mirrors, for the store.
@@ -95,7 +106,7 @@ impl Catalogue {
 
     pub(super) fn take_touched(&mut self, touched: Touched) {
         self.changes.mesh |= touched.mesh;
-        self.touched.extend(touched.services);
         self.changes.mirrors.extend(touched.mirrors);
+        self.touched.extend(touched.services);
     }
 }

@@ -39,9 +39,8 @@ fn peer(imports: &[&str]) -> PeerPolicy {
     PeerPolicy {
         peer: Peer {
             gateways: vec!["192.0.2.1:15443".to_owned()],
-            trust_domain: None,
-            trust_bundle: String::new(),
             imports: imports.iter().map(|&rule| rule.to_owned()).collect(),
+            ..Peer::default()
         },
         trust_domain: "eu-west.mesh.internal".to_owned(),
         trust_bundle: vec![vec![1, 2, 3]],

@@ -18,6 +18,7 @@ impl Catalogue {
             return;
         }
         let mut spec = self.resources.spec(name);
+        spec.inbound = Some(Box::new(self.resources.inbound(name)));
         // Ports that nobody declared here are those of the cluster that does serve it.
         if let Some(remote_spec) = remote_spec.filter(|_| !declared) {
             spec.ports = remote_spec.ports;

@@ -87,3 +87,24 @@ proptest! {
         prop_assert_eq!(state, new);
     }
 }
+
+#[test]
+fn a_service_of_any_size_is_told_in_messages_of_bounded_size() {
+    let large = |id: u8| {
+        let labels = BTreeMap::from([("note".to_owned(), "x".repeat(1_000))]);
+        Arc::new(EndpointView { labels, ..(*endpoint(id, Health::Ready)).clone() })
+    };
+    let whole = ServiceFacts::from_view(view((0..50).map(large).collect(), vec![]), Timestamp::ZERO);
+    let mut told = whole.first_part(5_000).expect("too large for one");
+    assert!(!told.endpoints.is_empty() && told.endpoints.len() < 6, "{}", told.endpoints.len());
+    let mut messages = 1;
+    while let Some(mut delta) = told.delta_to(&whole) {
+        delta.cut(5_000);
+        assert!(delta.upsert.len() < 6, "{}", delta.upsert.len());
+        told.apply(delta);
+        messages += 1;
+    }
+    assert_eq!((told == whole, messages), (true, 13));
+    assert_eq!(whole.first_part(1 << 20), None);
+    assert!(whole.first_part(1).is_some_and(|part| part.endpoints.len() == 1), "one that is too large goes alone");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eastway_core::{ServiceName, Timestamp, Version};
 
-use super::Exported;
+use super::{Exported, bounds};
 use crate::mirror::Mirror;
 use crate::options::Options;
 
@@ -15,6 +15,8 @@ pub(super) struct Source {
     pub(super) mirror: Mirror<ServiceName, Exported>,
     /// When it was last heard.
     pub(super) heard: Timestamp,
+    /// How much is stated, in the entries of [`bounds::entries`].
+    entries: usize,
     /// Services of which its new life knows half or less, as its last life stated them.
     held: BTreeMap<ServiceName, Held>,
 }
@@ -27,12 +29,13 @@ struct Held {
 
 impl Source {
     pub(super) const fn new(limit: usize, now: Timestamp) -> Self {
-        Self { mirror: Mirror::new(limit), heard: now, held: BTreeMap::new() }
+        Self { mirror: Mirror::new(limit), heard: now, entries: 0, held: BTreeMap::new() }
     }
 
     /// The gateway of a successor cluster starts from nothing, but what was known may be held.
     pub(super) fn restart(&mut self, limit: usize) {
         let past = std::mem::replace(&mut self.mirror, Mirror::new(limit));
+        self.entries = 0;
         for (name, exported) in past.iter() {
             self.held
                 .entry(name.clone())
@@ -59,6 +62,7 @@ impl Source {
             self.remember_past();
         }
         let mut touched = self.mirror.snapshot(version, services);
+        self.entries = self.mirror.iter().map(|(_, exported)| bounds::entries(exported)).sum();
         if new_life {
             touched.extend(self.held.keys().cloned());
             for held in self.held.values_mut().filter(|held| held.until == Timestamp::ZERO) {
@@ -67,6 +71,23 @@ impl Source {
             self.release(now);
         }
         touched
+    }
+
+    /// Takes one statement over. True if that changed something.
+    pub(super) fn change(&mut self, name: ServiceName, version: Version, exported: Option<Exported>) -> bool {
+        let before = self.entries_of(&name);
+        let changed = self.mirror.change(name.clone(), version, exported);
+        self.entries = (self.entries + self.entries_of(&name)).saturating_sub(before);
+        changed
+    }
+
+    fn entries_of(&self, name: &ServiceName) -> usize {
+        self.mirror.get(name).map_or(0, bounds::entries)
+    }
+
+    /// How much is stated.
+    pub(super) const fn entries(&self) -> usize {
+        self.entries
     }
 
     /// What this gateway says of a service, or what is held in its place.

@@ -1,5 +1,6 @@
 //! One registration stream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use eastway_proto::discovery::v1::{
 };
 use eastway_registry::{RegisterError, StreamId};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::{Status, Streaming};
 
+use super::flips::Flips;
 use crate::hub::{Hub, raised};
+use crate::local::is_local;
 
 /// How long a registration waits to be in the store before it is acknowledged. A store that is away holds up nobody longer.
 const DURABLE: Duration = Duration::from_secs(1);
@@ -28,6 +31,8 @@ type Outgoing = mpsc::Sender<Result<RegisterResponse, Status>>;
 pub(super) struct Caller {
     pub(super) namespace: String,
     pub(super) account: String,
+    /// Where its connection comes from.
+    pub(super) from: IpAddr,
 }
 
 /// How a stream goes on after a message.
@@ -52,6 +57,9 @@ impl Drop for Open {
 pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<RegisterRequest>, outgoing: Outgoing) {
     let (stream, mut revoked) = hub.open_stream();
     let open = Open { hub: Arc::clone(&hub), stream };
+    let mut flips = Flips::new(hub.clock.now());
+    let mut ticks = interval(hub.options.tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut draining = hub.draining.subscribe();
     let mut heartbeats = interval(hub.options.heartbeat);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,7 +67,7 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
         tokio::select! {
             message = incoming.message() => {
                 let Ok(Some(RegisterRequest { event })) = message else { return };
-                match take(&open, &caller, event, &outgoing).await {
+                match take(&open, &caller, &mut flips, event, &outgoing).await {
                     Next::Listen => {}
                     Next::End => return,
                 }
@@ -72,6 +80,11 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
                     return;
                 }
             }
+            _ = ticks.tick(), if flips.is_waiting() => {
+                if let Some(health) = flips.due(hub.clock.now()) {
+                    hub.change(|catalogue, now| catalogue.report_health(stream, health, now));
+                }
+            }
             Ok(why) = &mut revoked => {
                 say(&outgoing, Hear::Rejected(why)).await;
                 return;
@@ -81,8 +94,12 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
     }
 }
 
-async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgoing) -> Next {
+async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say>, outgoing: &Outgoing) -> Next {
     let Open { hub, stream } = open;
+    if matches!(event, Some(Say::Registration(_))) {
+        // It states the health, too: whoever says it over and over waits like one whose health flaps.
+        sleep(flips.register(hub.clock.now())).await;
+    }
     match event {
         Some(Say::Registration(registration)) => match register(hub, *stream, caller, registration) {
             Ok(service) => {
@@ -107,7 +124,10 @@ async fn take(open: &Open, caller: &Caller, event: Option<Say>, outgoing: &Outgo
         },
         Some(Say::Health(report)) => {
             let Ok(health) = convert::health_from_wire(report.health) else { return Next::End };
-            hub.change(|catalogue, now| catalogue.report_health(*stream, health, now));
+            match flips.say(health, hub.clock.now()) {
+                Some(health) => hub.change(|catalogue, now| catalogue.report_health(*stream, health, now)),
+                None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
+            }
         }
         Some(Say::Load(report)) => {
             let Ok(load) = convert::load_from_wire(report) else { return Next::End };
@@ -136,6 +156,9 @@ fn register(
         let message = format!("a workload of {} cannot serve {}", caller.namespace, registration.service);
         return Err(RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 });
     }
+    hub.admission
+        .check(registration.address, caller.from, is_local)
+        .map_err(|error| rejected(Cause::Invalid, &error, 0))?;
     let (service, endpoint) = (registration.service.clone(), registration.endpoint.clone());
     let (replaced, version) = hub
         .change(|catalogue, now| {
@@ -146,7 +169,9 @@ fn register(
             RegisterError::Account { .. } => rejected(Cause::Identity, &error, 0),
             RegisterError::Stale { highest, .. } => rejected(Cause::StaleIncarnation, &error, highest),
             RegisterError::Zone { .. } => rejected(Cause::UnknownZone, &error, 0),
-            RegisterError::Full(_) => rejected(Cause::Limit, &error, 0),
+            RegisterError::Quota { .. } | RegisterError::Full(_) => rejected(Cause::Limit, &error, 0),
+            RegisterError::Taken { .. } => rejected(Cause::Taken, &error, 0),
+            RegisterError::Incarnation { .. } => rejected(Cause::Invalid, &error, 0),
         })?;
     if let Some(replaced) = replaced {
         let message = format!("`{endpoint}` registered again over another stream");

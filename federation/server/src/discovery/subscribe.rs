@@ -18,6 +18,9 @@ use tonic::{Status, Streaming};
 use crate::feed::{Feed, Item};
 use crate::hub::{Hub, raised};
 
+/// Bytes of endpoints in one message: a small part of what a sidecar reads, whatever a service's size and labels are.
+const ENDPOINT_BYTES: usize = 4 << 20;
+
 type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 
 /// What the sidecar was told of one service.
@@ -112,9 +115,23 @@ fn tell_service(hub: &Hub, feed: &Feed, all: &mut HashMap<ServiceName, Told>, na
     let Some(known) = told.facts.replace(Arc::clone(&facts)) else {
         (told.seq, told.loads) = (0, 0);
         feed.add_loads(name);
-        return Some(Event::Service(convert::facts_to_wire(&facts, 0, now)));
+        // What does not fit follows as differences.
+        let facts = match facts.first_part(ENDPOINT_BYTES) {
+            Some(part) => {
+                feed.add(name);
+                &*told.facts.insert(Arc::new(part))
+            }
+            None => &facts,
+        };
+        return Some(Event::Service(convert::facts_to_wire(facts, 0, now)));
     };
-    let delta = known.delta_to(&facts)?;
+    let mut delta = known.delta_to(&facts)?;
+    if delta.cut(ENDPOINT_BYTES) {
+        let mut part = (*known).clone();
+        part.apply(delta.clone());
+        told.facts = Some(Arc::new(part));
+        feed.add(name);
+    }
     told.seq += 1;
     Some(Event::Delta(convert::delta_to_wire(name, &delta, told.seq, now)))
 }

@@ -5,22 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::ServiceName;
-use eastway_registry::Slice;
+use eastway_registry::{Registration, Slice};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::life::{Life, LifeError};
+use super::stuck::{SliceName, Stuck};
 use super::to_json;
 use crate::hub::Hub;
+use crate::local::is_local;
 use crate::server::StartError;
 use crate::store::keys::{self, Key};
 use crate::store::{Change, Commit, Entry, Expect, Follower, SessionState, Store, StoreError};
 
 /// The pause before the store is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// The longest pause; it doubles while the store fails.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often a slice is tried against a store that turns out to hold something else.
@@ -34,6 +36,8 @@ pub(crate) struct Slices {
     life: Life,
     /// The own slices as the store holds them, as far as known: a write compares with it, and finds out if it is wrong.
     stored: Mutex<BTreeMap<String, Entry>>,
+    /// Those that the store refuses.
+    stuck: Mutex<Stuck>,
     /// The store may hold anything: compare all.
     doubt: Notify,
     /// The epoch of the process that took over this gateway's id.
@@ -42,8 +46,9 @@ pub(crate) struct Slices {
 
 impl Slices {
     pub(crate) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, life: Life) -> Arc<Self> {
-        let (stored, doubt, replaced) = (Mutex::default(), Notify::new(), watch::Sender::new(None));
-        Arc::new(Self { hub, store, life, stored, doubt, replaced })
+        let (stored, stuck) = (Mutex::default(), Mutex::default());
+        let (doubt, replaced) = (Notify::new(), watch::Sender::new(None));
+        Arc::new(Self { hub, store, life, stored, stuck, doubt, replaced })
     }
 
     /// The epoch of the process that took over this gateway's id, once one did: nothing is written any more.
@@ -84,6 +89,7 @@ impl Slices {
             if !compare {
                 tokio::select! {
                     () = self.hub.slices.added() => sleep(GATHER).await,
+                    due = self.stuck_are_due() => self.hub.slices.add(due),
                     () = self.doubt.notified() => compare = true,
                     Ok(()) = session.changed() => compare = matches!(*session.borrow_and_update(), SessionState::Held(_)),
                 }
@@ -122,14 +128,38 @@ impl Slices {
         Ok(())
     }
 
-    /// Writes what changed. False: the store failed, and what was not written waits.
+    /// Waits until slices that the store refused are to be tried again.
+    async fn stuck_are_due(&self) -> Vec<SliceName> {
+        loop {
+            let next = self.stuck.lock().next();
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+            let due = self.stuck.lock().due(Instant::now());
+            if !due.is_empty() {
+                return due;
+            }
+        }
+    }
+
+    /// Writes what changed. False: the store does not answer, and what was not written waits. What it refuses waits by
+    /// itself.
     pub(crate) async fn write_dirty(&self) -> bool {
         let dirty = self.hub.slices.take();
         let mut left = BTreeSet::new();
         for (service, index) in dirty {
-            if let Err(error) = self.write_slice(&service, index).await {
-                self.note(&error, "cannot write a slice");
-                left.insert((service, index));
+            match self.write_slice(&service, index).await {
+                Ok(()) => self.stuck.lock().written(&(service, index)),
+                Err(error) => {
+                    self.note(&error, "cannot write a slice");
+                    match error {
+                        LifeError::Store(StoreError::Refused(_) | StoreError::Invalid(_)) => {
+                            self.stuck.lock().refused((service, index), Instant::now());
+                        }
+                        _ => drop(left.insert((service, index))),
+                    }
+                }
             }
         }
         let done = left.is_empty();
@@ -221,7 +251,9 @@ impl Slices {
     fn take(&self, entry: &Entry) {
         let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
         match serde_json::from_slice::<Slice>(&entry.value) {
-            Ok(slice) => {
+            Ok(mut slice) => {
+                let own = *gateway == *self.hub.gateway;
+                slice.endpoints.retain(|registration| may_be_reached(&self.hub, registration, own));
                 self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, Some(slice), now));
                 self.hub.probe.notify_one();
             }
@@ -246,6 +278,18 @@ impl Slices {
             }
             LifeError::Replaced { .. } => {}
             LifeError::Store(error) => tracing::warn!(error = %error, "{what}"),
+        }
+    }
+}
+
+/// Whether the address in a slice may be connected to: what the store says is checked like any other input.
+fn may_be_reached(hub: &Hub, registration: &Registration, own: bool) -> bool {
+    match hub.admission.check_stored(registration.address, own, is_local) {
+        Ok(()) => true,
+        Err(error) => {
+            let (service, endpoint) = (&registration.service, &registration.endpoint);
+            tracing::warn!(%service, %endpoint, error = %error, "a stored endpoint is left out");
+            false
         }
     }
 }

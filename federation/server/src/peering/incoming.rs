@@ -18,6 +18,9 @@ use super::{PINGS, STATEMENTS, ping, publish};
 use crate::grpc;
 use crate::hub::Hub;
 
+/// The largest message that a peer that listens may send: it says who it is, and that it lives.
+const MAX_MESSAGE: usize = 64 << 10;
+
 /// How many messages wait for a slow peer.
 const MESSAGES: usize = 16;
 
@@ -52,7 +55,8 @@ async fn serve_stream(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut io: Io, tasks: Tas
         Ok(Ok(PINGS)) => ping::answer(&hub, io).await,
         Ok(Ok(STATEMENTS)) => {
             let silence = hub.options.silence;
-            let service = FederationServer::new(PeerGateway { hub, peer, tasks });
+            let service =
+                FederationServer::new(PeerGateway { hub, peer, tasks }).max_decoding_message_size(MAX_MESSAGE);
             grpc::serve(io, service, silence, std::future::pending()).await;
         }
         Ok(Ok(_)) => io.abort(Reason::MalformedOpen),

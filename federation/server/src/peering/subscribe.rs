@@ -25,6 +25,10 @@ use super::outgoing::Path;
 use crate::hub::Hub;
 use crate::membership;
 
+/// The largest message that a peer may send: many times what a service needs with as many zones, ports and accounts as
+/// are taken, and a part of what a sidecar reads.
+const MAX_MESSAGE: usize = 1 << 20;
+
 /// Why a stream of statements ended.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
@@ -71,7 +75,8 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let hello = Hello { cluster: hub.read(|c, _| c.meta().name.clone()), gateway: hub.gateway.to_string() };
     // There is room: the channel is new.
     let _ = requests.try_send(SyncRequest { event: Some(Say::Hello(hello)) });
-    let mut client = FederationClient::new(channel).max_decoding_message_size(options.max_message);
+    let most = if path.leads_to_sibling() { options.max_message } else { MAX_MESSAGE };
+    let mut client = FederationClient::new(channel).max_decoding_message_size(most);
     let opening = timeout(options.silence, client.sync(ReceiverStream::new(outgoing))).await;
     let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
     let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;

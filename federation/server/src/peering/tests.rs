@@ -172,9 +172,8 @@ fn policy(cluster: &str, imports: &[&str]) -> PeerPolicy {
     PeerPolicy {
         peer: Peer {
             gateways: vec![format!("gw-1.{cluster}:15443")],
-            trust_domain: None,
-            trust_bundle: String::new(),
             imports: imports.iter().map(|&rule| rule.to_owned()).collect(),
+            ..Peer::default()
         },
         trust_domain: format!("{cluster}.mesh.internal"),
         trust_bundle: vec![vec![1]],

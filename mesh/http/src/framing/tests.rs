@@ -280,9 +280,19 @@ fn grpcs_trailers_are_announced_where_they_must_be() {
 }
 
 #[test]
-fn trailers_cannot_smuggle_framing() {
+fn trailers_cannot_smuggle_framing_or_words_of_the_mesh() {
     let mut trailers = HeaderMap::new();
-    for name in ["content-length", "transfer-encoding", "host", "connection", "grpc-status", "te", "trailer"] {
+    for name in [
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "connection",
+        "grpc-status",
+        "te",
+        "trailer",
+        "eastway-source",
+        "eastway_source",
+    ] {
         trailers.insert(name, HeaderValue::from_static("0"));
     }
     clean_trailers(&mut trailers);

@@ -13,6 +13,10 @@ use crate::config::check::is_host_and_port;
 use crate::config::yaml::join;
 use crate::config::{Checks, DurationText, FileText, Problem, Problems};
 
+/// Ports and accounts of a service: as many as a gateway takes of what a peer exports.
+const MAX_PORTS: usize = 64;
+const MAX_ACCOUNTS: usize = 32;
+
 /// Checks one resource and makes the files that it names independent of its own place.
 pub(super) fn alone(checks: &mut Checks<'_>, resource: &mut Resource) {
     match resource {
@@ -87,9 +91,19 @@ fn peer(checks: &mut Checks<'_>, peer: &mut Peer) {
         }
     }
     repeated(checks, "spec.imports", &peer.imports);
+    if let Some(region) = &peer.region {
+        checks.label("spec.region", region);
+    }
 }
 
 fn service(checks: &mut Checks<'_>, service: &Service) {
+    for (path, most, found) in
+        [("spec.ports", MAX_PORTS, service.ports.len()), ("spec.accounts", MAX_ACCOUNTS, service.accounts.len())]
+    {
+        if found > most {
+            checks.problem(path, format!("at most {most} expected, found {found}: peers take no more"));
+        }
+    }
     let mut ports = BTreeSet::new();
     for (index, port) in service.ports.iter().enumerate() {
         let path = format!("spec.ports[{index}].port");

@@ -229,6 +229,7 @@ fn the_table_says_exactly_what_is_rendered() {
     route.finish(Code::Success, None, Some(0), Duration::ZERO);
     route.attempt(AttemptKind::First, AttemptResult::Success);
     TunnelMetrics::new(&metrics, 10).peer("eu-west", TunnelProtocol::Tcp).refused(Reason::Draining);
+    PeerMetrics::new(&metrics).cut("eu-west", "zones", 1);
 
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in samples(&metrics).into_keys() {

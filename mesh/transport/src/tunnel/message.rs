@@ -1,6 +1,7 @@
 //! The messages that open a stream, as plain values, and their protobuf form.
 
 use bytes::Bytes;
+use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::trace::TraceParent;
 use eastway_core::{EndpointId, LoadReport, Reason, SpiffeId};
 use eastway_proto::tunnel::v1 as wire;
@@ -17,7 +18,7 @@ pub struct StreamOpen {
     pub source: SpiffeId,
     /// The zone that the caller's balancer chose: a hint.
     pub zone: Option<String>,
-    /// Endpoints to avoid.
+    /// Endpoints to avoid, at most [`MAX_EXCLUDED`].
     pub exclude: Vec<EndpointId>,
     /// Which attempt of its request this is, from 1.
     pub attempt: u32,
@@ -56,6 +57,9 @@ pub enum Malformed {
     /// It does not say what it must.
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    /// It asks to avoid more endpoints than [`MAX_EXCLUDED`].
+    #[error("`exclude` names {0} endpoints, and {MAX_EXCLUDED} are allowed")]
+    Excluded(usize),
     /// The caller's identity cannot be read.
     #[error("`source` is no identity")]
     Source(#[from] eastway_core::SpiffeError),
@@ -95,6 +99,9 @@ impl StreamOpen {
         let wire = wire::StreamOpen::decode(message)?;
         if wire.authority.is_empty() {
             return Err(Malformed::Missing("authority"));
+        }
+        if wire.exclude.len() > MAX_EXCLUDED {
+            return Err(Malformed::Excluded(wire.exclude.len()));
         }
         Ok(Self {
             authority: wire.authority,

@@ -229,3 +229,71 @@ fn the_catalogue_is_bounded() {
     world.catalogue.goodbye(StreamId(1), world.now);
     world.register("p3", "a", 1);
 }
+
+/// Registers `p1` at the port `port` over a new stream, as `account`.
+fn claim(world: &mut World, incarnation: u64, port: u16, account: &str) -> Result<Option<StreamId>, RegisterError> {
+    world.streams += 1;
+    let address = ([127, 0, 0, 1], port).into();
+    let claim = Registration { address, account: account.to_owned(), ..registration("p1", "a", incarnation) };
+    world.catalogue.register(StreamId(world.streams), claim, Health::Ready, world.now)
+}
+
+#[test]
+fn a_replica_cannot_take_the_name_of_a_living_one_with_any_incarnation() {
+    let mut world = World::new();
+    let service = Service { accounts: vec!["payments".to_owned(), "other".to_owned()], ..Service::default() };
+    let resources = Resources { services: BTreeMap::from([(payments(), service)]), ..resources() };
+    world.catalogue.set_resources(resources, world.now);
+    claim(&mut world, 1, 15_008, "payments").expect("taken");
+    for incarnation in [2, 1_000_000, u64::MAX] {
+        let evicting = claim(&mut world, incarnation, 15_009, "payments");
+        assert!(matches!(evicting, Err(RegisterError::Taken { .. })), "{evicting:?}");
+        let foreign = claim(&mut world, incarnation, 15_008, "other");
+        assert!(matches!(foreign, Err(RegisterError::Taken { .. })), "{foreign:?}");
+    }
+    assert_eq!(world.endpoint("p1").map(|endpoint| endpoint.address.port()), Some(15_008));
+}
+
+#[test]
+fn a_restarted_or_moved_sidecar_takes_its_own_name_over() {
+    let mut world = World::new();
+    claim(&mut world, 1, 15_008, "payments").expect("taken");
+    let first = StreamId(world.streams);
+    assert_eq!(claim(&mut world, 2, 15_008, "payments"), Ok(Some(first)), "restarted, before its loss was noticed");
+    let restarted = StreamId(world.streams);
+    assert!(claim(&mut world, 3, 15_009, "payments").is_err(), "moved, while the old one still speaks");
+    world.catalogue.lost(restarted, world.now);
+    assert_eq!(claim(&mut world, 3, 15_009, "payments"), Ok(None), "moved");
+    world.pass(Duration::from_secs(4), |_| ProbeOutcome::Answered);
+    assert!(claim(&mut world, 4, 15_010, "payments").is_ok(), "moved away from a host that is silent");
+}
+
+#[test]
+fn an_incarnation_that_no_clock_says_is_refused_and_leaves_room_for_successors() {
+    let mut world = World::new();
+    for incarnation in [u64::MAX, (1 << 52) + 1] {
+        let refused = claim(&mut world, incarnation, 15_008, "payments");
+        assert!(matches!(refused, Err(RegisterError::Incarnation { .. })), "{refused:?}");
+    }
+    claim(&mut world, 1 << 52, 15_008, "payments").expect("the greatest first one");
+    claim(&mut world, (1 << 52) + 1, 15_008, "payments").expect("and its successor");
+    assert!(claim(&mut world, 1 << 53, 15_008, "payments").is_err(), "a jump of many years");
+}
+
+#[test]
+fn an_account_registers_no_more_endpoints_than_its_quota_whether_their_streams_live_or_not() {
+    let mut world = World::new();
+    world.catalogue = Catalogue::new(meta("us-east"), "gw-1", 1, Options { max_per_account: 3, ..Options::default() });
+    world.catalogue.set_resources(resources(), world.now);
+    for endpoint in ["p1", "p2", "p3"] {
+        let stream = world.register(endpoint, "a", 1);
+        world.catalogue.lost(stream, world.now);
+    }
+    world.streams += 1;
+    let beyond =
+        world.catalogue.register(StreamId(world.streams), registration("p4", "a", 1), Health::Ready, world.now);
+    assert!(matches!(beyond, Err(RegisterError::Quota { count: 3, .. })), "{beyond:?}");
+    let stream = world.register("p3", "a", 2);
+    world.catalogue.goodbye(stream, world.now);
+    world.register("p4", "a", 1);
+}

@@ -234,3 +234,46 @@ fn a_peer_that_cannot_be_heard_is_known_by_its_declared_bundle_and_serves_nothin
     assert!(!peer.cluster.uid.is_empty(), "sidecars refuse a cluster without one");
     assert_eq!(world.staleness(), None);
 }
+
+#[test]
+fn a_peer_has_no_more_gateways_than_are_kept_and_what_is_cut_is_told() {
+    let mut world = World::new();
+    for gateway in 0..40 {
+        let said = snapshot(1, 0, &[(payments(), exported(&[("a", 1, 1)]))]);
+        world.catalogue.peer_fact(&meta("eu-west"), &format!("gw-{gateway}"), 1, said, world.now);
+    }
+    assert_eq!(world.catalogue.mirrors("eu-west").len(), 16);
+    assert_eq!(world.catalogue.cut("eu-west").iter().collect::<Vec<_>>(), [("gateways", 24)]);
+}
+
+#[test]
+fn all_that_a_peer_says_together_is_bounded_and_what_is_known_may_still_change() {
+    let mut world = World::new();
+    let peer = crate::peers::PeerBounds { entries: 10, ..Default::default() };
+    let options = Options { peer, ..Options::default() };
+    world.catalogue = Catalogue::new(meta("us-east"), "gw-1", 1, options);
+    world.catalogue.set_resources(resources(), world.now);
+    let name = |n: u32| ServiceName::new("shop", format!("s{n}"));
+    let services: Vec<_> = (0..9).map(|n| (name(n), exported(&[("a", 1, 1)]))).collect();
+    world.peer_says(1, snapshot(1, 0, &services));
+    let count = |world: &World| world.catalogue.mirrors("eu-west")[0].services.len();
+    assert_eq!(count(&world), 5, "a service and its zone are two entries");
+    world.peer_says(1, Fact::Change(Version::new(1, 1), name(20), Some(exported(&[("a", 1, 1)]))));
+    assert_eq!(count(&world), 5);
+    world.peer_says(1, Fact::Change(Version::new(1, 2), name(0), None));
+    world.peer_says(1, Fact::Change(Version::new(1, 3), name(20), Some(exported(&[("a", 1, 1)]))));
+    assert_eq!(count(&world), 5, "where one went, another has room");
+    assert_eq!(world.catalogue.cut("eu-west").iter().collect::<Vec<_>>(), [("services", 2)]);
+}
+
+#[test]
+fn a_peer_that_claims_this_clusters_region_and_an_endless_capacity_gets_neither() {
+    let mut world = World::new();
+    let mut said = exported(&[("a", 2, 2)]);
+    said.zones.values_mut().for_each(|zone| zone.summary.capacity = 1e300);
+    let claims = ClusterMeta { region: meta("us-east").region, ..meta("eu-west") };
+    world.catalogue.peer_fact(&claims, "gw-9", 1, snapshot(1, 0, &[(payments(), said)]), world.now);
+    assert_eq!(world.catalogue.mesh().peers[0].cluster.region, "eu-west");
+    let view = world.view().expect("known");
+    assert!(view.remote[0].summary.capacity <= 20_000.0, "{:?}", view.remote[0].summary);
+}

@@ -71,6 +71,19 @@ fn a_message_without_the_essentials_is_malformed() {
 }
 
 #[test]
+fn a_message_that_names_more_than_32_endpoints_to_avoid_is_malformed() {
+    let named = |count: usize| {
+        let exclude = (0..count).map(|n| format!("p-{n}")).collect();
+        let (authority, source) = ("a.b.mesh.internal:80".to_owned(), caller().to_string());
+        let wire = wire::StreamOpen { authority, source, exclude, ..wire::StreamOpen::default() };
+        StreamOpen::decode(&wire.encode_to_vec()).map(|open| open.exclude.len())
+    };
+    assert_eq!(named(32), Ok(32));
+    assert_eq!(named(33), Err(Malformed::Excluded(33)));
+    assert_eq!(named(9_000), Err(Malformed::Excluded(9_000)));
+}
+
+#[test]
 fn hints_that_cannot_be_read_do_not_cost_the_request() {
     let wire = wire::StreamOpen {
         authority: "a.b.mesh.internal:80".to_owned(),

@@ -1,0 +1,41 @@
+//! HTTP inside the stream of a CONNECT: served here like any other call, because what an application is told of its caller
+//! must not depend on the way that the caller chose.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use eastway_core::{Chain, Reason, SpiffeId};
+use eastway_http::server::{Protocol, serve};
+use eastway_http::{Body, Upgrading};
+use http::{Request, Response};
+
+use super::{Layer, handle, options};
+use crate::worker::Worker;
+
+/// Answers 200, and serves the requests that follow until either side has ended.
+///
+/// # Errors
+/// [`Reason::MalformedRequest`] if the connection cannot become a stream.
+pub(super) fn open(
+    worker: &Rc<Worker>,
+    caller: &Arc<SpiffeId>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Reason> {
+    let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
+    let (worker, caller) = (Rc::clone(worker), Arc::clone(caller));
+    let guard = worker.node.draining.guard();
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        match upgrading.io().await {
+            Ok(io) => {
+                let (options, sweeper) = (options(&worker, Protocol::Detect), worker.sweeper.clone());
+                let stop = worker.node.draining.wait();
+                let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request, Layer::Connected);
+                let ended = serve(io, &options, &sweeper, stop, handler).await;
+                tracing::trace!(?ended, "a stream of requests ended");
+            }
+            Err(error) => tracing::debug!(error = %Chain(&error), "the caller went away"),
+        }
+    });
+    Ok(Response::new(Body::empty()))
+}
