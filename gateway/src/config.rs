@@ -14,6 +14,7 @@ use eastway_runtime::Problems;
 use eastway_runtime::config::load;
 use eastway_runtime::config::sections::{Log, Otlp};
 use eastway_runtime::resources::LoadedResource;
+use eastway_transport::accept::HandshakeLimits;
 
 mod check;
 mod raw;
@@ -75,6 +76,15 @@ impl Config {
     /// Everything that is wrong with them.
     pub fn load_resources(&self) -> Result<Vec<LoadedResource>, Problems> {
         check::resources(self)
+    }
+
+    /// The bounds of the TLS handshakes on one listener.
+    pub fn handshakes(&self) -> HandshakeLimits {
+        HandshakeLimits {
+            places: self.limits.handshakes,
+            per_address: self.limits.address_handshakes,
+            timeout: self.timeouts.handshake,
+        }
     }
 }
 
@@ -156,6 +166,7 @@ pub struct Timeouts {
     pub header: Duration,
     pub session: Duration,
     pub collect: Duration,
+    pub handshake: Duration,
 }
 
 /// Bounds. The meaning of each is with its [`RawLimits`] field.
@@ -164,7 +175,12 @@ pub struct Timeouts {
 pub struct Limits {
     pub workers: usize,
     pub connections: u32,
+    pub handshakes: u32,
+    pub address_handshakes: u32,
+    pub tunnel_connections: u32,
+    pub peer_connections: u32,
     pub streams: u32,
+    pub workload_streams: u32,
     pub header_bytes: u32,
     pub metric_series: usize,
 }

@@ -12,7 +12,7 @@ use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Time
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, Upgrading, refuse};
 use eastway_identity::{Expected, server_config};
-use eastway_runtime::clock;
+use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
 use eastway_transport::{Io, accept};
@@ -28,7 +28,7 @@ use crate::{exit, relay};
 const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
 
 /// The listener's name in logs.
-const LISTENER: &str = "tunnel.listen (tcp)";
+pub(crate) const LISTENER: &str = "tunnel.listen (tcp)";
 
 /// What a sidecar asks for to be told when it should leave; the answer comes then.
 const LEAVING: &str = "/leaving";
@@ -38,18 +38,21 @@ const VIA: &str = "eastway-via";
 /// Accepts sidecars until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
-    let (stop, admit) = (worker.node.draining.wait(), || worker.place());
+    let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
     accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, Arc::clone(&config)))
         .await;
 }
 
 async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
-    let limit = worker.node.config.timeouts.header;
-    let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
+    let Some((io, caller)) = worker.handshakes.shake(stream, config).await else { return };
+    let Some(_place) = worker.connections.try_acquire() else {
+        throttled!(warn, %caller, "turned a sidecar away: the limit of connections is reached");
+        return;
+    };
     let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::from_alpn(io.alpn());
     options.max_header_bytes = worker.node.config.limits.header_bytes;
-    options.header_timeout = limit;
+    options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
     let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request);
@@ -89,7 +92,7 @@ async fn open(
     }
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
     let (target, mut open) = read(worker, caller, request)?;
-    let place = worker.streams.try_acquire().ok_or(Reason::Overloaded)?;
+    let place = worker.streams.of_workload(caller).ok_or(Reason::Overloaded)?;
     let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
     open.traceparent = Some(trace.traceparent());
     let outcome = connect(worker, &target, &open).await;

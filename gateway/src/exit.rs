@@ -8,13 +8,14 @@ use std::sync::Arc;
 use eastway_balance::{Endpoint, Tried};
 use eastway_core::{Authority, Chain, Reason, Timestamp};
 use eastway_resilience::Outcome;
-use eastway_runtime::clock;
+use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, attribute};
 use eastway_transport::quic::{Endpoint as QuicEndpoint, Incoming};
 use eastway_transport::tunnel::{Opening, StreamAccepted, StreamOpen, Tunnel};
 use eastway_transport::{Io, tcp};
 
 use crate::relay;
+use crate::streams::StreamPlace;
 use crate::worker::Worker;
 
 /// Endpoints tried for one stream; nothing of the stream was sent to any of them.
@@ -40,12 +41,12 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
     let tunnel = match incoming.establish().await {
         Ok(tunnel) => tunnel,
         Err(error) => {
-            tracing::info!(peer = %address, error = %Chain(&error), "refused a peer's data connection");
+            throttled!(info, peer = %address, error = %Chain(&error), "refused a peer's data connection");
             return;
         }
     };
     let Some(cluster) = worker.node.federation.cluster_of(&tunnel.peer().trust_domain) else {
-        tracing::info!(peer = %tunnel.peer(), "refused a data connection: no Peer resource names its trust domain");
+        throttled!(info, peer = %tunnel.peer(), "refused a data connection: no Peer resource names its trust domain");
         tunnel.close(Reason::IdentityRefused);
         return;
     };
@@ -100,11 +101,11 @@ async fn admitted(
     worker: &Rc<Worker>,
     cluster: &str,
     open: &StreamOpen,
-) -> Result<(StreamAccepted, Io, eastway_resilience::limits::Permit), Reason> {
+) -> Result<(StreamAccepted, Io, StreamPlace), Reason> {
     if worker.node.draining.started() {
         return Err(Reason::Draining);
     }
-    let place = worker.streams.try_acquire().ok_or(Reason::Overloaded)?;
+    let place = worker.streams.of_peer(cluster).ok_or(Reason::Overloaded)?;
     let target = Authority::parse(&open.authority, &worker.node.config.suffix).map_err(|_| Reason::MalformedOpen)?;
     if target.cluster.as_deref().is_some_and(|wanted| wanted != worker.node.config.cluster) {
         // Streams are not passed on: the caller's gateway has a path of its own, or none.
@@ -147,6 +148,11 @@ pub(crate) async fn connect_local(
                 };
                 return Ok((accepted, io));
             }
+            Err(Reason::Overloaded) => {
+                // This gateway has no descriptors left: that says nothing about the endpoint.
+                service.finish(&pick, Outcome::cancelled(), clock::now());
+                return Err(Reason::Overloaded);
+            }
             Err(reason) => {
                 last = reason;
                 tried.push_endpoint(endpoint);
@@ -164,6 +170,7 @@ async fn dial(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>) -> Result<Io, Reaso
     let dialled = tcp::dial(address, &options).await;
     dialled.map(|stream| Io::watched(stream, timeouts.tcp_user)).map_err(|error| match error.kind() {
         std::io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ if tcp::is_exhaustion(&error) => Reason::Overloaded,
         _ => Reason::ConnectFailed,
     })
 }

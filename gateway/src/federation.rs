@@ -12,6 +12,7 @@ use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
 use eastway_registry::{Admission, Options, Resources};
 use eastway_runtime::tasks::TaskGroup;
+use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
 use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOptions};
 use eastway_transport::ALPN;
@@ -22,6 +23,9 @@ use rustls::pki_types::CertificateDer;
 use crate::RunError;
 use crate::config::{self, Config, Etcd, Store as StoreConfig, Timeouts};
 use crate::services::Services;
+
+/// The largest file of etcd's TLS or password that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// A gateway's view of the mesh, and its part in making it.
 #[derive(Debug)]
@@ -203,8 +207,9 @@ async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
 }
 
 fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
-    let read =
-        |path: &std::path::PathBuf| std::fs::read(path).map_err(|source| RunError::File { path: path.clone(), source });
+    let read = |path: &std::path::PathBuf| {
+        state_file::read(path, MAX_FILE).map_err(|source| RunError::File { path: path.clone(), source })
+    };
     let mut options = EtcdOptions::new(config.endpoints.clone());
     options.prefix.clone_from(&config.prefix);
     if let Some(user) = &config.user {
@@ -227,7 +232,7 @@ async fn accept(server: Arc<Server>, endpoint: Endpoint) {
             match incoming.establish().await {
                 Ok(tunnel) => server.on_control_connection(tunnel).await,
                 Err(error) => {
-                    tracing::info!(peer = %address, error = %Chain(&error), "refused a peer's control connection");
+                    throttled!(info, peer = %address, error = %Chain(&error), "refused a peer's control connection");
                 }
             }
         });

@@ -16,6 +16,7 @@ mod peers;
 mod relay;
 mod resets;
 mod services;
+mod streams;
 mod worker;
 
 use eastway_core::Chain;
@@ -29,7 +30,7 @@ use eastway_runtime::drain::Drain;
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::workers::Workers;
-use eastway_runtime::{clock, control, signals};
+use eastway_runtime::{clock, control, descriptors, signals};
 use eastway_telemetry::Node as TelemetryNode;
 use eastway_telemetry::logging::listening;
 use eastway_telemetry::metrics::{Metrics, PeerMetrics, TraceMetrics, TunnelMetrics};
@@ -44,6 +45,9 @@ use federation::Federation;
 use node::Node;
 use services::Services;
 use worker::Worker;
+
+/// One in so many handshakes may be with a QUIC client whose address may be forged.
+const UNPROVEN_PART: u32 = 16;
 
 /// How long control tasks and workers may take to end once nothing is in flight.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -137,6 +141,8 @@ async fn life(config: Config) -> Result<(), RunError> {
         return Err(RunError::Role(identity.id()));
     }
     let _identity_watch = identity.watch();
+    let needed = needed_descriptors(&config.limits, eastway_server::ServerOptions::default().max_connections);
+    descriptors::prepare(needed, "`limits.connections`, `limits.streams` and `limits.handshakes` of all workers");
     let quic = quic_options(&config)?;
     let listeners = bind(&config, &quic)?;
     let (control_socket, data) = listeners.split();
@@ -230,8 +236,25 @@ fn tracer(config: &Config, node: TelemetryNode, metrics: &Metrics) -> Result<Tra
 }
 
 fn quic_options(config: &Config) -> Result<QuicOptions, RunError> {
-    let reset_secret = Some(resets::secret(config)?);
-    Ok(QuicOptions { open_timeout: config.timeouts.stream_open, reset_secret, ..QuicOptions::default() })
+    let (timeouts, limits) = (&config.timeouts, &config.limits);
+    Ok(QuicOptions {
+        open_timeout: timeouts.stream_open,
+        handshake_timeout: timeouts.handshake,
+        max_streams: limits.streams,
+        max_unproven_handshakes: limits.handshakes / UNPROVEN_PART,
+        max_handshakes: limits.handshakes,
+        max_address_handshakes: limits.address_handshakes,
+        max_connections: limits.tunnel_connections,
+        max_domain_connections: limits.peer_connections,
+        reset_secret: Some(resets::secret(config)?),
+        ..QuicOptions::default()
+    })
+}
+
+/// The open files that the configured bounds add up to: a connection or a stream from one side leads to one on the other.
+fn needed_descriptors(limits: &config::Limits, discovery: u32) -> u64 {
+    let each = 2 * u64::from(limits.connections) + u64::from(limits.streams) + u64::from(limits.handshakes);
+    limits.workers as u64 * each + u64::from(discovery)
 }
 
 /// The bound sockets, before anything runs.

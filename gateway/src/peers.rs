@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
+use eastway_runtime::throttled;
 use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer, TunnelProtocol};
 use eastway_transport::quic::{Endpoint, Kind};
 use eastway_transport::tunnel::{OpenError, StreamAccepted, StreamOpen, Tunnel};
@@ -146,11 +147,11 @@ impl Peers {
         let client = client_config(&node.identity, expected, &[ALPN]);
         let resolved = tokio::net::lookup_host(address).await.ok().and_then(|mut found| found.next());
         let resolved = resolved.ok_or_else(|| {
-            tracing::info!(address, "the peer gateway's address cannot be resolved");
+            throttled!(info, address, "the peer gateway's address cannot be resolved");
             Reason::PathDown
         })?;
         let tunnel = self.endpoint.connect(resolved, client, Kind::Data).await.map_err(|error| {
-            tracing::info!(address, error = %Chain(&error), "no data connection to a peer gateway");
+            throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
             error.reason()
         })?;
         let tunnel: Arc<dyn Tunnel> = tunnel;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_http::Upgrading;
-use eastway_resilience::limits::Permit;
 use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice};
 
+use crate::streams::StreamPlace;
 use crate::worker::Worker;
 
 /// How often the bytes of a running stream reach the metrics.
@@ -63,7 +63,7 @@ pub(crate) fn spawn(
     worker: &Rc<Worker>,
     downstream: Downstream,
     upstream: Io,
-    (place, peer): (Permit, Option<PeerStream>),
+    (place, peer): (StreamPlace, Option<PeerStream>),
 ) {
     let node = Arc::clone(&worker.node);
     let guard = node.draining.guard();

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_http::Sweeper;
-use eastway_resilience::limits::{Limit, Permit};
-use eastway_runtime::drain::InFlight;
+use eastway_resilience::limits::Limit;
+use eastway_transport::accept::Handshakes;
 use eastway_transport::quic::Endpoint;
 
+use crate::entry::LISTENER;
 use crate::node::Node;
 use crate::peers::Peers;
+use crate::streams::Streams;
 
 /// How often a worker that drains looks whether it is done.
 const FINISH_PERIOD: Duration = Duration::from_millis(20);
@@ -21,10 +23,12 @@ pub(crate) struct Worker {
     pub(crate) node: Arc<Node>,
     pub(crate) sweeper: Sweeper,
     pub(crate) peers: Peers,
-    /// Accepted TCP connections.
+    /// Accepted TCP connections, after their handshakes.
     pub(crate) connections: Arc<Limit>,
+    /// Handshakes on accepted TCP connections.
+    pub(crate) handshakes: Arc<Handshakes>,
     /// Relayed streams.
-    pub(crate) streams: Arc<Limit>,
+    pub(crate) streams: Streams,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -35,15 +39,11 @@ impl Worker {
             sweeper: Sweeper::new(),
             peers: Peers::new(endpoint),
             connections: Limit::new(node.config.limits.connections),
-            streams: Limit::new(node.config.limits.streams),
+            handshakes: Handshakes::new(LISTENER, &node.config.handshakes()),
+            streams: Streams::new(&node.config.limits),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             node,
         })
-    }
-
-    /// A place for one more connection, and the drain's count of it.
-    pub(crate) fn place(&self) -> Option<(Permit, InFlight)> {
-        Some((self.connections.try_acquire()?, self.node.draining.guard()))
     }
 
     /// Waits until draining is over, then closes what is left.

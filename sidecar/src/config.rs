@@ -167,6 +167,7 @@ pub struct Timeouts {
     pub ping_timeout: Duration,
     pub header: Duration,
     pub continue_after: Duration,
+    pub handshake: Duration,
 }
 
 /// Bounds. The meaning of each is with its [`RawLimits`] field.
@@ -175,6 +176,8 @@ pub struct Timeouts {
 pub struct Limits {
     pub workers: usize,
     pub connections: u32,
+    pub handshakes: u32,
+    pub address_handshakes: u32,
     pub idle_connections: usize,
     pub requests: u32,
     pub pending: u32,

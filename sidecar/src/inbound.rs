@@ -12,7 +12,7 @@ use eastway_core::{Authority, Reason, ServiceName, SpiffeId};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, refuse};
 use eastway_identity::{Expected, server_config};
-use eastway_runtime::clock;
+use eastway_runtime::{clock, throttled};
 use eastway_telemetry::metrics::{Code, Direction, Party};
 use eastway_transport::{Io, accept};
 use http::{Method, Request, Response};
@@ -36,19 +36,22 @@ use rules::Carried;
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The listener's name in logs.
-const LISTENER: &str = "inbound.listen";
+pub(crate) const LISTENER: &str = "inbound.listen";
 
 /// Accepts callers until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
-    let (stop, admit) = (worker.node.draining.wait(), || worker.place());
+    let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
     accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, Arc::clone(&config)))
         .await;
 }
 
 async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
-    let limit = worker.node.config.timeouts.header;
-    let Some((io, caller)) = accept::handshake(stream, config, limit, LISTENER).await else { return };
+    let Some((io, caller)) = worker.handshakes.shake(stream, config).await else { return };
+    let Some(_place) = worker.inbound.try_acquire() else {
+        throttled!(warn, %caller, "turned a caller away: the limit of inbound connections is reached");
+        return;
+    };
     let options = options(&worker, Protocol::from_alpn(io.alpn()));
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
     let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request, Layer::Connection);

@@ -34,7 +34,7 @@ use eastway_runtime::drain::{Drain, Draining};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::workers::Workers;
-use eastway_runtime::{clock, control, signals};
+use eastway_runtime::{clock, control, descriptors, signals};
 use eastway_telemetry::Node as TelemetryNode;
 use eastway_telemetry::logging::listening;
 use eastway_telemetry::metrics::{Metrics, Party, TraceMetrics, TrafficMetrics};
@@ -116,6 +116,11 @@ async fn life(config: Config) -> Result<(), RunError> {
     let mut reloads = signals::listen(&tasks, &drain).map_err(RunError::Threads)?;
     let readiness = Readiness::new(drain.draining());
     let starting = readiness.require("listeners");
+
+    let limits = &config.limits;
+    // Each side's connections may each lead to another one.
+    let needed = limits.workers as u64 * (4 * u64::from(limits.connections) + u64::from(limits.handshakes));
+    descriptors::prepare(needed, "`limits.connections` and `limits.handshakes` of all workers");
 
     let (node, link, _identity_watch) = build(config, &tasks, drain.draining()).await?;
     let listeners = bind(&node)?;

@@ -38,7 +38,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     options.idle_timeout = worker.node.config.timeouts.idle;
     options.h2 = settings::h2(&worker.node.config.limits, None);
     let options = Rc::new(options);
-    let (stop, admit) = (worker.node.draining.wait(), || worker.place());
+    let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
     accept::each(listener, "outbound.proxy", stop, admit, |stream| {
         let (worker, options) = (Rc::clone(&worker), Rc::clone(&options));
         async move { connection(worker, stream, &options).await }

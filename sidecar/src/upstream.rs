@@ -276,6 +276,8 @@ async fn connect_local(
     let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
+        // This sidecar has no descriptors left: that says nothing about the endpoint.
+        _ if tcp::is_exhaustion(&error) => Failed::full(),
         _ => Failed::gone(Reason::ConnectFailed),
     })?;
     let io = handshake(node, stream, expected(node, call), alpn).await?;

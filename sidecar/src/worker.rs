@@ -9,9 +9,10 @@ use eastway_http::{Body, Sweeper};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
 use eastway_telemetry::metrics::RouteCache;
+use eastway_transport::accept::{HandshakeLimits, Handshakes};
 use http_body::Body as _;
 
-use crate::inbound::App;
+use crate::inbound::{App, LISTENER};
 use crate::node::Node;
 use crate::upstream::Upstreams;
 
@@ -25,28 +26,36 @@ pub(crate) struct Worker {
     pub(crate) upstreams: Upstreams,
     pub(crate) app: App,
     pub(crate) routes: RefCell<RouteCache>,
-    /// Accepted connections, both sides together.
-    pub(crate) connections: Arc<Limit>,
+    /// Accepted connections of callers, after their handshakes.
+    pub(crate) inbound: Arc<Limit>,
+    /// Accepted connections of the application.
+    pub(crate) outbound: Arc<Limit>,
+    /// Handshakes on accepted inbound connections.
+    pub(crate) handshakes: Arc<Handshakes>,
     rng: RefCell<fastrand::Rng>,
 }
 
 impl Worker {
     /// A worker without connections. Call it on the worker's `LocalSet`.
     pub(crate) fn new(node: Arc<Node>, seed: u64) -> Rc<Self> {
+        let (limits, timeout) = (&node.config.limits, node.config.timeouts.handshake);
+        let handshakes = HandshakeLimits { places: limits.handshakes, per_address: limits.address_handshakes, timeout };
         Rc::new(Self {
             sweeper: Sweeper::new(),
             upstreams: Upstreams::new(&node),
             app: App::new(&node),
             routes: RefCell::new(node.traffic.cache()),
-            connections: Limit::new(node.config.limits.connections),
+            inbound: Limit::new(limits.connections),
+            outbound: Limit::new(limits.connections),
+            handshakes: Handshakes::new(LISTENER, &handshakes),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             node,
         })
     }
 
-    /// A place for one more connection, and the drain's count of it.
-    pub(crate) fn place(&self) -> Option<(Permit, InFlight)> {
-        Some((self.connections.try_acquire()?, self.node.draining.guard()))
+    /// A place for one more connection of the application, and the drain's count of it.
+    pub(crate) fn outbound_place(&self) -> Option<(Permit, InFlight)> {
+        Some((self.outbound.try_acquire()?, self.node.draining.guard()))
     }
 
     /// The body of a request, which must not be silent for longer than `timeouts.idle`.
@@ -70,7 +79,7 @@ impl Worker {
         let forced = self.node.draining.forced();
         tokio::pin!(forced);
         let mut ticks = tokio::time::interval(FINISH_PERIOD);
-        while self.connections.taken() > 0 {
+        while self.inbound.taken() + self.outbound.taken() > 0 {
             tokio::select! {
                 () = &mut forced => break,
                 _ = ticks.tick() => {}

@@ -20,7 +20,7 @@ use std::time::Duration;
 use eastway_identity::{Ca, Overwrite};
 use tempfile::TempDir;
 
-use crate::process::{Process, eastway_command, required};
+use crate::process::{Process, eastway, eastway_command, required};
 use crate::{client, eventually, machine};
 
 mod files;
@@ -49,6 +49,7 @@ pub struct Lab {
     processes: BTreeMap<String, Process>,
     clusters: BTreeMap<String, Cluster>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
     hosts: u8,
     prefix: (u8, u8),
     folder: TempDir,
@@ -93,6 +94,7 @@ impl Lab {
             processes: BTreeMap::new(),
             clusters: BTreeMap::new(),
             environment: Vec::new(),
+            descriptors: None,
             hosts: 1,
             prefix: free_prefix(),
             folder,
@@ -125,6 +127,12 @@ impl Lab {
     /// Sets a variable in the environment of every role that is started from now on.
     pub fn environment(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The most descriptors that a role which is started from now on may have.
+    pub fn descriptors(&mut self, limit: Option<u32>) -> &mut Self {
+        self.descriptors = limit;
         self
     }
 
@@ -314,7 +322,14 @@ impl Lab {
 
     /// Starts `eastway ROLE` with the configuration file of `name`, without waiting.
     pub fn start_role(&mut self, role: &str, name: &str) {
-        let mut command = eastway_command();
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut limited = Command::new("sh");
+                limited.arg("-c").arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\"")).arg(eastway());
+                limited
+            }
+            None => eastway_command(),
+        };
         command.arg(role).arg("--config").arg(self.path(&format!("{name}.yaml")));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = self.path(&format!("{name}.log"));

@@ -35,6 +35,9 @@ mod malformed;
 mod odd;
 #[path = "e2e/uploads.rs"]
 mod uploads;
+// Does one bad actor stop the others?
+#[path = "e2e/exhaustion.rs"]
+mod exhaustion;
 // Does the mesh outlive its etcd?
 #[path = "e2e/etcd.rs"]
 mod etcd;
@@ -64,11 +67,13 @@ mod demo;
 #[path = "e2e/walk.rs"]
 mod walk;
 
-// What several of them use: a collector of traces, an HTTP/2 client, curl, TLS without the mesh's care.
+// What several of them use: a collector of traces, a forger of packets, an HTTP/2 client, curl, TLS without the mesh's care.
 #[path = "e2e/collector.rs"]
 mod collector;
 #[path = "e2e/curl.rs"]
 mod curl;
+#[path = "e2e/forger.rs"]
+mod forger;
 #[path = "e2e/h2.rs"]
 mod h2;
 #[path = "e2e/tls.rs"]

@@ -8,6 +8,7 @@ use eastway_core::spiffe::Principal;
 use eastway_proto::discovery::v1::discovery_server::{Discovery, DiscoveryServer};
 use eastway_proto::discovery::v1::{RegisterRequest, RegisterResponse, SubscribeRequest, SubscribeResponse};
 use eastway_runtime::tasks::TaskGroup;
+use eastway_runtime::throttled;
 use eastway_transport::Io;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,7 +31,7 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub(crate) async fn serve(hub: Arc<Hub>, io: Io, peer: Option<Arc<SpiffeId>>, from: IpAddr, tasks: &TaskGroup) {
     let own = |peer: &Arc<SpiffeId>| peer.is_workload() && peer.trust_domain == hub.trust_domain;
     let Some(peer) = peer.clone().filter(own) else {
-        tracing::warn!(peer = peer.map(tracing::field::display), "discovery is for workloads of this cluster");
+        throttled!(warn, peer = peer.map(tracing::field::display), "discovery is for workloads of this cluster");
         return;
     };
     let silence = hub.options.silence;

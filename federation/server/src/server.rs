@@ -14,6 +14,7 @@ use eastway_proto::discovery::v1::register_rejected::Cause;
 use eastway_registry::{Admission, Catalogue, Options, PathFacts, Probe, ProbeOutcome, Resources};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
+use eastway_transport::accept::HandshakeLimits;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -79,10 +80,10 @@ pub struct ServerOptions {
     pub collect_after: Duration,
     /// The time to live of the gateway's own key. Default 10 s.
     pub session_ttl: Duration,
-    /// How long a sidecar's TLS handshake may take. Default 5 s.
-    pub handshake_timeout: Duration,
+    /// The bounds of sidecars' TLS handshakes. Default 512, 128 from one address, 5 s.
+    pub handshakes: HandshakeLimits,
     /// Connections of sidecars at a time. Default 20,000.
-    pub max_connections: usize,
+    pub max_connections: u32,
     /// Services that one sidecar may follow. Default 2,000.
     pub max_subscriptions: usize,
     /// The wall clock in milliseconds since 1970, which epochs follow.
@@ -104,7 +105,7 @@ impl Default for ServerOptions {
             mirror_interval: Duration::from_secs(10),
             collect_after: Duration::from_secs(60),
             session_ttl: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(5),
+            handshakes: HandshakeLimits { places: 512, per_address: 128, timeout: Duration::from_secs(5) },
             max_connections: 20_000,
             max_subscriptions: 2_000,
             wall_clock: membership::wall_clock,

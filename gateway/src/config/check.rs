@@ -233,6 +233,7 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         header: read("header", &raw.header, 10 * milli, 60 * minute),
         session: read("session", &raw.session, Duration::from_secs(2), 10 * minute),
         collect: read("collect", &raw.collect, Duration::from_secs(1), day),
+        handshake: read("handshake", &raw.handshake, 10 * milli, minute),
     }
 }
 
@@ -240,7 +241,12 @@ fn limits(raw: &RawLimits) -> Limits {
     Limits {
         workers: raw.workers as usize,
         connections: raw.connections,
+        handshakes: raw.handshakes,
+        address_handshakes: raw.address_handshakes,
+        tunnel_connections: raw.tunnel_connections,
+        peer_connections: raw.peer_connections,
         streams: raw.streams,
+        workload_streams: raw.workload_streams,
         header_bytes: raw.header_bytes,
         metric_series: raw.metric_series as usize,
     }

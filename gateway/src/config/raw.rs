@@ -198,13 +198,15 @@ pub struct RawTimeouts {
     /// Silence of a TCP connection after which it is probed, and the time between probes, in whole seconds. Who answers none
     /// of them for `tcpUserTimeout` is gone.
     pub tcp_keepalive: DurationText,
-    /// For a TLS handshake and the head of a CONNECT request.
+    /// For the head of a CONNECT request.
     pub header: DurationText,
     /// How long the gateway's own key in the store outlives its last sign of life there. etcd grants no less than `2s`.
     pub session: DurationText,
     /// How long a gateway's key must have been gone from the store until the leader removes what is left of it: endpoints
     /// that do not answer, or that have registered with another gateway since.
     pub collect: DurationText,
+    /// For the handshake of TLS or QUIC, on every listener.
+    pub handshake: DurationText,
 }
 
 impl Default for RawTimeouts {
@@ -219,6 +221,7 @@ impl Default for RawTimeouts {
             header: "10s".into(),
             session: "10s".into(),
             collect: "60s".into(),
+            handshake: "5s".into(),
         }
     }
 }
@@ -233,9 +236,27 @@ pub struct RawLimits {
     /// Connections of sidecars that one worker has accepted.
     #[schemars(range(min = 1))]
     pub connections: u32,
-    /// Tunnel streams that a peer may have open at once on one connection.
+    /// Handshakes at once of one listener and worker. A further one of TLS takes the place of the oldest; a further one of
+    /// QUIC is refused. A sixteenth of the number is for QUIC clients whose addresses may be forged; when it is used up,
+    /// clients have to prove theirs first.
+    #[schemars(range(min = 16, max = 100_000))]
+    pub handshakes: u32,
+    /// The same from one address (an IPv4 address, or a /64 of IPv6).
+    #[schemars(range(min = 1, max = 100_000))]
+    pub address_handshakes: u32,
+    /// Tunnel connections of peers that one worker, or the control socket, has accepted. More are refused as `overloaded`.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub tunnel_connections: u32,
+    /// The same of one peer cluster. Each worker of each of its gateways needs one.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub peer_connections: u32,
+    /// Tunnel streams that a peer cluster may have open at once with one worker. More are refused as `overloaded`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub streams: u32,
+    /// Streams that the sidecars of one workload identity may have open at once with one worker. More are refused as
+    /// `overloaded`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub workload_streams: u32,
     /// Bytes of the head of a CONNECT request.
     #[schemars(range(min = 4_096, max = 1_048_576))]
     pub header_bytes: u32,
@@ -246,7 +267,18 @@ pub struct RawLimits {
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { workers: 1, connections: 10_000, streams: 4_096, header_bytes: 64 * 1024, metric_series: 2_000 }
+        Self {
+            workers: 1,
+            connections: 10_000,
+            handshakes: 512,
+            address_handshakes: 128,
+            tunnel_connections: 1_024,
+            peer_connections: 256,
+            streams: 4_096,
+            workload_streams: 4_096,
+            header_bytes: 64 * 1024,
+            metric_series: 2_000,
+        }
     }
 }
 

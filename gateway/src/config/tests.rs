@@ -68,6 +68,7 @@ fn a_small_file_and_the_defaults() {
         header: millis(10_000),
         session: millis(10_000),
         collect: millis(60_000),
+        handshake: millis(5_000),
     };
     assert_eq!(config.timeouts, timeouts);
     assert_eq!((config.limits.workers, config.limits.streams), (1, 4_096));

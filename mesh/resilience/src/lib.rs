@@ -23,7 +23,7 @@ pub use attribution::{Class, Failure, Outcome};
 pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;
 pub use failed::Failed;
-pub use limits::{Limit, Permit};
+pub use limits::{KeyedLimit, KeyedPermit, Limit, Permit};
 pub use liveness::{PathMonitor, PathMonitorConfig};
 
 #[cfg(all(test, eastway_interleave))]

@@ -2,7 +2,9 @@
 //!
 //! Used for `max_connections`, `max_pending` and `max_requests`. A limit never queues: who is refused is refused now.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,9 +58,77 @@ impl Drop for Permit {
     }
 }
 
+/// The same number of places for each key: for each address, peer or workload. A key without a taken place costs nothing.
+#[derive(Debug)]
+pub struct KeyedLimit<K> {
+    max: u32,
+    taken: Mutex<HashMap<K, u32>>,
+}
+
+/// One place of a key of a [`KeyedLimit`]; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "the place is given back when the permit is dropped"]
+pub struct KeyedPermit<K: Clone + Eq + Hash> {
+    key: K,
+    limit: Arc<KeyedLimit<K>>,
+}
+
+impl<K: Clone + Eq + Hash> KeyedLimit<K> {
+    /// `max` places for every key, all free.
+    pub fn new(max: u32) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
+    }
+
+    /// Takes a place of `key`, if one is free.
+    pub fn try_acquire(self: &Arc<Self>, key: &K) -> Option<KeyedPermit<K>> {
+        let mut all = self.lock();
+        let taken = all.get(key).copied().unwrap_or(0);
+        if taken >= self.max {
+            return None;
+        }
+        all.insert(key.clone(), taken + 1);
+        drop(all);
+        Some(KeyedPermit { key: key.clone(), limit: Arc::clone(self) })
+    }
+
+    /// Places taken, of all keys together.
+    pub fn taken(&self) -> u32 {
+        self.lock().values().sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, u32>> {
+        // Every change is one insertion or one removal: a panic leaves nothing halfway.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash> Drop for KeyedPermit<K> {
+    fn drop(&mut self) {
+        let mut all = self.limit.lock();
+        match all.get_mut(&self.key) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => drop(all.remove(&self.key)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_key_has_its_own_places_and_leaves_nothing_behind() {
+        let limit = KeyedLimit::new(2);
+        let (first, second) = (limit.try_acquire(&"a"), limit.try_acquire(&"a"));
+        assert!(first.is_some() && second.is_some() && limit.try_acquire(&"a").is_none());
+        let other = limit.try_acquire(&"b");
+        assert!(other.is_some());
+        assert_eq!(limit.taken(), 3);
+        drop(first);
+        assert!(limit.try_acquire(&"a").is_some());
+        drop((second, other));
+        assert!(limit.lock().is_empty());
+    }
 
     #[test]
     fn places_are_given_back_also_by_unwinding() {

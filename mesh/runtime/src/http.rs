@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 server for operators and scrapers: the admin API, `/metrics`, `/live` and `/ready`.
 //!
 //! It runs on the control runtime, reads and writes whole messages, and bounds everything: connections, heads, bodies and
-//! times. It is never used for the traffic of services.
+//! times. When all places are taken, a new connection takes that of the least recently active one: connections that do
+//! nothing never keep a probe of `/live` out. It is never used for the traffic of services.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,11 +20,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::displacing::{Displacing, Occupant};
 use crate::readiness::Readiness;
+use crate::throttled;
 
 /// Answers a request. Its errors are responses.
 pub type Handler = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
@@ -31,7 +33,7 @@ pub type Handler = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Byt
 /// The bounds of a server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Connections at once; more wait in the backlog. Default 64.
+    /// Connections at once; one more ends the least recently active one. Default 64.
     pub connections: usize,
     /// Bytes of a request's body. Default 1 MiB.
     pub body: usize,
@@ -59,30 +61,26 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until it is dropped; its connections end with it.
 pub async fn serve(listener: TcpListener, handler: Handler, options: ServeOptions) {
-    let slots = Arc::new(Semaphore::new(options.connections.max(1)));
+    let places = Displacing::new(options.connections, options.connections);
     let options = Arc::new(options);
     let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let stream = loop {
-            tokio::select! {
-                // Ended connections are collected while waiting for the next, so that they do not pile up.
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => break stream,
-                    Err(error) => {
-                        // Out of descriptors, most likely: waiting is all that helps.
-                        tracing::warn!(%error, "cannot accept an administrative connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
+        let (stream, address) = tokio::select! {
+            // Ended connections are collected while waiting for the next, so that they do not pile up.
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: an inactive connection gives its own.
+                    throttled!(warn, %error, "cannot accept an administrative connection");
+                    places.displace_one();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
         };
-        let (handler, options) = (Arc::clone(&handler), Arc::clone(&options));
-        connections.spawn(async move {
-            let _slot = slot;
-            connection(stream, handler, options).await;
-        });
+        let place = places.enter(address.ip());
+        connections.spawn(connection(stream, place, Arc::clone(&handler), Arc::clone(&options)));
     }
 }
 
@@ -149,19 +147,28 @@ pub fn observability(
     })
 }
 
-async fn connection(stream: TcpStream, handler: Handler, options: Arc<ServeOptions>) {
+async fn connection(stream: TcpStream, mut place: Occupant, handler: Handler, options: Arc<ServeOptions>) {
     let head_timeout = options.head_timeout;
+    let activity = place.activity();
     let service = service_fn(move |request| {
-        let (handler, options) = (Arc::clone(&handler), Arc::clone(&options));
-        async move { Ok::<_, Infallible>(answer(request, handler, &options).await.map(Full::new)) }
+        let (handler, options, activity) = (Arc::clone(&handler), Arc::clone(&options), activity.clone());
+        async move {
+            activity.touch();
+            let response = answer(request, handler, &options).await;
+            activity.touch();
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
-        tracing::debug!(%error, "an administrative connection broke");
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "an administrative connection broke");
+        },
+        () = place.displaced() => tracing::debug!("an inactive administrative connection made room for another"),
     }
 }
 

@@ -1,19 +1,43 @@
 //! Accepting connections: the same loop, and the same handshake, for every TCP listener of a worker.
+//!
+//! A connection that has not shown an identity yet stands among the handshakes, where the newest takes the place of the
+//! oldest; only afterwards it may take a place among the connections. So whoever connects and says nothing keeps nobody out.
 
-use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::{Chain, SpiffeId};
+use eastway_runtime::displacing::Displacing;
+use eastway_runtime::{descriptors, throttled};
 use tokio::net::TcpListener;
 
 use crate::{Io, tcp, tls};
 
-/// The pause after the operating system refuses to accept (no descriptors left), so that the loop does not spin.
+/// The pause after the operating system refuses to accept, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the host of a caller may acknowledge nothing of what it is sent.
 const GONE: Duration = Duration::from_secs(30);
+
+/// The bounds of a listener's handshakes.
+#[derive(Clone, Debug)]
+pub struct HandshakeLimits {
+    /// Handshakes at once; a further one ends the oldest.
+    pub places: u32,
+    /// The same from one address (an IPv4 address, or a /64 of IPv6).
+    pub per_address: u32,
+    /// The longest time for one.
+    pub timeout: Duration,
+}
+
+/// The handshakes of a listener.
+#[derive(Debug)]
+pub struct Handshakes {
+    listener: &'static str,
+    places: Arc<Displacing>,
+    timeout: Duration,
+}
 
 /// Serves each accepted connection in a local task of its own, until `stop` completes.
 ///
@@ -39,13 +63,17 @@ pub async fn each<G, F>(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(listener = name, %error, "cannot accept a connection");
+                throttled!(warn, listener = name, %error, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
+        if !descriptors::spare(&stream) {
+            throttled!(warn, listener = name, "turned a connection away: hardly any descriptors are left");
+            continue;
+        }
         let Some(guard) = admit() else {
-            tracing::debug!(listener = name, "the limit of connections is reached");
+            throttled!(warn, listener = name, "turned a connection away: the limit of connections is reached");
             continue;
         };
         // A caller that reads slowly is bounded by whoever serves it.
@@ -62,30 +90,39 @@ pub async fn each<G, F>(
     }
 }
 
-/// Mutual TLS on an accepted connection, within `limit`; a refusal is logged with its cause, because the other side
-/// learns little.
-pub async fn handshake(
-    stream: Io,
-    config: Arc<rustls::ServerConfig>,
-    limit: Duration,
-    name: &'static str,
-) -> Option<(Io, Arc<SpiffeId>)> {
-    let peer = stream.peer_addr();
-    let outcome = tokio::time::timeout(limit, tls::accept(stream, config)).await;
-    match outcome {
-        Ok(Ok(io)) => {
-            let id = io.peer_id()?;
-            Some((io, id))
-        }
-        Ok(Err(error)) => {
-            let refusal = error.refusal().map(|refusal| refusal.as_str());
-            tracing::info!(listener = name, ?peer, refusal, error = %Chain(&error), "refused a connection: no mutual TLS");
-            None
-        }
-        Err(_) => {
-            let error = io::Error::from(io::ErrorKind::TimedOut);
-            tracing::debug!(listener = name, ?peer, %error, "refused a connection: its TLS handshake took too long");
-            None
+impl Handshakes {
+    /// None yet, on the listener named so in logs.
+    pub fn new(listener: &'static str, limits: &HandshakeLimits) -> Arc<Self> {
+        let places = Displacing::new(limits.places as usize, limits.per_address as usize);
+        Arc::new(Self { listener, places, timeout: limits.timeout })
+    }
+
+    /// Mutual TLS on an accepted connection; a refusal is logged with its cause, because the other side learns little.
+    pub async fn shake(&self, stream: Io, config: Arc<rustls::ServerConfig>) -> Option<(Io, Arc<SpiffeId>)> {
+        let (peer, listener) = (stream.peer_addr(), self.listener);
+        // One without an address is not from the network.
+        let mut place = self.places.enter(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()));
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(self.timeout, tls::accept(stream, config)) => outcome,
+            () = place.displaced() => {
+                throttled!(info, listener, ?peer, "ended a handshake: a newer one needs its place");
+                return None;
+            }
+        };
+        match outcome {
+            Ok(Ok(io)) => {
+                let id = io.peer_id()?;
+                Some((io, id))
+            }
+            Ok(Err(error)) => {
+                let refusal = error.refusal().map(|refusal| refusal.as_str());
+                throttled!(info, listener, ?peer, refusal, error = %Chain(&error), "refused a connection: no mutual TLS");
+                None
+            }
+            Err(_) => {
+                throttled!(info, listener, ?peer, "refused a connection: its TLS handshake took too long");
+                None
+            }
         }
     }
 }

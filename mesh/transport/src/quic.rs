@@ -5,6 +5,7 @@
 //!
 //! Resumption and 0-RTT are never used: the TLS configurations that are handed in have them off.
 
+mod admission;
 mod cid;
 mod congestion;
 mod datagram;

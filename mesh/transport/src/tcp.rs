@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use eastway_runtime::descriptors;
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -24,15 +26,17 @@ pub struct DialOptions {
     pub user_timeout: Option<Duration>,
     /// Probes of an idle connection. Default: on.
     pub keepalive: Option<Keepalive>,
+    /// Whether it may have one of the last descriptors, which are kept for the control plane. Default: yes.
+    pub uses_reserve: bool,
 }
 
 impl DialOptions {
     /// For connections that carry an application's bytes: idle ones are probed every `period`, and those whose peer
-    /// answers nothing for about `gone` are broken. That sent bytes are acknowledged is for [`Watched`] to see.
+    /// answers nothing for about `gone` are broken. They may not have the last descriptors. That sent bytes are acknowledged is for [`Watched`] to see.
     pub fn data(connect_timeout: Duration, period: Duration, gone: Duration) -> Self {
         let probes = gone.as_secs_f64() / period.as_secs_f64().max(1.0);
         let keepalive = Keepalive { probes: probes.ceil().clamp(1.0, 100.0) as u32, ..Keepalive::every(period) };
-        Self { connect_timeout, user_timeout: None, keepalive: Some(keepalive) }
+        Self { connect_timeout, user_timeout: None, keepalive: Some(keepalive), uses_reserve: false }
     }
 }
 
@@ -60,6 +64,7 @@ impl Default for DialOptions {
             connect_timeout: Duration::from_millis(250),
             user_timeout: Some(Duration::from_secs(30)),
             keepalive: Some(Keepalive::default()),
+            uses_reserve: true,
         }
     }
 }
@@ -73,15 +78,25 @@ impl Default for Keepalive {
 /// Connects to `address`.
 ///
 /// # Errors
-/// What the operating system says, or [`io::ErrorKind::TimedOut`] after `connect_timeout`.
+/// What the operating system says, or [`io::ErrorKind::TimedOut`] after `connect_timeout`. An error that [`is_exhaustion`]
+/// says nothing about the address.
 pub async fn dial(address: SocketAddr, options: &DialOptions) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if !options.uses_reserve && !descriptors::spare(&socket) {
+        return Err(Errno::EMFILE.into());
+    }
     let connecting = socket.connect(address);
     let stream = tokio::time::timeout(options.connect_timeout, connecting).await.map_err(|_| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no connection after {:?}", options.connect_timeout))
     })??;
     tune(&stream, options)?;
     Ok(stream)
+}
+
+/// Whether a connection could not be made because this process, or the machine, has no descriptors left.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let numbers = [Errno::EMFILE, Errno::ENFILE].map(|number| number as i32);
+    error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }
 
 /// Gives an accepted connection the settings that a dialled one has: no delay, user timeout, keepalive.

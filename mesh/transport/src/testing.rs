@@ -8,7 +8,7 @@ use std::time::Duration;
 use eastway_core::SpiffeId;
 use eastway_identity::{Ca, Expected, Identity, IssueOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
 
 use crate::quic::{self, Endpoint, QuicOptions, QuicTunnel};
@@ -79,6 +79,26 @@ pub(crate) async fn tunnel(options: &QuicOptions) -> (Arc<QuicTunnel>, Arc<QuicT
         soon(theirs.accept()).await.expect("open").establish().await
     });
     (out.expect("connected"), back.expect("accepted"))
+}
+
+/// The first packets of `count` handshakes of which nothing more is sent, and a socket to send each from: all that a forger
+/// of addresses has.
+pub(crate) async fn initials(count: usize) -> Vec<(Vec<u8>, UdpSocket)> {
+    let (us, _) = gateways();
+    let endpoint = endpoints(&us, 0, &QuicOptions::default()).remove(0);
+    let mut packets = Vec::new();
+    for _ in 0..count {
+        let socket = UdpSocket::bind(LOOPBACK).await.expect("bound");
+        let address = socket.local_addr().expect("bound");
+        let mut packet = vec![0; 2048];
+        let length = tokio::select! {
+            received = soon(socket.recv(&mut packet)) => received.expect("a packet"),
+            ended = endpoint.connect(address, client(&us, EU), Kind::Data) => panic!("nobody answers: {ended:?}"),
+        };
+        packet.truncate(length);
+        packets.push((packet, socket));
+    }
+    packets
 }
 
 /// A TCP connection: both ends.

@@ -225,6 +225,7 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         ping_timeout: read("pingTimeout", &raw.ping_timeout, 10 * milli, 60 * minute),
         header: read("header", &raw.header, 10 * milli, 60 * minute),
         continue_after: read("continue", &raw.continue_after, milli, minute),
+        handshake: read("handshake", &raw.handshake, 10 * milli, minute),
     }
 }
 
@@ -240,6 +241,8 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
     Limits {
         workers: raw.workers as usize,
         connections: raw.connections,
+        handshakes: raw.handshakes,
+        address_handshakes: raw.address_handshakes,
         idle_connections: raw.idle_connections as usize,
         requests: raw.requests,
         pending: raw.pending,

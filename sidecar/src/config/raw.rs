@@ -240,6 +240,8 @@ pub struct RawTimeouts {
     /// cluster, where nobody can ask, no longer than `pingTimeout` and three round trips.
     #[serde(rename = "continue")]
     pub continue_after: DurationText,
+    /// For a caller's TLS handshake with this sidecar.
+    pub handshake: DurationText,
 }
 
 impl Default for RawTimeouts {
@@ -257,6 +259,7 @@ impl Default for RawTimeouts {
             ping_timeout: "250ms".into(),
             header: "10s".into(),
             continue_after: "1s".into(),
+            handshake: "5s".into(),
         }
     }
 }
@@ -268,9 +271,15 @@ pub struct RawLimits {
     /// Threads that carry data, each with its own listeners and connections.
     #[schemars(range(min = 1, max = 64))]
     pub workers: u32,
-    /// Accepted connections of one worker, inbound and outbound together.
+    /// Accepted connections of one worker: as many inbound as outbound, each side for itself.
     #[schemars(range(min = 1))]
     pub connections: u32,
+    /// TLS handshakes at once of callers with one worker. A further one takes the place of the oldest.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub handshakes: u32,
+    /// The same from one address (an IPv4 address, or a /64 of IPv6).
+    #[schemars(range(min = 1, max = 100_000))]
+    pub address_handshakes: u32,
     /// Idle connections that one worker keeps to one endpoint or to the application.
     #[schemars(range(min = 1))]
     pub idle_connections: u32,
@@ -329,6 +338,8 @@ impl Default for RawLimits {
         Self {
             workers: 1,
             connections: 10_000,
+            handshakes: 512,
+            address_handshakes: 128,
             idle_connections: 256,
             requests: 1_024,
             pending: 1_024,

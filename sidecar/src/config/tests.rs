@@ -60,6 +60,7 @@ fn defaults_are_those_of_the_design() {
         ping_timeout: millis(250),
         header: millis(10_000),
         continue_after: Duration::from_secs(1),
+        handshake: millis(5_000),
     };
     assert_eq!(config.timeouts, timeouts);
     let limits = config.limits;

@@ -61,15 +61,16 @@ impl App {
 /// A plain connection to the application.
 ///
 /// # Errors
-/// [`Reason::AppUnreachable`].
+/// [`Reason::AppUnreachable`], or [`Reason::Overloaded`] if this sidecar has no descriptors left.
 pub(super) async fn connect(node: &Node) -> Result<Io, Reason> {
     let inbound = node.config.inbound.as_ref().ok_or(Reason::AppUnreachable)?;
     // On this host, an application that does not read is slow, and never gone without the kernel's saying so.
     let connect_timeout = node.config.timeouts.connect;
-    let options = tcp::DialOptions { connect_timeout, user_timeout: None, ..tcp::DialOptions::default() };
+    let options =
+        tcp::DialOptions { connect_timeout, user_timeout: None, uses_reserve: false, ..tcp::DialOptions::default() };
     tcp::dial(inbound.app, &options).await.map(Io::from).map_err(|error| {
         tracing::debug!(app = %inbound.app, %error, "the application cannot be reached");
-        Reason::AppUnreachable
+        if tcp::is_exhaustion(&error) { Reason::Overloaded } else { Reason::AppUnreachable }
     })
 }
 

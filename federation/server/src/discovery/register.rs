@@ -13,6 +13,7 @@ use eastway_proto::discovery::v1::{
     Heartbeat, RegisterAccepted, RegisterRejected, RegisterRequest, RegisterResponse, Registration,
 };
 use eastway_registry::{RegisterError, StreamId};
+use eastway_runtime::throttled;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::{Status, Streaming};
@@ -112,7 +113,8 @@ async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say
                 say(outgoing, Hear::Accepted(accepted)).await;
             }
             Err(rejected) => {
-                tracing::warn!(
+                throttled!(
+                    warn,
                     namespace = caller.namespace,
                     account = caller.account,
                     why = rejected.message,

@@ -6,6 +6,7 @@ use eastway_core::{Reason, SpiffeId};
 use eastway_proto::federation::v1::federation_server::{Federation, FederationServer};
 use eastway_proto::federation::v1::{SyncRequest, SyncResponse};
 use eastway_runtime::tasks::TaskGroup;
+use eastway_runtime::throttled;
 use eastway_transport::{Io, Tunnel};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ const MESSAGES: usize = 16;
 pub(crate) async fn serve(hub: Arc<Hub>, tunnel: Arc<dyn Tunnel>, tasks: TaskGroup) {
     let peer = Arc::clone(tunnel.peer());
     let Some(cluster) = cluster_of(&hub, &peer) else {
-        tracing::warn!(peer = %peer, "a control connection of nobody's peer is refused");
+        throttled!(warn, peer = %peer, "a control connection of nobody's peer is refused");
         tunnel.close(Reason::IdentityRefused);
         return;
     };

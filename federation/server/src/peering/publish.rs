@@ -11,6 +11,7 @@ use eastway_proto::federation::v1::sync_request::Event as Say;
 use eastway_proto::federation::v1::sync_response::Event;
 use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse, Welcome};
 use eastway_registry::Statement;
+use eastway_runtime::throttled;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tonic::{Status, Streaming};
@@ -46,7 +47,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
         return;
     };
     let Some(cluster) = admitted(&hub, &peer, &hello) else {
-        tracing::warn!(peer = %peer, cluster = hello.cluster, gateway = hello.gateway, "not a declared peer");
+        throttled!(warn, peer = %peer, cluster = hello.cluster, gateway = hello.gateway, "not a declared peer");
         let status = Status::permission_denied("your cluster is not a peer of this one, or you are another gateway");
         let _ = outgoing.send(Err(status)).await;
         return;

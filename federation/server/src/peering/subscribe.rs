@@ -13,6 +13,7 @@ use eastway_proto::federation::v1::sync_request::Event as Say;
 use eastway_proto::federation::v1::sync_response::Event as Hear;
 use eastway_proto::federation::v1::{Fenced, Hello, SyncRequest, SyncResponse};
 use eastway_registry::{EndpointState, Fact, Key, Options, Reader, StreamId, SyncError};
+use eastway_runtime::throttled;
 use eastway_transport::Tunnel;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -57,7 +58,7 @@ pub(super) async fn run(path: &Path, tunnel: &dyn Tunnel) {
     loop {
         if let Err(error) = listen(path, tunnel).await {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(cluster = path.cluster, address = path.address, error = %error, cause,
+            throttled!(warn, cluster = path.cluster, address = path.address, error = %error, cause,
                 "no statements from a peer's gateway");
         }
         sleep(path.hub.options.peering.resync_pause).await;

@@ -94,3 +94,22 @@ async fn an_address_in_use_is_named() {
     let error = bind(address).await.expect_err("in use");
     assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
 }
+
+#[tokio::test]
+async fn connections_that_do_nothing_keep_nobody_out() {
+    let address = start(echo(), ServeOptions { connections: 4, ..ServeOptions::default() }).await;
+    let mut active = TcpStream::connect(address).await.expect("connected");
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(TcpStream::connect(address).await.expect("connected"));
+        // Whoever is active keeps its place.
+        active.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+        let mut answer = [0; 512];
+        let read = timeout(LIMIT, active.read(&mut answer)).await.expect("in time").expect("answered");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+    }
+    assert!(get(address, "/").await.starts_with("HTTP/1.1 200"));
+    // The oldest has ended, the newest has not.
+    assert_eq!(timeout(LIMIT, idle[0].read(&mut [0])).await.expect("in time").unwrap_or(0), 0);
+    assert!(timeout(Duration::from_millis(50), idle[19].read(&mut [0])).await.is_err());
+}

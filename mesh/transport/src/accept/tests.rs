@@ -67,19 +67,45 @@ impl Drop for Place {
 async fn a_handshake_gives_the_peer_or_nothing() {
     let (us, eu) = gateways();
     let config = || server_config(&eu, Expected::AnyGateway, &[b"h2"]);
-    let limit = Duration::from_secs(5);
+    let limits = |timeout| HandshakeLimits { places: 2, per_address: 2, timeout };
+    let handshakes = Handshakes::new("test", &limits(Duration::from_secs(5)));
 
     let (near, far) = Io::pair(64 << 10);
     let connecting = tls::connect(near, client_config(&us, Expected::AnyGateway, &[b"h2"]));
-    let (served, client) = tokio::join!(handshake(far, config(), limit, "test"), connecting);
+    let (served, client) = tokio::join!(handshakes.shake(far, config()), connecting);
     let (_io, id) = served.expect("a peer");
     assert_eq!(id, us.id());
     drop(client.expect("a session"));
 
     let (near, far) = Io::pair(64);
     near.abort(Reason::CallerGone);
-    assert!(handshake(far, config(), limit, "test").await.is_none());
+    assert!(handshakes.shake(far, config()).await.is_none());
 
     let (_silent, far) = Io::pair(64);
-    assert!(handshake(far, config(), Duration::from_millis(20), "test").await.is_none());
+    let hurried = Handshakes::new("test", &limits(Duration::from_millis(20)));
+    assert!(hurried.shake(far, config()).await.is_none());
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_handshake_out() {
+    let (us, eu) = gateways();
+    let config = || server_config(&eu, Expected::AnyGateway, &[b"h2"]);
+    let limits = HandshakeLimits { places: 8, per_address: 4, timeout: Duration::from_secs(3_600) };
+    let handshakes = Handshakes::new("test", &limits);
+    let (mut silent, mut waiting) = (Vec::new(), tokio::task::JoinSet::new());
+    for _ in 0..20 {
+        let (near, far) = tcp_pair().await;
+        silent.push(near);
+        let (handshakes, config) = (Arc::clone(&handshakes), config());
+        waiting.spawn(async move { handshakes.shake(far, config).await });
+    }
+    let (near, far) = tcp_pair().await;
+    let connecting = tls::connect(near, client_config(&us, Expected::AnyGateway, &[b"h2"]));
+    let (served, _client) = soon(async { tokio::join!(handshakes.shake(far, config()), connecting) }).await;
+    assert!(served.is_some());
+    // Those that were in the way have ended; the others still wait.
+    for _ in 0..17 {
+        assert!(soon(waiting.join_next()).await.expect("one").expect("ended").is_none());
+    }
+    assert_eq!(handshakes.places.taken(), waiting.len());
 }

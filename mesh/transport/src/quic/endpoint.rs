@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use eastway_core::Reason;
 use eastway_identity::Refusal;
+use eastway_runtime::throttled;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime, TransportConfig};
+use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime, TransportConfig, TransportErrorCode};
 
+use super::admission::{Admission, HandshakePlace, Verdict};
 use super::cid::{ShardedIds, initial_ids, kind_of};
 use super::datagram::LargePackets;
 use super::reset::ResetKey;
@@ -25,6 +27,7 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     transport: Arc<TransportConfig>,
     options: Arc<QuicOptions>,
+    admission: Arc<Admission>,
     closing: Arc<AtomicBool>,
 }
 
@@ -59,7 +62,8 @@ impl Endpoint {
         let runtime = Arc::new(TokioRuntime);
         let socket = LargePackets::new(runtime.wrap_udp_socket(socket)?, payload);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)?;
-        Ok(Self { inner, transport, options: Arc::new(options.clone()), closing })
+        let admission = Arc::new(Admission::new(options));
+        Ok(Self { inner, transport, options: Arc::new(options.clone()), admission, closing })
     }
 
     /// The address that the endpoint is bound to.
@@ -75,15 +79,27 @@ impl Endpoint {
         self.inner.open_connections()
     }
 
-    /// The next peer that wants a tunnel; `None` once the endpoint is closed. Connections beyond the limit are refused.
+    /// The next peer that wants a tunnel; `None` once the endpoint is closed. When handshakes pile up, clients have to prove
+    /// their addresses first; beyond the limits they are refused.
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.inner.accept().await?;
-            if self.connections() < self.options.max_connections {
-                return Some(Incoming { incoming, options: Arc::clone(&self.options) });
+            let peer = incoming.remote_address();
+            match self.admission.handshake(peer, incoming.remote_address_validated()) {
+                Verdict::Admit(place) => {
+                    let (options, admission) = (Arc::clone(&self.options), Arc::clone(&self.admission));
+                    return Some(Incoming { incoming, place, options, admission });
+                }
+                Verdict::Prove => {
+                    throttled!(info, %peer, "handshakes pile up: clients have to prove their addresses first");
+                    // Fails only for a client that has proven its address already.
+                    drop(incoming.retry());
+                }
+                Verdict::Refuse => {
+                    throttled!(warn, %peer, "refused a connection: the limits of handshakes or connections are reached");
+                    incoming.refuse();
+                }
             }
-            tracing::warn!(peer = %incoming.remote_address(), "refused a connection: the limit is reached");
-            incoming.refuse();
         }
     }
 
@@ -111,7 +127,7 @@ impl Endpoint {
         let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout)??;
-        QuicTunnel::new(connection, kind, &self.options)
+        QuicTunnel::new(connection, kind, &self.options, None)
     }
 
     /// Closes all connections, telling the peers why, and accepts no more.
@@ -139,11 +155,13 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Incoming {
     incoming: quinn::Incoming,
+    place: HandshakePlace,
     options: Arc<QuicOptions>,
+    admission: Arc<Admission>,
 }
 
 impl Incoming {
-    /// Where it comes from. The address is not proven yet.
+    /// Where it comes from. The address may not be proven yet.
     pub fn remote_address(&self) -> SocketAddr {
         self.incoming.remote_address()
     }
@@ -161,14 +179,15 @@ impl Incoming {
     /// Goes through the handshake.
     ///
     /// # Errors
-    /// If it fails or takes too long.
+    /// If it fails or takes too long, or the peer has too many connections.
     pub async fn establish(self) -> Result<Arc<QuicTunnel>, ConnectError> {
         let kind = self.kind();
+        let _until_done = self.place;
         let connecting = self.incoming.accept()?;
         let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout)??;
-        QuicTunnel::new(connection, kind, &self.options)
+        QuicTunnel::new(connection, kind, &self.options, Some(&self.admission))
     }
 }
 
@@ -181,9 +200,17 @@ pub enum ConnectError {
     /// The peer's identity is not acceptable.
     #[error("the peer's identity is refused: {}", .0.as_str())]
     Identity(Refusal),
-    /// The peer ended the handshake, perhaps because it does not accept ours.
-    #[error("the peer refused the connection: {0}")]
-    ByPeer(String),
+    /// The peer ended the handshake: because it does not accept our identity, because it has no room, or otherwise.
+    #[error("the peer refused the connection ({reason}): {message}")]
+    ByPeer {
+        /// What the peer's code means.
+        reason: Reason,
+        /// What it said.
+        message: String,
+    },
+    /// The peer's cluster has as many connections here as it may.
+    #[error("the limit of connections is reached")]
+    Overloaded,
     /// The connection broke during the handshake.
     #[error("the connection broke during the handshake")]
     Lost(#[source] ConnectionError),
@@ -197,7 +224,8 @@ impl ConnectError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Identity(_) => Reason::WrongIdentity,
-            Self::ByPeer(_) => Reason::IdentityRefused,
+            Self::ByPeer { reason, .. } => *reason,
+            Self::Overloaded => Reason::Overloaded,
             Self::Timeout | Self::Lost(_) => Reason::PathDown,
             Self::Invalid(_) => Reason::Internal,
         }
@@ -212,11 +240,25 @@ impl From<ConnectionError> for ConnectError {
                 Some(refusal) => Self::Identity(refusal),
                 None => Self::Lost(error),
             },
-            ConnectionError::ConnectionClosed(close) => Self::ByPeer(close.to_string()),
-            ConnectionError::ApplicationClosed(_) => Self::ByPeer(lost(&error).code().to_owned()),
+            ConnectionError::ConnectionClosed(close) => {
+                Self::ByPeer { reason: closed(close.error_code), message: close.to_string() }
+            }
+            ConnectionError::ApplicationClosed(_) => {
+                let reason = lost(&error);
+                Self::ByPeer { reason, message: reason.meaning().to_owned() }
+            }
             ConnectionError::TimedOut => Self::Timeout,
             _ => Self::Lost(error),
         }
+    }
+}
+
+/// Why a peer closes a connection that it has not accepted, by the code of QUIC itself.
+fn closed(code: TransportErrorCode) -> Reason {
+    match code {
+        TransportErrorCode::CONNECTION_REFUSED => Reason::Overloaded,
+        code if alert(code.into()).is_some() => Reason::IdentityRefused,
+        _ => Reason::PathDown,
     }
 }
 

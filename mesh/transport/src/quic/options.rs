@@ -26,10 +26,19 @@ pub struct QuicOptions {
     pub keepalive: Duration,
     /// The longest time for a handshake, on both sides. Default: 5 s.
     pub handshake_timeout: Duration,
-    /// Handshakes that may wait to be looked at; more are refused. Default: 256.
+    /// Handshakes that may wait to be looked at; more are ignored. Default: 256.
     pub max_incoming: usize,
-    /// Connections of one endpoint; more are refused. Peers need two each at most. Default: 1024.
-    pub max_connections: usize,
+    /// Handshakes at once with clients whose address may be forged; with more, clients have to prove theirs first, which
+    /// costs them a round trip. Default: 32.
+    pub max_unproven_handshakes: u32,
+    /// Handshakes at once with clients that have proven their address; more are refused. Default: 256.
+    pub max_handshakes: u32,
+    /// The same from one address (an IPv4 address, or a /64 of IPv6). Default: 32.
+    pub max_address_handshakes: u32,
+    /// Accepted connections of one endpoint; more are refused. Default: 1024.
+    pub max_connections: u32,
+    /// The same of one trust domain: each data worker of each gateway of a peer cluster needs one. Default: 256.
+    pub max_domain_connections: u32,
     /// The largest UDP payload that is tried, clamped to what the interface carries. Default: 8952 (jumbo frames).
     pub max_mtu: u16,
     /// Kernel buffer of each socket and direction, as far as the kernel grants it. Default: 4 MiB.
@@ -55,7 +64,11 @@ impl Default for QuicOptions {
             keepalive: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             max_incoming: 256,
+            max_unproven_handshakes: 32,
+            max_handshakes: 256,
+            max_address_handshakes: 32,
             max_connections: 1024,
+            max_domain_connections: 256,
             max_mtu: 8952,
             socket_buffer: 4 << 20,
             open_timeout: Duration::from_secs(1),
@@ -76,7 +89,11 @@ impl fmt::Debug for QuicOptions {
             .field("idle_timeout", &self.idle_timeout)
             .field("keepalive", &self.keepalive)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("max_unproven_handshakes", &self.max_unproven_handshakes)
+            .field("max_handshakes", &self.max_handshakes)
+            .field("max_address_handshakes", &self.max_address_handshakes)
             .field("max_connections", &self.max_connections)
+            .field("max_domain_connections", &self.max_domain_connections)
             .field("max_mtu", &self.max_mtu)
             .finish_non_exhaustive()
     }

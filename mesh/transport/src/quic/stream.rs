@@ -15,11 +15,14 @@ use quinn::{RecvStream, SendStream, WriteError};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::admission::ConnectionPlace;
 use crate::error::{StreamError, code};
 
 /// What the streams of a connection share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The connection's place among those that peers opened.
+    pub(super) _place: Option<ConnectionPlace>,
     pub(super) peer: Arc<SpiffeId>,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) remote: SocketAddr,

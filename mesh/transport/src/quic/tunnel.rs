@@ -10,6 +10,7 @@ use bytes::Bytes;
 use eastway_core::{Reason, SpiffeId};
 use rustls_pki_types::CertificateDer;
 
+use super::admission::Admission;
 use super::endpoint::ConnectError;
 use super::stream::{QuicStream, Shared};
 use super::{QuicOptions, congestion};
@@ -29,10 +30,12 @@ pub struct QuicTunnel {
 }
 
 impl QuicTunnel {
+    /// Of a connection that was established; `admission` counts one that the peer opened.
     pub(super) fn new(
         connection: quinn::Connection,
         kind: Kind,
         options: &Arc<QuicOptions>,
+        admission: Option<&Arc<Admission>>,
     ) -> Result<Arc<Self>, ConnectError> {
         let certificates = connection.peer_identity().and_then(|identity| identity.downcast().ok());
         let chain: Vec<CertificateDer<'static>> = certificates.map(|chain| *chain).unwrap_or_default();
@@ -40,7 +43,15 @@ impl QuicTunnel {
             connection.close(code(Reason::IdentityRefused), Reason::IdentityRefused.code().as_bytes());
             ConnectError::Invalid(error.to_string())
         })?;
+        let place = match admission {
+            Some(admission) => Some(admission.connection(&peer.trust_domain).ok_or_else(|| {
+                connection.close(code(Reason::Overloaded), Reason::Overloaded.code().as_bytes());
+                ConnectError::Overloaded
+            })?),
+            None => None,
+        };
         let shared = Arc::new(Shared {
+            _place: place,
             peer: Arc::new(peer),
             chain,
             remote: connection.remote_address(),

@@ -50,7 +50,7 @@ async fn a_gateway_of_a_foreign_ca_is_refused() {
     let error = out.expect_err("refused");
     assert!(matches!(error, ConnectError::Identity(Refusal::ForeignCa)), "{error:?}");
     assert_eq!(error.reason(), Reason::WrongIdentity);
-    assert!(matches!(back.expect_err("told"), ConnectError::ByPeer(_)));
+    assert!(matches!(back.expect_err("told"), ConnectError::ByPeer { .. }));
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_workload_that_poses_as_a_gateway_is_refused() {
         Ok(tunnel) => soon(tunnel.confirmed()).await.expect_err("told"),
         Err(error) => error,
     };
-    assert!(matches!(told, ConnectError::ByPeer(_)), "{told:?}");
+    assert!(matches!(told, ConnectError::ByPeer { .. }), "{told:?}");
     assert_eq!(told.reason(), Reason::IdentityRefused);
 }
 
@@ -80,7 +80,7 @@ async fn another_application_protocol_gets_no_tunnel() {
     let theirs = endpoints(&eu, 0, &options).remove(0);
     let other = eastway_identity::client_config(&us, Expected::AnyGateway, &[b"h3"]);
     let (out, back) = connect(&ours, &theirs, other).await;
-    assert!(matches!(out, Err(ConnectError::ByPeer(_))), "{out:?}");
+    assert!(matches!(out, Err(ConnectError::ByPeer { .. })), "{out:?}");
     assert!(back.is_err());
 }
 
@@ -106,9 +106,59 @@ async fn connections_beyond_the_limit_are_refused() {
     let (_first, _back) = (first.expect("connected"), back.expect("accepted"));
     let address = theirs.local_addr().expect("bound");
     tokio::select! {
-        second = soon(ours.connect(address, client(&us, EU), Kind::Data)) => assert!(second.is_err()),
+        second = soon(ours.connect(address, client(&us, EU), Kind::Data)) => {
+            assert_eq!(second.expect_err("refused").reason(), Reason::Overloaded);
+        }
         _ = theirs.accept() => panic!("the second connection was let in"),
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_has_as_many_connections_as_it_may_is_told_that_there_is_no_room() {
+    let (us, eu) = gateways();
+    let ours = endpoints(&us, 0, &QuicOptions::default()).remove(0);
+    let limited = QuicOptions { max_domain_connections: 1, ..QuicOptions::default() };
+    let theirs = endpoints(&eu, 0, &limited).remove(0);
+    let (first, back) = connect(&ours, &theirs, client(&us, EU)).await;
+    let (first, back) = (first.expect("connected"), back.expect("accepted"));
+    let (second, refused) = connect(&ours, &theirs, client(&us, EU)).await;
+    assert!(matches!(refused, Err(ConnectError::Overloaded)), "{refused:?}");
+    // The client may be done before it is refused.
+    let told = match second {
+        Ok(tunnel) => soon(tunnel.closed()).await,
+        Err(error) => error.reason(),
+    };
+    assert_eq!(told, Reason::Overloaded);
+    // A connection that has ended gives its place back.
+    first.close(Reason::Draining);
+    soon(back.closed()).await;
+    drop(back);
+    let (third, accepted) = connect(&ours, &theirs, client(&us, EU)).await;
+    assert!(third.is_ok() && accepted.is_ok());
+}
+
+#[tokio::test]
+async fn first_packets_that_nothing_follows_keep_no_peer_out() {
+    let (us, eu) = gateways();
+    let limited = QuicOptions { max_connections: 8, max_unproven_handshakes: 4, ..QuicOptions::default() };
+    let theirs = endpoints(&eu, 0, &limited).remove(0);
+    let address = theirs.local_addr().expect("bound");
+    let (established, mut tunnels) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(incoming) = theirs.accept().await {
+            let established = established.clone();
+            tokio::spawn(async move {
+                established.send(incoming.establish().await?).await.map_err(|_| ConnectError::Overloaded)
+            });
+        }
+    });
+    for (packet, forger) in initials(40).await {
+        forger.send_to(&packet, address).await.expect("sent");
+    }
+    let ours = endpoints(&us, 0, &QuicOptions::default()).remove(0);
+    let tunnel = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("let in");
+    soon(tunnel.confirmed()).await.expect("accepted");
+    assert_eq!(soon(tunnels.recv()).await.expect("a tunnel").kind(), Kind::Data, "also after a proof of the address");
 }
 
 #[tokio::test]
