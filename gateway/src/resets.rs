@@ -4,18 +4,21 @@
 //! it follows from its private key, so that it changes with the key, and connections of the life before then end by their
 //! timeouts. No other gateway may have the same.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
+use eastway_runtime::state_file;
 use eastway_transport::quic::{derived_reset_secret, new_reset_secret};
+use zeroize::Zeroizing;
 
 use crate::RunError;
 use crate::config::{Config, Store};
 
 /// In the folder of the embedded store.
 const FILE: &str = "reset-secret";
+
+/// The largest file that is read, in bytes: a key with its comments fits.
+const MOST: u64 = 1 << 20;
 
 type Secret = [u8; 32];
 
@@ -28,7 +31,8 @@ pub(crate) fn secret(config: &Config) -> Result<Secret, RunError> {
         Store::Embedded { path } => (path.join(FILE), kept(path)),
         Store::Etcd(_) => {
             let key = &config.identity.key;
-            (key.clone(), fs::read(key).map(|key| derived_reset_secret(&key)))
+            let read = state_file::read(key, MOST).map(Zeroizing::new);
+            (key.clone(), read.map(|key| derived_reset_secret(&key)))
         }
     };
     secret.map_err(|source| RunError::File { path, source })
@@ -37,25 +41,20 @@ pub(crate) fn secret(config: &Config) -> Result<Secret, RunError> {
 /// The secret in `folder`; a new one if there is none, or what is there is none.
 fn kept(folder: &Path) -> io::Result<Secret> {
     let path = folder.join(FILE);
-    match fs::read(&path).map(Secret::try_from) {
+    match state_file::read(&path, MOST).map(Secret::try_from) {
         Ok(Ok(secret)) => return Ok(secret),
         Ok(Err(other)) => tracing::warn!(path = %path.display(), bytes = other.len(), "replaced a damaged file"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    fs::create_dir_all(folder)?;
     let secret = new_reset_secret();
-    // By rename, so that a gateway that is killed now has either the whole file or none.
-    let draft = folder.join(format!("{FILE}.new"));
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(&draft, &path)?;
+    state_file::write(&path, &secret)?;
     Ok(secret)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -3,8 +3,12 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eastway_runtime::state_file;
+
 /// The file with the last incarnation, in the state directory.
 const FILE: &str = "incarnation";
+/// More bytes than any number has.
+const MOST: u64 = 64;
 
 /// The next incarnation: the clock in microseconds, but always more than the last one stored under `state`, so that a
 /// clock set back does not make a new life look like an old one. Without a state directory the clock alone counts; the
@@ -14,21 +18,13 @@ pub fn next(state: Option<&Path>) -> u64 {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let clock = u64::try_from(clock.as_micros()).unwrap_or(u64::MAX);
     let Some(path) = state.map(|state| state.join(FILE)) else { return clock };
-    let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let last = state_file::read(&path, MOST).ok().and_then(|text| String::from_utf8(text).ok());
+    let last = last.and_then(|text| text.trim().parse::<u64>().ok());
     let next = clock.max(last.map_or(0, |last| last.saturating_add(1)));
-    if let Err(error) = write(&path, next) {
+    if let Err(error) = state_file::write(&path, next.to_string().as_bytes()) {
         tracing::warn!(path = %path.display(), error = %error, "cannot store the incarnation");
     }
     next
-}
-
-fn write(path: &Path, incarnation: u64) -> std::io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, incarnation.to_string())?;
-    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, DnsName};
 use time::OffsetDateTime;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::LoadError;
 use crate::calendar;
@@ -81,7 +82,7 @@ impl Ca {
         let trust_domain = named_domain(&parsed).filter(|domain| is_trust_domain(domain));
         let trust_domain = trust_domain.ok_or_else(|| not_ca("it names no trust domain (spiffe://TRUST-DOMAIN)"))?;
         let key_path = dir.join(KEY);
-        let key = files::read(&key_path)?;
+        let key = Zeroizing::new(files::read(&key_path)?);
         let key = std::str::from_utf8(&key).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
         let key = key.ok_or_else(|| CaError::Key(key_path.clone()))?;
         if key.public_key_raw() != parsed.public_key().subject_public_key.data.as_ref() {
@@ -97,7 +98,7 @@ impl Ca {
     /// If one exists and may not be overwritten, or the system refuses.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<Vec<PathBuf>, CaError> {
         let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
-        let secret = self.key.serialize_pem();
+        let secret = Zeroizing::new(self.key.serialize_pem());
         let files = [
             NewFile { path: &certificate, content: &self.pem, secret: false },
             NewFile { path: &key, content: &secret, secret: true },
@@ -120,12 +121,15 @@ impl Ca {
     /// Signs whatever `params` say: tests forge with it what [`Self::issue`] would never make.
     pub(crate) fn sign(&self, id: &SpiffeId, params: &CertificateParams) -> Result<Issued, CaError> {
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(CaError::Make)?;
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
-        let certificate = params.signed_by(&key, &issuer).map_err(CaError::Make)?;
+        let mut key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
+        let certificate = params.signed_by(&key, &issuer);
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        key.zeroize();
+        let certificate = certificate.map_err(CaError::Make)?;
         Ok(Issued {
             id: id.clone(),
             certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
+            key_pem,
             bundle_pem: self.pem.clone(),
             not_after: params.not_after.into(),
         })
@@ -183,6 +187,12 @@ impl Ca {
     }
 }
 
+impl Drop for Ca {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
 impl fmt::Debug for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ca").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
@@ -214,8 +224,8 @@ pub struct Issued {
     pub id: SpiffeId,
     /// The certificate.
     pub certificate_pem: String,
-    /// Its private key.
-    pub key_pem: String,
+    /// Its private key; wiped from memory when it is dropped.
+    pub key_pem: Zeroizing<String>,
     /// The CAs of its trust domain.
     pub bundle_pem: String,
     /// Until when it is valid.

@@ -12,13 +12,15 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use eastway_core::SpiffeId;
 use parking_lot::Mutex;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::roots::{Roots, parse_certificates};
 use crate::verifier::{Presented, Usage};
-use crate::{Expected, IdentityError, IdentityFiles, LoadError, calendar, certificates_from_pem, files, tls};
+use crate::{Expected, IdentityError, IdentityFiles, LoadError, calendar, certificates_from_pem, files};
 
 pub(crate) mod watch;
 
@@ -198,16 +200,20 @@ struct Own {
 
 impl Own {
     fn read(paths: &IdentityFiles) -> Result<Self, LoadError> {
-        Self::parse(&files::read(&paths.certificate)?, &files::read(&paths.key)?, &files::read(&paths.bundle)?)
+        let key = Zeroizing::new(files::read(&paths.key)?);
+        Self::parse(&files::read(&paths.certificate)?, &key, &files::read(&paths.bundle)?)
     }
 
     fn parse(certificate: &[u8], key: &[u8], bundle: &[u8]) -> Result<Self, LoadError> {
         let chain = parse_certificates(certificate, "certificate")?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+        let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
             rustls_pki_types::pem::Error::NoItemsFound => LoadError::Empty { what: "private key" },
             error => LoadError::Pem { what: "private key", reason: error.to_string() },
         })?;
-        let key = CertifiedKey::from_der(chain, key, tls::provider_ref()).map_err(LoadError::Key)?;
+        let signing = any_supported_type(&key);
+        key.zeroize();
+        let key = CertifiedKey::new(chain, signing.map_err(LoadError::Key)?);
+        key.keys_match().map_err(LoadError::Key)?;
         let (id, roots) = vouched(&key.cert, certificates_from_pem(bundle)?)?;
         let (not_before, not_after) = validity(&key.cert)?;
         Ok(Self { id: Arc::new(id), key: Arc::new(key), roots, not_before, not_after })

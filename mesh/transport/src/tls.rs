@@ -35,11 +35,16 @@ pub async fn accept(io: Io, config: Arc<rustls::ServerConfig>) -> Result<Io, Tls
 }
 
 /// Why there is no session.
+///
+/// Nodes always agree on an application protocol: who offers none could be led to misread what is meant for another.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The handshake failed.
     #[error("the TLS handshake failed")]
     Handshake(#[from] io::Error),
+    /// The other side offered no application protocol, or chose none (ALPN).
+    #[error("no application protocol was negotiated (ALPN)")]
+    NoProtocol,
     /// The certificate was accepted, but states no identity of the mesh.
     #[error("the certificate states no identity")]
     Identity(#[from] eastway_identity::IdentityError),
@@ -69,6 +74,9 @@ pub struct TlsStream {
 
 impl TlsStream {
     fn established(session: tokio_rustls::TlsStream<Io>) -> Result<Io, TlsError> {
+        if session.get_ref().1.alpn_protocol().is_none() {
+            return Err(TlsError::NoProtocol);
+        }
         let certificates = session.get_ref().1.peer_certificates();
         let peer = certificates.map(eastway_identity::peer_id).transpose()?.map(Arc::new);
         Ok(Io::Tls(Box::new(Self { session, peer })))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use eastway_core::view::{MeshView, ServiceView};
 use eastway_registry::facts::ServiceFacts;
+use eastway_runtime::state_file;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -15,6 +16,8 @@ use super::{Answer, Followed, Shared, Subscription};
 const FILE: &str = "view.json";
 /// The file's layout; files of another are ignored.
 const LAYOUT: u32 = 1;
+/// The largest file that is read: far more than as many services as a sidecar may follow.
+const MOST: u64 = 256 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct LastView {
@@ -88,15 +91,9 @@ impl Shared {
 }
 
 fn read(path: &Path) -> io::Result<LastView> {
-    serde_json::from_slice(&std::fs::read(path)?).map_err(io::Error::other)
+    serde_json::from_slice(&state_file::read(path, MOST)?).map_err(io::Error::other)
 }
 
-/// By renaming: a reader finds the old view or the new one, never half of one.
 fn write(path: &Path, last: &LastView) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, serde_json::to_vec(last).map_err(io::Error::other)?)?;
-    std::fs::rename(&fresh, path)
+    state_file::write(path, &serde_json::to_vec(last).map_err(io::Error::other)?)
 }

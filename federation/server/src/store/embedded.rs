@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use eastway_runtime::state_file;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -90,8 +91,8 @@ impl EmbeddedStore {
     async fn open_by(directory: &Path, opener: Opener) -> Result<Self, StoreError> {
         let directory = directory.to_owned();
         blocking(move || {
-            std::fs::create_dir_all(&directory).map_err(|error| StoreError::File(error.into()))?;
             let path = directory.join("store.redb");
+            state_file::narrow(&path).map_err(|error| StoreError::File(error.into()))?;
             let (tables, cluster_id) = Tables::open(&path, &opener)?;
             let revision = tables.drop_leased()?;
             let history = History::new(revision);

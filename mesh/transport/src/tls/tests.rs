@@ -64,3 +64,17 @@ async fn plain_text_is_no_handshake() {
     let error = soon(accept(far, server_config(&us, Expected::Any, &[]))).await.expect_err("refused");
     assert_eq!((error.refusal(), error.reason()), (None, Reason::TlsFailed));
 }
+
+#[tokio::test]
+async fn a_session_without_an_application_protocol_is_refused_by_both_sides() {
+    let (us, eu) = gateways();
+    let (none, some): (&[&[u8]], &[&[u8]]) = (&[], &[b"h2"]);
+    for (offered, known) in [(none, some), (some, none)] {
+        let (near, far) = Io::pair(64 << 10);
+        let connecting = connect(near, client_config(&us, Expected::AnyGateway, offered));
+        let accepting = accept(far, server_config(&eu, Expected::AnyGateway, known));
+        let (client, server) = soon(async { tokio::join!(connecting, accepting) }).await;
+        assert!(matches!(client, Err(TlsError::NoProtocol)), "{client:?}");
+        assert!(matches!(server, Err(TlsError::NoProtocol)), "{server:?}");
+    }
+}
