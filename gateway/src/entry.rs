@@ -11,14 +11,13 @@ use eastway_core::trace::TraceParent;
 use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, Upgrading, refuse};
-use eastway_identity::{Expected, server_config};
+use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
 use eastway_transport::{Io, accept};
 use http::header::HeaderValue;
 use http::{Method, Request, Response, Version};
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
@@ -37,14 +36,13 @@ const VIA: &str = "eastway-via";
 
 /// Accepts sidecars until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
-    let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
+    let tls = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
     let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
-    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, Arc::clone(&config)))
-        .await;
+    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, tls.clone())).await;
 }
 
-async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
-    let Some((io, caller)) = worker.handshakes.shake(stream, config).await else { return };
+async fn connection(worker: Rc<Worker>, stream: Io, tls: ServerTls) {
+    let Some((io, caller)) = worker.handshakes.shake(stream, tls).await else { return };
     let Some(_place) = worker.connections.try_acquire() else {
         throttled!(warn, %caller, "turned a sidecar away: the limit of connections is reached");
         return;
@@ -99,7 +97,7 @@ async fn open(
     span(worker, &target, &open, &trace, started, outcome.as_ref().err().copied());
     let (accepted, upstream, counted) = outcome?;
     let response = accepted_response(&accepted, counted.as_ref().and_then(|counted| counted.via.as_deref()));
-    relay::spawn(worker, relay::Downstream::Upgrading(upgrading), upstream, (place, counted));
+    relay::spawn(worker, relay::Downstream::Upgrading(upgrading), upstream, (place, counted), std::future::pending());
     Ok(response)
 }
 

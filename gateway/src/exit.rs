@@ -55,7 +55,12 @@ async fn connection(worker: Rc<Worker>, incoming: Incoming) {
     let _counted = metrics.connected();
     while let Some(stream) = tunnel.accept().await {
         metrics.rtt(tunnel.stats().rtt);
-        let (worker, cluster) = (Rc::clone(&worker), cluster.clone());
+        // Judged anew for each stream: the resources may have changed since the connection began.
+        let Some(cluster) = worker.node.federation.cluster_of(&tunnel.peer().trust_domain) else {
+            tunnel.close(Reason::IdentityRefused);
+            return;
+        };
+        let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             match stream.opening().await {
                 Ok(opening) => serve(&worker, &cluster, opening).await,
@@ -75,12 +80,14 @@ async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
     let started = clock::now();
     let metrics = worker.peers.metrics(&worker.node, cluster);
     let outcome = admitted(worker, cluster, opening.open()).await;
+    let authority = opening.open().authority.clone();
     span(worker, cluster, opening.open(), started, outcome.as_ref().err().copied());
     match outcome {
         Ok((accepted, endpoint, place)) => match opening.accept(accepted).await {
             Ok(peer) => {
                 let counted = relay::PeerStream::accepted(metrics);
-                relay::spawn(worker, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)));
+                let withdrawn = export_ends(Rc::clone(worker), cluster.to_owned(), authority);
+                relay::spawn(worker, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)), withdrawn);
             }
             Err(error) => tracing::debug!(cluster, %error, "the peer gave the stream up before it was accepted"),
         },
@@ -95,6 +102,16 @@ async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
             opening.refuse(reason, reason.meaning()).await;
         }
     }
+}
+
+/// Completes when the service that a stream to `authority` was admitted to is exported to `cluster` no longer.
+async fn export_ends(worker: Rc<Worker>, cluster: String, authority: String) -> Reason {
+    match Authority::parse(&authority, &worker.node.config.suffix) {
+        Ok(target) => worker.node.federation.export_ends(&target.service, &cluster).await,
+        // Such a stream is never admitted.
+        Err(_) => std::future::pending().await,
+    }
+    Reason::NotExported
 }
 
 async fn admitted(

@@ -122,6 +122,11 @@ impl Federation {
         self.server.replaced().await
     }
 
+    /// Completes when `cluster` may call `service` here no longer.
+    pub(crate) async fn export_ends(&self, service: &ServiceName, cluster: &str) {
+        self.server.export_ends(service, cluster).await;
+    }
+
     /// The server, for the admin API.
     pub(crate) fn server(&self) -> &Server {
         &self.server
@@ -170,7 +175,7 @@ fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
 fn options(config: &Config) -> ServerOptions {
     let registry = Options { max_per_account: config.registration.per_account, ..Options::default() };
     let Timeouts { session: session_ttl, collect: collect_after, .. } = config.timeouts;
-    ServerOptions { registry, session_ttl, collect_after, ..ServerOptions::default() }
+    ServerOptions { registry, session_ttl, collect_after, handshakes: config.handshakes(), ..ServerOptions::default() }
 }
 
 /// Where workloads may be reached: never at what this gateway itself listens on.

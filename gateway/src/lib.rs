@@ -25,7 +25,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_identity::{Expected, Identity, server_config};
+use eastway_identity::{Expected, Identity, ServerTls, server_config};
 use eastway_runtime::drain::Drain;
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
@@ -38,7 +38,6 @@ use eastway_telemetry::trace::{TraceOptions, Tracer};
 use eastway_transport::quic::{self, Endpoint, QuicOptions};
 use eastway_transport::relay::Recorder;
 use eastway_transport::{ALPN, tcp};
-use rustls::ServerConfig;
 
 use config::Config;
 use federation::Federation;
@@ -147,7 +146,7 @@ async fn life(config: Config) -> Result<(), RunError> {
     let listeners = bind(&config, &quic)?;
     let (control_socket, data) = listeners.split();
     let server = server_config(&identity, Expected::AnyGateway, &[ALPN]);
-    let endpoint = Endpoint::new(control_socket, 0, Arc::clone(&server), &quic).map_err(|source| RunError::Listen {
+    let endpoint = Endpoint::new(control_socket, 0, server.clone(), &quic).map_err(|source| RunError::Listen {
         what: "tunnel.listen",
         address: config.tunnel.listen,
         source,
@@ -308,15 +307,15 @@ fn bind(config: &Config, quic: &QuicOptions) -> Result<Listeners, RunError> {
 fn start_workers(
     node: &Arc<Node>,
     sockets: Vec<(TcpListener, UdpSocket)>,
-    server: &Arc<ServerConfig>,
+    server: &ServerTls,
     quic: &Arc<QuicOptions>,
 ) -> Result<Workers, RunError> {
     let count = sockets.len();
     let slots: Vec<_> = sockets.into_iter().map(|pair| parking_lot::Mutex::new(Some(pair))).collect();
-    let (slots, node, server, quic) = (Arc::new(slots), Arc::clone(node), Arc::clone(server), Arc::clone(quic));
+    let (slots, node, server, quic) = (Arc::new(slots), Arc::clone(node), server.clone(), Arc::clone(quic));
     Workers::spawn(count, "data", move |index| {
         let taken = slots.get(index).and_then(|slot| slot.lock().take());
-        let (node, server, quic) = (Arc::clone(&node), Arc::clone(&server), Arc::clone(&quic));
+        let (node, server, quic) = (Arc::clone(&node), server.clone(), Arc::clone(&quic));
         async move {
             let Some((tcp, udp)) = taken else { return };
             if let Err(error) = work(node, index, tcp, udp, server, &quic).await {
@@ -333,7 +332,7 @@ async fn work(
     index: usize,
     tcp: TcpListener,
     udp: UdpSocket,
-    server: Arc<ServerConfig>,
+    server: ServerTls,
     quic: &QuicOptions,
 ) -> io::Result<()> {
     // Socket 0 is the control connection's.

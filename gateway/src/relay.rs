@@ -1,6 +1,6 @@
 //! Relaying the bytes of an accepted stream, and counting them.
 
-use eastway_core::Chain;
+use eastway_core::{Chain, Reason};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use eastway_http::Upgrading;
 use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
 use eastway_transport::Io;
-use eastway_transport::relay::{SpliceOptions, splice};
+use eastway_transport::relay::{SpliceOptions, splice_until};
 
 use crate::streams::StreamPlace;
 use crate::worker::Worker;
@@ -58,12 +58,13 @@ impl PeerStream {
     }
 }
 
-/// Relays in the background until both directions have ended.
+/// Relays in the background until both directions have ended, or what allowed it is `withdrawn`.
 pub(crate) fn spawn(
     worker: &Rc<Worker>,
     downstream: Downstream,
     upstream: Io,
     (place, peer): (StreamPlace, Option<PeerStream>),
+    withdrawn: impl Future<Output = Reason> + 'static,
 ) {
     let node = Arc::clone(&worker.node);
     let guard = node.draining.guard();
@@ -87,7 +88,7 @@ pub(crate) fn spawn(
             recorder: node.recorder.clone(),
             ..SpliceOptions::default()
         };
-        let relayed = splice(downstream, upstream, options);
+        let relayed = splice_until(downstream, upstream, options, withdrawn);
         let relayed = counting(relayed, || {
             if let Some(peer) = &peer {
                 peer.count(forward.swap(0, Ordering::Relaxed), backward.swap(0, Ordering::Relaxed));

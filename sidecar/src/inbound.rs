@@ -11,12 +11,11 @@ use eastway_core::view::InboundRules;
 use eastway_core::{Authority, Reason, ServiceName, SpiffeId};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Body, refuse};
-use eastway_identity::{Expected, server_config};
+use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::metrics::{Code, Direction, Party};
 use eastway_transport::{Io, accept};
 use http::{Method, Request, Response};
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
 use crate::settings;
@@ -40,14 +39,13 @@ pub(crate) const LISTENER: &str = "inbound.listen";
 
 /// Accepts callers until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
-    let config = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
+    let tls = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
     let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
-    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, Arc::clone(&config)))
-        .await;
+    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, tls.clone())).await;
 }
 
-async fn connection(worker: Rc<Worker>, stream: Io, config: Arc<ServerConfig>) {
-    let Some((io, caller)) = worker.handshakes.shake(stream, config).await else { return };
+async fn connection(worker: Rc<Worker>, stream: Io, tls: ServerTls) {
+    let Some((io, caller)) = worker.handshakes.shake(stream, tls).await else { return };
     let Some(_place) = worker.inbound.try_acquire() else {
         throttled!(warn, %caller, "turned a caller away: the limit of inbound connections is reached");
         return;

@@ -33,6 +33,8 @@ mod interrupted;
 mod malformed;
 #[path = "e2e/odd.rs"]
 mod odd;
+#[path = "e2e/revoked.rs"]
+mod revoked;
 #[path = "e2e/uploads.rs"]
 mod uploads;
 // Does one bad actor stop the others?

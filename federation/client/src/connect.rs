@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eastway_identity::{Expected, Identity};
+use eastway_identity::{ClientTls, Expected, Identity};
 use eastway_transport::tcp::DialOptions;
 use eastway_transport::{Io, tcp, tls};
 use tokio::net::lookup_host;
@@ -22,7 +22,7 @@ pub trait Connector: Send + Sync + fmt::Debug {
 /// TCP and TLS.
 #[derive(Debug)]
 pub struct TlsConnector {
-    config: Arc<rustls::ClientConfig>,
+    tls: ClientTls,
     dial: DialOptions,
 }
 
@@ -30,7 +30,7 @@ impl TlsConnector {
     /// Connects as `identity` to gateways of `trust_domain`, which is the own one.
     pub fn new(identity: &Arc<Identity>, trust_domain: &str, dial: DialOptions) -> Self {
         let gateway = Expected::Gateway { trust_domain: trust_domain.to_owned() };
-        Self { config: eastway_identity::client_config(identity, gateway, &[b"h2"]), dial }
+        Self { tls: eastway_identity::client_config(identity, gateway, &[b"h2"]), dial }
     }
 }
 
@@ -41,7 +41,7 @@ impl Connector for TlsConnector {
         for address in lookup_host(address).await? {
             match tcp::dial(address, &self.dial).await {
                 Ok(stream) => {
-                    return tls::connect(Io::from(stream), Arc::clone(&self.config)).await.map_err(io::Error::other);
+                    return tls::connect(Io::from(stream), self.tls.clone()).await.map_err(io::Error::other);
                 }
                 Err(error) => failure = error,
             }

@@ -19,7 +19,7 @@ use crate::hub::Hub;
 
 /// Accepts until it is dropped.
 pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener, identity: Arc<Identity>, tasks: TaskGroup) {
-    let config = eastway_identity::server_config(&identity, Expected::AnyWorkload, &[b"h2"]);
+    let tls = eastway_identity::server_config(&identity, Expected::AnyWorkload, &[b"h2"]);
     let room = Limit::new(hub.options.max_connections);
     let handshakes = Handshakes::new("discovery.listen", &hub.options.handshakes);
     loop {
@@ -39,11 +39,11 @@ pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener, identity: Arc<Iden
             tracing::debug!(error = %error, "a discovery connection ended before it began");
             continue;
         }
-        let (hub, config, connections) = (Arc::clone(&hub), Arc::clone(&config), tasks.clone());
+        let (hub, tls, connections) = (Arc::clone(&hub), tls.clone(), tasks.clone());
         let (handshakes, room) = (Arc::clone(&handshakes), Arc::clone(&room));
         let name = format!("discovery connection of {address}");
         tasks.spawn_loop(name, async move {
-            let Some((io, peer)) = handshakes.shake(Io::from(stream), config).await else { return };
+            let Some((io, peer)) = handshakes.shake(Io::from(stream), tls).await else { return };
             let Some(_place) = room.try_acquire() else {
                 throttled!(warn, %peer, "turned a discovery connection away: the limit of connections is reached");
                 return;

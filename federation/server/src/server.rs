@@ -285,9 +285,24 @@ impl Server {
         self.tasks.spawn_loop("own subscription", tell(Arc::clone(&self.hub), sink));
     }
 
-    /// Whether callers of the peer cluster `cluster` may be let in to the service.
+    /// Whether callers of the peer cluster `cluster` may be let in to the service. Nobody else's may.
     pub fn exports(&self, name: &ServiceName, cluster: &str) -> bool {
-        self.hub.read(|catalogue, _| catalogue.resources().exports(name, cluster))
+        self.hub.read(|catalogue, _| {
+            let resources = catalogue.resources();
+            resources.peers.contains_key(cluster) && resources.exports(name, cluster)
+        })
+    }
+
+    /// Completes when callers of `cluster` may be let in to the service no longer.
+    pub async fn export_ends(&self, name: &ServiceName, cluster: &str) {
+        let mut changes = self.hub.resources.subscribe();
+        loop {
+            changes.mark_unchanged();
+            // It fails only if the hub is gone, and with it every export.
+            if !self.exports(name, cluster) || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The declared peer that identities of `trust_domain` belong to.

@@ -18,6 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::held::Registry;
 use crate::roots::{Roots, parse_certificates};
 use crate::verifier::{Presented, Usage};
 use crate::{Expected, IdentityError, IdentityFiles, LoadError, calendar, certificates_from_pem, files};
@@ -30,6 +31,8 @@ pub struct Identity {
     own: ArcSwap<Own>,
     peers: ArcSwap<BTreeMap<String, Arc<Roots>>>,
     generation: AtomicU64,
+    /// Connections that are verified again.
+    pub(crate) held: Registry,
     /// Writers one at a time; readers never wait for it.
     writing: Mutex<()>,
 }
@@ -61,6 +64,7 @@ impl Identity {
             own: ArcSwap::from_pointee(own),
             peers: ArcSwap::default(),
             generation: AtomicU64::new(0),
+            held: Registry::default(),
             writing: Mutex::new(()),
         })
     }

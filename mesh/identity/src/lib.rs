@@ -4,6 +4,9 @@
 //! [`Expected`]. Every handshake then checks the other side's certificate against the bundle of *that certificate's own*
 //! trust domain, so that no cluster can speak for another, and its only URI name against the expectation.
 //!
+//! What a handshake admitted is verified again when certificates expire or bundles change: transports [hold](Held) their
+//! connections.
+//!
 //! What this crate never does: talk to the network, know tokio, resume a TLS session (a resumed session would skip the
 //! check of the certificate), accept anything older than TLS 1.3, or fall back to a process-wide crypto provider.
 
@@ -13,6 +16,7 @@ mod expected;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod held;
 mod identity;
 mod roots;
 mod tls;
@@ -24,6 +28,7 @@ pub use ca::{Ca, CaError, IssueOptions, Issued};
 pub use error::{IdentityError, LoadError, Refusal};
 pub use expected::Expected;
 pub use files::{IdentityFiles, Overwrite};
+pub use held::{ClientTls, Held, Revoked, ServerTls, Tls};
 pub use identity::Identity;
 pub use identity::watch::{Watch, WatchOptions};
 pub use roots::certificates_from_pem;

@@ -12,12 +12,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use rustls_pki_types::ServerName;
 
+use crate::held::{ClientTls, ServerTls, Tls};
 use crate::verifier::Verifier;
 use crate::{Expected, Identity};
 
 /// The configuration for calling: shows `identity`, accepts who is `expected`. SNI is not sent; give rustls [`server_name`].
-pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected });
+pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ClientTls {
+    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .expect("the provider's cipher suites are those of TLS 1.3")
@@ -28,12 +29,12 @@ pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
-    Arc::new(config)
+    Tls::new(Arc::new(config), Arc::clone(identity), expected)
 }
 
 /// The configuration for answering: shows `identity`, and accepts only callers that show who is `expected`.
-pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> Arc<ServerConfig> {
-    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected });
+pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ServerTls {
+    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .expect("the provider's cipher suites are those of TLS 1.3")
@@ -43,7 +44,7 @@ pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Arc::new(config)
+    Tls::new(Arc::new(config), Arc::clone(identity), expected)
 }
 
 /// The name that rustls wants for every connection. It is neither sent nor compared: identities are SPIFFE ids.

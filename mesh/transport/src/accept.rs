@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::{Chain, SpiffeId};
+use eastway_identity::ServerTls;
 use eastway_runtime::displacing::Displacing;
 use eastway_runtime::{descriptors, throttled};
 use tokio::net::TcpListener;
@@ -98,7 +99,7 @@ impl Handshakes {
     }
 
     /// Mutual TLS on an accepted connection; a refusal is logged with its cause, because the other side learns little.
-    pub async fn shake(&self, stream: Io, config: Arc<rustls::ServerConfig>) -> Option<(Io, Arc<SpiffeId>)> {
+    pub async fn shake(&self, stream: Io, config: ServerTls) -> Option<(Io, Arc<SpiffeId>)> {
         let (peer, listener) = (stream.peer_addr(), self.listener);
         // One without an address is not from the network.
         let mut place = self.places.enter(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()));

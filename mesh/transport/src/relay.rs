@@ -21,7 +21,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use eastway_core::Reason;
@@ -79,6 +79,8 @@ pub enum End {
     Finished,
     /// Nothing moved for too long.
     Idle,
+    /// What allowed it was withdrawn.
+    Withdrawn(Reason),
     /// A side broke; of several, the first.
     Failed {
         /// Which.
@@ -100,15 +102,24 @@ pub enum Side {
 /// Relays between `a`, which asked for the connection, and `b`, which serves it, until both directions have ended or one
 /// breaks. Dropping the future aborts both sides.
 pub async fn splice(a: Io, b: Io, options: SpliceOptions) -> Relayed {
+    splice_until(a, b, options, std::future::pending()).await
+}
+
+/// As [`splice`], until `withdrawn` completes: then both sides are aborted with its reason.
+pub async fn splice_until(a: Io, b: Io, options: SpliceOptions, withdrawn: impl Future<Output = Reason>) -> Relayed {
+    let mut withdrawn = pin!(withdrawn);
     let mut splice = Splice::new(a, b, &options);
     let mut watch = Watch::new(&options);
     let mut timer = pin!(tokio::time::sleep(watch.tick));
     poll_fn(|cx| {
         let end = match splice.poll(cx) {
             Poll::Ready(end) => end,
-            Poll::Pending => match watch.poll(timer.as_mut(), cx, &mut splice) {
-                Poll::Ready(end) => end,
-                Poll::Pending => return Poll::Pending,
+            Poll::Pending => match withdrawn.as_mut().poll(cx) {
+                Poll::Ready(reason) => {
+                    splice.abort(reason);
+                    End::Withdrawn(reason)
+                }
+                Poll::Pending => ready!(watch.poll(timer.as_mut(), cx, &mut splice)),
             },
         };
         splice.ended = true;
@@ -217,6 +228,9 @@ impl Side {
 
 /// The reason for what a side's error says: a tunnel names it, and otherwise it follows from the side.
 fn reason_of(error: &io::Error, side: Side) -> Reason {
+    if error.get_ref().is_some_and(|cause| cause.is::<eastway_identity::Revoked>()) {
+        return Reason::IdentityRefused;
+    }
     match (StreamError::of(error), side) {
         (Some(error), _) => error.reason(),
         (None, Side::A) => Reason::CallerGone,

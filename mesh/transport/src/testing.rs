@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::SpiffeId;
-use eastway_identity::{Ca, Expected, Identity, IssueOptions};
+use eastway_identity::{Ca, ClientTls, Expected, Identity, IssueOptions, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
@@ -53,12 +53,12 @@ pub(crate) fn caller() -> SpiffeId {
     SpiffeId::workload(US, "shop", "storefront")
 }
 
-pub(crate) fn client(identity: &Arc<Identity>, trust_domain: &str) -> Arc<rustls::ClientConfig> {
+pub(crate) fn client(identity: &Arc<Identity>, trust_domain: &str) -> ClientTls {
     let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
     eastway_identity::client_config(identity, expected, &[ALPN])
 }
 
-pub(crate) fn server(identity: &Arc<Identity>) -> Arc<rustls::ServerConfig> {
+pub(crate) fn server(identity: &Arc<Identity>) -> ServerTls {
     eastway_identity::server_config(identity, Expected::AnyGateway, &[ALPN])
 }
 

@@ -1,6 +1,7 @@
 //! TLS sessions over any [`Io`].
 //!
-//! Who may be on the other side is in the configuration (`eastway-identity`); names play no part in it. There is no time
+//! Who may be on the other side is in the configuration (`eastway-identity`); names play no part in it. A session breaks when
+//! that identity is accepted no longer. There is no time
 //! limit in here: callers put theirs around the handshake. Note that with TLS 1.3 a client is done before the server has
 //! judged the client's certificate: that refusal arrives with the first read.
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use eastway_core::{Reason, SpiffeId};
-use eastway_identity::Refusal;
+use eastway_identity::{ClientTls, Held, Refusal, Revoked, ServerTls, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -20,18 +21,21 @@ use crate::io::Io;
 ///
 /// # Errors
 /// If the handshake fails, also because the other side is not whom the configuration expects.
-pub async fn connect(io: Io, config: Arc<rustls::ClientConfig>) -> Result<Io, TlsError> {
-    let session = TlsConnector::from(config).connect(eastway_identity::server_name(), io).await?;
-    TlsStream::established(session.into())
+pub async fn connect(io: Io, tls: ClientTls) -> Result<Io, TlsError> {
+    let generation = tls.generation();
+    let connector = TlsConnector::from(Arc::clone(tls.config()));
+    let session = connector.connect(eastway_identity::server_name(), io).await?;
+    TlsStream::established(session.into(), &tls, generation)
 }
 
 /// Opens a session as the server.
 ///
 /// # Errors
 /// If the handshake fails, also because the other side is not whom the configuration expects.
-pub async fn accept(io: Io, config: Arc<rustls::ServerConfig>) -> Result<Io, TlsError> {
-    let session = TlsAcceptor::from(config).accept(io).await?;
-    TlsStream::established(session.into())
+pub async fn accept(io: Io, tls: ServerTls) -> Result<Io, TlsError> {
+    let generation = tls.generation();
+    let session = TlsAcceptor::from(Arc::clone(tls.config())).accept(io).await?;
+    TlsStream::established(session.into(), &tls, generation)
 }
 
 /// Why there is no session.
@@ -70,16 +74,19 @@ impl TlsError {
 pub struct TlsStream {
     session: tokio_rustls::TlsStream<Io>,
     peer: Option<Arc<SpiffeId>>,
+    /// Says when the other side's identity is accepted no longer: the session breaks then.
+    held: Option<Held>,
 }
 
 impl TlsStream {
-    fn established(session: tokio_rustls::TlsStream<Io>) -> Result<Io, TlsError> {
+    fn established<C>(session: tokio_rustls::TlsStream<Io>, tls: &Tls<C>, generation: u64) -> Result<Io, TlsError> {
         if session.get_ref().1.alpn_protocol().is_none() {
             return Err(TlsError::NoProtocol);
         }
         let certificates = session.get_ref().1.peer_certificates();
         let peer = certificates.map(eastway_identity::peer_id).transpose()?.map(Arc::new);
-        Ok(Io::Tls(Box::new(Self { session, peer })))
+        let held = certificates.map(|chain| tls.hold(chain, generation));
+        Ok(Io::Tls(Box::new(Self { session, peer, held })))
     }
 
     /// Who is on the other side; `None` if it showed no certificate.
@@ -105,16 +112,28 @@ impl TlsStream {
     pub(crate) fn lower_mut(&mut self) -> &mut Io {
         self.session.get_mut().0
     }
+
+    /// An error once the other side's identity is accepted no longer.
+    fn in_order(&self) -> io::Result<()> {
+        self.held.as_ref().and_then(Held::revoked).map_or(Ok(()), |revoked| Err(broken(revoked)))
+    }
 }
 
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Whoever waits for the other side is woken by this as well.
+        if let Some(held) = &self.held
+            && let Poll::Ready(revoked) = held.poll_revoked(cx)
+        {
+            return Poll::Ready(Err(broken(revoked)));
+        }
         Pin::new(&mut self.session).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for TlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_order()?;
         Pin::new(&mut self.session).poll_write(cx, buf)
     }
 
@@ -123,6 +142,7 @@ impl AsyncWrite for TlsStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.in_order()?;
         Pin::new(&mut self.session).poll_write_vectored(cx, bufs)
     }
 
@@ -137,6 +157,10 @@ impl AsyncWrite for TlsStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.session).poll_shutdown(cx)
     }
+}
+
+fn broken(revoked: Revoked) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, revoked)
 }
 
 #[cfg(test)]

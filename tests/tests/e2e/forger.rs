@@ -93,7 +93,7 @@ async fn first_packets(count: usize) -> Vec<Vec<u8>> {
         let mut packet = vec![0; 2048];
         let length = tokio::select! {
             received = silent.recv(&mut packet) => received.expect("a packet"),
-            ended = endpoint.connect(address, Arc::clone(&client), kind) => panic!("nobody answers: {ended:?}"),
+            ended = endpoint.connect(address, client.clone(), kind) => panic!("nobody answers: {ended:?}"),
         };
         packet.truncate(length);
         packets.push(packet);

@@ -51,7 +51,7 @@ pub(crate) fn saying(address: SocketAddr, folder: &Path, name: &str, answer: Str
 pub(crate) fn connect_through(address: SocketAddr, identity: &Arc<Identity>, authority: &str) -> String {
     let config = client_config(identity, Expected::Any, &[b"http/1.1"]);
     let name = "mesh.internal".try_into().expect("a name");
-    let client = ClientConnection::new(config, name).expect("a client");
+    let client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
     let mut tls = StreamOwned::new(client, TcpStream::connect(address).expect("a listener"));
     let request = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
     tls.write_all(request.as_bytes()).expect("a handshake");
@@ -70,7 +70,7 @@ pub(crate) fn connect_through(address: SocketAddr, identity: &Arc<Identity>, aut
 pub(crate) fn certificate(address: SocketAddr, identity: &Arc<Identity>) -> Result<CertificateDer<'static>, String> {
     let config = client_config(identity, Expected::Any, &[b"http/1.1"]);
     let name = "mesh.internal".try_into().expect("a name");
-    let mut client = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
+    let mut client = ClientConnection::new(Arc::clone(&config), name).map_err(|error| error.to_string())?;
     let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
     while client.is_handshaking() {
         client.complete_io(&mut stream).map_err(|error| error.to_string())?;

@@ -101,7 +101,7 @@ async fn a_workload_that_poses_as_a_gateway_is_not_spoken_to() {
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let _ = eastway_transport::tls::accept(eastway_transport::Io::from(stream), Arc::clone(&config)).await;
+            let _ = eastway_transport::tls::accept(eastway_transport::Io::from(stream), config.clone()).await;
         }
     });
     let calling = identity(&gateway.ca, &SpiffeId::workload(US, "shop", "storefront"));

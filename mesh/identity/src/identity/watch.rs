@@ -1,7 +1,8 @@
 //! Reloads an identity when its files change.
 //!
 //! The *folders* are watched, because renewals replace files (and Kubernetes swaps a symbolic link); in between the files are
-//! compared at an interval, for file systems that tell nothing. A thread of its own, so that no runtime ever waits for a disk.
+//! compared at an interval, for file systems that tell nothing. A thread of its own, so that no runtime ever waits for a disk,
+//! or for the signatures that a review of open connections checks.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -9,7 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -24,17 +25,15 @@ impl Identity {
         self.watch_with(WatchOptions::default())
     }
 
-    /// The same with `options`. An identity without files is never reloaded.
+    /// The same with `options`. An identity without files is never reloaded, but its connections are reviewed.
     pub fn watch_with(self: &Arc<Self>, options: WatchOptions) -> Watch {
         let signals = Arc::new(Signals::default());
-        let Some(files) = self.files() else { return Watch { signals, watcher: None, thread: None } };
-        let watcher = match watcher(files, &signals) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
+        let watcher = self.files().and_then(|files| {
+            let watcher = watcher(files, &signals).inspect_err(|error| {
                 tracing::warn!(%error, poll = ?options.poll, "cannot watch the identity's folders; reading at intervals");
-                None
-            }
-        };
+            });
+            watcher.ok()
+        });
         let (identity, seen) = (Arc::clone(self), Arc::clone(&signals));
         let thread = std::thread::Builder::new()
             .name("identity-watch".to_owned())
@@ -116,14 +115,22 @@ impl Signals {
 
 fn run(identity: &Identity, signals: &Signals, options: WatchOptions) {
     let mut failure = None;
+    let mut compared = Instant::now();
     loop {
-        let seen = signals.wait(options.poll);
+        let seen = signals.wait(REVIEW.min(options.poll));
         if seen.stopped || (seen.changed && signals.wait(options.settle).stopped) {
             return;
         }
-        failure = attempt(identity, failure);
+        if seen.changed || compared.elapsed() >= options.poll {
+            failure = attempt(identity, failure);
+            compared = Instant::now();
+        }
+        identity.review();
     }
 }
+
+/// How often open connections are reviewed.
+const REVIEW: Duration = Duration::from_millis(500);
 
 /// Reloads once. The same failure is logged once, not at every interval; it is handed on to the next attempt.
 fn attempt(identity: &Identity, before: Option<String>) -> Option<String> {

@@ -102,9 +102,9 @@ fn certified(certificate: &str, key: &str) -> Arc<rustls::sign::CertifiedKey> {
 fn refusals(ca: &Ca, shown: &Arc<rustls::sign::CertifiedKey>) -> (Option<Refusal>, Option<Refusal>) {
     let node = identity(ca, &workload(ca.trust_domain(), "checker"));
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(shown)));
-    let mut server = (*server_config(&node, Expected::Any, ALPN)).clone();
+    let mut server = (**server_config(&node, Expected::Any, ALPN)).clone();
     server.cert_resolver = Arc::clone(&resolver) as _;
-    let mut client = (*client_config(&node, Expected::Any, ALPN)).clone();
+    let mut client = (**client_config(&node, Expected::Any, ALPN)).clone();
     client.client_auth_cert_resolver = resolver;
     let as_server = handshake(&client_config(&node, Expected::Any, ALPN), &Arc::new(server)).client_refusal();
     let as_client = handshake(&Arc::new(client), &server_config(&node, Expected::Any, ALPN)).server_refusal();
@@ -139,10 +139,10 @@ fn nothing_is_resumed() {
     let (caller, payments) = (identity(&ca, &workload(US, "storefront")), identity(&ca, &workload(US, "payments")));
     let server = server_config(&payments, Expected::Any, ALPN);
     // A caller that would resume, if it were given a ticket.
-    let mut eager = (*client_config(&caller, Expected::Any, ALPN)).clone();
+    let mut eager = (**client_config(&caller, Expected::Any, ALPN)).clone();
     eager.resumption = rustls::client::Resumption::in_memory_sessions(8);
     eager.enable_early_data = true;
-    for client in [client_config(&caller, Expected::Any, ALPN), Arc::new(eager)] {
+    for client in [Arc::clone(&client_config(&caller, Expected::Any, ALPN)), Arc::new(eager)] {
         for _ in 0..2 {
             let (mut client, server) = handshake(&client, &server).established();
             assert_eq!(client.tls13_tickets_received(), 0);
@@ -160,8 +160,8 @@ fn both_configurations_serve_quic() {
     let node = identity(&ca, &SpiffeId::gateway(US, "gw-1"));
     let client = client_config(&node, Expected::AnyGateway, &[b"eastway/1"]);
     let server = server_config(&node, Expected::AnyGateway, &[b"eastway/1"]);
-    let mut client = ClientConnection::new(client, Version::V1, server_name(), vec![0]).expect("a client");
-    let mut server = ServerConnection::new(server, Version::V1, vec![0]).expect("a server");
+    let mut client = ClientConnection::new(Arc::clone(&client), Version::V1, server_name(), vec![0]).expect("a client");
+    let mut server = ServerConnection::new(Arc::clone(&server), Version::V1, vec![0]).expect("a server");
     while client.is_handshaking() || server.is_handshaking() {
         let mut sent = false;
         // Each call writes the messages under one key; they must be read apart from those under the next.
@@ -236,7 +236,7 @@ fn a_foreign_ca_of_the_same_domain_is_refused_on_both_sides() {
     assert_eq!(ends.server_refusal(), Some(Refusal::ByPeer), "the alert tells the other side");
     // A caller of the foreign CA that would accept us: now it is the server that refuses.
     let both_known = identity(&theirs, &workload(US, "a"));
-    let mut blind = (*client_config(&both_known, Expected::Any, ALPN)).clone();
+    let mut blind = (**client_config(&both_known, Expected::Any, ALPN)).clone();
     blind
         .dangerous()
         .set_certificate_verifier(Arc::new(Verifier { identity: Arc::clone(&us), expected: Expected::Any }));

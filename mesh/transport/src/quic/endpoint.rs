@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eastway_core::Reason;
-use eastway_identity::Refusal;
+use eastway_identity::{ClientTls, Refusal, ServerTls};
 use eastway_runtime::throttled;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime, TransportConfig, TransportErrorCode};
@@ -27,6 +27,7 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     transport: Arc<TransportConfig>,
     options: Arc<QuicOptions>,
+    tls: ServerTls,
     admission: Arc<Admission>,
     closing: Arc<AtomicBool>,
 }
@@ -37,16 +38,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the socket or the TLS configuration cannot be used for QUIC.
-    pub fn new(
-        socket: UdpSocket,
-        shard: u8,
-        server: Arc<rustls::ServerConfig>,
-        options: &QuicOptions,
-    ) -> io::Result<Self> {
+    pub fn new(socket: UdpSocket, shard: u8, tls: ServerTls, options: &QuicOptions) -> io::Result<Self> {
         let payload = mtu::payload(socket.local_addr()?, options.max_mtu);
         let closing = Arc::default();
         let transport = options.transport(payload, &closing);
-        let crypto = QuicServerConfig::try_from(server).map_err(invalid)?;
+        let crypto = QuicServerConfig::try_from(Arc::clone(tls.config())).map_err(invalid)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server
             .transport_config(Arc::clone(&transport))
@@ -63,7 +59,7 @@ impl Endpoint {
         let socket = LargePackets::new(runtime.wrap_udp_socket(socket)?, payload);
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), Arc::new(socket), runtime)?;
         let admission = Arc::new(Admission::new(options));
-        Ok(Self { inner, transport, options: Arc::new(options.clone()), admission, closing })
+        Ok(Self { inner, transport, options: Arc::new(options.clone()), tls, admission, closing })
     }
 
     /// The address that the endpoint is bound to.
@@ -88,7 +84,7 @@ impl Endpoint {
             match self.admission.handshake(peer, incoming.remote_address_validated()) {
                 Verdict::Admit(place) => {
                     let (options, admission) = (Arc::clone(&self.options), Arc::clone(&self.admission));
-                    return Some(Incoming { incoming, place, options, admission });
+                    return Some(Incoming { incoming, place, options, tls: self.tls.clone(), admission });
                 }
                 Verdict::Prove => {
                     throttled!(info, %peer, "handshakes pile up: clients have to prove their addresses first");
@@ -113,10 +109,12 @@ impl Endpoint {
     pub async fn connect(
         &self,
         address: SocketAddr,
-        client: Arc<rustls::ClientConfig>,
+        client: ClientTls,
         kind: Kind,
     ) -> Result<Arc<QuicTunnel>, ConnectError> {
-        let crypto = QuicClientConfig::try_from(client).map_err(|e| ConnectError::Invalid(e.to_string()))?;
+        let generation = client.generation();
+        let crypto = QuicClientConfig::try_from(Arc::clone(client.config()))
+            .map_err(|e| ConnectError::Invalid(e.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::clone(&self.transport)).initial_dst_cid_provider(initial_ids(kind));
         let server_name = eastway_identity::server_name();
@@ -127,7 +125,7 @@ impl Endpoint {
         let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout)??;
-        QuicTunnel::new(connection, kind, &self.options, None)
+        QuicTunnel::new(connection, kind, &self.options, None, |chain| client.hold(chain, generation))
     }
 
     /// Closes all connections, telling the peers why, and accepts no more.
@@ -157,6 +155,7 @@ pub struct Incoming {
     incoming: quinn::Incoming,
     place: HandshakePlace,
     options: Arc<QuicOptions>,
+    tls: ServerTls,
     admission: Arc<Admission>,
 }
 
@@ -183,11 +182,13 @@ impl Incoming {
     pub async fn establish(self) -> Result<Arc<QuicTunnel>, ConnectError> {
         let kind = self.kind();
         let _until_done = self.place;
+        let generation = self.tls.generation();
         let connecting = self.incoming.accept()?;
         let connection = tokio::time::timeout(self.options.handshake_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout)??;
-        QuicTunnel::new(connection, kind, &self.options, Some(&self.admission))
+        let hold = |chain: &[_]| self.tls.hold(chain, generation);
+        QuicTunnel::new(connection, kind, &self.options, Some(&self.admission), hold)
     }
 }
 

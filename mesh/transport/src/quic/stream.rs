@@ -14,6 +14,7 @@ use eastway_core::{Reason, SpiffeId};
 use quinn::{RecvStream, SendStream, WriteError};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::ConnectionPlace;
 use crate::error::{StreamError, code};
@@ -23,6 +24,9 @@ use crate::error::{StreamError, code};
 pub(super) struct Shared {
     /// The connection's place among those that peers opened.
     pub(super) _place: Option<ConnectionPlace>,
+    /// Ends the connection when the peer's identity is accepted no longer. It holds the connection, so it must not outlive
+    /// those who use it.
+    pub(super) _watching: AbortOnDropHandle<()>,
     pub(super) peer: Arc<SpiffeId>,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) remote: SocketAddr,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use eastway_core::{Reason, SpiffeId};
+use eastway_core::{Chain, Reason, SpiffeId};
+use eastway_identity::Held;
 use rustls_pki_types::CertificateDer;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::Admission;
 use super::endpoint::ConnectError;
@@ -30,12 +32,14 @@ pub struct QuicTunnel {
 }
 
 impl QuicTunnel {
-    /// Of a connection that was established; `admission` counts one that the peer opened.
+    /// Of a connection that was established; `admission` counts one that the peer opened, and `hold` keeps an eye on the
+    /// peer's certificates.
     pub(super) fn new(
         connection: quinn::Connection,
         kind: Kind,
         options: &Arc<QuicOptions>,
         admission: Option<&Arc<Admission>>,
+        hold: impl FnOnce(&[CertificateDer<'static>]) -> Held,
     ) -> Result<Arc<Self>, ConnectError> {
         let certificates = connection.peer_identity().and_then(|identity| identity.downcast().ok());
         let chain: Vec<CertificateDer<'static>> = certificates.map(|chain| *chain).unwrap_or_default();
@@ -50,7 +54,9 @@ impl QuicTunnel {
             })?),
             None => None,
         };
+        let watching = tokio::spawn(end_when_revoked(connection.clone(), hold(&chain)));
         let shared = Arc::new(Shared {
+            _watching: AbortOnDropHandle::new(watching),
             _place: place,
             peer: Arc::new(peer),
             chain,
@@ -183,6 +189,18 @@ impl Tunnel for QuicTunnel {
 
     fn protocol(&self) -> &'static str {
         "quic"
+    }
+}
+
+/// Closes the connection when its peer's identity is accepted no longer.
+async fn end_when_revoked(connection: quinn::Connection, held: Held) {
+    tokio::select! {
+        revoked = std::future::poll_fn(|cx| held.poll_revoked(cx)) => {
+            tracing::info!(peer = %connection.remote_address(), error = %Chain(&revoked), "a tunnel connection ends");
+            congestion::open_window(&connection);
+            connection.close(code(Reason::IdentityRefused), Reason::IdentityRefused.code().as_bytes());
+        }
+        _ = connection.closed() => {}
     }
 }
 

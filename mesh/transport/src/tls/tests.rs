@@ -78,3 +78,19 @@ async fn a_session_without_an_application_protocol_is_refused_by_both_sides() {
         assert!(matches!(server, Err(TlsError::NoProtocol)), "{server:?}");
     }
 }
+
+#[tokio::test]
+async fn a_session_breaks_while_it_waits_when_its_peer_is_trusted_no_longer() {
+    let (us, eu) = gateways();
+    let (client, server) = handshakes((&us, Expected::AnyGateway), (&eu, Expected::AnyGateway)).await;
+    let (_client, mut server) = (client.expect("client"), server.expect("server"));
+    let waiting = tokio::spawn(async move { (server.read_u8().await, server) });
+    tokio::task::yield_now().await;
+    eu.set_peer_bundles(std::collections::BTreeMap::new()).expect("nobody is trusted");
+    assert_eq!(eu.review(), 1);
+    let (read, mut server) = soon(waiting).await.expect("woken");
+    assert_eq!(read.expect_err("broken").kind(), io::ErrorKind::ConnectionAborted);
+    let written = tokio::io::AsyncWriteExt::write_all(&mut server, b"more").await;
+    assert_eq!(written.expect_err("broken").kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(us.review(), 0, "the other side still trusts");
+}

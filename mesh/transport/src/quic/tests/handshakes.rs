@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::{Reason, SpiffeId};
-use eastway_identity::{Expected, Identity, Refusal};
+use eastway_identity::{ClientTls, Expected, Identity, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::quic::{ConnectError, Endpoint, QuicOptions, QuicTunnel};
@@ -22,7 +22,7 @@ async fn handshake(us: &Arc<Identity>, eu: &Arc<Identity>) -> Ends {
     connect(&ours, &theirs, client(us, EU)).await
 }
 
-async fn connect(ours: &Endpoint, theirs: &Endpoint, client: Arc<rustls::ClientConfig>) -> Ends {
+async fn connect(ours: &Endpoint, theirs: &Endpoint, client: ClientTls) -> Ends {
     let address = theirs.local_addr().expect("bound");
     tokio::join!(soon(ours.connect(address, client, Kind::Data)), async {
         soon(theirs.accept()).await.expect("open").establish().await
@@ -159,6 +159,20 @@ async fn first_packets_that_nothing_follows_keep_no_peer_out() {
     let tunnel = soon(ours.connect(address, client(&us, EU), Kind::Data)).await.expect("let in");
     soon(tunnel.confirmed()).await.expect("accepted");
     assert_eq!(soon(tunnels.recv()).await.expect("a tunnel").kind(), Kind::Data, "also after a proof of the address");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_closed_with_the_reason_when_its_peer_is_trusted_no_longer() {
+    for ours_distrusts in [false, true] {
+        let (us, eu) = gateways();
+        let (ours, theirs) = (endpoints(&us, 0, &QuicOptions::default()), endpoints(&eu, 0, &QuicOptions::default()));
+        let (out, back) = connect(&ours[0], &theirs[0], client(&us, EU)).await;
+        let (out, back) = (out.expect("connected"), back.expect("accepted"));
+        let (distrusting, told) = if ours_distrusts { (&us, back) } else { (&eu, out) };
+        distrusting.set_peer_bundles(std::collections::BTreeMap::new()).expect("nobody is trusted");
+        assert_eq!(distrusting.review(), 1);
+        assert_eq!(soon(told.closed()).await, Reason::IdentityRefused);
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,17 @@ async fn an_idle_relay_tells_the_tunnel_why_it_ends() {
 }
 
 #[tokio::test]
+async fn a_relay_whose_permission_is_withdrawn_ends_and_tells_the_tunnel_why() {
+    let tunnel = tunnel(&QuicOptions::default()).await;
+    let ((mut caller, a), (_called, b)) = (quic_pair(&tunnel).await, tcp_pair().await);
+    let withdrawn = std::future::ready(Reason::NotExported);
+    let relayed = soon(splice_until(a, b, SpliceOptions::default(), withdrawn)).await;
+    assert_eq!(relayed.end, End::Withdrawn(Reason::NotExported));
+    let error = read_error(&mut caller).await;
+    assert_eq!(StreamError::of(&error), Some(&StreamError::Reset(Reason::NotExported)));
+}
+
+#[tokio::test]
 async fn bytes_are_counted_while_they_move() {
     let ((mut caller, a), (b, mut called)) = (Io::pair(64), Io::pair(64));
     let (forward, backward) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
