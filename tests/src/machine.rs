@@ -1,6 +1,9 @@
 //! What all tests of a process share: the machine. Most run beside each other; what loads it for long runs alone.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -46,6 +49,53 @@ impl Blackhole {
 impl Drop for Blackhole {
     fn drop(&mut self) {
         nft(&format!("delete table ip {}", self.table));
+    }
+}
+
+/// A small disk of its own at a folder, which can be filled and freed again. Dropping it takes it away.
+#[derive(Debug)]
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts an empty one with room for `megabytes` at `folder`, which is made. Needs root.
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    pub fn at(folder: &Path, megabytes: u32) -> Self {
+        std::fs::create_dir_all(folder).expect("the lab's folder is writable");
+        let size = format!("size={megabytes}m,mode=0755");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
+        let output = output.expect("mount starts");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "mount: {words} (mounting needs root, or CAP_SYS_ADMIN)");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Leaves no room for another byte.
+    pub fn fill(&self) {
+        let mut file = File::create(self.filler()).expect("the disk has room for a name");
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// Takes back what filled it.
+    ///
+    /// # Panics
+    /// If it was not filled.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).expect("it was filled");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever still has a file open there keeps it until it ends.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
     }
 }
 

@@ -23,6 +23,9 @@ mod restart;
 // Who is let in, and what may they say of themselves?
 #[path = "e2e/identity.rs"]
 mod identity;
+// Is a key shown anywhere?
+#[path = "e2e/secrets.rs"]
+mod secrets;
 // What do clusters show one another?
 #[path = "e2e/federation.rs"]
 mod federation;
@@ -45,6 +48,9 @@ mod exhaustion;
 mod etcd;
 #[path = "e2e/etcd_secured.rs"]
 mod etcd_secured;
+// Does a gateway outlive a full disk?
+#[path = "e2e/full_disk.rs"]
+mod full_disk;
 // What if a host is silent instead of dead, and what if the clock jumps?
 #[path = "e2e/clock.rs"]
 mod clock;
