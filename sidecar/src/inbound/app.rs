@@ -128,9 +128,14 @@ async fn send(worker: &Rc<Worker>, mut request: Request<Body>, spoken: Version) 
             },
         }
     }
-    let io = connect(&worker.node).await?;
+    let io = connect(&worker.node).await.inspect_err(|_| worker.app.spoken.forget())?;
     let connection = H1::new(io, &worker.app.options).await.map_err(|error| reason(&error))?;
-    worker.app.h1.lease((), connection).send(request).await.map_err(|error| reason(&error))
+    worker.app.h1.lease((), connection).send(request).await.map_err(|error| {
+        if error.failure() == Failure::Protocol {
+            worker.app.spoken.forget();
+        }
+        reason(&error)
+    })
 }
 
 fn reason(error: &SendError) -> Reason {

@@ -54,7 +54,7 @@ impl Spoken {
         Ok(answers.unwrap_or(true))
     }
 
-    /// Another application may take its place.
+    /// It is gone, or its answer was none: another application may take its place, which is asked anew.
     pub(super) fn forget(&self) {
         self.h2.set(None);
     }

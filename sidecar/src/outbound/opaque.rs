@@ -16,13 +16,14 @@ use http::{Request, Response, StatusCode};
 
 use super::Route;
 use super::exchange::Exchange;
+use super::said::Said;
 use crate::upstream::{self, Call, Place};
 use crate::worker::Worker;
 
 /// Opens the stream and answers 200; what follows is relayed until either side has ended, and `permit` taken for so long.
 ///
 /// # Errors
-/// The reason of the last attempt, or why there was none.
+/// The reason of the last attempt that found somebody, or why none did.
 pub(super) async fn open(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
@@ -67,11 +68,11 @@ type Held = (Pick, Option<Place>);
 async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Held), Reason> {
     let (service, policy) = (&route.entry.service, route.entry.settings().retries);
     let mut attempts = Attempts::new(false, Deadline::NONE);
-    let mut last = None;
+    let mut last: Option<Said> = None;
     loop {
         let started = clock::now();
         let picked = worker.random(|rng| attempts.pick(service, route.cluster.as_deref(), rng, started));
-        let mut pick = picked.map_err(|none| last.unwrap_or(none.reason))?;
+        let mut pick = picked.map_err(|none| last.as_ref().map_or(none.reason, Said::reason))?;
         let kind = if attempts.begun() == 1 { "first" } else { "retry" };
         exchange.attempt(kind, &pick.lane.zone, pick.lane.level);
         let call = Call {
@@ -98,11 +99,12 @@ async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> R
         let end = attempts.failed(service, &pick, &failed, now.since(started), now);
         let end = AttemptEnd { nothing_sent: true, ..end };
         drop(pick);
+        let said = Said::failed(failed.reason).over(last.take());
         match worker.random(|rng| attempts.next(service, &policy, &end, rng, now)) {
             Decision::Retry { after } if after.is_zero() => {}
             Decision::Retry { after } => tokio::time::sleep(after).await,
-            Decision::GiveUp(_) => return Err(failed.reason),
+            Decision::GiveUp(_) => return Err(said.reason()),
         }
-        last = Some(failed.reason);
+        last = Some(said);
     }
 }

@@ -37,6 +37,11 @@ impl Said {
         self.response.ok_or(self.reason)
     }
 
+    /// What happened, if there is no answer to fall back on.
+    pub(super) const fn reason(&self) -> Reason {
+        self.reason
+    }
+
     fn found_somebody(&self) -> bool {
         let nobody = self.reason.attribution() == Attribution::NoEndpoint || self.reason == Reason::PendingLimit;
         self.response.is_some() || !nobody
