@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastway_http::body::Unread;
 use eastway_http::{Body, Sweeper};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
 use eastway_telemetry::metrics::RouteCache;
 use eastway_transport::accept::{HandshakeLimits, Handshakes};
+use http::Response;
 use http_body::Body as _;
 
 use crate::inbound::{App, LISTENER};
@@ -65,13 +67,14 @@ impl Worker {
 
     /// The body of a response on its way to its reader. Neither may keep the other waiting for longer than `timeouts.idle`; a
     /// small one fits into the buffers whether it is read or not.
-    pub(crate) fn passing(&self, body: Body) -> Body {
-        let after = || self.sweeper.after(self.node.config.timeouts.idle);
-        let small = self.node.config.limits.held_response as u64;
-        if body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= small) {
-            return body.idle_limit(after());
-        }
-        body.idle_limit(after()).read_limit(after())
+    pub(crate) fn passing(&self, mut response: Response<Body>) -> Response<Body> {
+        let (limit, small) = (self.node.config.timeouts.idle, self.node.config.limits.held_response as u64);
+        let unread: Option<Unread> = response.extensions_mut().remove();
+        response.map(|body| {
+            let small = body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= small);
+            let body = body.idle_limit(self.sweeper.after(limit));
+            if small { body } else { body.read_limit(&self.sweeper, limit, unread.unwrap_or_default()) }
+        })
     }
 
     /// Waits until draining is over, then closes what is left.

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eastway_core::Reason;
@@ -23,9 +24,10 @@ use hyper::body::Incoming;
 
 pub use kept::{Kept, Upload};
 pub use observe::{End, Observer};
+pub use reader::Unread;
 
 use crate::framing;
-use crate::sweeper::Deadline;
+use crate::sweeper::{Deadline, Sweeper};
 use observe::Watch;
 
 /// A request's or response's body. Lives on one worker: it is not `Send`.
@@ -113,11 +115,12 @@ impl Body {
         self
     }
 
-    /// Gives the body up if nobody reads on for one to two times the deadline's limit, although there is something to read:
-    /// then [`BodyError::Unread`] is all that is left of it. Costs a task: not for what is small. Call it on a `LocalSet`.
+    /// Gives the body up if nobody reads on for `limit`, although there may be something to read: then [`BodyError::Unread`] is
+    /// all that is left of it. It is counted by `unread` before, after a second. Costs a task: not for what is small. Call it
+    /// on a `LocalSet`.
     #[must_use]
-    pub fn read_limit(self, deadline: Deadline) -> Self {
-        reader::limited(self, deadline)
+    pub fn read_limit(self, sweeper: &Sweeper, limit: Duration, unread: Unread) -> Self {
+        reader::limited(self, sweeper, limit, unread)
     }
 
     /// Reads the body to its end, as long as its data does not exceed `limit`.

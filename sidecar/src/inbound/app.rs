@@ -187,7 +187,7 @@ fn answer(
         edits.set(LOAD, load);
     }
     edits.apply(response.headers_mut());
-    response.map(|body| worker.passing(body.observe(Box::new(charged))))
+    worker.passing(response.map(|body| body.observe(Box::new(charged))))
 }
 
 fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, charged: Charged) {

@@ -345,7 +345,7 @@ impl Forward<'_> {
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
         let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
-        response.map(|body| self.worker.passing(body.observe(Box::new(finish))))
+        self.worker.passing(response.map(|body| body.observe(Box::new(finish))))
     }
 }
 

@@ -161,11 +161,14 @@ const PIECE: usize = 1 << 16;
 #[test]
 fn a_caller_that_never_reads_costs_no_more_than_its_windows() {
     const STREAMS: usize = 60;
-    for (way, mut lab, _app, caller) in both(generous, "timeouts: { idle: 1s }\n", "") {
+    // Given up soon, or not at all as long as the test lasts.
+    let cases = [both(generous, "timeouts: { idle: 1s }\n", ""), both(generous, "", "")];
+    for (way, mut lab, _app, caller) in cases.into_iter().flatten() {
         let before = lab.process(&caller.name).peak_memory();
         let unread = h2::unread(caller.proxy(), &format!("{PAYMENTS}much"), STREAMS).expect("answers");
         assert!(unread.answers.iter().all(|answer| answer.status() == 200), "{way}");
-        // What is left unread is given up, and takes no room from others any more.
+        // It takes a second to see that nobody reads; until then others may come to wait behind them.
+        std::thread::sleep(Duration::from_secs(3));
         eventually("others are served", || {
             let answer = client::get(caller.proxy(), PAYMENTS)?;
             check(answer.status == 200, || format!("{way}: {answer:?}"))

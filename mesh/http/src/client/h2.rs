@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::expect::Gate;
 use super::{Asked, ClientOptions, Failure, Fault, SendError, failed, received};
-use crate::body::Body;
+use crate::body::{Body, Unread};
 use crate::exec::LocalExec;
 use crate::framing;
 
@@ -29,6 +29,9 @@ pub struct H2 {
 struct Shared {
     scheme: Scheme,
     continue_after: Duration,
+    /// Responses that nobody reads, of which so many take half of the connection's window.
+    unread: Unread,
+    most_unread: u32,
     active: Cell<usize>,
     limit: Cell<usize>,
     used: Cell<bool>,
@@ -76,6 +79,8 @@ impl H2 {
         let shared = Rc::new(Shared {
             scheme,
             continue_after: options.continue_after,
+            unread: Unread::default(),
+            most_unread: (h2.connection_window / h2.stream_window.max(1) / 2).max(1),
             active: Cell::new(0),
             limit,
             used: Cell::new(false),
@@ -126,7 +131,8 @@ impl H2 {
         let mut sender = self.sender.clone();
         match sender.try_send_request(request).await {
             Ok(response) => {
-                let response = received(response, asked, reused)?.map(|body| body.hold(active));
+                let mut response = received(response, asked, reused)?.map(|body| body.hold(active));
+                response.extensions_mut().insert(self.shared.unread.clone());
                 Ok(Gate::answered(gate, response))
             }
             Err(error) => Err(failed(error, fault.as_ref(), reused)),
@@ -143,8 +149,12 @@ impl H2 {
         self.shared.active.get()
     }
 
-    /// How many requests more the peer takes at once.
+    /// How many requests more the peer takes at once. None while responses that nobody reads take up half of the connection's
+    /// window: what comes after them might wait for their readers. They tell of it themselves, see [`Body::read_limit`].
     pub fn available(&self) -> usize {
+        if self.shared.unread.count() >= self.shared.most_unread {
+            return 0;
+        }
         self.shared.limit.get().saturating_sub(self.active())
     }
 

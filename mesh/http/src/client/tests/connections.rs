@@ -1,11 +1,16 @@
 //! HTTP/1.1 and HTTP/2 connections in good order.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use eastway_transport::Io;
 use http::Request;
 
-use crate::body::Body;
-use crate::client::{ClientOptions, H1};
-use crate::testing::{OK, Recorder, channel, data, get, h1, h2, listen, local, mirror, post, until};
+use crate::body::{Body, Unread};
+use crate::client::{ClientOptions, H1, H2, H2Options};
+use crate::server::serve;
+use crate::sweeper::Sweeper;
+use crate::testing::{OK, Recorder, channel, data, get, h1, h2, listen, local, mirror, options, paused, post, until};
 
 #[test]
 fn one_http1_connection_carries_many_requests() {
@@ -116,7 +121,7 @@ fn a_large_response_head_passes_up_to_the_limit() {
 #[test]
 fn a_response_until_the_end_of_the_connection_is_read_whole() {
     local(async {
-        let (near, mut far) = eastway_transport::Io::pair(1024);
+        let (near, mut far) = Io::pair(1024);
         tokio::task::spawn_local(async move {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             let mut head = [0; 512];
@@ -128,5 +133,32 @@ fn a_response_until_the_end_of_the_connection_is_read_whole() {
         let response = client.send(get("a")).await.expect("an answer");
         assert_eq!(response.version(), http::Version::HTTP_11);
         assert_eq!(response.into_body().collect(99).await.expect("whole").0, Bytes::from("all of it"));
+    });
+}
+
+#[test]
+fn a_connection_whose_window_the_unread_take_up_is_not_offered() {
+    paused(async {
+        let (near, far) = Io::pair(1 << 16);
+        tokio::task::spawn_local(async move {
+            let handler = |_: Request<Body>| async { http::Response::new(Body::full(vec![7; 1 << 20])) };
+            serve(far, &options(), &Sweeper::new(), std::future::pending(), handler).await
+        });
+        let h2 = H2Options { stream_window: 65_535, connection_window: 4 * 65_535, ..H2Options::default() };
+        let windows = ClientOptions { h2, ..ClientOptions::default() };
+        let client = H2::new(near, http::uri::Scheme::HTTP, &windows).await.expect("no answer is waited for");
+        let sweeper = Sweeper::new();
+        let mut unread = Vec::new();
+        for _ in 0..2 {
+            let mut response = client.send(get("a")).await.expect("an answer");
+            let counter: Unread = response.extensions_mut().remove().expect("HTTP/2");
+            unread.push(response.into_body().read_limit(&sweeper, Duration::from_secs(3600), counter));
+        }
+        assert!(client.available() > 0, "they may be read at any time");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(client.available(), 0);
+        unread.pop();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(client.available() > 0);
     });
 }
