@@ -21,7 +21,7 @@ use eastway_transport::tunnel::Tunnel;
 use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
-use crate::config::{self, Config, Etcd, Store as StoreConfig, Timeouts};
+use crate::config::{self, Config, Etcd, Store as StoreConfig};
 use crate::services::Services;
 
 /// The largest file of etcd's TLS or password that is read, in bytes.
@@ -174,8 +174,13 @@ fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
 
 fn options(config: &Config) -> ServerOptions {
     let registry = Options { max_per_account: config.registration.per_account, ..Options::default() };
-    let Timeouts { session: session_ttl, collect: collect_after, .. } = config.timeouts;
-    ServerOptions { registry, session_ttl, collect_after, handshakes: config.handshakes(), ..ServerOptions::default() }
+    ServerOptions {
+        registry,
+        session_ttl: config.timeouts.session,
+        collect_after: config.timeouts.collect,
+        handshakes: config.handshakes(),
+        ..ServerOptions::default()
+    }
 }
 
 /// Where workloads may be reached: never at what this gateway itself listens on.
