@@ -34,8 +34,17 @@ pub struct Tally {
 }
 
 impl Caller {
-    /// Calls `url` through the proxy at `proxy`, 50 times a second.
+    /// Calls `url` by GET through the proxy at `proxy`, 50 times a second.
     pub fn start(proxy: SocketAddr, url: &str) -> Self {
+        Self::sending(proxy, "GET", url)
+    }
+
+    /// The same by POST, which may not be repeated.
+    pub fn posting(proxy: SocketAddr, url: &str) -> Self {
+        Self::sending(proxy, "POST", url)
+    }
+
+    fn sending(proxy: SocketAddr, method: &'static str, url: &str) -> Self {
         let (tally, ended) = (Arc::new(Mutex::new(Tally::default())), Arc::new(AtomicBool::new(false)));
         let begin = Instant::now();
         let thread = |index| {
@@ -46,7 +55,7 @@ impl Caller {
                     std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     next += PACE;
                     let sent = begin.elapsed();
-                    let answer = client::get(proxy, &url);
+                    let answer = client::send(proxy, method, &url, &[], b"");
                     tally.lock().unwrap_or_else(PoisonError::into_inner).count(sent, answer);
                 }
             })
@@ -61,6 +70,15 @@ impl Caller {
         eventually(&format!("{more} more answers"), || {
             let tally = self.tally();
             check(tally.answered >= goal, || format!("{tally:?}"))
+        });
+    }
+
+    /// Waits until `more` further requests failed.
+    pub fn fails(&self, more: usize) {
+        let goal = self.tally().failures.len() + more;
+        eventually(&format!("{more} more failures"), || {
+            let failures = self.tally().failures.len();
+            check(failures >= goal, || format!("{failures}"))
         });
     }
 

@@ -213,6 +213,14 @@ impl Endpoint {
         Some(read(&self.hot.utilisation)).filter(|u| u.is_finite())
     }
 
+    /// For how long it has waited for somebody to try it; `None` if it does not. Takes its lock.
+    pub(crate) fn half_open_for(&self, now: Timestamp) -> Option<Duration> {
+        match self.cold.lock().breaker.phase() {
+            Phase::HalfOpen { since, .. } => Some(now - since),
+            Phase::Closed | Phase::Open { .. } => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn gate(&self) -> u32 {
         self.hot.gate.load(Relaxed)

@@ -105,12 +105,23 @@ impl Pick {
         if half_open && !endpoint.permit.try_take() {
             return false;
         }
+        self.bind_holding(endpoint, half_open);
+        true
+    }
+
+    /// Binds the endpoint that [`crate::Service::choose_any`] gave: as its probe if it waits for one, else as one more request
+    /// to what should have none.
+    pub fn bind_anyway(&mut self, endpoint: Arc<Endpoint>) {
+        let probe = endpoint.gate() & HALF_OPEN != 0 && endpoint.permit.try_take();
+        self.bind_holding(endpoint, probe);
+    }
+
+    fn bind_holding(&mut self, endpoint: Arc<Endpoint>, permit: bool) {
         self.unbind();
-        self.permits.endpoint = half_open;
+        self.permits.endpoint = permit;
         self.probe = self.permits.any();
         endpoint.start_request();
         self.target = Target::Endpoint(endpoint);
-        true
     }
 
     fn unbind(&mut self) {

@@ -1,6 +1,7 @@
 //! Sessions of one caller with endpoints of a remote lane, as the sidecar keeps them: at least two, to distinct endpoints,
 //! renewed before the remote gateway's choice grows old.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,16 +74,27 @@ impl Production {
             self.replenish(net, caller, zone, &waiting.pick.lane);
             return self.send_over_session(net, waiting, server);
         }
+        let total = waiting.pick.lane.total().max(1);
         let sessions = self.sessions(caller, zone);
-        if waiting.round > 0 && sessions.failed {
-            return self.no_session(net, waiting);
+        // A further session might lead to an endpoint that is better than those that are known.
+        let known: BTreeSet<EndpointId> = sessions.open.iter().map(|session| session.endpoint.id.clone()).collect();
+        let may_open = waiting.round < OPEN_ROUNDS && sessions.open.len() < MAX_OPEN;
+        let in_vain = waiting.round > 0 && sessions.failed;
+        if in_vain || !may_open || known.len() >= total {
+            match self.choose_any(&mut waiting, caller, zone) {
+                Some(server) => {
+                    self.replenish(net, caller, zone, &waiting.pick.lane);
+                    return self.send_over_session(net, waiting, server);
+                }
+                None if in_vain || !may_open => return self.no_session(net, waiting),
+                None => {}
+            }
         }
-        if waiting.round == OPEN_ROUNDS || sessions.open.len() >= MAX_OPEN {
-            return self.no_session(net, waiting);
-        }
-        if sessions.opening == 0 {
+        if self.sessions(caller, zone).opening == 0 {
             let lane = Arc::clone(&waiting.pick.lane);
-            let exclude = self.requests[waiting.request].attempts.tried().endpoint_ids().cloned().collect();
+            let tried = self.requests[waiting.request].attempts.tried().endpoint_ids().cloned();
+            let exclude: BTreeSet<EndpointId> = tried.chain(known).collect();
+            let exclude = exclude.into_iter().collect();
             self.open(net, Opening { caller, zone, lane, exclude, server: None });
         }
         self.sessions(caller, zone).waiting.push(waiting);
@@ -113,6 +125,16 @@ impl Production {
             }
         }
         None
+    }
+
+    /// The endpoint of any session, bound to the pick, where there is nothing better.
+    fn choose_any(&mut self, waiting: &mut Waiting, caller: usize, zone: usize) -> Option<usize> {
+        let sessions = &self.callers[caller].lanes.get(&zone)?.open;
+        let endpoints: Vec<Arc<Endpoint>> = sessions.iter().map(|session| Arc::clone(&session.endpoint)).collect();
+        let tried = self.requests[waiting.request].attempts.tried();
+        let chosen = self.callers[caller].service.choose_any(&waiting.pick.lane, &endpoints, tried)?;
+        waiting.pick.bind_anyway(Arc::clone(&endpoints[chosen]));
+        Some(sessions[chosen].server)
     }
 
     /// Opens a further session when there are too few, or when one grows old.

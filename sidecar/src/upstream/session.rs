@@ -73,6 +73,26 @@ impl LaneSessions {
             .map(|session| session.endpoint.id.clone())
             .collect()
     }
+
+    /// The endpoints of open sessions.
+    fn endpoints(&self) -> BTreeSet<EndpointId> {
+        self.open.borrow().iter().map(|session| session.endpoint.id.clone()).collect()
+    }
+
+    /// Whether one more may be opened.
+    fn has_room(&self) -> bool {
+        self.open.borrow().len() < MAX_OPEN
+    }
+
+    /// The sessions that can take a request more, where an endpoint has at most `most`. Those that closed are forgotten.
+    fn usable(&self, most: u32) -> Vec<(Arc<Endpoint>, H2)> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|session| !session.h2.is_closed());
+        open.iter()
+            .filter(|session| session.h2.available() > 0 && session.endpoint.rif() < most)
+            .map(|session| (Arc::clone(&session.endpoint), session.h2.clone()))
+            .collect()
+    }
 }
 
 /// A session that is being opened, counted until this is dropped, however that ends. Then those who wait look again.
@@ -135,7 +155,7 @@ struct Wanted {
     attempt: u32,
 }
 
-/// A session of the picked lane, with `pick` bound to its endpoint. Waits only while the lane has none at all.
+/// A session of the picked lane, with `pick` bound to its endpoint. Waits only while the lane has none that should be used.
 pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
     let lane = Arc::clone(&pick.lane);
     let most = call.entry.settings().endpoint_requests;
@@ -156,17 +176,25 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
             // There is no endpoint to which a further session could lead.
             return Err(Failed::full());
         }
-        if round > 0
-            && let Some(failed) = sessions.failed.get()
+        // A further session might lead to an endpoint that is better than those that are known.
+        let known = sessions.endpoints();
+        let elsewhere = round < OPEN_ROUNDS && known.len() < lane.total().max(1) && sessions.has_room();
+        let in_vain = round > 0 && sessions.failed.get().is_some();
+        if (in_vain || !elsewhere)
+            && let Some(h2) = choose_any(call, pick, &sessions, most)
         {
+            replenish(worker, &wanted, &lane, &sessions);
+            return Ok(h2);
+        }
+        if in_vain && let Some(failed) = sessions.failed.get() {
             return Err(failed);
         }
-        if round == OPEN_ROUNDS || sessions.open.borrow().len() >= MAX_OPEN {
+        if round == OPEN_ROUNDS || !sessions.has_room() {
             break;
         }
         if sessions.opening.get() == 0 {
-            let exclude = call.tried.endpoint_ids().cloned().chain(full).collect();
-            spawn_open(worker, wanted.clone(), Arc::clone(&lane), &sessions, exclude);
+            let exclude: BTreeSet<EndpointId> = call.tried.endpoint_ids().cloned().chain(known).collect();
+            spawn_open(worker, wanted.clone(), Arc::clone(&lane), &sessions, exclude.into_iter().collect());
         }
         let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
         sessions.changed.notified().await;
@@ -175,16 +203,9 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
     if sessions.full(most).is_empty() { Err(Failed::connecting(Reason::NoReadyEndpoint)) } else { Err(Failed::full()) }
 }
 
-/// The best of the open sessions, or none that may be used.
+/// The best of the open sessions, or none that should be used.
 fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions, most: u32) -> Option<H2> {
-    sessions.open.borrow_mut().retain(|session| !session.h2.is_closed());
-    let mut usable: Vec<(Arc<Endpoint>, H2)> = sessions
-        .open
-        .borrow()
-        .iter()
-        .filter(|session| session.h2.available() > 0 && session.endpoint.rif() < most)
-        .map(|session| (Arc::clone(&session.endpoint), session.h2.clone()))
-        .collect();
+    let mut usable = sessions.usable(most);
     while !usable.is_empty() {
         let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
         let now = clock::now();
@@ -196,6 +217,15 @@ fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &Lane
         }
     }
     None
+}
+
+/// Any of the open sessions, where there is nothing better.
+fn choose_any(call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions, most: u32) -> Option<H2> {
+    let mut usable = sessions.usable(most);
+    let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
+    let (endpoint, h2) = usable.swap_remove(call.entry.service.choose_any(&pick.lane, &endpoints, call.tried)?);
+    pick.bind_anyway(endpoint);
+    Some(h2)
 }
 
 /// Opens a further session in the background when there are too few, or when one grows old.

@@ -53,6 +53,36 @@ fn a_zone_and_then_a_region_die_and_return_and_no_request_is_lost() {
 }
 
 #[test]
+fn callers_that_only_post_are_served_again_when_the_only_endpoint_or_both_were_down_for_seconds() {
+    for far in [true, false] {
+        let (mut lab, payments, storefront) = if far { Lab::two_clusters() } else { Lab::one_cluster() };
+        let cluster = if far { "eu-west" } else { "us-east" };
+        // Down for four seconds at the caller's pace.
+        let down = 200;
+        let caller = Caller::posting(storefront.proxy(), PAYMENTS);
+        caller.answers(50);
+        lab.kill(&app_name(&payments));
+        caller.fails(down);
+        lab.start_app(cluster, "a", &payments);
+        caller.answers(50);
+        lab.kill(&payments.name);
+        caller.fails(down);
+        lab.start_role("sidecar", &payments.name);
+        caller.answers(50);
+        let second = lab.payments(cluster, "a", "payments-2");
+        caller.answers(100);
+        for both in [&payments, &second] {
+            lab.kill_workload(both);
+        }
+        caller.fails(down);
+        for both in [&payments, &second] {
+            lab.restart_workload(cluster, "a", both);
+        }
+        caller.answers(100);
+    }
+}
+
+#[test]
 fn an_application_that_fails_its_probes_gets_no_more_requests() {
     let Regions { lab: _lab, near, storefront, .. } = Regions::start();
     let caller = Caller::start(storefront.proxy(), PAYMENTS);

@@ -105,22 +105,31 @@ impl Service {
     }
 
     /// Chooses among the endpoints that the caller has sessions to: an index, or `None` if none of them should be used
-    /// (then open another session, naming these in `eastway-exclude`).
+    /// (then open another session, naming these in `eastway-exclude`, and failing that [`Service::choose_any`]).
+    ///
+    /// What is half-open is tried by `idempotent` requests first; once it waited for [`Policy::probe_any_after`], by any, or
+    /// it would wait for ever where callers send nothing else.
+    ///
+    /// [`Policy::probe_any_after`]: crate::Policy::probe_any_after
     pub fn choose(
         &self,
         rng: &mut fastrand::Rng,
-        _now: Timestamp,
+        now: Timestamp,
         candidates: &[Arc<Endpoint>],
         tried: &Tried,
         idempotent: bool,
     ) -> Option<usize> {
-        let waits = |e: &Arc<Endpoint>| e.gate() & HALF_OPEN != 0 && !e.permit.is_taken() && !tried.has_endpoint(e);
-        if idempotent && let Some(index) = candidates.iter().position(waits) {
+        let plan = self.plan.load();
+        let policy = plan.policy();
+        let probes = |e: &Arc<Endpoint>| {
+            waits(e)
+                && !tried.has_endpoint(e)
+                && (idempotent || e.half_open_for(now).is_some_and(|waited| waited >= policy.probe_any_after))
+        };
+        if let Some(index) = candidates.iter().position(probes) {
             return Some(index);
         }
         // Sessions of one lane: without its median at hand, latency is compared among them only.
-        let plan = self.plan.load();
-        let policy = plan.policy();
         let algorithm = match policy.algorithm {
             Algorithm::RoundRobin => Algorithm::Random,
             algorithm => algorithm,
@@ -128,6 +137,33 @@ impl Service {
         let veto_us = veto_among(candidates, policy.latency_veto);
         let choice = Choice { algorithm, panic: false, tried, veto_us };
         choice.choose(candidates, None, rng, &AtomicU32::new(0))
+    }
+
+    /// Chooses among the endpoints of `lane` that the caller has sessions to where [`Service::choose`] finds none and no
+    /// further session leads elsewhere: an index, to be bound by [`Pick::bind_anyway`]. `None` while another lane, which was
+    /// not tried, can serve: leave this one.
+    ///
+    /// As in a lane of the own cluster, a pick without an alternative ignores ejections, and then what was tried: a request
+    /// that may fail is better than one that fails for sure, and it is the probe for those after it, whatever its method.
+    /// An open session is newer evidence than the mark of one that is down, so that is ignored last of all.
+    pub fn choose_any(&self, lane: &Lane, candidates: &[Arc<Endpoint>], tried: &Tried) -> Option<usize> {
+        if self.serves_beside(lane, tried) {
+            return None;
+        }
+        let rank = |e: &Arc<Endpoint>| (tried.has_endpoint(e), !waits(e), !e.is_reachable());
+        let better = |(_, a): &(usize, &Arc<Endpoint>), (_, b): &(usize, &Arc<Endpoint>)| {
+            rank(a).cmp(&rank(b)).then_with(|| a.load().total_cmp(&b.load()))
+        };
+        candidates.iter().enumerate().min_by(better).map(|(index, _)| index)
+    }
+
+    /// Whether a lane other than `lane` can serve a request that left those in `tried`, and came to this one for the first
+    /// time.
+    fn serves_beside(&self, lane: &Lane, tried: &Tried) -> bool {
+        let left = |lane: &Lane| tried.has_lane(&lane.zone) || tried.has_cluster(&lane.zone.cluster);
+        let plan = self.plan.load();
+        let mut others = plan.lanes.iter().zip(&plan.census.lanes).filter(|(other, _)| other.zone != lane.zone);
+        !left(lane) && others.any(|(other, counted)| counted.reachable && counted.serves() && !left(other))
     }
 
     /// A pick that tries something half-open, if its time has come and nobody else does.
@@ -277,6 +313,11 @@ impl Search<'_> {
         let cut_off = lanes.peek().is_some() && lanes.all(|i| self.plan.census.lanes[i].path_down);
         NoPick { reason: if cut_off { Reason::PathDown } else { Reason::NoReadyEndpoint } }
     }
+}
+
+/// Whether it waits for somebody to try it, and nobody does.
+fn waits(endpoint: &Endpoint) -> bool {
+    endpoint.gate() & HALF_OPEN != 0 && !endpoint.permit.is_taken()
 }
 
 /// Three times the least latency among sessions: there are too few of them for a median.

@@ -14,3 +14,4 @@ mod policies;
 mod properties;
 mod remote;
 mod returning;
+mod sessions;
