@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::Health;
+use eastway_transport::tcp;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -16,6 +17,10 @@ use tokio::time::timeout;
 
 /// The most that is read of a probe's answer.
 const MAX_ANSWER: usize = 64 * 1024;
+/// How long an application may take to end a probe's answer and its connection, once its verdict is clear.
+const CLOSE: Duration = Duration::from_millis(200);
+/// What probes call themselves, so that an application can keep them out of its logs.
+const USER_AGENT: &str = concat!("eastway-probe/", env!("CARGO_PKG_VERSION"));
 
 /// What to probe, how often, and how many outcomes in a row change the verdict.
 #[derive(Clone, Debug)]
@@ -136,11 +141,17 @@ pub async fn probe(options: &ProbeOptions) -> Result<(), ProbeError> {
         match &options.kind {
             ProbeKind::Http { path } => http(options.target, path).await,
             ProbeKind::Grpc { service } => grpc(options.target, service).await,
-            ProbeKind::Tcp => TcpStream::connect(options.target).await.map(drop).map_err(ProbeError::Unreachable),
+            ProbeKind::Tcp => connect(options.target).await,
             ProbeKind::Command { argv } => command(argv).await,
         }
     };
     timeout(options.timeout, asked).await.unwrap_or(Err(ProbeError::Timeout(options.timeout)))
+}
+
+async fn connect(target: SocketAddr) -> Result<(), ProbeError> {
+    let stream = TcpStream::connect(target).await.map_err(ProbeError::Unreachable)?;
+    tcp::close(stream, CLOSE).await;
+    Ok(())
 }
 
 async fn http(target: SocketAddr, path: &str) -> Result<(), ProbeError> {
@@ -148,11 +159,14 @@ async fn http(target: SocketAddr, path: &str) -> Result<(), ProbeError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = http::Request::get(path)
         .header("host", target.to_string())
-        .header("user-agent", "eastway-probe")
+        .header("user-agent", USER_AGENT)
+        .header("connection", "close")
         .body(Full::<Bytes>::default())
         .map_err(|error| ProbeError::Unhealthy(error.to_string()))?;
     let exchange = async move {
-        let status = sender.send_request(request).await.map_err(broken)?.status();
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        read_out(response.into_body()).await;
         if status.is_success() || status.is_redirection() {
             Ok(())
         } else {
@@ -168,6 +182,7 @@ async fn grpc(target: SocketAddr, service: &str) -> Result<(), ProbeError> {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(broken)?;
     let request = http::Request::post(format!("http://{target}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
+        .header("user-agent", USER_AGENT)
         .header("te", "trailers")
         .body(Full::new(health_check_request(service)))
         .map_err(|error| ProbeError::Unhealthy(error.to_string()))?;
@@ -215,20 +230,29 @@ async fn command(argv: &[String]) -> Result<(), ProbeError> {
     if status.success() { Ok(()) } else { Err(ProbeError::Unhealthy(format!("`{program}` ended with {status}"))) }
 }
 
-/// Runs the exchange and its connection together; the connection ends with the exchange.
+/// Reads what the application says besides its status, so that it need not see a reset: as much as is bounded, for as long
+/// as it does not delay the verdict.
+async fn read_out(body: hyper::body::Incoming) {
+    let _ = timeout(CLOSE, Limited::new(body, MAX_ANSWER).collect()).await;
+}
+
+/// Runs the exchange and its connection together. When the exchange has ended, the connection is closed in order.
 async fn drive<C>(connection: C, exchange: impl Future<Output = Result<(), ProbeError>>) -> Result<(), ProbeError>
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
-    tokio::pin!(exchange);
-    tokio::select! {
+    tokio::pin!(exchange, connection);
+    let outcome = tokio::select! {
         biased;
         outcome = &mut exchange => outcome,
-        ended = connection => match ended {
+        ended = &mut connection => return match ended {
             Ok(()) => exchange.await,
             Err(error) => Err(broken(error)),
         },
-    }
+    };
+    // Its request handle is gone with the exchange, so that it ends by itself.
+    let _ = timeout(CLOSE, connection).await;
+    outcome
 }
 
 fn broken(error: hyper::Error) -> ProbeError {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eastway_registry::{Probe, ProbeOutcome};
+use eastway_transport::tcp;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -22,7 +23,7 @@ pub(crate) trait Prober: Send + Sync + std::fmt::Debug {
     async fn probe(&self, address: SocketAddr) -> ProbeOutcome;
 }
 
-/// Opens a connection, and closes it again.
+/// Opens a connection, and closes it again in order.
 #[derive(Debug)]
 pub(crate) struct TcpProber {
     pub(crate) timeout: Duration,
@@ -32,7 +33,11 @@ pub(crate) struct TcpProber {
 impl Prober for TcpProber {
     async fn probe(&self, address: SocketAddr) -> ProbeOutcome {
         match timeout(self.timeout, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => ProbeOutcome::Answered,
+            Ok(Ok(stream)) => {
+                // Nobody waits for it, and it ends by itself.
+                tokio::spawn(tcp::close(stream, self.timeout));
+                ProbeOutcome::Answered
+            }
             Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => ProbeOutcome::Refused,
             Ok(Err(_)) | Err(_) => ProbeOutcome::Silent,
         }

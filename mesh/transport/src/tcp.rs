@@ -9,6 +9,7 @@ use std::time::Duration;
 use eastway_runtime::descriptors;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 mod watched;
@@ -116,6 +117,22 @@ pub fn tune(stream: &TcpStream, options: &DialOptions) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Ends a connection on which there is nothing more to say, in order: our end first, then what the peer still sends is read
+/// to its end. A connection that is closed with unread bytes is reset, which its peer sees as a failure.
+///
+/// Gives up after `limit`, or after [`LEFTOVER`] bytes.
+pub async fn close(mut stream: TcpStream, limit: Duration) {
+    let orderly = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(LEFTOVER), &mut tokio::io::sink()).await
+    };
+    // However it ends, nobody waits for it.
+    let _ = tokio::time::timeout(limit, orderly).await;
+}
+
+/// Bytes of a peer's last words that [`close`] reads.
+pub const LEFTOVER: u64 = 64 * 1024;
 
 /// A listener on `address`, alone; port 0 takes a free one.
 ///

@@ -44,6 +44,41 @@ async fn http_judges_by_the_status() {
     assert!(error.to_string().contains("503"), "{error}");
 }
 
+/// What an application sees of one probe whose answer is this: the request, and how the connection ended.
+async fn seen(kind: ProbeKind, answer: Vec<u8>) -> (String, std::io::Result<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let target = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut request = vec![0; 1024];
+        let read = if answer.is_empty() { 0 } else { stream.read(&mut request).await.expect("a request") };
+        request.truncate(read);
+        // More than fits into the buffers of one write, and not all of it at once, as an application does.
+        for part in answer.chunks(1_000) {
+            stream.write_all(part).await.expect("the probe reads");
+            tokio::task::yield_now().await;
+        }
+        let end = stream.read(&mut [0; 16]).await;
+        (String::from_utf8_lossy(&request).into_owned(), end)
+    });
+    assert!(probe(&options(kind, target)).await.is_ok());
+    serving.await.expect("no panic")
+}
+
+#[tokio::test]
+async fn a_probe_reads_the_answer_closes_in_order_and_says_who_it_is() {
+    let kind = ProbeKind::Http { path: "/healthz".to_owned() };
+    let body = "x".repeat(30_000);
+    for head in ["HTTP/1.1 200 OK\r\ncontent-length: 30000\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let whole = format!("{head}{}", if head.contains("length") { &body } else { "" });
+        let (request, end) = seen(kind.clone(), whole.into_bytes()).await;
+        assert!(request.contains("user-agent: eastway-probe/"), "{request}");
+        assert_eq!(end.expect("no reset"), 0, "{head}");
+    }
+    let (_, end) = seen(ProbeKind::Tcp, Vec::new()).await;
+    assert_eq!(end.expect("no reset"), 0);
+}
+
 #[tokio::test]
 async fn tcp_judges_by_the_connection() {
     assert!(probe(&options(ProbeKind::Tcp, answering(b"").await)).await.is_ok());

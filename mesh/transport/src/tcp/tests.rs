@@ -70,3 +70,19 @@ async fn a_port_that_somebody_has_is_not_shared_with_him() {
     assert_eq!(bind_reuseport(address, 2).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
     assert_eq!(bind(address).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_closed_in_order_is_no_reset_although_the_peer_spoke_first() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.write_all(&[7; 10_000]).await.expect("a greeting");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.map(|_| rest.len())
+    });
+    let stream = TcpStream::connect(address).await.expect("connected");
+    stream.readable().await.expect("the greeting is there");
+    close(stream, Duration::from_secs(10)).await;
+    assert_eq!(serving.await.expect("no panic").expect("no reset"), 0);
+}
