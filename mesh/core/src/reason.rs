@@ -164,6 +164,14 @@ reasons! {
         "A fault of Eastway itself; the log has the details.";
     StaleConnection = 33 "stale_connection" 502 14 "connection_terminated" Endpoint Caller false
         "The application closed a kept connection just as the request was sent over it.";
+    PlainHttpOnly = 41 "plain_http_only" 404 12 "destination_not_found" Caller Caller true
+        "A name of the mesh is called by plain http:// and its own port: the mesh encrypts from sidecar to sidecar.";
+    NotOffered = 42 "not_offered" 404 12 "destination_not_found" Caller Caller true
+        "The service is known, but the cluster that was named does not offer it.";
+    RequestLimit = 43 "request_limit" 503 8 "connection_limit_reached" LocalSidecar Caller true
+        "Too many requests to this service, or to each of its endpoints, are under way already.";
+    StreamLimit = 44 "stream_limit" 503 8 "connection_limit_reached" LocalSidecar Caller true
+        "Too many opaque streams to this service are open already.";
 }
 
 impl Reason {

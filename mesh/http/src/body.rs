@@ -26,6 +26,7 @@ pub use kept::{Kept, Upload};
 pub use observe::{End, Observer};
 pub use reader::Unread;
 
+use crate::client::find_h2;
 use crate::framing;
 use crate::sweeper::{Deadline, Sweeper};
 use observe::Watch;
@@ -360,11 +361,12 @@ pub enum BodyError {
 
 impl BodyError {
     /// The reason if this was a request's body, so that the caller is to blame.
-    pub const fn request_reason(&self) -> Reason {
+    pub fn request_reason(&self) -> Reason {
         match self {
             Self::Idle => Reason::BodyTimeout,
             Self::Aborted(reason) => *reason,
             Self::TooLong => Reason::MalformedRequest,
+            Self::Transport(error) if is_malformed(error) => Reason::MalformedRequest,
             Self::Transport(_) | Self::Truncated | Self::Superseded | Self::Unwanted | Self::Unread => {
                 Reason::CallerGone
             }
@@ -382,6 +384,22 @@ impl BodyError {
             }
         }
     }
+}
+
+/// Whether a body failed because of what it says, and not because of its connection: chunks that are none, or an end that
+/// contradicts the stated length.
+fn is_malformed(error: &hyper::Error) -> bool {
+    if let Some(h2) = find_h2(error) {
+        return h2.is_library() && h2.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return matches!(io.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData);
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 #[cfg(test)]

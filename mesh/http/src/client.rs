@@ -16,6 +16,7 @@ mod pool;
 mod tunnel;
 
 pub(crate) use answer_first::AnswerFirst;
+pub(crate) use error::find_h2;
 pub use error::{Failure, SendError};
 pub use h1::H1;
 pub use h2::H2;

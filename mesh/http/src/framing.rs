@@ -10,10 +10,12 @@
 //! white space before colons, differing or signed lengths, and codings other than a final `chunked`.
 
 mod authority;
+mod forwards;
 mod parse;
 mod request;
 mod response;
 
+pub use forwards::{Forwards, count_forwards};
 pub use parse::{RawRequest, parse_request};
 pub use request::{ExpectsContinue, Length, Target, UpgradeTo, Verdict, admit_request, judge, seal_request};
 pub use response::{admit_response, seal_response};
@@ -56,6 +58,27 @@ fn strip(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// The size of an HTTP/2 request's head, by the measure of RFC 9113, section 10.5.1.
+pub fn head_size(parts: &http::request::Parts) -> usize {
+    let field = |name: &HeaderName, value: &header::HeaderValue| name.as_str().len() + value.len() + 32;
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    // Four pseudo headers, of which `:scheme` and `:method` are short.
+    let pseudo = 4 * 32 + 33 + authority + target + parts.method.as_str().len();
+    parts.headers.iter().map(|(name, value)| field(name, value)).sum::<usize>() + pseudo
+}
+
+/// Whether a head that hyper refused states its length more than once: as several fields, or as a list.
+pub fn states_lengths(head: &[u8]) -> bool {
+    let lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).take_while(|line| !line.is_empty());
+    let lengths = lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.eq_ignore_ascii_case(b"content-length").then_some(value)
+    });
+    lengths.map(|value| 1 + value.iter().filter(|byte| **byte == b',').count()).sum::<usize>() > 1
 }
 
 /// The tokens of list-valued fields, empty ones skipped.

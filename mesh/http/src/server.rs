@@ -100,7 +100,12 @@ pub async fn serve(
     };
     let progress = Arc::new(Progress::default());
     let io = TokioIo::new(ServerIo::new(io, read, Arc::clone(&progress), protocol, options));
-    let service = service::service(handler, Arc::clone(&progress), Arc::clone(&options.node));
+    let service = service::service(
+        handler,
+        Arc::clone(&progress),
+        Arc::clone(&options.node),
+        options.max_header_bytes as usize,
+    );
     if protocol == Protocol::Http2 {
         let connection = Box::pin(http2_builder(options).serve_connection(io, service));
         drive(connection, options, sweeper, &progress, stop).await
@@ -112,6 +117,9 @@ pub async fn serve(
 
 /// hyper's read and write buffers may grow to this, beyond what the head needs.
 const BUFFER: usize = 128 * 1024;
+
+/// Heads of up to so many times the limit are read, in order to be refused with words.
+const HEAD_ROOM: u32 = 4;
 
 fn http1_builder(options: &ServerOptions) -> http1::Builder {
     let header = options.max_header_bytes as usize;
@@ -130,7 +138,8 @@ fn http2_builder(options: &ServerOptions) -> http2::Builder<LocalExec> {
         .initial_connection_window_size(h2.connection_window)
         .max_frame_size(h2.max_frame_size)
         .max_concurrent_streams(h2.max_streams)
-        .max_header_list_size(options.max_header_bytes)
+        // Beyond this the library answers by a bare 431 and a reset that says "try again", which clients do.
+        .max_header_list_size(options.max_header_bytes.saturating_mul(HEAD_ROOM))
         .max_send_buf_size(h2.send_buffer);
     if let Some(ping) = h2.ping {
         builder.keep_alive_interval(ping.interval).keep_alive_timeout(ping.timeout);

@@ -45,7 +45,12 @@ impl Failed {
 
     /// A limit of this sidecar's own keeps it from asking the endpoint; another one may have room.
     pub const fn full() -> Self {
-        Self { connect: false, blameless: true, ..Self::connecting(Reason::PendingLimit) }
+        Self { connect: false, blameless: true, ..Self::connecting(Reason::RequestLimit) }
+    }
+
+    /// The same, because too many requests wait for a connection already.
+    pub const fn waiting() -> Self {
+        Self { reason: Reason::PendingLimit, ..Self::full() }
     }
 
     /// What the breakers are told.
@@ -72,6 +77,7 @@ mod tests {
         let failure = |attribution, down| Class::Failure(Failure { attribution, down });
         for (failed, expected) in [
             (Failed::full(), Class::Cancelled),
+            (Failed::waiting(), Class::Cancelled),
             (Failed { blameless: true, ..Failed::silent() }, Class::Cancelled),
             (Failed::gone(Reason::ConnectFailed), failure(Attribution::UpstreamConnect, true)),
             (Failed::silent(), failure(Reason::UpstreamReset.attribution(), true)),

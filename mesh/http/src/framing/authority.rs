@@ -1,8 +1,10 @@
 //! Hosts: what may stand in `Host`, `:authority` and a CONNECT target.
 
-/// `value` as an authority without user information: HOST or HOST:PORT, the host a name or an address.
+/// `value` as an authority without user information: HOST or HOST:PORT, the host a name or an address. A port that is
+/// empty is none (RFC 3986, section 3.2.3), and is left out of what is returned.
 pub(super) fn parse(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
+    let text = text.strip_suffix(':').unwrap_or(text);
     let (host, port) = split(text)?;
     let valid = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').is_some_and(is_ip_literal),
@@ -65,11 +67,12 @@ mod tests {
     #[test]
     fn what_readers_could_understand_differently_is_refused() {
         for text in [
-            "", ":80", "a:", "a:b", "a:65536", "a:+1", "a:1:2", "user@a", "a b", "a/b", "a,b", "a\\b", "[::1", "::1",
+            "", ":", ":80", "a::", "a:b", "a:65536", "a:+1", "a:1:2", "user@a", "a b", "a/b", "a,b", "a\\b", "[::1", "::1",
             "[::1]x", "[x]", "a#b", "a?b", "é",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+        assert_eq!((parse(b"a:"), parse(b"[::1]:")), (Some("a"), Some("[::1]")), "an empty port is none");
         assert_eq!(parse(b"a\0"), None);
         assert_eq!(parse(b"\xff"), None);
     }

@@ -1,7 +1,7 @@
 //! Requests: the judgement, and its application to what hyper parsed.
 
 use eastway_core::Reason;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request};
 
@@ -60,6 +60,10 @@ pub fn judge<'a>(
         return Err(Reason::MalformedRequest);
     }
     let length = length(version, headers)?;
+    // What is asked for with TLS must not be served without (RFC 9110, section 7.4). Between sidecars HTTP/2 says `https`.
+    if version < Version::HTTP_2 && target.scheme == Some("https") {
+        return Err(Reason::PlainHttpOnly);
+    }
     check_target(method, target, length)?;
     Ok(Verdict {
         authority: whom(version, target, headers)?,
@@ -242,6 +246,7 @@ pub fn seal_request(parts: &mut request::Parts, version: Version, scheme: http::
         parts.headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     if version < Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
         if let Some(UpgradeTo(protocol)) = upgrade {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(header::UPGRADE, protocol);
@@ -259,4 +264,17 @@ pub fn seal_request(parts: &mut request::Parts, version: Version, scheme: http::
     uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
     parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadHost)?;
     Ok(())
+}
+
+/// HTTP/2 callers may split their cookies over several fields; HTTP/1 knows one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(header::COOKIE).iter();
+    if fields.by_ref().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Parts of valid values, joined by printable characters, are a valid value.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
 }

@@ -417,3 +417,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn split_cookies_are_one_line_towards_http1_and_stay_apart_towards_http2() {
+    let fields = [("host", "a.b"), ("cookie", "a=1"), ("cookie", "b=2")];
+    for (version, expected) in [(Version::HTTP_11, &["a=1; b=2"][..]), (Version::HTTP_2, &["a=1", "b=2"])] {
+        let mut sealed = parts(Version::HTTP_2, "GET", "/", &fields);
+        seal_request(&mut sealed, version, http::uri::Scheme::HTTP).expect("admitted");
+        let cookies: Vec<_> = sealed.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, expected);
+    }
+}
+
+#[test]
+fn what_is_asked_for_with_tls_is_not_served_without() {
+    let mut plain = parts(Version::HTTP_11, "GET", "https://a.b/", &[("host", "a.b")]);
+    assert_eq!(admit_request(&mut plain), Err(Reason::PlainHttpOnly));
+    // Between sidecars the scheme of a session is `https`, and true.
+    let mut session = parts(Version::HTTP_2, "GET", "https://a.b/", &[]);
+    assert_eq!(admit_request(&mut session), Ok(()));
+}
+
+#[test]
+fn lengths_are_told_from_other_faults_of_a_head_that_was_refused() {
+    for head in ["a\r\nContent-Length: 4\r\ncontent-length: 4\r\n\r\n", "a\r\nContent-Length: 4, 5\r\n", "Content-Length: 1,1"] {
+        assert!(states_lengths(head.as_bytes()), "{head}");
+    }
+    for head in ["a\r\nContent-Length: +4\r\n\r\nContent-Length: 5", "", "\r\nContent-Length: 1,1", "x: 1, 2"] {
+        assert!(!states_lengths(head.as_bytes()), "{head}");
+    }
+}
+
+#[test]
+fn the_size_of_a_head_is_that_of_http2() {
+    let sized = parts(Version::HTTP_2, "GET", "/", &[("x", "yz")]);
+    let empty = parts(Version::HTTP_2, "GET", "/", &[]);
+    assert_eq!(head_size(&sized) - head_size(&empty), 1 + 2 + 32);
+}

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::linger::Lingering;
 use super::{Protocol, ServerOptions};
-use crate::refuse;
+use crate::{framing, refuse};
 
 /// What a connection has done so far. Shared between its stream, its service and its driver: one thread, but hyper wants
 /// streams that can be upgraded to be `Send`.
@@ -107,11 +107,36 @@ pub(crate) struct ServerIo {
 enum Refusal {
     /// Not spoken here: HTTP/2 refuses by frames.
     Never,
-    /// Watching for hyper's.
-    Watching { node: Arc<str> },
+    /// Watching for hyper's; with what was read since the last request began, because hyper's answer does not say what was
+    /// wrong with it.
+    Watching { node: Arc<str>, head: Vec<u8>, requests: u64 },
     /// Ours is being sent instead.
     Sending(Bytes),
 }
+
+impl Refusal {
+    fn watching(node: Arc<str>, ahead: &[u8]) -> Self {
+        Self::Watching { node, head: ahead.to_vec(), requests: 0 }
+    }
+
+    /// Bytes came: of a head, unless a request is under way.
+    fn saw(&mut self, bytes: &[u8], progress: &Progress) {
+        let Self::Watching { head, requests, .. } = self else { return };
+        if *requests != progress.requests() {
+            *requests = progress.requests();
+            head.clear();
+            head.shrink_to(KEPT_HEAD);
+        }
+        if !progress.is_active() {
+            head.extend_from_slice(&bytes[..bytes.len().min(MAX_HEAD.saturating_sub(head.len()))]);
+        }
+    }
+}
+
+/// Bytes of a head that are looked at to find out what was wrong with it.
+const MAX_HEAD: usize = 16 * 1024;
+/// Room for a head that an idle connection keeps.
+const KEPT_HEAD: usize = 512;
 
 impl ServerIo {
     pub(super) fn new(
@@ -121,7 +146,7 @@ impl ServerIo {
         protocol: Protocol,
         options: &ServerOptions,
     ) -> Self {
-        let watching = || Refusal::Watching { node: Arc::clone(&options.node) };
+        let watching = || Refusal::watching(Arc::clone(&options.node), &ahead);
         let refusal = if protocol == Protocol::Http2 { Refusal::Never } else { watching() };
         progress.read.fetch_add(ahead.len() as u64, Relaxed);
         Self { io, ahead, progress, refusal, lingering: Lingering::new(options.header_timeout) }
@@ -134,11 +159,11 @@ impl ServerIo {
 
     /// Whether `bytes` are a refusal of hyper's own: then ours is written first, and `bytes` count as written.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, first: &[u8], len: usize) -> Poll<io::Result<Option<usize>>> {
-        if let Refusal::Watching { node } = &self.refusal {
+        if let Refusal::Watching { node, head, .. } = &self.refusal {
             if self.progress.solicited.load(Relaxed) {
                 return Poll::Ready(Ok(None));
             }
-            self.refusal = Refusal::Sending(refusal(first, node));
+            self.refusal = Refusal::Sending(refusal(first, head, node));
         }
         let Refusal::Sending(ours) = &mut self.refusal else { return Poll::Ready(Ok(None)) };
         while !ours.is_empty() {
@@ -166,10 +191,11 @@ fn nothing() -> Io {
 }
 
 /// Our words for what hyper's answer says.
-fn refusal(theirs: &[u8], node: &str) -> Bytes {
+fn refusal(theirs: &[u8], head: &[u8], node: &str) -> Bytes {
     let reason = match theirs.get(9..12) {
         // The status of too long a URI has no reason of its own.
         Some(b"431" | b"414") => Reason::HeaderTooLarge,
+        _ if framing::states_lengths(head) => Reason::ConflictingLength,
         _ => Reason::MalformedRequest,
     };
     let line = refuse::line(reason);
@@ -194,6 +220,7 @@ impl AsyncRead for ServerIo {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         this.progress.read.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        this.refusal.saw(&buf.filled()[before..], &this.progress);
         Poll::Ready(Ok(()))
     }
 }

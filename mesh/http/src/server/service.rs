@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use eastway_core::Reason;
 use http::{Method, Request, Response, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use hyper::service::{HttpService, service_fn};
 use super::Handler;
 use super::io::{Active, Progress};
 use crate::body::{Body, BodyError};
+use crate::framing::Forwards;
 use crate::head::is_grpc;
 use crate::{framing, refuse};
 
@@ -22,6 +24,7 @@ pub(super) fn service<H: Handler>(
     handler: H,
     progress: Arc<Progress>,
     node: Arc<str>,
+    max_head: usize,
 ) -> impl HttpService<Incoming, ResBody = Outgoing, Error = Infallible, Future: 'static> {
     let handler = Rc::new(handler);
     service_fn(move |request: Request<Incoming>| {
@@ -33,8 +36,11 @@ pub(super) fn service<H: Handler>(
             let (mut parts, incoming) = request.into_parts();
             let version = parts.version;
             let bodiless = parts.method == Method::HEAD && version >= http::Version::HTTP_2;
-            let response = match framing::admit_request(&mut parts) {
-                Ok(()) => handler.handle(Request::from_parts(parts, Body::received(incoming, version, &unread))).await,
+            let response = match admit(&mut parts, max_head) {
+                Ok(Forwards::Answer) => last_hop(&parts),
+                Ok(Forwards::On) => {
+                    handler.handle(Request::from_parts(parts, Body::received(incoming, version, &unread))).await
+                }
                 Err(reason) => {
                     handler.refused(reason);
                     let content_type = parts.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
@@ -60,6 +66,26 @@ fn headed(parts: &mut response::Parts, body: Body) -> Body {
         parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     Body::empty()
+}
+
+/// Judges the head. hyper leaves it to us to refuse an HTTP/2 head that is too large, because it would not say why.
+fn admit(parts: &mut http::request::Parts, max_head: usize) -> Result<Forwards, Reason> {
+    if parts.version == http::Version::HTTP_2 && framing::head_size(parts) > max_head {
+        return Err(Reason::HeaderTooLarge);
+    }
+    framing::admit_request(parts)?;
+    Ok(framing::count_forwards(parts))
+}
+
+/// The answer to a request that may go no further: to OPTIONS that there is nothing to say, to TRACE that nothing of the
+/// request is shown, which could hold what is nobody's business.
+fn last_hop(parts: &http::request::Parts) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    if parts.method == Method::TRACE {
+        *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("OPTIONS"));
+    }
+    response
 }
 
 /// A response's body, which keeps its request counted as active.

@@ -52,9 +52,10 @@ fn lengths_in_doubt_are_refused_and_the_connection_closed() {
     local(async {
         let server = listen(mirror).await;
         for (fields, code) in [
-            ("Content-Length: 4\r\nContent-Length: 5", "malformed_request"),
+            ("Content-Length: 4\r\nContent-Length: 5", "conflicting_length"),
             ("Content-Length: +4", "malformed_request"),
-            ("Content-Length: 4, 4", "malformed_request"),
+            ("Content-Length: 4, 4", "conflicting_length"),
+            ("Content-Length: 4,5", "conflicting_length"),
             ("Content-Length: 0x4", "malformed_request"),
             ("Content-Length: -0", "malformed_request"),
             ("Transfer-Encoding: xchunked", "malformed_request"),
