@@ -17,7 +17,6 @@ use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
-use eastway_telemetry::metrics::Metrics;
 use http::{Request, Response, StatusCode};
 
 use crate::RunError;
@@ -49,9 +48,9 @@ pub(crate) fn start(
         (!store.healthy).then(|| format!("the store fails: {}", store.last_error.unwrap_or_default()))
     });
     let node = Arc::clone(node);
-    let handler = observability(readiness, Metrics::CONTENT_TYPE, move || {
+    let handler = observability(readiness, move |accept| {
         count_cut(&node);
-        node.metrics.render()
+        node.metrics.expose(accept)
     });
     tasks.spawn_loop("metrics", serve(listen(metrics)?, handler, ServeOptions::default()));
     Ok(())

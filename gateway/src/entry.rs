@@ -209,6 +209,9 @@ fn span(
     span.set(attribute::ATTEMPT, i64::from(open.attempt));
     if let Some(cluster) = &target.cluster {
         span.set(attribute::DESTINATION_CLUSTER, cluster.clone());
+        if **cluster != *node.config.cluster {
+            span.set(attribute::PEER_CLUSTER, cluster.clone());
+        }
     }
     if let Some(reason) = failed {
         span.fail(reason);

@@ -197,6 +197,7 @@ fn span(worker: &Rc<Worker>, cluster: &str, open: &StreamOpen, started: Timestam
     let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
     let Some(mut span) = node.tracer.span(SpanKind::Internal, "tunnel exit", &trace, started) else { return };
     span.set(attribute::SOURCE_CLUSTER, cluster.to_owned());
+    span.set(attribute::PEER_CLUSTER, cluster.to_owned());
     span.set(attribute::DESTINATION_CLUSTER, node.config.cluster.clone());
     span.set(attribute::ATTEMPT, i64::from(open.attempt));
     if let Some(reason) = failed {

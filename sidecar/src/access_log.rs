@@ -1,4 +1,4 @@
-//! The access log: one JSON line for each outbound request, with every attempt that was made for it.
+//! The access log: one JSON line for each request, when it has ended, with every attempt that was made for it.
 //!
 //! Workers hand finished records over a bounded queue to a task that writes; when the disk is slower than the traffic,
 //! records are dropped and counted, and requests never wait.
@@ -23,14 +23,23 @@ const FLUSH: Duration = Duration::from_millis(200);
 pub(crate) struct Record {
     /// When the request came, in microseconds since the Unix epoch.
     pub(crate) at_us: u64,
+    /// `outbound` for the application's own requests, `inbound` for those to it.
+    pub(crate) direction: &'static str,
+    /// The caller's verified identity, of an inbound request.
+    pub(crate) source: Option<String>,
     /// `NAMESPACE/SERVICE`; empty if none was recognised.
     pub(crate) service: String,
     pub(crate) method: String,
+    /// Of the answer that was begun; 499 if there was none.
     pub(crate) status: u16,
-    /// The refusal's code, if it was refused.
+    /// The reason's code, if it was refused, cancelled or broke off.
     pub(crate) reason: Option<&'static str>,
-    /// Until the head of the answer.
+    /// Until the end of the answer, or of the stream.
     pub(crate) duration_us: u64,
+    /// Bytes of the request's body, or of the stream towards the destination.
+    pub(crate) sent_bytes: u64,
+    /// Bytes of the answer's body, or of the stream from the destination.
+    pub(crate) received_bytes: u64,
     pub(crate) trace_id: Option<String>,
     pub(crate) attempts: Vec<Attempt>,
 }
@@ -126,11 +135,15 @@ mod tests {
     fn record() -> Record {
         Record {
             at_us: 7,
+            direction: "outbound",
+            source: None,
             service: "shop/payments".to_owned(),
             method: "GET".to_owned(),
             status: 200,
             reason: None,
             duration_us: 3,
+            sent_bytes: 0,
+            received_bytes: 0,
             trace_id: None,
             attempts: vec![],
         }

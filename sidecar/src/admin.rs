@@ -18,7 +18,6 @@ use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
-use eastway_telemetry::metrics::Metrics;
 use http::{Request, Response, StatusCode};
 
 use crate::RunError;
@@ -45,7 +44,7 @@ pub(crate) fn start(
     };
     tasks.spawn_loop("admin", serve(listen(admin)?, handler, ServeOptions::default()));
     let registry = Arc::clone(&node.metrics);
-    let handler = observability(readiness, Metrics::CONTENT_TYPE, move || registry.render());
+    let handler = observability(readiness, move |accept| registry.expose(accept));
     tasks.spawn_loop("metrics", serve(listen(metrics)?, handler, ServeOptions::default()));
     Ok(())
 }

@@ -110,6 +110,8 @@ pub struct Inbound {
 pub struct Outbound {
     /// Where the HTTP proxy listens.
     pub proxy: SocketAddr,
+    /// Whether requests and answers get a `Via`.
+    pub via: bool,
 }
 
 /// How the workload is probed.
@@ -180,6 +182,7 @@ pub struct Limits {
     pub address_handshakes: u32,
     pub idle_connections: usize,
     pub requests: u32,
+    pub opaque_streams: u32,
     pub pending: u32,
     pub endpoint_requests: u32,
     pub endpoint_connections: u32,

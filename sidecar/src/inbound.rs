@@ -9,20 +9,22 @@ use std::sync::Arc;
 
 use eastway_core::view::InboundRules;
 use eastway_core::{Authority, Reason, ServiceName, SpiffeId};
-use eastway_http::server::{Protocol, ServerOptions, serve};
+use eastway_http::head::is_grpc;
+use eastway_http::server::{Ended, Protocol, ServerOptions, serve};
 use eastway_http::{Body, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
-use eastway_runtime::{clock, throttled};
-use eastway_telemetry::metrics::{Code, Direction, Party};
+use eastway_runtime::throttled;
+use eastway_telemetry::metrics::Direction;
 use eastway_transport::{Io, accept};
 use http::{Method, Request, Response};
 use tokio::net::TcpListener;
 
+use crate::exchange;
+use crate::record::RequestRecord;
 use crate::settings;
 use crate::worker::Worker;
 
 mod app;
-mod exchange;
 mod opaque;
 mod rules;
 mod spoken;
@@ -52,8 +54,13 @@ async fn connection(worker: Rc<Worker>, stream: Io, tls: ServerTls) {
     };
     let options = options(&worker, Protocol::from_alpn(io.alpn()));
     let (stop, sweeper) = (worker.node.draining.wait(), worker.sweeper.clone());
-    let handler = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request, Layer::Connection);
+    let telemetry = worker.telemetry.clone();
+    let handle = move |request| handle(Rc::clone(&worker), Arc::clone(&caller), request, Layer::Connection);
+    let handler = exchange::Counting { telemetry: telemetry.clone(), direction: Direction::Inbound, handle };
     let ended = serve(io, &options, &sweeper, stop, handler).await;
+    if let Ended::Malformed(reason) = ended {
+        telemetry.refused(Direction::Inbound, reason);
+    }
     tracing::trace!(?ended, "a caller's connection ended");
 }
 
@@ -78,37 +85,23 @@ enum Layer {
 }
 
 async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<Body>, layer: Layer) -> Response<Body> {
-    let started = clock::now();
-    let (version, is_grpc) = (request.version(), exchange::is_grpc(&request));
-    let mut span = exchange::span(&worker, &caller, &mut request, started);
-    let source = exchange::party(&caller);
-    let own = Party { zone: Some(worker.node.zone.clone()), ..worker.node.own.clone() };
-    let route = worker.routes.borrow_mut().route(Direction::Inbound, &source, &own);
-    let in_flight = route.start();
-    let outcome = run(&worker, &caller, request, layer).await;
-    let (response, reason) = match outcome {
-        Ok(response) => (response, None),
+    let mut record = exchange::inbound(&worker, &caller, &mut request);
+    let content_type = request.headers().get("content-type").map(http::HeaderValue::as_bytes);
+    let (version, is_grpc) = (request.version(), is_grpc(content_type));
+    match run(&worker, &caller, &mut record, request, layer).await {
+        Ok(response) => exchange::answered(record, response),
         Err(reason) => {
             tracing::debug!(reason = reason.code(), caller = %caller, "refused");
-            (refuse::response(reason, &worker.node.name, is_grpc, version), Some(reason))
+            record.refused(reason);
+            refuse::response(reason, &worker.node.name, is_grpc, version)
         }
-    };
-    if let Some(mut span) = span.take() {
-        match reason {
-            Some(reason) => span.fail(reason),
-            None => span.status(response.status().as_u16()),
-        }
-        span.end();
     }
-    let latency = clock::now().since(started);
-    let code = Code::of(reason.map_or_else(|| response.status().as_u16(), Reason::status));
-    route.finish(code, reason, None, latency);
-    response.map(|body| body.hold(in_flight))
 }
 
 async fn run(
     worker: &Rc<Worker>,
     caller: &Arc<SpiffeId>,
+    record: &mut RequestRecord,
     request: Request<Body>,
     layer: Layer,
 ) -> Result<Response<Body>, Reason> {
@@ -116,18 +109,18 @@ async fn run(
     let is_connect = request.method() == Method::CONNECT;
     let is_own = caller.trust_domain == worker.node.identity.id().trust_domain;
     if is_own && !is_connect {
-        return app::forward(worker, caller, request).await;
+        return app::forward(worker, caller, record, request).await;
     }
     let rules = rules_of(worker, &target.service).await?;
     if !is_own {
         rules::let_in(&rules, &worker.node.services.mesh(), caller)?;
     }
     match (is_connect, layer) {
-        (false, _) => app::forward(worker, caller, request).await,
+        (false, _) => app::forward(worker, caller, record, request).await,
         (true, Layer::Connected) => Err(Reason::MalformedRequest),
         (true, Layer::Connection) => match rules::carried(&rules, target.port)? {
-            Carried::Bytes => opaque::open(worker, request).await,
-            Carried::Http => within::open(worker, caller, request),
+            Carried::Bytes => opaque::open(worker, record, request).await,
+            Carried::Http => within::open(worker, caller, record, request),
         },
     }
 }

@@ -5,6 +5,7 @@
 //! knows remote endpoints one by one.
 
 pub mod config;
+mod exchange;
 pub mod health;
 pub mod load;
 
@@ -13,9 +14,11 @@ mod admin;
 mod inbound;
 mod node;
 mod outbound;
+mod record;
 mod register;
 mod services;
 mod settings;
+mod stream;
 mod upstream;
 mod worker;
 

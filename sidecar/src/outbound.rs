@@ -8,19 +8,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_core::Reason;
-use eastway_http::server::{Protocol, ServerOptions, serve};
+use eastway_http::head::is_grpc;
+use eastway_http::server::{Ended, Protocol, ServerOptions, serve};
 use eastway_http::{Body, Upgrading};
+use eastway_telemetry::metrics::Direction;
 use eastway_transport::{Io, accept};
 use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 
+use crate::exchange;
+use crate::record::RequestRecord;
 use crate::settings;
 use crate::worker::Worker;
-use exchange::Exchange;
-pub(crate) use exchange::is_idempotent;
 
 mod admit;
-mod exchange;
 mod forward;
 mod identify;
 mod opaque;
@@ -49,39 +50,43 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
 async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions) {
     let stop = worker.node.draining.wait();
     let sweeper = worker.sweeper.clone();
-    let handler = {
-        let worker = Rc::clone(&worker);
-        move |request| handle(Rc::clone(&worker), request)
-    };
+    let telemetry = worker.telemetry.clone();
+    let handle = move |request| handle(Rc::clone(&worker), request);
+    let handler = exchange::Counting { telemetry: telemetry.clone(), direction: Direction::Outbound, handle };
     let ended = serve(io, options, &sweeper, stop, handler).await;
+    if let Ended::Malformed(reason) = ended {
+        telemetry.refused(Direction::Outbound, reason);
+    }
     tracing::trace!(?ended, "an application's connection ended");
 }
 
 /// Takes one request through its phases.
 async fn handle(worker: Rc<Worker>, mut request: Request<Body>) -> Response<Body> {
-    let mut exchange = Exchange::begin(&worker, &request);
-    match run(&worker, &mut exchange, &mut request).await {
-        Ok(response) => respond::answer(&worker, exchange, response),
-        Err(reason) => respond::refuse(&worker, exchange, reason),
+    let mut record = exchange::outbound(&worker, &mut request);
+    let content_type = request.headers().get("content-type").map(http::HeaderValue::as_bytes);
+    let asked = (is_grpc(content_type), request.version());
+    match run(&worker, &mut record, &mut request).await {
+        Ok(response) => respond::answer(&worker, record, response),
+        Err(reason) => respond::refuse(&worker, record, reason, asked),
     }
 }
 
 async fn run(
     worker: &Rc<Worker>,
-    exchange: &mut Exchange,
+    record: &mut RequestRecord,
     request: &mut Request<Body>,
 ) -> Result<Response<Body>, Reason> {
     let target = identify::identify(worker, request)?;
-    exchange.identified(&target);
+    record.names(&target.service);
     let route = route::route(worker, target).await?;
-    exchange.known = true;
-    let permit = admit::admit(&route)?;
+    record.known();
+    let permit = admit::admit(&route, request)?;
     let mut request = std::mem::take(request);
     if request.method() == Method::CONNECT {
-        return opaque::open(worker, exchange, &route, request, permit).await;
+        return opaque::open(worker, record, &route, request, permit).await;
     }
     let application = Upgrading::take(request.extensions_mut());
-    let response = forward::forward(worker, exchange, &route, request).await?;
+    let response = forward::forward(worker, record, &route, request).await?;
     // The place is taken until the answer has passed, or the stream that follows it.
     let mut response = response.map(|body| body.hold(permit));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -89,7 +94,8 @@ async fn run(
     {
         // There is no body, but it holds whatever counts the request.
         let held = std::mem::take(response.body_mut());
-        opaque::switched(worker, application, upstream, held);
+        record.answered(response.status().as_u16());
+        opaque::switched(worker, application, upstream, (held, record.take()));
     }
     Ok(response)
 }

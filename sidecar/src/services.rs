@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) service: Service,
     /// Requests in flight.
     pub(crate) requests: Arc<Limit>,
+    /// Opaque streams that are open.
+    pub(crate) streams: Arc<Limit>,
     /// Requests that wait for a connection.
     pub(crate) pending: Arc<Limit>,
     settings: ArcSwap<Settings>,
@@ -59,8 +61,16 @@ impl Entry {
         self.inbound.store(view.spec.inbound.clone().map(Arc::from));
         let settings = own.with(&view.spec.policy);
         self.requests.set_max(settings.requests);
+        self.streams.set_max(settings.streams);
         self.pending.set_max(settings.pending);
         self.settings.store(Arc::new(settings));
+    }
+
+    /// Whether `cluster` offers the service, as far as discovery tells: a peer by the zones that it announces, also those
+    /// that have just lost their last endpoint; the own one always.
+    pub(crate) fn is_offered_by(&self, cluster: &str, own: &str) -> bool {
+        let announced = || self.service.lanes().iter().any(|(lane, _)| *lane.zone.cluster == *cluster);
+        cluster == own || announced()
     }
 
     /// The accounts that may serve it in this cluster.
@@ -172,6 +182,7 @@ impl Services {
         Arc::new(Entry {
             service: Service::new(view.name.clone(), self.caller.lock().clone(), self.policy.clone()),
             requests: Limit::new(self.own.requests),
+            streams: Limit::new(self.own.streams),
             pending: Limit::new(self.own.pending),
             settings: ArcSwap::from_pointee(self.own),
             view: ArcSwap::new(Arc::clone(view)),

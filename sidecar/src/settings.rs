@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) request: Duration,
     /// Requests in flight to the service.
     pub(crate) requests: u32,
+    /// Opaque streams to the service that are open.
+    pub(crate) streams: u32,
     /// Requests that wait for a connection.
     pub(crate) pending: u32,
     /// Requests in flight to one endpoint.
@@ -55,6 +57,7 @@ impl Settings {
             per_try: None,
             request: config.timeouts.request,
             requests: limits.requests,
+            streams: limits.opaque_streams,
             pending: limits.pending,
             endpoint_requests: limits.endpoint_requests,
             endpoint_connections: limits.endpoint_connections,
@@ -75,6 +78,7 @@ impl Settings {
         self.per_try = set.retries.per_try;
         self.request = set.timeouts.request.unwrap_or(self.request);
         self.requests = set.limits.max_requests.unwrap_or(self.requests);
+        self.streams = set.limits.max_requests.unwrap_or(self.streams);
         self.pending = set.limits.max_pending.unwrap_or(self.pending);
         self.endpoint_connections = set.limits.max_connections.unwrap_or(self.endpoint_connections);
         self
@@ -94,6 +98,7 @@ mod tests {
             per_try: None,
             request: Duration::from_secs(15),
             requests: 1_024,
+            streams: 4_096,
             pending: 1_024,
             endpoint_requests: 1_024,
             endpoint_connections: 1_024,

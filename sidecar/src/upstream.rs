@@ -273,7 +273,7 @@ async fn connect_local(
     let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
     let most = call.entry.settings().endpoint_connections;
     let place = worker.upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
-    let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
+    let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
         // This sidecar has no descriptors left: that says nothing about the endpoint.

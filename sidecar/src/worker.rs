@@ -9,13 +9,13 @@ use eastway_http::body::Unread;
 use eastway_http::{Body, Sweeper};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
-use eastway_telemetry::metrics::RouteCache;
 use eastway_transport::accept::{HandshakeLimits, Handshakes};
 use http::Response;
 use http_body::Body as _;
 
 use crate::inbound::{App, LISTENER};
 use crate::node::Node;
+use crate::record::Telemetry;
 use crate::upstream::Upstreams;
 
 /// How often a worker that drains looks whether it is done.
@@ -27,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) sweeper: Sweeper,
     pub(crate) upstreams: Upstreams,
     pub(crate) app: App,
-    pub(crate) routes: RefCell<RouteCache>,
+    pub(crate) telemetry: Telemetry,
     /// Accepted connections of callers, after their handshakes.
     pub(crate) inbound: Arc<Limit>,
     /// Accepted connections of the application.
@@ -46,7 +46,7 @@ impl Worker {
             sweeper: Sweeper::new(),
             upstreams: Upstreams::new(&node),
             app: App::new(&node),
-            routes: RefCell::new(node.traffic.cache()),
+            telemetry: Telemetry::new(&node),
             inbound: Limit::new(limits.connections),
             outbound: Limit::new(limits.connections),
             handshakes: Handshakes::new(LISTENER, &handshakes),

@@ -67,6 +67,8 @@ mod treatment;
 // Can an operator see what happened?
 #[path = "e2e/metrics.rs"]
 mod metrics;
+#[path = "e2e/records.rs"]
+mod records;
 #[path = "e2e/traces.rs"]
 mod traces;
 // Do the demo and the walk in the README work as they are written?

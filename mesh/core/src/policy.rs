@@ -164,7 +164,7 @@ pub enum BreakerTrigger<D> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceLimits {
-    /// Requests in flight to the service, and as many opaque streams. The sidecar's `limits.requests` and `limits.streams` if
+    /// Requests in flight to the service, and as many opaque streams. The sidecar's `limits.requests` and `limits.opaqueStreams` if
     /// not given.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_requests: Option<u32>,

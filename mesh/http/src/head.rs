@@ -68,8 +68,13 @@ impl<'a> Head<'a> {
 
     /// Whether repeating the request has the effect of making it once (RFC 9110, section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+        is_idempotent(self.method)
     }
+}
+
+/// Whether making a request by this method again has the effect of making it once (RFC 9110, section 9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
 }
 
 /// Whether this content type is gRPC's.

@@ -100,12 +100,8 @@ pub async fn serve(
     };
     let progress = Arc::new(Progress::default());
     let io = TokioIo::new(ServerIo::new(io, read, Arc::clone(&progress), protocol, options));
-    let service = service::service(
-        handler,
-        Arc::clone(&progress),
-        Arc::clone(&options.node),
-        options.max_header_bytes as usize,
-    );
+    let service =
+        service::service(handler, Arc::clone(&progress), Arc::clone(&options.node), options.max_header_bytes as usize);
     if protocol == Protocol::Http2 {
         let connection = Box::pin(http2_builder(options).serve_connection(io, service));
         drive(connection, options, sweeper, &progress, stop).await

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -118,11 +118,11 @@ pub fn query<B>(request: &Request<B>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The handler of the metrics listener: `/metrics` by `render`, `/live` always, `/ready` by `readiness`.
+/// The handler of the metrics listener: `/metrics` by `expose`, which is told what the request accepts and answers a media
+/// type and a text, `/live` always, `/ready` by `readiness`.
 pub fn observability(
     readiness: Readiness,
-    content_type: &'static str,
-    render: impl Fn() -> String + Send + Sync + 'static,
+    expose: impl Fn(Option<&str>) -> (&'static str, String) + Send + Sync + 'static,
 ) -> Handler {
     Arc::new(move |request| {
         let response = if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -131,7 +131,12 @@ pub fn observability(
             response
         } else {
             match request.uri().path() {
-                "/metrics" => content(StatusCode::OK, content_type, render()),
+                "/metrics" => {
+                    let (content_type, text) = expose(accepted(request.headers()).as_deref());
+                    let mut response = content(StatusCode::OK, content_type, text);
+                    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+                    response
+                }
                 "/live" => text(StatusCode::OK, "live"),
                 "/ready" => match readiness.waiting_for()[..] {
                     [] => {
@@ -145,6 +150,12 @@ pub fn observability(
         };
         Box::pin(std::future::ready(response))
     })
+}
+
+/// What a request accepts, as one list; `None` if it does not say.
+fn accepted(headers: &HeaderMap) -> Option<String> {
+    let stated: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!stated.is_empty()).then(|| stated.join(","))
 }
 
 async fn connection(stream: TcpStream, mut place: Occupant, handler: Handler, options: Arc<ServeOptions>) {

@@ -4,6 +4,7 @@
 //! or names from the configuration and the registry, never text of a request; beyond a limit they become `_other`.
 //! `docs/metrics.md` lists everything and is generated from the tables beside the code.
 
+mod exposition;
 mod labels;
 mod node;
 mod peers;
@@ -31,9 +32,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The media type of [`Metrics::render`].
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// A registry that says who `node` is and what its process uses.
     pub fn new(node: &Node) -> Arc<Self> {
         let metrics = Self { registry: Mutex::new(Registry::default()) };
@@ -47,6 +45,13 @@ impl Metrics {
         // Writing into a string cannot fail; an encoder of ours that did would leave the metrics before it.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry.lock());
         text
+    }
+
+    /// Every metric, with its media type, in the text format that a request's `Accept` prefers: Prometheus' own, unless it
+    /// asks for OpenMetrics.
+    pub fn expose(&self, accept: Option<&str>) -> (&'static str, String) {
+        let format = exposition::Format::accepted(accept);
+        (format.content_type(), format.convert(self.render()))
     }
 
     /// Registers `metric` under the name and help text of `described`, and returns it.

@@ -129,9 +129,12 @@ impl Tracer {
         };
         match parent {
             Some(TraceParent { trace_id, span_id, .. }) => {
-                TraceContext { trace_id, parent: 0, span: span_id, sampled, record }.child(rng)
+                TraceContext { trace_id, parent: 0, span: span_id, sampled, record, brought: true }.child(rng)
             }
-            None => TraceContext { trace_id: rng.u128(1..), parent: 0, span: rng.u64(1..), sampled, record },
+            None => {
+                let (trace_id, span) = (rng.u128(1..), rng.u64(1..));
+                TraceContext { trace_id, parent: 0, span, sampled, record, brought: false }
+            }
         }
     }
 
@@ -169,12 +172,26 @@ pub struct TraceContext {
     span: u64,
     sampled: bool,
     record: bool,
+    /// The caller brought the trace.
+    brought: bool,
 }
 
 impl TraceContext {
     /// What is sent on: its span id is the id of the span made with this context.
     pub const fn traceparent(&self) -> TraceParent {
         TraceParent { trace_id: self.trace_id, span_id: self.span, sampled: self.sampled }
+    }
+
+    /// What an application is told: nothing of a trace that the mesh began and does not record. It would take the flag
+    /// `00` for the order not to record its own.
+    pub const fn announced(&self) -> Option<TraceParent> {
+        if self.sampled || self.brought { Some(self.traceparent()) } else { None }
+    }
+
+    /// The same context, of a trace of which only another node of the mesh told this one.
+    #[must_use]
+    pub const fn unannounced(self) -> Self {
+        Self { brought: false, ..self }
     }
 
     /// The context of a part of this hop's work, for example of one attempt: the same trace, this span as its parent.

@@ -156,7 +156,7 @@ fn inbound(checks: &mut Checks<'_>, raw: &RawInbound) -> Inbound {
 
 fn outbound(checks: &mut Checks<'_>, raw: &RawOutbound) -> Outbound {
     let why = "whoever reaches the proxy acts with the workload's identity";
-    Outbound { proxy: checks.listen_locally("outbound.proxy", &raw.proxy, why) }
+    Outbound { proxy: checks.listen_locally("outbound.proxy", &raw.proxy, why), via: raw.via }
 }
 
 fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inbound>) -> Option<Health> {
@@ -245,6 +245,7 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
         address_handshakes: raw.address_handshakes,
         idle_connections: raw.idle_connections as usize,
         requests: raw.requests,
+        opaque_streams: raw.opaque_streams,
         pending: raw.pending,
         endpoint_requests: raw.endpoint_requests,
         endpoint_connections: raw.endpoint_connections,

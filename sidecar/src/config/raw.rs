@@ -125,11 +125,14 @@ pub struct RawOutbound {
     /// Where the HTTP proxy listens. Whoever reaches it acts with the workload's identity, so only loopback addresses are
     /// accepted.
     pub proxy: AddressText,
+    /// Whether requests and answers get a `Via: 1.1 eastway`, one for both sidecars, as RFC 9110 asks of proxies. Some servers
+    /// do not compress what they answer to a request that has one (nginx with its default of `gzip_proxied`).
+    pub via: bool,
 }
 
 impl Default for RawOutbound {
     fn default() -> Self {
-        Self { proxy: "127.0.0.1:15080".into() }
+        Self { proxy: "127.0.0.1:15080".into(), via: true }
     }
 }
 
@@ -141,7 +144,8 @@ pub struct RawHealth {
     pub http: Option<RawHttpProbe>,
     /// By the gRPC health service: `SERVING` is healthy.
     pub grpc: Option<RawGrpcProbe>,
-    /// By a connection that is accepted.
+    /// By a connection that is accepted. Databases count one that says nothing as a failed login: probe them by a `command`
+    /// (`pg_isready`, `mariadb-admin ping`, `redis-cli ping`).
     pub tcp: Option<RawTcpProbe>,
     /// By a program and its arguments: exit code 0 is healthy.
     pub command: Option<Vec<String>>,
@@ -283,9 +287,12 @@ pub struct RawLimits {
     /// Idle connections that one worker keeps to one endpoint or to the application.
     #[schemars(range(min = 1))]
     pub idle_connections: u32,
-    /// Requests in flight to one service.
+    /// Requests in flight to one service, streams of gRPC and HTTP included.
     #[schemars(range(min = 1))]
     pub requests: u32,
+    /// Opaque streams (CONNECT, upgrades) to one service that are open. They do not count as requests.
+    #[schemars(range(min = 1))]
+    pub opaque_streams: u32,
     /// Requests to one service that wait for a connection to be made.
     #[schemars(range(min = 1))]
     pub pending: u32,
@@ -342,6 +349,7 @@ impl Default for RawLimits {
             address_handshakes: 128,
             idle_connections: 256,
             requests: 1_024,
+            opaque_streams: 4_096,
             pending: 1_024,
             endpoint_requests: 1_024,
             endpoint_connections: 1_024,
@@ -372,11 +380,11 @@ pub struct RawTelemetry {
     pub sampling: Option<f64>,
     /// The log, on standard error.
     pub log: RawLog,
-    /// The log of outbound requests. None if not given.
+    /// The log of requests, outbound and inbound. None if not given.
     pub access_log: Option<RawAccessLog>,
 }
 
-/// The log of outbound requests, a JSON object a line.
+/// The log of requests, a JSON object a line, written when they have ended.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawAccessLog {

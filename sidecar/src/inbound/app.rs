@@ -8,11 +8,11 @@ use eastway_core::{Reason, SpiffeId};
 use eastway_http::body::{End, Observer};
 use eastway_http::client::{Failure, PoolOptions};
 use eastway_http::framing::UpgradeTo;
+use eastway_http::head::is_idempotent;
 use eastway_http::refuse::PROXY_STATUS;
 use eastway_http::reserved::MESH_PREFIX;
 use eastway_http::{Body, ClientOptions, Edits, H1, H2, Pool, SendError, Upgrading};
 use eastway_runtime::clock;
-use eastway_transport::relay::{SpliceOptions, splice};
 use eastway_transport::{Io, tcp};
 use http::header::{HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -22,8 +22,9 @@ use super::spoken::Spoken;
 use crate::config::AppProtocol;
 use crate::load::{InFlight, orca};
 use crate::node::Node;
-use crate::outbound::is_idempotent;
+use crate::record::RequestRecord;
 use crate::settings;
+use crate::stream;
 use crate::worker::Worker;
 
 /// The verified identity of the caller.
@@ -81,6 +82,7 @@ pub(super) async fn connect(node: &Node) -> Result<Io, Reason> {
 pub(super) async fn forward(
     worker: &Rc<Worker>,
     caller: &SpiffeId,
+    record: &mut RequestRecord,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reason> {
     let in_flight = worker.node.load.enter();
@@ -96,7 +98,7 @@ pub(super) async fn forward(
     let from_caller = Upgrading::take(request.extensions_mut());
     let mut charged = Charged { in_flight, failed: false };
     match send(worker, request, spoken).await {
-        Ok(response) => Ok(answer(worker, response, charged, from_caller)),
+        Ok(response) => Ok(answer(worker, record, response, charged, from_caller)),
         Err(reason) => {
             charged.failed = true;
             Err(reason)
@@ -117,7 +119,7 @@ async fn send(worker: &Rc<Worker>, mut request: Request<Body>, spoken: Version) 
     if h2 {
         return connected_h2(worker).await?.send(request).await.map_err(|error| reason(&error));
     }
-    let repeatable = is_idempotent(&request);
+    let repeatable = is_idempotent(request.method().as_str());
     let take = || if repeatable { worker.app.h1.take(&()) } else { worker.app.h1.take_for_once(&()) };
     while let Some(connection) = take() {
         match connection.send(request).await {
@@ -165,6 +167,7 @@ async fn connected_h2(worker: &Rc<Worker>) -> Result<H2, Reason> {
 /// The application's response with this endpoint's load; nothing in it may pass for a word of the mesh.
 fn answer(
     worker: &Rc<Worker>,
+    record: &mut RequestRecord,
     mut response: Response<Body>,
     mut charged: Charged,
     from_caller: Option<Upgrading>,
@@ -174,7 +177,8 @@ fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         edits.apply(response.headers_mut());
         if let (Some(caller), Some(app)) = (from_caller, Upgrading::take(response.extensions_mut())) {
-            relay(worker, caller, app, charged);
+            record.answered(response.status().as_u16());
+            relay(worker, caller, app, (charged, record.take()));
         }
         return response;
     }
@@ -190,13 +194,12 @@ fn answer(
     worker.passing(response.map(|body| body.observe(Box::new(charged))))
 }
 
-fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, charged: Charged) {
-    let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
-    let guard = worker.node.draining.guard();
+fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, (charged, record): (Charged, RequestRecord)) {
+    let (guard, limit) = (worker.node.draining.guard(), worker.node.config.timeouts.idle);
     tokio::task::spawn_local(async move {
         let _guards = (charged, guard);
         if let (Ok(caller), Ok(app)) = tokio::join!(caller.io(), app.io()) {
-            splice(caller, app, options).await;
+            stream::relay(caller, app, limit, record).await;
         }
     });
 }

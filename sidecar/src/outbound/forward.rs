@@ -9,21 +9,20 @@ use std::time::Duration;
 use eastway_balance::{Attempts, Lane, Pick};
 use eastway_core::{LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, Upload, held};
-use eastway_http::{Body, Kept};
+use eastway_http::{Body, Head, Kept};
 use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::{Deadline, format_grpc_timeout, parse_grpc_timeout, parse_timeout_ms};
 use eastway_resilience::{Failed, Outcome, backoff};
 use eastway_runtime::clock;
-use eastway_telemetry::metrics::{AttemptKind, AttemptResult, Direction, InFlight};
-use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
+use eastway_telemetry::trace::TraceContext;
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response, Version, request};
 
 use super::Route;
-use super::exchange::{Exchange, is_idempotent, span_source};
 use super::patience::{Patience, Waited};
 use super::said::Said;
-use crate::node::Node;
+use crate::exchange::{add_via, asked, grpc_status, pass_on};
+use crate::record::{AttemptRecord, Going, RequestRecord};
 use crate::services::Entry;
 use crate::settings::Settings;
 use crate::upstream::{self, Call, silence};
@@ -35,7 +34,9 @@ const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 /// A request, as its attempts need it.
 struct Forward<'a> {
     worker: &'a Rc<Worker>,
-    exchange: &'a mut Exchange,
+    record: &'a mut RequestRecord,
+    /// The request's place in its trace.
+    trace: TraceContext,
     route: &'a Route,
     head: request::Parts,
     kept: Kept,
@@ -62,14 +63,15 @@ enum Attempted {
 /// The reason of the last attempt that reached somebody, or why none did.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
-    exchange: &mut Exchange,
+    record: &mut RequestRecord,
     route: &Route,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reason> {
     let settings = route.entry.settings();
     let policy = settings.retries;
-    let idempotent = is_idempotent(&request);
+    let trace = *record.trace().ok_or(Reason::Internal)?;
     let (head, body) = request.into_parts();
+    let idempotent = Head::of(&head).is_idempotent();
     let now = clock::now();
     let stated =
         header(&head.headers, "grpc-timeout").and_then(parse_grpc_timeout).map(|after| Deadline::after(after, now));
@@ -77,7 +79,8 @@ pub(super) async fn forward(
     let attempts = Attempts::new(idempotent, Deadline::after(settings.request, now).or_earlier(wanted));
     // A caller that stalls is told so, and nobody else is blamed.
     let kept = Kept::new(worker.limited(body), policy.kept_body);
-    let mut forward = Forward { worker, exchange, route, head, kept, began: now, stated, wanted, attempts, settings };
+    let mut forward =
+        Forward { worker, record, trace, route, head, kept, began: now, stated, wanted, attempts, settings };
     let mut last: Option<Said> = None;
     loop {
         let pick = match forward.pick() {
@@ -130,20 +133,20 @@ impl Forward<'_> {
                 |lane: &Lane| self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*lane.zone.cluster);
             let lanes = self.route.entry.service.lanes();
             let nearest = lanes.iter().map(|(lane, _)| lane).find(|lane| wanted(lane));
-            self.exchange.destination = nearest.map(|lane| (lane.zone.clone(), lane.level));
+            if let Some(lane) = nearest {
+                self.record.place(&lane.zone, lane.level);
+            }
         }
     }
 
     async fn attempt(&mut self, mut pick: Pick) -> Attempted {
         let started = clock::now();
-        let kind = kind(self.attempts.begun(), &pick);
-        let in_flight = self.metrics(&pick).start();
-        self.exchange.attempt(kind.0, &pick.lane.zone, pick.lane.level);
-        let trace = self.worker.random(|rng| self.exchange.trace.child(rng));
-        let span = self.span(&pick, &trace, started);
+        let trace = self.worker.random(|rng| self.trace.child(rng));
+        let mut record = self.begin(&pick, &trace, started);
         let Some(request) = self.request(&trace, &pick) else {
-            drop(pick);
-            return self.failed_before(self.kept.failure().unwrap_or(Reason::CallerGone));
+            let reason = self.kept.failure().unwrap_or(Reason::CallerGone);
+            record.failed(reason);
+            return self.failed_before(reason);
         };
         let call = Call {
             entry: &self.route.entry,
@@ -165,7 +168,10 @@ impl Forward<'_> {
             });
             silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await
         };
-        self.conclude((pick, in_flight), kind.1, span, started, result)
+        if let Some(endpoint) = pick.endpoint() {
+            record.endpoint(endpoint.id.as_str());
+        }
+        self.conclude(pick, record, started, result)
     }
 
     /// Waits for the response as long as the limits allow.
@@ -209,8 +215,9 @@ impl Forward<'_> {
         if pick.endpoint().is_none() && head.version < Version::HTTP_2 {
             head.headers.insert(crate::SPOKEN, HeaderValue::from_static("http/1.1"));
         }
-        if let Ok(value) = HeaderValue::try_from(trace.traceparent().to_string()) {
-            head.headers.insert("traceparent", value);
+        pass_on(trace, &mut head.headers);
+        if self.worker.node.config.outbound.via {
+            add_via(&mut head.headers, head.version);
         }
         self.pass_on_deadline(&mut head.headers);
         Some(Request::from_parts(head, body))
@@ -242,18 +249,18 @@ impl Forward<'_> {
         Attempted::Failed { end: AttemptEnd::default(), said: Said::failed(reason) }
     }
 
-    fn span(&self, pick: &Pick, trace: &TraceContext, started: Timestamp) -> Option<Span> {
-        let node = &self.worker.node;
-        let name = attribute::span_name(self.head.method.as_str());
-        let mut span = node.tracer.span(SpanKind::Client, name, trace, started)?;
-        span_source(&mut span, node);
-        span.set(attribute::HTTP_REQUEST_METHOD, attribute::method(self.head.method.as_str()));
-        span.set(attribute::DESTINATION_SERVICE, self.route.entry.service.name().to_string());
-        span.set(attribute::DESTINATION_CLUSTER, pick.lane.zone.cluster.clone());
-        span.set(attribute::DESTINATION_ZONE, pick.lane.zone.zone.clone());
-        span.set(attribute::TIER, pick.lane.level as i64);
-        span.set(attribute::ATTEMPT, i64::from(self.attempts.begun()));
-        Some(span)
+    /// The record of an attempt that goes to `pick`.
+    fn begin(&mut self, pick: &Pick, trace: &TraceContext, started: Timestamp) -> AttemptRecord {
+        let going = Going {
+            service: self.route.entry.service.name(),
+            zone: &pick.lane.zone,
+            level: pick.lane.level,
+            probe: pick.probe,
+            number: self.attempts.begun(),
+        };
+        self.record.attempt(going.kind().as_str(), going.zone, going.level);
+        let asked = asked(&self.head.method, &self.head.uri, &self.head.headers, self.head.version);
+        AttemptRecord::begin(&self.worker.telemetry, &asked, trace, &going, started)
     }
 
     /// Holds a small response until it is whole, and tells a node's refusal from an application's answer.
@@ -279,29 +286,27 @@ impl Forward<'_> {
         }
     }
 
-    /// Tells the breakers, the metrics, the span and the log; answers what the driver needs.
+    /// Tells the breakers and the records; answers what the driver needs.
     fn conclude(
         &mut self,
-        (pick, in_flight): (Pick, InFlight),
-        kind: AttemptKind,
-        span: Option<Span>,
+        pick: Pick,
+        mut record: AttemptRecord,
         started: Timestamp,
         result: Result<(Response<Body>, Outcome), Failed>,
     ) -> Attempted {
-        let endpoint = pick.endpoint().map(|endpoint| endpoint.id.as_str().to_owned());
-        self.count(&pick, kind, &result);
-        self.exchange.attempt_ended(endpoint.as_deref(), || match &result {
+        self.record.attempted(pick.endpoint().map(|endpoint| endpoint.id.as_str()), || match &result {
             Ok((response, _)) => response.status().as_u16().to_string(),
             Err(failed) => failed.reason.code().to_owned(),
         });
-        end_span(span, endpoint, &result);
         let (service, now) = (&self.route.entry.service, clock::now());
         match result {
             Ok((response, outcome)) => {
                 let status = response.status().as_u16();
+                record.answered(status);
                 match self.attempts.answered(service, &pick, status, outcome, now) {
-                    None => Attempted::Done(self.streaming((pick, in_flight), outcome, response)),
+                    None => Attempted::Done(self.streaming(pick, record, outcome, response)),
                     Some(end) => {
+                        record.ended(true);
                         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
                         let retry_after = retry_after.and_then(backoff::retry_after);
                         let end = AttemptEnd { retry_after, body_kept: self.kept.is_repeatable(), ..end };
@@ -310,6 +315,7 @@ impl Forward<'_> {
                 }
             }
             Err(failed) => {
+                record.failed(failed.reason);
                 let end = self.attempts.failed(service, &pick, &failed, now.since(started), now);
                 let stale = end.stale && self.kept.failure().is_none();
                 // A body that stalls does so at every endpoint.
@@ -320,58 +326,18 @@ impl Forward<'_> {
         }
     }
 
-    fn count(&self, pick: &Pick, kind: AttemptKind, result: &Result<(Response<Body>, Outcome), Failed>) {
-        let failed = match result {
-            Ok((_, outcome)) => outcome.failure().is_some(),
-            Err(_) => true,
-        };
-        let outcome = if failed { AttemptResult::Failure } else { AttemptResult::Success };
-        self.metrics(pick).attempt(kind, outcome);
-    }
-
-    /// The metrics of calls from here to where `pick` goes.
-    fn metrics(&self, pick: &Pick) -> Arc<eastway_telemetry::metrics::Route> {
-        let destination = Node::destination(self.route.entry.service.name(), Some(&pick.lane.zone));
-        let own = &self.worker.node.own;
-        self.worker.routes.borrow_mut().route(Direction::Outbound, own, &destination)
-    }
-
-    /// The response on its way to the application: the pick ends with its body.
+    /// The response on its way to the application: the attempt ends with its body.
     fn streaming(
         &self,
-        (pick, in_flight): (Pick, InFlight),
+        pick: Pick,
+        record: AttemptRecord,
         outcome: Outcome,
         response: Response<Body>,
     ) -> Response<Body> {
         let entry = Arc::clone(&self.route.entry);
-        let finish = Finish { entry, pick, outcome, grpc: None, _in_flight: in_flight };
+        let finish = Finish { entry, pick, outcome, grpc: None, record: Some(record) };
         self.worker.passing(response.map(|body| body.observe(Box::new(finish))))
     }
-}
-
-fn kind(attempts: u32, pick: &Pick) -> (&'static str, AttemptKind) {
-    match (pick.probe, attempts) {
-        (true, _) => ("probe", AttemptKind::Probe),
-        (false, 1) => ("first", AttemptKind::First),
-        (false, _) => ("retry", AttemptKind::Retry),
-    }
-}
-
-fn end_span(span: Option<Span>, endpoint: Option<String>, result: &Result<(Response<Body>, Outcome), Failed>) {
-    let Some(mut span) = span else { return };
-    if let Some(endpoint) = endpoint {
-        span.set(attribute::DESTINATION_ENDPOINT, endpoint);
-    }
-    match result {
-        Ok((response, _)) => span.status(response.status().as_u16()),
-        Err(failed) => span.fail(failed.reason),
-    }
-    span.end();
-}
-
-/// The `grpc-status` of a trailers-only answer, or of trailers.
-fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Ends a pick when the response's body has ended.
@@ -380,7 +346,8 @@ struct Finish {
     pick: Pick,
     outcome: Outcome,
     grpc: Option<u8>,
-    _in_flight: InFlight,
+    /// Until the end; one that is dropped was cancelled.
+    record: Option<AttemptRecord>,
 }
 
 impl Observer for Finish {
@@ -398,6 +365,13 @@ impl Observer for Finish {
             // Whoever stops reading got what it wanted: the head said how the endpoint does.
             (End::Complete | End::Dropped, _) => self.outcome,
         };
+        if let Some(record) = self.record.take() {
+            match end {
+                End::Complete => record.ended(outcome.failure().is_some()),
+                End::Failed(error) => record.failed(error.response_reason()),
+                End::Dropped => drop(record),
+            }
+        }
         self.entry.service.finish(&self.pick, outcome, clock::now());
     }
 }

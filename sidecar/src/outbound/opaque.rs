@@ -11,12 +11,13 @@ use eastway_resilience::deadline::Deadline;
 use eastway_resilience::limits::Permit;
 use eastway_runtime::clock;
 use eastway_transport::Io;
-use eastway_transport::relay::{SpliceOptions, splice};
 use http::{Request, Response, StatusCode};
 
 use super::Route;
-use super::exchange::Exchange;
 use super::said::Said;
+use crate::exchange::asked;
+use crate::record::{AttemptRecord, Going, RequestRecord};
+use crate::stream;
 use crate::upstream::{self, Call, Place};
 use crate::worker::Worker;
 
@@ -26,22 +27,20 @@ use crate::worker::Worker;
 /// The reason of the last attempt that found somebody, or why none did.
 pub(super) async fn open(
     worker: &Rc<Worker>,
-    exchange: &mut Exchange,
+    record: &mut RequestRecord,
     route: &Route,
     mut request: Request<Body>,
     permit: Permit,
 ) -> Result<Response<Body>, Reason> {
     let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
-    let (io, held) = reach(worker, exchange, route).await?;
-    let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
+    let (io, held) = reach(worker, record, route, &request).await?;
+    record.answered(StatusCode::OK.as_u16());
+    let (record, limit) = (record.take(), worker.node.config.timeouts.idle);
     let guard = worker.node.draining.guard();
     tokio::task::spawn_local(async move {
         let _guards = (permit, held, guard);
         match upgrading.io().await {
-            Ok(application) => {
-                let relayed = splice(application, io, options).await;
-                tracing::debug!(?relayed, "an opaque stream ended");
-            }
+            Ok(application) => stream::relay(application, io, limit, record).await,
             Err(error) => tracing::debug!(error = %Chain(&error), "the application went away"),
         }
     });
@@ -49,14 +48,17 @@ pub(super) async fn open(
 }
 
 /// Relays what follows an answer that changes the protocol, with `held` for as long as it goes on.
-pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Upgrading, held: Body) {
-    let options = SpliceOptions { idle: worker.node.config.timeouts.idle, ..SpliceOptions::default() };
-    let guard = worker.node.draining.guard();
+pub(super) fn switched(
+    worker: &Rc<Worker>,
+    application: Upgrading,
+    upstream: Upgrading,
+    (held, record): (Body, RequestRecord),
+) {
+    let (guard, limit) = (worker.node.draining.guard(), worker.node.config.timeouts.idle);
     tokio::task::spawn_local(async move {
         let _guards = (held, guard);
         if let (Ok(application), Ok(upstream)) = tokio::join!(application.io(), upstream.io()) {
-            let relayed = splice(application, upstream, options).await;
-            tracing::debug!(?relayed, "a stream of another protocol ended");
+            stream::relay(application, upstream, limit, record).await;
         }
     });
 }
@@ -65,37 +67,52 @@ pub(super) fn switched(worker: &Rc<Worker>, application: Upgrading, upstream: Up
 type Held = (Pick, Option<Place>);
 
 /// The stream, and what counts it. Whatever fails here, nothing of the stream was sent.
-async fn reach(worker: &Rc<Worker>, exchange: &mut Exchange, route: &Route) -> Result<(Io, Held), Reason> {
+async fn reach(
+    worker: &Rc<Worker>,
+    record: &mut RequestRecord,
+    route: &Route,
+    request: &Request<Body>,
+) -> Result<(Io, Held), Reason> {
     let (service, policy) = (&route.entry.service, route.entry.settings().retries);
+    let request_trace = *record.trace().ok_or(Reason::Internal)?;
     let mut attempts = Attempts::new(false, Deadline::NONE);
     let mut last: Option<Said> = None;
     loop {
         let started = clock::now();
         let picked = worker.random(|rng| attempts.pick(service, route.cluster.as_deref(), rng, started));
         let mut pick = picked.map_err(|none| last.as_ref().map_or(none.reason, Said::reason))?;
-        let kind = if attempts.begun() == 1 { "first" } else { "retry" };
-        exchange.attempt(kind, &pick.lane.zone, pick.lane.level);
+        let (zone, level) = (&pick.lane.zone, pick.lane.level);
+        let going = Going { service: service.name(), zone, level, probe: pick.probe, number: attempts.begun() };
+        record.attempt(going.kind().as_str(), zone, level);
+        let trace = worker.random(|rng| request_trace.child(rng));
+        let asked = asked(request.method(), request.uri(), request.headers(), request.version());
+        let mut attempt = AttemptRecord::begin(&worker.telemetry, &asked, &trace, &going, started);
         let call = Call {
             entry: &route.entry,
             port: route.port,
             tried: attempts.tried(),
             idempotent: attempts.idempotent(),
             attempt: attempts.begun(),
-            traceparent: exchange.trace.traceparent().to_string(),
+            traceparent: trace.traceparent().to_string(),
         };
         let opened = upstream::open(worker, &call, &mut pick).await;
         let now = clock::now();
+        let endpoint = pick.endpoint().map(|endpoint| endpoint.id.as_str());
+        endpoint.iter().for_each(|endpoint| attempt.endpoint(endpoint));
         let failed = match opened {
             Ok((io, place)) => {
                 let outcome = Outcome::success(now.since(started));
                 attempts.answered(service, &pick, StatusCode::OK.as_u16(), outcome, now);
                 service.finish(&pick, outcome, now);
-                exchange.attempt_ended(pick.endpoint().map(|endpoint| endpoint.id.as_str()), || "200".to_owned());
+                record.attempted(endpoint, || "200".to_owned());
+                attempt.answered(StatusCode::OK.as_u16());
+                attempt.ended(false);
                 return Ok((io, (pick, place)));
             }
             Err(failed) => failed,
         };
-        exchange.attempt_ended(None, || failed.reason.code().to_owned());
+        record.attempted(endpoint, || failed.reason.code().to_owned());
+        attempt.failed(failed.reason);
         let end = attempts.failed(service, &pick, &failed, now.since(started), now);
         let end = AttemptEnd { nothing_sent: true, ..end };
         drop(pick);

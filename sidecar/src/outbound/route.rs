@@ -7,10 +7,14 @@ use eastway_core::{Authority, Reason};
 use super::Route;
 use crate::worker::Worker;
 
+/// The port of `https://`.
+const HTTPS: u16 = 443;
+
 /// Finds the service and its port.
 ///
 /// # Errors
-/// [`Reason::UnknownService`], [`Reason::DiscoveryTimeout`] or [`Reason::UnknownPort`].
+/// [`Reason::UnknownService`], [`Reason::DiscoveryTimeout`], [`Reason::UnknownPort`], [`Reason::PlainHttpOnly`] or
+/// [`Reason::NotOffered`].
 pub(super) async fn route(worker: &Rc<Worker>, target: Authority) -> Result<Route, Reason> {
     let node = &worker.node;
     let entry = match node.services.entry(&target.service) {
@@ -23,6 +27,11 @@ pub(super) async fn route(worker: &Rc<Worker>, target: Authority) -> Result<Rout
             node.services.entry(&target.service).ok_or(Reason::UnknownService)?
         }
     };
-    let port = entry.port(target.port).ok_or(Reason::UnknownPort)?.port;
+    // The port is what is wrong: nobody offers it, and whoever asks for it wants TLS.
+    let unknown = if target.port == Some(HTTPS) { Reason::PlainHttpOnly } else { Reason::UnknownPort };
+    let port = entry.port(target.port).ok_or(unknown)?.port;
+    if target.cluster.as_deref().is_some_and(|cluster| !entry.is_offered_by(cluster, &node.zone.cluster)) {
+        return Err(Reason::NotOffered);
+    }
     Ok(Route { entry, cluster: target.cluster, port })
 }

@@ -43,7 +43,8 @@ impl Said {
     }
 
     fn found_somebody(&self) -> bool {
-        let nobody = self.reason.attribution() == Attribution::NoEndpoint || self.reason == Reason::PendingLimit;
+        let nobody = self.reason.attribution() == Attribution::NoEndpoint
+            || matches!(self.reason, Reason::PendingLimit | Reason::RequestLimit);
         self.response.is_some() || !nobody
     }
 }
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_retry_that_finds_nobody_does_not_hide_what_happened_before() {
-        for nobody in [Reason::NoReadyEndpoint, Reason::PendingLimit] {
+        for nobody in [Reason::NoReadyEndpoint, Reason::PendingLimit, Reason::RequestLimit] {
             for happened in [Reason::UpstreamProtocol, Reason::UpstreamReset, Reason::AppUnreachable] {
                 assert_eq!(told(happened, nobody), happened);
                 assert_eq!(told(nobody, happened), happened);

@@ -196,7 +196,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
             let exclude: BTreeSet<EndpointId> = call.tried.endpoint_ids().cloned().chain(known).collect();
             spawn_open(worker, wanted.clone(), Arc::clone(&lane), &sessions, exclude.into_iter().collect());
         }
-        let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::full)?;
+        let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
         sessions.changed.notified().await;
     }
     // Sessions open, but every one leads to an endpoint that this request must not use.

@@ -191,3 +191,42 @@ fn garbage_harms_nobody() {
     }
     reaches(storefront.proxy(), "us-east/a");
 }
+
+#[test]
+fn odd_cases_are_answered_as_the_table_of_them_says() {
+    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
+    let proxy = storefront.proxy();
+    let host = "Host: payments.shop.mesh.internal\r\n";
+    for (head, status, reason) in [
+        ("GET https://payments.shop.mesh.internal/ HTTP/1.1\r\n", 404, "plain_http_only"),
+        ("POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n", 400, "conflicting_length"),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Body: broken\r\n", 400, "malformed_request"),
+        ("GET / HTTP/1.2\r\n", 400, "malformed_request"),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked,\r\n", 400, "malformed_request"),
+    ] {
+        let answer = refused(proxy, &format!("{head}{host}\r\nzz\r\nbody\r\n0\r\n\r\n"));
+        assert_eq!((answer.status, answer.reason()), (status, Some(reason)), "{head}: {answer:?}");
+    }
+    eventually("what never became a request is counted as well", || {
+        let counted = storefront.metric("eastway_requests_total", &[r#"reason="malformed_request""#])?;
+        check(counted >= 3.0, || format!("{counted}"))
+    });
+    let before = app.seen().len();
+    for (method, status) in [("OPTIONS", 200), ("TRACE", 405)] {
+        let answer =
+            refused(proxy, &format!("{method} / HTTP/1.1\r\n{host}Max-Forwards: 0\r\nConnection: close\r\n\r\n"));
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    assert_eq!(app.seen().len(), before, "neither goes further");
+    let empty_port =
+        "GET / HTTP/1.1\r\nHost: payments.shop.mesh.internal:\r\nVia: 1.0 other\r\nConnection: close\r\n\r\n";
+    let answer = refused(proxy, empty_port);
+    assert_eq!((answer.status, answer.header("via")), (200, Some("1.1 eastway")), "{answer:?}");
+    let seen = app.seen().last().cloned().unwrap_or_default().to_lowercase();
+    assert!(seen.contains("host: payments.shop.mesh.internal\r\n"), "{seen}");
+    assert!(seen.contains("via: 1.0 other\r\nvia: 1.1 eastway\r\n"), "{seen}");
+    assert!(!seen.contains("traceparent"), "nobody records this trace: {seen}");
+    let large = h2::request("GET", PAYMENTS).header("x-large", "a".repeat(100_000)).body(()).expect("valid");
+    let answer = h2::send(proxy, large, vec![]).expect("an answer");
+    assert!(answer.status == 431 && String::from_utf8_lossy(&answer.body).contains("header_too_large"), "{answer:?}");
+}

@@ -25,7 +25,7 @@ fn requests_have_the_places_of_both_ends_also_when_they_fail() {
     counts(&storefront, "eastway_requests_total", &with(&served), 1.0);
     counts(&storefront, "eastway_request_duration_seconds_count", &with(&[r#"direction="outbound""#]), 1.0);
     counts(&storefront, "eastway_attempts_total", &with(&[r#"attempt="first""#, r#"result="success""#]), 1.0);
-    let inbound = [r#"direction="inbound""#, source[0], destination[0], destination[1], destination[2]];
+    let inbound = [r#"direction="inbound""#, source[0], source[1], destination[0], destination[1], destination[2]];
     counts(&payments, "eastway_requests_total", &inbound, 1.0);
 
     let failed = client::get(storefront.proxy(), &format!("{PAYMENTS}status/500")).expect("an answer");

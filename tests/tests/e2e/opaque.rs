@@ -59,9 +59,12 @@ fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
     for (authority, status, reason) in [
         ("nothing.shop.mesh.internal:80", 404, "unknown_service"),
         ("payments.shop.mesh.internal:81", 404, "unknown_port"),
+        ("payments.shop.mesh.internal:443", 404, "plain_http_only"),
         ("example.com:443", 404, "foreign_host"),
     ] {
         let answer = open(authority).expect("an answer");
         assert_eq!((answer.status, answer.reason()), (status, Some(reason)), "{authority}: {answer:?}");
     }
+    let hint = open("payments.shop.mesh.internal:443").expect("an answer");
+    assert!(String::from_utf8_lossy(&hint.body).contains("plain http://"), "{hint:?}");
 }

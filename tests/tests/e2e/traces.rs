@@ -1,9 +1,15 @@
 //! One request is one trace, over every hop of both clusters, as an OTLP collector sees it.
 
+use std::collections::BTreeSet;
+
 use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::protogen::root;
+use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
 
 use crate::collector::{Collector, Span};
+use crate::http_within::connect;
+use crate::opaque::TCP;
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -76,6 +82,12 @@ fn a_request_across_both_clusters_is_one_trace() {
         (&inner, "eastway.source.cluster", "us-east"),
         (&inner, "eastway.destination.zone", "a"),
         (&inner, "http.response.status_code", "200"),
+        (&outer, "url.path", "/headers"),
+        (&outer, "url.scheme", "http"),
+        (&outer, "server.address", "payments.shop.mesh.internal"),
+        (&outer, "server.port", "80"),
+        (&attempt, "url.full", "http://payments.shop.mesh.internal/headers"),
+        (&inner, "eastway.source.identity", "spiffe://us-east.mesh.internal/ns/shop/sa/storefront"),
     ] {
         assert_eq!(span.attribute(name), value, "{name} of {span:#?}");
     }
@@ -141,7 +153,65 @@ fn a_refusal_is_recorded_with_its_reason() {
     client::get(storefront.proxy(), "http://nothing.shop.mesh.internal/").expect("an answer");
     eventually("the refusal is exported", || {
         let all = collector.all();
-        let refused = all.iter().any(|span| span.attribute("eastway.reason") == "unknown_service");
+        let mut refusals = all.iter().filter(|span| span.attribute("eastway.reason") == "unknown_service");
+        let refused = refusals.any(|span| span.attribute("http.response.status_code") == "404");
         check(refused, || format!("{all:#?}"))
+    });
+}
+
+/// The names in the first column of the table of `docs/metrics.md` that has this heading.
+fn documented(heading: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the document");
+    let table = text.split(heading).nth(1).expect("the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+    names.map(str::to_owned).collect()
+}
+
+/// What is on one side only fails at once if it is not documented, and is waited for if it was not seen yet.
+fn same(what: &str, documented: &BTreeSet<String>, seen: &BTreeSet<String>) -> Result<(), String> {
+    let more: Vec<_> = seen.difference(documented).collect();
+    assert!(more.is_empty(), "{what} that docs/metrics.md does not know: {more:?}");
+    let missing: Vec<_> = documented.difference(seen).collect();
+    check(missing.is_empty(), || format!("{what} not seen: {missing:?}"))
+}
+
+/// The names of a node's metrics.
+fn metrics(node: &Node) -> Result<BTreeSet<String>, String> {
+    let text = node.metrics()?;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    Ok(types.map(str::to_owned).collect())
+}
+
+#[test]
+fn what_is_documented_of_spans_and_metrics_is_what_nodes_emit() {
+    let collector = Collector::start();
+    let (lab, storefront) = lab(&collector);
+    reaches(storefront.proxy(), "eu-west/a");
+    let proxy = storefront.proxy();
+    // One is repeated, one refused, one is gRPC, one is cancelled, one is a stream.
+    client::get(proxy, &format!("{PAYMENTS}status/503")).expect("an answer");
+    client::get(proxy, "http://nothing.shop.mesh.internal/").expect("an answer");
+    let grpc = "content-type: application/grpc";
+    client::send(proxy, "POST", "http://nothing.shop.mesh.internal/", &[grpc], b"").expect("an answer");
+    let mut wire = Wire::to(proxy);
+    let head = "HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nContent-Length: 9\r\n\r\nhalf";
+    wire.send(format!("POST {PAYMENTS}echo {head}"));
+    drop(wire);
+    let mut stream = connect(proxy, TCP).expect("a stream");
+    stream.send("GET / HTTP/1.0\r\n\r\n");
+    let attributes = documented("| Attribute | On | Meaning |");
+    eventually("every attribute is seen", || {
+        let seen = collector.all().iter().flat_map(|span| span.attributes.keys().cloned()).collect();
+        same("attributes", &attributes, &seen)
+    });
+    let mut all = documented("| Metric | Kind | Labels | Meaning |");
+    // No gateway refuses a stream here, and no peer exceeds a bound.
+    all.remove("eastway_tunnel_streams_refused_total");
+    all.remove("eastway_peer_cut_total");
+    let nodes = [storefront.clone(), lab.gateway("us-east"), lab.gateway("eu-west")];
+    eventually("every metric is seen", || {
+        let seen: Result<Vec<_>, String> = nodes.iter().map(metrics).collect();
+        same("metrics", &all, &seen?.into_iter().flatten().collect())
     });
 }

@@ -153,7 +153,7 @@ fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
     let held = [ask(), ask()];
     eventually("both requests are at the application", || check(app.seen().len() == 2, || format!("{:?}", app.seen())));
     let refused = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
-    assert_eq!((refused.status, refused.reason()), (503, Some("pending_limit")), "{refused:?}");
+    assert_eq!((refused.status, refused.reason()), (503, Some("request_limit")), "{refused:?}");
     drop(held);
     let mut later = Vec::new();
     eventually("places are given back", || {
@@ -167,11 +167,12 @@ type Open<'a> = &'a dyn Fn() -> Result<Wire, String>;
 
 #[test]
 fn a_stream_counts_against_every_limit_until_it_ends() {
-    for (limits, own) in [
-        ("maxRequests: 1", ""),
-        ("maxConnections: 1", ""),
-        // A number of the sidecar's own, which holds for each endpoint.
-        ("", "limits: { endpointRequests: 1 }\n"),
+    for (limits, own, reason) in [
+        ("maxRequests: 1", "", "stream_limit"),
+        ("maxConnections: 1", "", "request_limit"),
+        // Numbers of the sidecar's own, for the service and for each endpoint.
+        ("", "limits: { opaqueStreams: 1 }\n", "stream_limit"),
+        ("", "limits: { endpointRequests: 1 }\n", "request_limit"),
     ] {
         let ports = "[{ port: 80 }, { port: 9000, protocol: tcp }]";
         let mut lab = cluster(&format!("ports: {ports}, limits: {{ {limits} }}, retries: {{ attempts: 1 }}"));
@@ -188,7 +189,7 @@ fn a_stream_counts_against_every_limit_until_it_ends() {
             let held = eventually(&what, open);
             for (second, open) in kinds {
                 let refused = open().err().unwrap_or_else(|| panic!("{what}: another one by {second} beside it"));
-                assert!(refused.contains("pending_limit"), "{what}, and by {second}: {refused}");
+                assert!(refused.contains(reason), "{what}, and by {second}: {refused}");
             }
             drop(held);
         }

@@ -17,7 +17,8 @@ pub fn count_forwards(parts: &mut request::Parts) -> Forwards {
     if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
         return Forwards::On;
     }
-    let Some(left) = parts.headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok()) else {
+    let Some(left) = parts.headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok())
+    else {
         return Forwards::On;
     };
     let Some(less) = left.checked_sub(1) else { return Forwards::Answer };

@@ -440,7 +440,9 @@ fn what_is_asked_for_with_tls_is_not_served_without() {
 
 #[test]
 fn lengths_are_told_from_other_faults_of_a_head_that_was_refused() {
-    for head in ["a\r\nContent-Length: 4\r\ncontent-length: 4\r\n\r\n", "a\r\nContent-Length: 4, 5\r\n", "Content-Length: 1,1"] {
+    for head in
+        ["a\r\nContent-Length: 4\r\ncontent-length: 4\r\n\r\n", "a\r\nContent-Length: 4, 5\r\n", "Content-Length: 1,1"]
+    {
         assert!(states_lengths(head.as_bytes()), "{head}");
     }
     for head in ["a\r\nContent-Length: +4\r\n\r\nContent-Length: 5", "", "\r\nContent-Length: 1,1", "x: 1, 2"] {

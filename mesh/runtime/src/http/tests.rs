@@ -35,12 +35,16 @@ async fn metrics_live_and_ready() {
     let drain = Drain::new(Duration::ZERO);
     let readiness = Readiness::new(drain.draining());
     let requirement = readiness.require("discovery");
-    let handler = observability(readiness, "text/x-metrics", || "eastway_up 1\n".to_owned());
+    let handler = observability(readiness, |accept| {
+        ("text/x-metrics", format!("# for {}\neastway_up 1\n", accept.unwrap_or("anybody")))
+    });
     let address = start(handler, ServeOptions::default()).await;
 
     let metrics = get(address, "/metrics").await;
     assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("text/x-metrics"), "{metrics}");
-    assert!(metrics.ends_with("eastway_up 1\n"), "{metrics}");
+    assert!(metrics.ends_with("# for anybody\neastway_up 1\n"), "{metrics}");
+    let choosy = "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\naccept: x/y\r\naccept: z/*\r\n\r\n";
+    assert!(exchange(address, choosy).await.contains("# for x/y,z/*\n"), "what it accepts is one list");
     assert!(get(address, "/live").await.starts_with("HTTP/1.1 200"));
     let waiting = get(address, "/ready").await;
     assert!(waiting.starts_with("HTTP/1.1 503") && waiting.ends_with("not ready: discovery\n"), "{waiting}");

@@ -228,6 +228,7 @@ fn the_table_says_exactly_what_is_rendered() {
     let route = TrafficMetrics::new(&metrics, 10).route(Direction::Relay, &Party::unknown(), &Party::unknown());
     route.finish(Code::Success, None, Some(0), Duration::ZERO);
     route.attempt(AttemptKind::First, AttemptResult::Success);
+    route.streamed(1, 1);
     TunnelMetrics::new(&metrics, 10).peer("eu-west", TunnelProtocol::Tcp).refused(Reason::Draining);
     PeerMetrics::new(&metrics).cut("eu-west", "zones", 1);
 

@@ -20,13 +20,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::labels::{AttemptKind, AttemptResult, Code, Direction, Party, Peers};
 use super::{Described, Metrics};
 
-pub(super) const TABLE: &[Described] = &[REQUESTS, DURATION, IN_FLIGHT, ATTEMPTS];
+pub(super) const TABLE: &[Described] = &[REQUESTS, DURATION, IN_FLIGHT, ATTEMPTS, SENT, RECEIVED];
 
 const REQUESTS: Described = Described {
     name: "eastway_requests_total",
     kind: "counter",
-    help: "Requests that ended, by the class of the answer, the reason if Eastway itself refused or failed them \
-           (`docs/reasons.md`, else `none`), and the failover level: 0 is the caller's own zone, `none` is no place at all",
+    help: "Requests that ended, by the class of the answer (`none` if there was no whole one), the reason if they were \
+           refused, failed, cancelled or broke off (`docs/reasons.md`, else `none`), and the failover level: 0 is the \
+           caller's own zone, `none` is no place at all",
     labels: &[
         "direction",
         "source_service",
@@ -43,7 +44,7 @@ const REQUESTS: Described = Described {
 const DURATION: Described = Described {
     name: "eastway_request_duration_seconds",
     kind: "histogram",
-    help: "Time from the request's head to the end of its answer, over all attempts",
+    help: "Time from the request's head to the end of its answer or of its stream, over all attempts",
     labels: &super::labels::PEER_LABELS,
 };
 const IN_FLIGHT: Described = Described {
@@ -55,8 +56,8 @@ const IN_FLIGHT: Described = Described {
 const ATTEMPTS: Described = Described {
     name: "eastway_attempts_total",
     kind: "counter",
-    help: "Attempts that ended: `first`, `retry`, or `probe` of something ejected, each with `success`, `failure` or \
-           `cancelled`, by the place that was tried",
+    help: "Attempts that ended with their answer, or with the opening of their stream: `first`, `retry`, or `probe` of \
+           something ejected, each with `success`, `failure` or `cancelled`, by the place that was tried",
     labels: &[
         "direction",
         "source_service",
@@ -68,6 +69,19 @@ const ATTEMPTS: Described = Described {
         "attempt",
         "result",
     ],
+};
+
+const SENT: Described = Described {
+    name: "eastway_stream_sent_bytes_total",
+    kind: "counter",
+    help: "Bytes of opaque streams (CONNECT, upgrades) towards the destination, counted while they are open",
+    labels: &super::labels::PEER_LABELS,
+};
+const RECEIVED: Described = Described {
+    name: "eastway_stream_received_bytes_total",
+    kind: "counter",
+    help: "Bytes of opaque streams (CONNECT, upgrades) from the destination, counted while they are open",
+    labels: &super::labels::PEER_LABELS,
 };
 
 /// Upper bounds of the histogram, in seconds: from a call within a host to the longest default time limit.
@@ -96,6 +110,8 @@ struct Families {
     duration: Family<Peers, Histogram, fn() -> Histogram>,
     in_flight: Family<Peers, Gauge>,
     attempts: Family<AttemptLabels, Counter>,
+    sent: Family<Peers, Counter>,
+    received: Family<Peers, Counter>,
 }
 
 impl TrafficMetrics {
@@ -107,6 +123,8 @@ impl TrafficMetrics {
             duration: metrics.register(&DURATION, Family::new_with_constructor(duration)),
             in_flight: metrics.register(&IN_FLIGHT, Family::default()),
             attempts: metrics.register(&ATTEMPTS, Family::default()),
+            sent: metrics.register(&SENT, Family::default()),
+            received: metrics.register(&RECEIVED, Family::default()),
         };
         Self(Arc::new(Table { families: Arc::new(families), routes: Mutex::default(), limit }))
     }
@@ -176,6 +194,12 @@ impl Route {
         self.attempts[kind as usize][result as usize]
             .get_or_init(|| self.families.attempts.get_or_create_owned(&labels()))
             .inc();
+    }
+
+    /// Bytes of an open stream passed: towards the destination, and from it.
+    pub fn streamed(&self, sent: u64, received: u64) {
+        self.families.sent.get_or_create(&self.peers).inc_by(sent);
+        self.families.received.get_or_create(&self.peers).inc_by(received);
     }
 
     fn is(&self, direction: Direction, source: &Party, destination: &Party) -> bool {

@@ -12,12 +12,12 @@ pub const SERVER_ADDRESS: &str = "server.address";
 pub const SERVER_PORT: &str = "server.port";
 /// The request's path, without its query.
 pub const URL_PATH: &str = "url.path";
-/// `http` or `https`.
+/// Scheme, host, port and path of what an attempt asks for, without the query; HOST:PORT of a CONNECT.
+pub const URL_FULL: &str = "url.full";
+/// `http`: what the application speaks, whatever the mesh encrypts.
 pub const URL_SCHEME: &str = "url.scheme";
 /// `1.1` or `2`.
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
-/// The address of the connection's other side.
-pub const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
 /// Why the operation failed: a reason's code, or the status code.
 pub const ERROR_TYPE: &str = "error.type";
 /// `grpc` for gRPC calls.
@@ -49,9 +49,9 @@ pub const ATTEMPT: &str = "eastway.attempt";
 pub const REASON: &str = "eastway.reason";
 /// The cluster at the other end of a tunnel.
 pub const PEER_CLUSTER: &str = "eastway.peer.cluster";
-/// Bytes that were sent towards the destination.
+/// Bytes of a request's body, or of a stream towards its destination.
 pub const BYTES_SENT: &str = "eastway.bytes.sent";
-/// Bytes that came from the destination.
+/// Bytes of an answer's body, or of a stream from its destination.
 pub const BYTES_RECEIVED: &str = "eastway.bytes.received";
 /// Whether the work was given up before it came to an end.
 pub const CANCELLED: &str = "eastway.cancelled";

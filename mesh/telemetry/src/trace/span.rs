@@ -79,9 +79,13 @@ impl Span {
         }
     }
 
-    /// The work failed for `reason`.
+    /// The work failed for `reason`. To the side that answers, a caller's own fault is no error.
     pub fn fail(&mut self, reason: Reason) {
         self.set(attribute::REASON, reason.code());
+        let server = self.data().is_some_and(|data| data.span_kind == OtlpKind::Server);
+        if server && reason.status() < 500 {
+            return;
+        }
         self.set(attribute::ERROR_TYPE, reason.code());
         if let Some(data) = self.data() {
             data.status = Status::error(reason.meaning());

@@ -151,12 +151,17 @@ async fn failures_are_errors_on_the_side_that_they_concern() {
     refused.fail(Reason::NoReadyEndpoint);
     refused.status(503);
     refused.end();
+    let mut unknown = bench.span();
+    unknown.fail(Reason::UnknownService);
+    unknown.status(404);
+    unknown.end();
     assert!(bench.tracer.flush(LONG).await);
 
     let spans = bench.collector.spans();
     let codes: Vec<_> = spans.iter().map(|span| span.status.as_ref().map_or(0, |status| status.code)).collect();
     let (unset, error) = (StatusCode::Unset as i32, StatusCode::Error as i32);
-    assert_eq!(codes, [unset, error, error, error]);
+    assert_eq!(codes, [unset, error, error, error, unset], "what the caller did wrong is no error of who answers");
+    assert_eq!(text(&spans[4].attributes, "eastway.reason").as_deref(), Some("unknown_service"));
     assert_eq!(text(&spans[2].attributes, "error.type").as_deref(), Some("503"));
     // The reason says more than the status that it became.
     assert_eq!(text(&spans[3].attributes, "error.type").as_deref(), Some("no_ready_endpoint"));
@@ -222,6 +227,25 @@ fn without_a_collector_the_callers_context_passes_unchanged() {
     assert!(tracer.span(SpanKind::Server, "GET", &context, clock()).is_none());
     let new = tracer.sample(None, &mut rng).traceparent();
     assert!(new.trace_id != 0 && new.span_id != 0 && !new.sampled);
+}
+
+#[tokio::test]
+async fn an_application_is_told_of_a_trace_that_its_caller_brought_or_that_is_recorded_and_of_no_other() {
+    let mut bench = Bench::new(Manner::Take, |options| options.sampling = 0.0).await;
+    let unsampled = TraceParent { sampled: false, ..PARENT };
+    for parent in [PARENT, unsampled] {
+        let context = bench.tracer.sample(Some(parent), &mut bench.rng);
+        assert_eq!(context.announced(), Some(context.traceparent()), "its caller's decision, whatever it is");
+        assert!(context.child(&mut bench.rng).announced().is_some());
+    }
+    let own = bench.tracer.sample(None, &mut bench.rng);
+    assert_eq!(own.announced(), None, "its flag would forbid the application to record its own");
+    assert_eq!(own.child(&mut bench.rng).announced(), None);
+    // The next node of the mesh knows of it, and tells its application no more than this one.
+    let next = bench.tracer.sample(Some(own.traceparent()), &mut bench.rng).unannounced();
+    assert_eq!((next.announced(), next.traceparent().trace_id), (None, own.traceparent().trace_id));
+    let recorded = bench.tracer.sample(Some(PARENT), &mut bench.rng).unannounced();
+    assert!(recorded.announced().is_some());
 }
 
 #[tokio::test]

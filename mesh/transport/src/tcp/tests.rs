@@ -73,7 +73,7 @@ async fn a_port_that_somebody_has_is_not_shared_with_him() {
 
 #[tokio::test]
 async fn a_connection_that_is_closed_in_order_is_no_reset_although_the_peer_spoke_first() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");

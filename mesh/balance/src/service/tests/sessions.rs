@@ -25,11 +25,7 @@ fn sessions(endpoints: u32) -> (World, Arc<Lane>, Vec<Arc<Endpoint>>) {
 
 /// A POST as the sidecar sends it in a remote lane, where no further session leads elsewhere: whether it was answered. What
 /// it finds at the endpoint is said by `ends`.
-fn post(
-    world: &mut World,
-    sessions: &[Arc<Endpoint>],
-    ends: impl Fn(&Endpoint) -> Outcome,
-) -> bool {
+fn post(world: &mut World, sessions: &[Arc<Endpoint>], ends: impl Fn(&Endpoint) -> Outcome) -> bool {
     let tried = Tried::new();
     let Ok(mut pick) = world.service.pick(&mut world.rng, world.now, &tried, None, false) else { return false };
     let lane = Arc::clone(&pick.lane);
@@ -100,7 +96,11 @@ fn an_ejected_remote_endpoint_is_no_last_resort_while_another_lane_can_serve() {
     assert_eq!(world.service.choose_any(&lane, &sessions, &tried), Some(0), "the other was tried");
     tried = Tried::new();
     tried.push_lane(&zone("eu-west/a"));
-    assert_eq!(world.service.choose_any(&lane, &sessions, &tried), Some(0), "it was left before, and nothing else is left");
+    assert_eq!(
+        world.service.choose_any(&lane, &sessions, &tried),
+        Some(0),
+        "it was left before, and nothing else is left"
+    );
     assert_eq!(world.service.choose_any(&lane, &[], &tried), None);
 }
 
