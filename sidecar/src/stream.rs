@@ -63,6 +63,7 @@ const fn reason(end: End) -> Option<Reason> {
     match end {
         End::Finished => None,
         End::Idle => Some(Reason::IdleTimeout),
+        End::Withdrawn(reason) => Some(reason),
         End::Failed { side: Side::A, .. } => Some(Reason::CallerGone),
         End::Failed { side: Side::B, reason } => Some(reason),
     }
