@@ -3,17 +3,12 @@
 use std::time::Duration;
 
 use eastway_core::{Coordinates, Timestamp};
+use geo::{Distance, Haversine, Point};
 
-/// The great-circle distance in km, on a sphere of Earth's mean radius: by the haversine formula.
+/// The great-circle distance in km, on a sphere of Earth's mean radius.
 pub fn kilometres(from: Coordinates, to: Coordinates) -> f64 {
-    const EARTH_RADIUS: f64 = 6371.0088;
-    let half_sine = |from: f64, to: f64| ((to - from).to_radians() / 2.0).sin();
-    let north = half_sine(from.latitude, to.latitude);
-    let east = half_sine(from.longitude, to.longitude);
-    let shrink = from.latitude.to_radians().cos() * to.latitude.to_radians().cos();
-    // Opposite points may come out a hair above 1, which has no arcsine.
-    let haversine = (north * north + shrink * east * east).min(1.0);
-    2.0 * EARTH_RADIUS * haversine.sqrt().asin()
+    let point = |c: Coordinates| Point::new(c.longitude, c.latitude);
+    Haversine.distance(point(from), point(to)) / 1000.0
 }
 
 /// The round-trip time, in ms, that a distance lets expect: light in fibre, on a way half again as long, and 1 ms.

@@ -49,6 +49,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry-otlp", &["mesh/telemetry"]),
     ("prometheus-client", &["mesh/telemetry"]),
     ("rcgen", &["mesh/identity"]),
+    ("geo", &["mesh/balance"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("mimalloc", &["cli"]),
