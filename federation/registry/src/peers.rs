@@ -18,11 +18,13 @@ use crate::options::Options;
 use crate::resources::{PeerPolicy, Resources};
 
 mod bounds;
+mod peer;
 mod source;
 
 pub(crate) use bounds::Taking;
 pub use bounds::{Cut, PeerBounds};
 
+use peer::Peer;
 use source::Source;
 
 /// How a service is exported by one gateway, of the endpoints that this gateway has from the source.
@@ -91,31 +93,13 @@ pub const fn staleness_at(age: Duration) -> Staleness {
 /// How old a mirror from the store is taken to be: nobody knows, but it is evidence and not fresh.
 const STORED_AGE: Duration = Duration::from_secs(30);
 
-/// A gateway that was silent for so long while others of its cluster spoke is gone, with all that only it reported.
-const FORGET: Duration = Duration::from_secs(900);
-
 /// The uid of a peer that has not said its own yet: readers of views want one.
 const UNHEARD: &str = "unheard";
-
-/// How many replaced cluster uids are remembered, so that their late messages are dropped.
-const RETIRED: usize = 8;
 
 /// All peers.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     peers: BTreeMap<String, Peer>,
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    meta: Option<ClusterMeta>,
-    retired: Vec<String>,
-    sources: BTreeMap<String, Source>,
-    paths: BTreeMap<String, PathFacts>,
-    staleness: Staleness,
-    published_rtt: Option<Duration>,
-    /// What was left out of what it said.
-    cut: Cut,
 }
 
 /// What a step changed.
@@ -286,6 +270,7 @@ impl Peers {
                 touched.mirrors.insert(cluster.clone());
                 touched.services.extend(forgotten);
             }
+            touched.services.extend(peer.notice_silence());
             touched.mesh |= peer.refresh_staleness(now);
             touched.services.extend(peer.sources.values_mut().flat_map(|source| source.end_holds(now)));
         }
@@ -367,98 +352,6 @@ impl Peers {
     }
 }
 
-impl Peer {
-    fn services(&self) -> BTreeSet<ServiceName> {
-        self.sources.values().flat_map(Source::services).cloned().collect()
-    }
-
-    fn is(&self, uid: &str) -> bool {
-        self.meta.as_ref().is_some_and(|meta| meta.uid == uid)
-    }
-
-    fn entries(&self) -> usize {
-        self.sources.values().map(Source::entries).sum()
-    }
-
-    /// As many of a gateway's `services` as there is room for beside those of the others, which `most` is for together.
-    fn fit(&mut self, services: BTreeMap<ServiceName, Exported>, most: usize) -> BTreeMap<ServiceName, Exported> {
-        let mut room = most.saturating_sub(self.entries());
-        let mut kept = BTreeMap::new();
-        for (name, exported) in services {
-            let Some(left) = room.checked_sub(bounds::entries(&exported)) else {
-                self.cut.count("services");
-                break;
-            };
-            room = left;
-            kept.insert(name, exported);
-        }
-        kept
-    }
-
-    /// Another cluster took over the name: what the old one said no longer counts.
-    fn retire(&mut self) {
-        if let Some(old) = self.meta.take() {
-            self.retired.truncate(RETIRED - 1);
-            self.retired.insert(0, old.uid);
-        }
-        self.sources.clear();
-    }
-
-    /// Forgets the gateways that are gone. Returns the services they exported.
-    fn forget_gone(&mut self) -> BTreeSet<ServiceName> {
-        let mut services = BTreeSet::new();
-        let Some(newest) = self.sources.values().map(|source| source.heard).max() else { return services };
-        self.sources.retain(|_, source| {
-            let kept = newest.since(source.heard) < FORGET;
-            if !kept {
-                services.extend(source.services().cloned());
-            }
-            kept
-        });
-        services
-    }
-
-    fn refresh_staleness(&mut self, now: Timestamp) -> bool {
-        let Some(heard) = self.sources.values().map(|source| source.heard).max() else { return false };
-        let staleness = staleness_at(now.since(heard));
-        std::mem::replace(&mut self.staleness, staleness) != staleness
-    }
-
-    fn path_state(&self) -> PathState {
-        let rank = |state: &PathState| match state {
-            PathState::Up => 0,
-            PathState::Suspect => 1,
-            PathState::Unknown => 2,
-            PathState::Down => 3,
-        };
-        self.paths.values().map(|path| path.state).min_by_key(rank).unwrap_or_default()
-    }
-
-    fn min_rtt(&self) -> Option<Duration> {
-        self.paths.values().filter(|path| path.state != PathState::Down).filter_map(|path| path.min_rtt).min()
-    }
-
-    /// The service over all gateways of the cluster.
-    fn sum(&self, name: &ServiceName) -> Option<Exported> {
-        let newest = self.sources.values().map(|source| source.heard).max()?;
-        // A gateway that fell silent while its siblings speak has most likely lost its sidecars to them: it counts
-        // only where they say nothing, so that nothing is counted twice and nothing is lost.
-        let (live, silent): (Vec<_>, Vec<_>) =
-            self.sources.values().partition(|source| newest.since(source.heard) < Duration::from_secs(30));
-        let mut total: Option<Exported> = None;
-        for exported in live.iter().filter_map(|source| source.exported(name)) {
-            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(exported);
-        }
-        let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
-        for exported in silent.iter().filter_map(|source| source.exported(name)) {
-            let mut rest = exported.clone();
-            rest.zones.retain(|zone, _| !spoken.contains(zone));
-            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(&rest);
-        }
-        total
-    }
-}
-
 impl Exported {
     /// Endpoints in all zones.
     pub(crate) fn total(&self) -> u64 {
@@ -476,6 +369,13 @@ impl Exported {
 }
 
 impl ZoneFacts {
+    /// What is known from old statements only serves where nothing better does, as all of a peer that is silent itself.
+    const fn age(&mut self) {
+        let summary = &mut self.summary;
+        summary.degraded = summary.degraded.saturating_add(summary.ready);
+        summary.ready = 0;
+    }
+
     fn add(&mut self, other: &Self) {
         let serving = |s: &ZoneSummary| s.ready.saturating_add(s.degraded);
         let (mine, theirs) = (serving(&self.summary), serving(&other.summary));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Silence alone proves nothing: a silent endpoint keeps the health that it last reported until a probe fails. For the
-//! endpoints of a sibling the sibling speaks ([`Source::Gateway`]): they are probed here only while it does not.
+//! endpoints of a sibling the sibling speaks (`Source::Gateway`): they are probed here only while it does not.
 //! Called by [`crate::Catalogue`] only.
 
 use std::collections::BTreeMap;

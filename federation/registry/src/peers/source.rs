@@ -15,6 +15,8 @@ pub(super) struct Source {
     pub(super) mirror: Mirror<ServiceName, Exported>,
     /// When it was last heard.
     pub(super) heard: Timestamp,
+    /// It has said nothing for 30 s while others of its cluster spoke.
+    pub(super) silent: bool,
     /// How much is stated, in the entries of [`bounds::entries`].
     entries: usize,
     /// Services of which its new life knows half or less, as its last life stated them.
@@ -29,7 +31,7 @@ struct Held {
 
 impl Source {
     pub(super) const fn new(limit: usize, now: Timestamp) -> Self {
-        Self { mirror: Mirror::new(limit), heard: now, entries: 0, held: BTreeMap::new() }
+        Self { mirror: Mirror::new(limit), heard: now, silent: false, entries: 0, held: BTreeMap::new() }
     }
 
     /// The gateway of a successor cluster starts from nothing, but what was known may be held.

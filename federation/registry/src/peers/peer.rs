@@ -1,0 +1,141 @@
+//! One peer cluster: what its gateways stated, in sum, and how they are reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_core::resource::ClusterMeta;
+use eastway_core::view::{PathState, Staleness};
+use eastway_core::{ServiceName, Timestamp};
+
+use super::source::Source;
+use super::{Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
+
+/// From which age of its statements on a gateway counts as silent, if others of its cluster speak.
+const SILENT: Duration = Duration::from_secs(30);
+
+/// A gateway that was silent for so long while others of its cluster spoke is gone, with all that only it reported.
+const FORGET: Duration = Duration::from_secs(900);
+
+/// How many replaced cluster uids are remembered, so that their late messages are dropped.
+const RETIRED: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) meta: Option<ClusterMeta>,
+    pub(super) retired: Vec<String>,
+    pub(super) sources: BTreeMap<String, Source>,
+    pub(super) paths: BTreeMap<String, PathFacts>,
+    pub(super) staleness: Staleness,
+    pub(super) published_rtt: Option<Duration>,
+    /// What was left out of what it said.
+    pub(super) cut: Cut,
+}
+
+impl Peer {
+    pub(super) fn services(&self) -> BTreeSet<ServiceName> {
+        self.sources.values().flat_map(Source::services).cloned().collect()
+    }
+
+    pub(super) fn is(&self, uid: &str) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.uid == uid)
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.sources.values().map(Source::entries).sum()
+    }
+
+    /// As many of a gateway's `services` as there is room for beside those of the others, which `most` is for together.
+    pub(super) fn fit(
+        &mut self,
+        services: BTreeMap<ServiceName, Exported>,
+        most: usize,
+    ) -> BTreeMap<ServiceName, Exported> {
+        let mut room = most.saturating_sub(self.entries());
+        let mut kept = BTreeMap::new();
+        for (name, exported) in services {
+            let Some(left) = room.checked_sub(bounds::entries(&exported)) else {
+                self.cut.count("services");
+                break;
+            };
+            room = left;
+            kept.insert(name, exported);
+        }
+        kept
+    }
+
+    /// Another cluster took over the name: what the old one said no longer counts.
+    pub(super) fn retire(&mut self) {
+        if let Some(old) = self.meta.take() {
+            self.retired.truncate(RETIRED - 1);
+            self.retired.insert(0, old.uid);
+        }
+        self.sources.clear();
+    }
+
+    /// Forgets the gateways that are gone. Returns the services they exported.
+    pub(super) fn forget_gone(&mut self) -> BTreeSet<ServiceName> {
+        let mut services = BTreeSet::new();
+        let Some(newest) = self.sources.values().map(|source| source.heard).max() else { return services };
+        self.sources.retain(|_, source| {
+            let kept = newest.since(source.heard) < FORGET;
+            if !kept {
+                services.extend(source.services().cloned());
+            }
+            kept
+        });
+        services
+    }
+
+    /// Notices which gateways fell silent, and which speak again. Returns the services they export.
+    pub(super) fn notice_silence(&mut self) -> BTreeSet<ServiceName> {
+        let mut services = BTreeSet::new();
+        let Some(newest) = self.sources.values().map(|source| source.heard).max() else { return services };
+        for source in self.sources.values_mut() {
+            let silent = newest.since(source.heard) >= SILENT;
+            if std::mem::replace(&mut source.silent, silent) != silent {
+                services.extend(source.services().cloned());
+            }
+        }
+        services
+    }
+
+    pub(super) fn refresh_staleness(&mut self, now: Timestamp) -> bool {
+        let Some(heard) = self.sources.values().map(|source| source.heard).max() else { return false };
+        let staleness = staleness_at(now.since(heard));
+        std::mem::replace(&mut self.staleness, staleness) != staleness
+    }
+
+    pub(super) fn path_state(&self) -> PathState {
+        let rank = |state: &PathState| match state {
+            PathState::Up => 0,
+            PathState::Suspect => 1,
+            PathState::Unknown => 2,
+            PathState::Down => 3,
+        };
+        self.paths.values().map(|path| path.state).min_by_key(rank).unwrap_or_default()
+    }
+
+    pub(super) fn min_rtt(&self) -> Option<Duration> {
+        self.paths.values().filter(|path| path.state != PathState::Down).filter_map(|path| path.min_rtt).min()
+    }
+
+    /// The service over all gateways of the cluster.
+    pub(super) fn sum(&self, name: &ServiceName) -> Option<Exported> {
+        // A gateway that fell silent while its siblings speak has most likely lost its sidecars to them: it counts
+        // only where they say nothing, so that nothing is counted twice and nothing is lost.
+        let (silent, live): (Vec<_>, Vec<_>) = self.sources.values().partition(|source| source.silent);
+        let mut total: Option<Exported> = None;
+        for exported in live.iter().filter_map(|source| source.exported(name)) {
+            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(exported);
+        }
+        let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
+        for exported in silent.iter().filter_map(|source| source.exported(name)) {
+            let mut rest = exported.clone();
+            rest.zones.retain(|zone, _| !spoken.contains(zone));
+            rest.zones.values_mut().for_each(ZoneFacts::age);
+            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(&rest);
+        }
+        total
+    }
+}
