@@ -4,11 +4,14 @@ use eastway_tests::lab::{Lab, Node, StoreKind, reaches};
 use eastway_tests::machine::SmallDisk;
 use eastway_tests::{check, client, eventually};
 
-/// Starts another payments application with its sidecar. Its labels need more room than is left anywhere in the store's file.
-fn another(lab: &mut Lab) -> Node {
+/// How many further workloads register. Together their labels need more room than is left anywhere in the store's file.
+const FURTHER: usize = 6;
+
+/// Starts the sidecar of another payments application, with as many labels as one may have.
+fn another(lab: &mut Lab, number: usize) -> Node {
     let ip = lab.host();
-    let node = Node { name: "us-east-payments-2".to_owned(), ip };
-    let labels: Vec<String> = (0..60).map(|i| format!("label-{i}: {}", "x".repeat(250))).collect();
+    let node = Node { name: format!("us-east-payments-{number}"), ip };
+    let labels: Vec<String> = (0..15).map(|i| format!("label-{i}: {}", "x".repeat(250))).collect();
     let more = format!(
         "  service: payments\n  labels: {{ {} }}\ninbound: {{ listen: '{}', app: '{}' }}\nhealth: {{ tcp: {{}}, interval: 200ms }}\n",
         labels.join(", "),
@@ -16,7 +19,6 @@ fn another(lab: &mut Lab) -> Node {
         node.app()
     );
     lab.configure("us-east", "a", &node, "payments", &more);
-    lab.start_app("us-east", "a", &node);
     lab.start_role("sidecar", &node.name);
     node
 }
@@ -43,27 +45,31 @@ fn a_gateway_whose_disk_is_full_serves_on_and_stores_again_once_there_is_room() 
     reaches(storefront.proxy(), "us-east/a");
 
     disk.fill();
-    let second = another(&mut lab);
+    let further: Vec<Node> = (2..2 + FURTHER).map(|number| another(&mut lab, number)).collect();
     store_is(&gateway, false);
     reaches(storefront.proxy(), "us-east/a");
 
     disk.free();
     store_is(&gateway, true);
-    eventually("the second registration is acknowledged", || {
-        let log = lab.process(&second.name).log();
-        check(log.contains("\"message\":\"registered\""), || log)
-    });
+    for node in &further {
+        eventually(&format!("the registration of {} is acknowledged", node.name), || {
+            let log = lab.process(&node.name).log();
+            check(log.contains("\"message\":\"registered\""), || log)
+        });
+    }
 
     // What was acknowledged outlives the gateway, though nobody else says it again.
-    lab.kill(&second.name);
+    further.iter().for_each(|node| lab.kill(&node.name));
     lab.kill("us-east-payments-1");
     lab.kill("us-east-gateway");
     lab.start_gateway("us-east");
-    let explained = eventually("both endpoints are known", || {
+    let explained = eventually("the service is known", || {
         let answer = client::get(gateway.at(15000), "/explain/shop/payments")?;
         check(answer.status == 200, || format!("{answer:?}"))
             .map(|()| String::from_utf8_lossy(&answer.body).into_owned())
     });
-    assert!(explained.contains("payments-1") && explained.contains("payments-2"), "{explained}");
+    for number in 1..2 + FURTHER {
+        assert!(explained.contains(&format!("payments-{number}")), "{number}: {explained}");
+    }
     drop(disk);
 }
