@@ -371,6 +371,11 @@ impl Candidates {
         self.own.is_none() && self.siblings.is_empty() && self.leaving.is_none()
     }
 
+    /// What this gateway and its siblings say.
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.own.iter().chain(self.siblings.values())
+    }
+
     /// Every entry, to be changed.
     fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.own

@@ -86,7 +86,7 @@ pub(crate) enum Source {
     /// Its own sidecar, over a registration stream of this gateway.
     Stream { stream: StreamId, heard: Timestamp },
     /// The gateway of this cluster that has it from the source, by the version of its statement.
-    Gateway { version: Version, down: bool },
+    Gateway { version: Version, down: bool, attached: bool },
     /// Nobody: its stream or its gateway is lost or silent, or it is known from the store alone. It is probed from here.
     Silent(Adrift),
 }
@@ -104,6 +104,8 @@ pub struct EndpointState {
     pub down: bool,
     /// As its sidecar last said.
     pub load: Option<LoadReport>,
+    /// Its sidecar's stream to the gateway speaks.
+    pub attached: bool,
 }
 
 /// The probing of an endpoint without a stream.
@@ -164,13 +166,17 @@ impl Entry {
         Self { registration: Arc::new(registration), reported, load: None, load_seq: 0, source, slice, view }
     }
 
-    /// Whether the endpoint's name is not to be had by `other` over `stream`. While the stream that registered it speaks, the
+    /// Whether the endpoint's name is not to be had by `other` over `stream`. While the stream that registered it speaks, at
+    /// whichever gateway, the
     /// name belongs to the workload behind that stream: another one, under another account or at another address, is a
     /// second workload and not the next life of this one, whatever incarnation it states.
     pub(crate) fn is_bound_against(&self, stream: StreamId, other: &Registration) -> bool {
-        let Source::Stream { stream: own, .. } = &self.source else { return false };
-        let same = self.registration.account == other.account && self.registration.address == other.address;
-        *own != stream && !same
+        let speaks = match &self.source {
+            Source::Stream { stream: own, .. } => *own != stream,
+            Source::Gateway { attached, .. } => *attached,
+            Source::Silent(_) => false,
+        };
+        speaks && (self.registration.account != other.account || self.registration.address != other.address)
     }
 
     pub(crate) const fn is_attached(&self) -> bool {
@@ -191,6 +197,7 @@ impl Entry {
             reported: self.reported,
             down: self.health() == Health::Down,
             load: self.load,
+            attached: self.is_attached(),
         }
     }
 
@@ -202,7 +209,7 @@ impl Entry {
         {
             return false;
         }
-        self.source = Source::Gateway { version, down: state.down };
+        self.source = Source::Gateway { version, down: state.down, attached: state.attached };
         self.reported = state.reported.or(self.reported);
         let news = state.load.is_some() && state.load != self.load;
         self.load = state.load.or(self.load);

@@ -98,6 +98,9 @@ pub struct EndpointState {
     /// As its sidecar last said.
     #[prost(message, optional, tag = "8")]
     pub load: ::core::option::Option<super::super::discovery::v1::LoadReport>,
+    /// Its sidecar's stream to the gateway speaks: meanwhile the name is not to be had by another workload.
+    #[prost(bool, tag = "9")]
+    pub attached: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {

@@ -98,6 +98,7 @@ fn state_from_wire(message: wire::EndpointState) -> Result<Statement<Key, Endpoi
         reported: message.health.map(health_from_wire).transpose()?,
         down: message.down,
         load: message.load.map(load_from_wire).transpose()?,
+        attached: message.attached,
     };
     Ok(Statement::Service(key, state))
 }
@@ -116,6 +117,7 @@ fn state_to_wire((service, endpoint): &Key, state: Option<&EndpointState>) -> wi
         health: state.reported.map(|health| health_to_wire(health).into()),
         down: state.down,
         load: state.load.map(load_to_wire),
+        attached: state.attached,
         ..named
     }
 }

@@ -76,11 +76,11 @@ impl Catalogue {
             let zones = self.meta.zones.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(RegisterError::Zone { zone: zone.to_string(), zones });
         }
-        let own = known.and_then(|candidates| candidates.own.as_ref());
-        if let Some(own) = own.filter(|own| own.is_bound_against(stream, registration)) {
-            return Err(RegisterError::Taken { endpoint: endpoint.clone(), address: own.registration.address });
+        let mut entries = known.into_iter().flat_map(|candidates| candidates.entries());
+        if let Some(bound) = entries.find(|entry| entry.is_bound_against(stream, registration)) {
+            return Err(RegisterError::Taken { endpoint: endpoint.clone(), address: bound.registration.address });
         }
-        let last = own.map(|own| own.registration.incarnation);
+        let last = known.and_then(|candidates| candidates.best()).map(|best| best.registration.incarnation);
         if !is_plausible(*incarnation, last) {
             return Err(RegisterError::Incarnation { endpoint: endpoint.clone(), incarnation: *incarnation });
         }
@@ -157,6 +157,7 @@ impl Catalogue {
             Source::Silent(adrift) => adrift.stream = None,
             Source::Gateway { .. } => {}
         }
+        self.state(&key);
     }
 
     /// The probes that are due. Each must be reported by [`Catalogue::probed`].
@@ -218,14 +219,19 @@ impl Catalogue {
     /// Streams that were silent for too long are as good as lost, until they speak again.
     pub(super) fn notice_silence(&mut self, now: Timestamp) {
         let silence = self.options.silence;
-        for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
-            let Some(entry) = &mut candidates.own else { continue };
-            if let Source::Stream { stream, heard } = entry.source
-                && now.since(heard) >= silence
-            {
-                entry.source = Source::Silent(Adrift::since(now, Some(stream)));
+        let mut silent = Vec::new();
+        for (name, known) in &mut self.services {
+            for (id, candidates) in &mut known.endpoints {
+                if let Some(entry) = &mut candidates.own
+                    && let Source::Stream { stream, heard } = entry.source
+                    && now.since(heard) >= silence
+                {
+                    entry.source = Source::Silent(Adrift::since(now, Some(stream)));
+                    silent.push((name.clone(), id.clone()));
+                }
             }
         }
+        silent.iter().for_each(|key| self.state(key));
     }
 
     /// Ends the holds of what vanished without explanation: those that are due, and those that a probe found down. What
@@ -308,6 +314,7 @@ impl Catalogue {
         entry.source = Source::Stream { stream, heard: now };
         if returned {
             self.refresh_stream(stream, now);
+            self.state(&key);
         }
         self.own_mut(&key)
     }

@@ -121,7 +121,10 @@ fn the_gateways_of_a_cluster_are_summed_and_a_lost_one_is_not_counted_twice() {
         says(&mut world, "gw-9", Fact::Alive);
     }
     says(&mut world, "gw-9", Fact::Change(Version::new(1, 1), payments(), Some(exported(&[("a", 5, 5)]))));
-    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 5), ("eu-west/b".into(), 1)]));
+    // What only the lost one said of b is old.
+    assert_eq!(world.remote_ready(), BTreeMap::from([("eu-west/a".into(), 5), ("eu-west/b".into(), 0)]));
+    let degraded = world.view().expect("a view").remote.iter().map(|zone| zone.summary.degraded).collect::<Vec<_>>();
+    assert_eq!(degraded, [0, 1]);
     assert_eq!(world.staleness(), Some(Staleness::Fresh));
 }
 

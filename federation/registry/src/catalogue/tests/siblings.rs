@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const STREAM: StreamId = StreamId(1_000);
 
 fn state(reported: Health) -> EndpointState {
-    EndpointState { incarnation: 1, session: 1, reported: Some(reported), down: false, load: None }
+    EndpointState { incarnation: 1, session: 1, reported: Some(reported), down: false, load: None, attached: true }
 }
 
 fn key(endpoint: &str) -> Key {
@@ -99,6 +99,45 @@ fn the_word_of_a_siblings_earlier_life_no_longer_counts() {
     );
     say(&mut world, whole(&[("p1", state(Health::Unready))]));
     assert_eq!(world.health("p1"), Some(Health::Ready));
+}
+
+#[test]
+fn the_name_of_a_workload_that_speaks_to_a_sibling_is_not_to_be_had_here_by_another_one() {
+    let mut world = World::new();
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    let stream = StreamId(7);
+    let own = registration("p1", "a", 2);
+    let other = Registration { address: ([127, 0, 0, 1], 9_999).into(), incarnation: 1_000_000, ..own.clone() };
+    let evicting = world.catalogue.register(stream, other.clone(), Health::Ready, world.now);
+    assert!(matches!(evicting, Err(RegisterError::Taken { .. })), "{evicting:?}");
+    // Its stream to the sibling is lost: it may have moved to another host.
+    let lost = EndpointState { attached: false, ..state(Health::Ready) };
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), Some(lost)));
+    assert_eq!(world.catalogue.register(stream, other, Health::Ready, world.now), Ok(None));
+}
+
+#[test]
+fn a_sidecar_that_moves_from_a_sibling_to_this_gateway_keeps_its_name() {
+    let mut world = World::new();
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    let moved = Registration { session: 2, ..registration("p1", "a", 1) };
+    assert_eq!(world.catalogue.register(StreamId(7), moved, Health::Ready, world.now), Ok(None));
+}
+
+#[test]
+fn whether_the_stream_of_an_own_endpoint_speaks_is_stated() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    let attached = |world: &World| world.catalogue.statements().1[&key("p1")].attached;
+    assert!(attached(&world));
+    world.pass(4 * SECOND, |_| ProbeOutcome::Answered);
+    assert!(!attached(&world), "silent");
+    world.catalogue.heard(stream, world.now);
+    assert!(attached(&world), "it speaks again");
+    world.catalogue.lost(stream, world.now);
+    assert!(!attached(&world), "lost");
 }
 
 #[test]
