@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use eastway_core::{Coordinates, Network};
 use eastway_identity::IdentityFiles;
+use eastway_registry::PeerBounds;
 use eastway_runtime::Problems;
 use eastway_runtime::config::load;
 use eastway_runtime::config::sections::{Log, Otlp};
@@ -52,6 +53,8 @@ pub struct Config {
     pub suffix: String,
     /// Registration of workloads.
     pub registration: Registration,
+    /// What each peer cluster may say.
+    pub peering: PeerBounds,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bounds.

@@ -173,7 +173,11 @@ fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
 }
 
 fn options(config: &Config) -> ServerOptions {
-    let registry = Options { max_per_account: config.registration.per_account, ..Options::default() };
+    let registry = Options {
+        max_per_account: config.registration.per_account,
+        peer: config.peering.clone(),
+        ..Options::default()
+    };
     ServerOptions {
         registry,
         session_ttl: config.timeouts.session,

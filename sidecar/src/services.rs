@@ -66,11 +66,11 @@ impl Entry {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Whether `cluster` offers the service, as far as discovery tells: a peer by the zones that it announces, also those
-    /// that have just lost their last endpoint; the own one always.
+    /// Whether `cluster` offers the service, as far as discovery tells: by the zones that it announces, also those that have
+    /// just lost their last endpoint; the own one also by declaring it.
     pub(crate) fn is_offered_by(&self, cluster: &str, own: &str) -> bool {
         let announced = || self.service.lanes().iter().any(|(lane, _)| *lane.zone.cluster == *cluster);
-        cluster == own || announced()
+        (cluster == own && self.inbound.load().is_some()) || announced()
     }
 
     /// The accounts that may serve it in this cluster.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eastway_core::resource::Resource;
 use eastway_core::{Coordinates, Network};
 use eastway_identity::IdentityFiles;
+use eastway_registry::PeerBounds;
 use eastway_runtime::config::sections::{IdentityPaths, otlp};
 use eastway_runtime::config::{Checks, DurationText, FileText, Source};
 use eastway_runtime::resources::{self, LoadedResource};
@@ -48,6 +49,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
             networks: networks(checks, &raw.registration),
             per_account: raw.registration.per_account as usize,
         },
+        peering: peering(&raw.peering),
         timeouts: timeouts(checks, &raw.timeouts),
         limits: limits(&raw.limits),
         telemetry: Telemetry {
@@ -234,6 +236,17 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         session: read("session", &raw.session, Duration::from_secs(2), 10 * minute),
         collect: read("collect", &raw.collect, Duration::from_secs(1), day),
         handshake: read("handshake", &raw.handshake, 10 * milli, minute),
+    }
+}
+
+fn peering(raw: &RawPeering) -> PeerBounds {
+    PeerBounds {
+        gateways: raw.gateways as usize,
+        zones: raw.zones as usize,
+        ports: raw.ports as usize,
+        accounts: raw.accounts as usize,
+        endpoints: raw.endpoints,
+        entries: raw.entries as usize,
     }
 }
 

@@ -48,6 +48,9 @@ pub struct RawConfig {
     /// Registration of workloads.
     #[serde(default)]
     pub registration: RawRegistration,
+    /// What each peer cluster may say.
+    #[serde(default)]
+    pub peering: RawPeering,
     /// Time limits.
     #[serde(default)]
     pub timeouts: RawTimeouts,
@@ -127,6 +130,36 @@ pub struct RawRegistration {
 impl Default for RawRegistration {
     fn default() -> Self {
         Self { networks: Vec::new(), per_account: 5_000 }
+    }
+}
+
+/// How much of what one peer cluster states is kept. The rest is left out; `/status` and `eastway_peer_cut_total` say what was.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawPeering {
+    /// Gateways of the cluster.
+    #[schemars(range(min = 1, max = 256))]
+    pub gateways: u32,
+    /// Zones of the cluster, and of each of its services.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub zones: u32,
+    /// Ports of a service.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub ports: u32,
+    /// Accounts that may serve a service.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub accounts: u32,
+    /// Endpoints of a service in a zone.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub endpoints: u32,
+    /// Services, each with its zones, ports and accounts, over all gateways of the cluster.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub entries: u32,
+}
+
+impl Default for RawPeering {
+    fn default() -> Self {
+        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000 }
     }
 }
 

@@ -45,6 +45,7 @@ fn problems(files: &[(&str, &str)], text: &str) -> Vec<String> {
 fn a_small_file_and_the_defaults() {
     let config = load_in(&folder(&[]), &format!("{GATEWAY}{EMBEDDED}")).expect("valid");
     assert_eq!(config.trust_domain, "us-east.mesh.internal");
+    assert_eq!(config.peering, PeerBounds::default());
     assert_eq!(config.zones["a"], Some(Coordinates { latitude: 38.13, longitude: -78.45 }));
     assert_eq!(config.zones["b"], None);
     let Store::Embedded { path } = &config.store else { panic!("embedded") };

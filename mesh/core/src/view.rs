@@ -100,7 +100,8 @@ pub struct ServiceSpec {
     /// How callers treat it.
     #[serde(default)]
     pub policy: Box<ServicePolicy>,
-    /// What its sidecars in this cluster hold callers to; `None` until a gateway of this cluster has said so.
+    /// What its sidecars in this cluster hold callers to; `None` where this cluster neither declares nor serves it, and until
+    /// a gateway of this cluster has said so.
     #[serde(default)]
     pub inbound: Option<Box<InboundRules>>,
 }

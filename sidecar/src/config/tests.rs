@@ -102,7 +102,7 @@ telemetry: { otlp: { endpoint: 'http://collector:4317', queue: 10 }, sampling: 1
 
 #[test]
 fn problems_of_shape_come_together() {
-    let text = "cluster: 7\nzone: a\nworklod: { name: a }\nidentity: { certificate: a, key: b }\ngateways: []\ntimeouts: { conect: 1s, request: 15 }\nlimits: { workers: 0 }\n";
+    let text = "cluster: 7\nzone: a\nworklod: { name: a }\nidentity: { certificate: a, key: b }\ngateways: []\ntimeouts: { conect: 1s, request: 15 }\nlimits: { workers: 0, subscriptions: 2001 }\n";
     assert_eq!(
         problems(text),
         [
@@ -114,6 +114,8 @@ fn problems_of_shape_come_together() {
             "6: timeouts.conect: unknown key `conect`; did you mean `connect`?",
             "6: timeouts.request: expected a duration such as 250ms, 30s or 5m, found the number 15",
             "7: limits.workers: 0 is out of range: from 1 to 64",
+            // Its gateway would refuse what is beyond, again and again.
+            "7: limits.subscriptions: 2001 is out of range: from 1 to 2000",
         ]
     );
 }

@@ -31,7 +31,11 @@ fn an_application_in_another_region_answers_and_knows_who_calls() {
         assert_eq!(answer.json()["caller"].as_str(), Some(STOREFRONT), "{url}");
     }
     let own = client::get(storefront.proxy(), "http://payments.shop.us-east.mesh.internal/").expect("an answer");
-    assert_eq!((own.status, own.reason()), (503, Some("no_ready_endpoint")), "us-east has none: {own:?}");
+    assert_eq!(
+        (own.status, own.reason()),
+        (404, Some("not_offered")),
+        "us-east neither declares nor serves it: {own:?}"
+    );
     let nowhere = client::get(storefront.proxy(), "http://payments.shop.ap-south.mesh.internal/").expect("an answer");
     assert_eq!((nowhere.status, nowhere.reason()), (404, Some("not_offered")), "there is no such cluster: {nowhere:?}");
 }

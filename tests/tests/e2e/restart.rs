@@ -9,6 +9,7 @@ use eastway_tests::caller::Caller;
 use eastway_tests::lab::{Lab, PAYMENTS, StoreKind, reaches};
 use eastway_tests::{check, client, eventually};
 
+use crate::across;
 use crate::http_within::{connect, with_app};
 use crate::opaque::TCP;
 
@@ -34,12 +35,7 @@ fn a_gateway_is_killed_and_starts_again_while_its_own_sidecars_call_one_another(
 
 #[test]
 fn the_gateway_of_another_region_is_killed_with_open_streams_and_starts_again() {
-    let mut lab = Lab::new();
-    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
-    let ip = lab.host();
-    let _app = App::echoing((ip, 8080).into());
-    lab.beside("eu-west", "a", ip, "");
-    let storefront = lab.storefront("us-east", "a");
+    let (mut lab, _app, storefront) = across::with_app(App::echoing);
     let mut open = eventually("a stream to eu-west", || connect(storefront.proxy(), TCP));
     open.send("before");
     assert_eq!(open.exactly(6).expect("an echo"), b"before");
@@ -82,12 +78,7 @@ fn a_kept_tunnel_to_a_gateway_that_was_killed_and_started_again_is_replaced_at_o
 
 #[test]
 fn the_own_gateway_is_killed_with_open_streams_which_end_at_once() {
-    let mut lab = Lab::new();
-    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
-    let ip = lab.host();
-    let _app = App::echoing((ip, 8080).into());
-    lab.beside("eu-west", "a", ip, "");
-    let storefront = lab.storefront("us-east", "a");
+    let (mut lab, _app, storefront) = across::with_app(App::echoing);
     let mut open = eventually("a stream to eu-west", || connect(storefront.proxy(), TCP));
     lab.kill("us-east-gateway");
     let (late, _) = open.rest();

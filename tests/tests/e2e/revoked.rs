@@ -8,6 +8,7 @@ use eastway_tests::apps::App;
 use eastway_tests::eventually;
 use eastway_tests::lab::{Lab, StoreKind, service, trust_domain};
 
+use crate::across;
 use crate::http_within::connect;
 use crate::opaque::TCP;
 
@@ -15,12 +16,7 @@ const PORTS: &str = "ports: [{ port: 80 }, { port: 9000, protocol: tcp }]";
 
 #[test]
 fn streams_of_a_peer_end_when_its_export_its_ca_or_its_declaration_is_withdrawn() {
-    let mut lab = Lab::new();
-    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
-    let ip = lab.host();
-    let _app = App::echoing((ip, 8080).into());
-    lab.beside("eu-west", "a", ip, "");
-    let storefront = lab.storefront("us-east", "a");
+    let (mut lab, _app, storefront) = across::with_app(App::echoing);
     let another = Ca::create(&trust_domain("us-east"), Duration::from_secs(3_600)).expect("a CA");
     another.save(&lab.path("another-ca"), Overwrite::Never).expect("the lab's folder is writable");
 

@@ -241,6 +241,24 @@ fn a_peer_that_cannot_be_heard_is_known_by_its_declared_bundle_and_serves_nothin
 }
 
 #[test]
+fn callers_learn_whether_their_own_cluster_offers_what_a_peer_does() {
+    let mut world = World::new();
+    let cart = ServiceName::new("shop", "cart");
+    world.peer_says(1, snapshot(1, 0, &[(cart.clone(), exported(&[("a", 1, 1)]))]));
+    let offered = |world: &World| world.catalogue.view(&cart, world.now).map(|view| view.spec.inbound.is_some());
+    assert_eq!(offered(&world), Some(false), "only the peer has it");
+    let mut one = registration("c1", "a", 1);
+    (one.service, one.account) = (cart.clone(), "cart".to_owned());
+    world.catalogue.register(StreamId(95), one, Health::Ready, world.now).expect("registered");
+    assert_eq!(offered(&world), Some(true), "served");
+    world.catalogue.goodbye(StreamId(95), world.now);
+    assert_eq!(offered(&world), Some(false));
+    let declared = BTreeMap::from([(cart.clone(), Service::default())]);
+    world.catalogue.set_resources(Resources { services: declared, ..resources() }, world.now);
+    assert_eq!(offered(&world), Some(true), "declared");
+}
+
+#[test]
 fn a_peer_has_no_more_gateways_than_are_kept_and_what_is_cut_is_told() {
     let mut world = World::new();
     for gateway in 0..40 {
