@@ -24,20 +24,22 @@ pub(crate) fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, A
 
 #[test]
 fn an_application_in_another_region_answers_and_knows_who_calls() {
-    let (_lab, _, storefront) = Lab::two_clusters();
+    let (mut lab, _, storefront) = Lab::two_clusters();
     for url in [PAYMENTS, "http://payments.shop.eu-west.mesh.internal/"] {
         let answer = client::get(storefront.proxy(), url).expect("an answer");
         assert_eq!((answer.status, answer.json()["zone"].as_str()), (200, Some("eu-west/a")), "{url}: {answer:?}");
         assert_eq!(answer.json()["caller"].as_str(), Some(STOREFRONT), "{url}");
     }
     let own = client::get(storefront.proxy(), "http://payments.shop.us-east.mesh.internal/").expect("an answer");
-    assert_eq!(
-        (own.status, own.reason()),
-        (404, Some("not_offered")),
-        "us-east neither declares nor serves it: {own:?}"
-    );
+    assert_eq!((own.status, own.reason()), (503, Some("no_ready_endpoint")), "declared, but it has none: {own:?}");
     let nowhere = client::get(storefront.proxy(), "http://payments.shop.ap-south.mesh.internal/").expect("an answer");
     assert_eq!((nowhere.status, nowhere.reason()), (404, Some("not_offered")), "there is no such cluster: {nowhere:?}");
+    lab.declare("us-east", &[lab.peer("eu-west", "imports: ['shop/*']")]);
+    lab.process("us-east-gateway").signal("HUP");
+    eventually("us-east neither declares nor serves it", || {
+        let own = client::get(storefront.proxy(), "http://payments.shop.us-east.mesh.internal/")?;
+        check((own.status, own.reason()) == (404, Some("not_offered")), || format!("{own:?}"))
+    });
 }
 
 #[test]
