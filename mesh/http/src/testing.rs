@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http::uri::Scheme;
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 
 use crate::body::Body;
 use crate::client::{ClientOptions, H1, H2};
@@ -25,15 +27,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Runs a test on a worker of its own.
 pub(crate) fn local<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the test hangs") };
-    tokio::task::LocalSet::new().block_on(&runtime, test)
+    block_on(&runtime, pin!(async { tokio::time::timeout(PATIENCE, test).await.expect("the test hangs") }))
 }
 
 /// As [`local`], with time that passes only while everything waits. For streams in memory.
 pub(crate) fn paused<T>(test: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, test)
+    block_on(&runtime, pin!(test))
+}
+
+/// One type for all tests: otherwise each of them compiles the runtime anew.
+fn block_on<T>(runtime: &Runtime, test: Pin<&mut dyn Future<Output = T>>) -> T {
+    tokio::task::LocalSet::new().block_on(runtime, test)
 }
 
 /// Waits until `condition` holds.
@@ -48,24 +54,30 @@ pub(crate) fn options() -> ServerOptions {
 }
 
 /// Serves every connection to the returned address.
-pub(crate) async fn listen<H: Handler>(handler: H) -> SocketAddr {
+pub(crate) async fn listen(handler: impl Handler) -> SocketAddr {
     listen_with(options(), handler).await
 }
 
-pub(crate) async fn listen_with<H: Handler>(options: ServerOptions, handler: H) -> SocketAddr {
+pub(crate) async fn listen_with(options: ServerOptions, handler: impl Handler) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let (handler, sweeper) = (Rc::new(handler), Sweeper::new());
-    tokio::task::spawn_local(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let (handler, options, sweeper) = (Rc::clone(&handler), options.clone(), sweeper.clone());
-            tokio::task::spawn_local(async move {
-                let handler = move |request| handler.handle(request);
-                serve(Io::Plain(tcp), &options, &sweeper, std::future::pending(), handler).await
-            });
-        }
-    });
+    let handler: AnyHandler = Rc::new(move |request| Box::pin(handler.handle(request)));
+    tokio::task::spawn_local(accept(listener, options, handler));
     address
+}
+
+/// One type for all handlers of tests: otherwise each of them compiles hyper's servers anew.
+type AnyHandler = Rc<dyn Fn(Request<Body>) -> Pin<Box<dyn Future<Output = Response<Body>>>>>;
+
+async fn accept(listener: TcpListener, options: ServerOptions, handler: AnyHandler) {
+    let sweeper = Sweeper::new();
+    while let Ok((tcp, _)) = listener.accept().await {
+        let (handler, options, sweeper) = (Rc::clone(&handler), options.clone(), sweeper.clone());
+        tokio::task::spawn_local(async move {
+            let handler = move |request| handler(request);
+            serve(Io::Plain(tcp), &options, &sweeper, std::future::pending(), handler).await
+        });
+    }
 }
 
 pub(crate) async fn dial(address: SocketAddr) -> Io {
@@ -229,7 +241,7 @@ impl http_body::Body for Channel {
     type Error = crate::BodyError;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, crate::BodyError>>> {
         self.0.poll_recv(cx)
@@ -242,5 +254,5 @@ pub(crate) fn data(bytes: &'static [u8]) -> Result<http_body::Frame<Bytes>, crat
 
 /// The next frame of a body.
 pub(crate) async fn frame(body: &mut Body) -> Option<Result<http_body::Frame<Bytes>, crate::BodyError>> {
-    std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(body), cx)).await
+    std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(body), cx)).await
 }
