@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -71,11 +72,8 @@ impl TaskGroup {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let (id, ended) = self.enter(name.into());
-        let task = self.inner.tracker.track_future(async move {
-            let _ended = ended;
-            future.await
-        });
+        let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
+        let (id, task) = self.listed(name.into(), future);
         let handle = runtime.spawn(task);
         self.started(id, handle.abort_handle());
         handle
@@ -101,11 +99,8 @@ impl TaskGroup {
     where
         F: Future<Output: 'static> + 'static,
     {
-        let (id, ended) = self.enter(name.into());
-        let task = self.inner.tracker.track_future(async move {
-            let _ended = ended;
-            future.await
-        });
+        let future: Pin<Box<dyn Future<Output = F::Output>>> = Box::pin(future);
+        let (id, task) = self.listed(name.into(), future);
         let handle = tokio::task::spawn_local(task);
         self.started(id, handle.abort_handle());
         handle
@@ -138,6 +133,16 @@ impl TaskGroup {
             }
         }
         if tasks.is_empty() { Ok(()) } else { Err(StillRunning { group: self.inner.name, tasks }) }
+    }
+
+    /// A future that is listed while it lives. It comes boxed, because the runtime's code for tasks is compiled once per type of them.
+    fn listed<F: Future>(&self, name: String, future: F) -> (u64, impl Future<Output = F::Output> + use<F>) {
+        let (id, ended) = self.enter(name);
+        let task = self.inner.tracker.track_future(async move {
+            let _ended = ended;
+            future.await
+        });
+        (id, task)
     }
 
     fn enter(&self, name: String) -> (u64, Ended) {
