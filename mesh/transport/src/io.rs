@@ -124,6 +124,16 @@ impl Io {
         self.tcp().and_then(|tcp| tcp.local_addr().ok())
     }
 
+    /// Ready with the error that reads and writes give once a session's peer is accepted no longer; the task is woken when that
+    /// comes. For who waits for something else.
+    pub(crate) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        match self {
+            Self::Tls(tls) => tls.poll_revoked(cx),
+            Self::Rewound(rewound) => rewound.io.poll_revoked(cx),
+            Self::Plain(_) | Self::Watched(_) | Self::Quic(_) | Self::Other(_) => Poll::Pending,
+        }
+    }
+
     /// Ends the stream so that the other side knows that it is not complete: TCP by RST, TLS by the same without
     /// `close_notify`, a tunnel's stream by RESET_STREAM and STOP_SENDING with the reason's number.
     pub fn abort(mut self, reason: Reason) {

@@ -113,6 +113,11 @@ impl TlsStream {
         self.session.get_mut().0
     }
 
+    /// Ready with an error once the other side's identity is accepted no longer.
+    pub(crate) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        self.held.as_ref().map_or(Poll::Pending, |held| held.poll_revoked(cx).map(broken))
+    }
+
     /// An error once the other side's identity is accepted no longer.
     fn in_order(&self) -> io::Result<()> {
         self.held.as_ref().and_then(Held::revoked).map_or(Ok(()), |revoked| Err(broken(revoked)))
@@ -122,10 +127,8 @@ impl TlsStream {
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Whoever waits for the other side is woken by this as well.
-        if let Some(held) = &self.held
-            && let Poll::Ready(revoked) = held.poll_revoked(cx)
-        {
-            return Poll::Ready(Err(broken(revoked)));
+        if let Poll::Ready(error) = self.poll_revoked(cx) {
+            return Poll::Ready(Err(error));
         }
         Pin::new(&mut self.session).poll_read(cx, buf)
     }

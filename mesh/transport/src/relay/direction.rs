@@ -89,7 +89,11 @@ impl Direction {
                     }
                     Poll::Pending => return Poll::Pending,
                 },
-                Phase::Moving => ready!(self.poll_write(cx, to)).map_err(Failure::Writing)?,
+                Phase::Moving => match self.poll_write(cx, to) {
+                    Poll::Ready(written) => written.map_err(Failure::Writing)?,
+                    // Nobody reads from the source meanwhile, which would tell.
+                    Poll::Pending => return from.poll_revoked(cx).map(|error| Err(Failure::Reading(error))),
+                },
                 Phase::Ending => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Failure::Writing)?;
                     self.phase = Phase::Over;

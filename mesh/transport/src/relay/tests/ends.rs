@@ -1,10 +1,11 @@
 //! Each end is passed on as what it was.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use eastway_core::Reason;
-use eastway_identity::{Expected, client_config, server_config};
+use eastway_identity::{Expected, Identity, client_config, server_config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -27,9 +28,13 @@ pub(super) async fn quic_pair(tunnel: &(Arc<QuicTunnel>, Arc<QuicTunnel>)) -> (I
 
 async fn tls_pair() -> (Io, Io) {
     let (us, eu) = gateways();
+    tls_between(&us, &eu).await
+}
+
+async fn tls_between(us: &Arc<Identity>, eu: &Arc<Identity>) -> (Io, Io) {
     let (near, far) = tcp_pair().await;
-    let connecting = tls::connect(near, client_config(&us, Expected::Any, &[b"x"]));
-    let accepting = tls::accept(far, server_config(&eu, Expected::Any, &[b"x"]));
+    let connecting = tls::connect(near, client_config(us, Expected::Any, &[b"x"]));
+    let accepting = tls::accept(far, server_config(eu, Expected::Any, &[b"x"]));
     let (near, far) = tokio::join!(connecting, accepting);
     (near.expect("connected"), far.expect("accepted"))
 }
@@ -177,4 +182,16 @@ async fn a_relay_that_is_dropped_looks_like_no_regular_end_to_either_side() {
     assert_eq!(read_error(&mut caller).await.kind(), io::ErrorKind::ConnectionReset);
     let error = read_error(&mut called).await;
     assert_eq!(StreamError::of(&error), Some(&StreamError::Reset(Reason::TunnelLost)));
+}
+
+#[tokio::test]
+async fn a_relay_whose_reader_takes_nothing_ends_when_its_source_is_trusted_no_longer() {
+    let (us, eu) = gateways();
+    let (mut caller, mut called, relay) = relay(tls_between(&us, &eu).await, Io::pair(1));
+    soon(caller.write_all(&noise(64 * 1024, 1))).await.expect("the relay has taken it");
+    soon(called.read_u8()).await.expect("it has begun to pass it on");
+    eu.set_peer_bundles(BTreeMap::new()).expect("nobody is trusted");
+    assert_eq!(eu.review(), 1);
+    let relayed = soon(relay).await.expect("relayed");
+    assert_eq!(relayed.end, End::Failed { side: Side::A, reason: Reason::IdentityRefused });
 }
