@@ -86,3 +86,19 @@ async fn a_connection_that_is_closed_in_order_is_no_reset_although_the_peer_spok
     close(stream, Duration::from_secs(10)).await;
     assert_eq!(serving.await.expect("no panic").expect("no reset"), 0);
 }
+
+#[tokio::test]
+async fn what_closes_in_order_reads_what_the_other_side_has_said_and_resets_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (near, (mut far, _)) = (near.expect("connected"), far.expect("accepted"));
+    far.write_all(b"a greeting that nobody waited for").await.expect("written");
+    near.readable().await.expect("it has arrived");
+    let closing = tokio::spawn(close(near, Duration::from_secs(20)));
+    assert_eq!(far.read(&mut [0]).await.expect("the regular end"), 0);
+    // After an end, only what is written shows a reset.
+    far.write_all(b"and the last words").await.expect("no reset");
+    drop(far);
+    closing.await.expect("closed");
+}
