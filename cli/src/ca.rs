@@ -1,7 +1,7 @@
 //! `eastway ca`: makes a cluster's certificate authority and issues certificates from it, as files.
 //!
-//! For the first day, for machines without cert-manager or Vault, and for tests. It never talks to a running node: nodes notice
-//! by themselves when the files that they were given change.
+//! For the first day, for machines without cert-manager or Vault, and for tests. It never talks to a running node: nodes
+//! notice by themselves when the files that they were given change.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use eastway_balance::Scenario;
+use eastway_core::former::with_former_names;
 use eastway_runtime::config::{self, Checks};
 use serde::Serialize;
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub(crate) fn scenario(file: &Path) -> anyhow::Result<Scenario> {
 /// Prints a division of traffic, after `head` where people read it.
 pub(crate) fn print(head: &str, answer: &impl Serialize, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
-        return operator::print(&format!("{}\n", serde_json::to_string(answer)?));
+        return operator::print(&format!("{}\n", with_former_names(answer)?));
     }
     let mut text = head.to_owned();
     write(&mut text, &serde_json::to_value(answer)?)?;
@@ -35,15 +36,19 @@ pub(crate) fn print(head: &str, answer: &impl Serialize, output: Output) -> anyh
 
 fn write(out: &mut impl Write, answer: &Value) -> fmt::Result {
     let asked = !answer["warnings"].is_null();
-    let mut table =
-        Table::new(if asked { &["tier", "lane", "share", "utilisation"] } else { &["tier", "lane", "share"] });
-    for (index, tier) in list(&answer["tiers"]).iter().enumerate() {
-        for lane in list(&tier["lanes"]) {
-            let panic = if tier["panic"] == true { " (panic)" } else { "" };
-            let mut row = vec![format!("{index}{panic}"), text(&lane["name"]), format!("{} %", text(&lane["share"]))];
+    let mut table = Table::new(if asked {
+        &["priority", "locality", "share", "utilisation"]
+    } else {
+        &["priority", "locality", "share"]
+    });
+    for (index, priority) in list(&answer["priorities"]).iter().enumerate() {
+        for locality in list(&priority["localities"]) {
+            let panic = if priority["panic"] == true { " (panic)" } else { "" };
+            let mut row =
+                vec![format!("{index}{panic}"), text(&locality["name"]), format!("{} %", text(&locality["share"]))];
             if asked {
-                let idle = lane["share"] == 0 && lane["utilisation"].is_null();
-                row.push(if idle { "-".to_owned() } else { percent(&lane["utilisation"]) });
+                let idle = locality["share"] == 0 && locality["utilisation"].is_null();
+                row.push(if idle { "-".to_owned() } else { percent(&locality["utilisation"]) });
             }
             table.row(row);
         }
@@ -89,21 +94,21 @@ mod tests {
     fn a_scenario_that_cannot_be_used_tells_every_problem_with_its_line() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let write = |text: &str| std::fs::write(file.path(), text).expect("written");
-        write("mode: natve\ntiers:\n  - lanes: [{name: a, hosts: 1, helthy: 1}]\n");
+        write("mode: natve\npriorities:\n  - localities: [{name: a, hosts: 1, helthy: 1}]\n");
         let error = scenario(file.path()).expect_err("unusable").to_string();
         assert!(error.contains(":1: mode: unknown value `natve`; did you mean `native`?"), "{error}");
         assert!(
-            error.contains(":3: tiers[0].lanes[0].helthy: unknown key `helthy`; did you mean `healthy`?"),
+            error.contains(":3: priorities[0].localities[0].helthy: unknown key `helthy`; did you mean `healthy`?"),
             "{error}"
         );
-        write("tiers:\n  - lanes: [{name: a, hosts: 1, healthy: 2}]\n");
+        write("priorities:\n  - localities: [{name: a, hosts: 1, healthy: 2}]\n");
         let error = scenario(file.path()).expect_err("unusable").to_string();
-        assert!(error.contains(":2: tiers[0].lanes[0].hosts: healthy + degraded"), "{error}");
-        write("tiers:\n  - lanes:\n    - {name: a, healthy: 1,\n       hosts: 99999999999}\n");
+        assert!(error.contains(":2: priorities[0].localities[0].hosts: healthy + degraded"), "{error}");
+        write("priorities:\n  - localities:\n    - {name: a, healthy: 1,\n       hosts: 99999999999}\n");
         let error = scenario(file.path()).expect_err("unusable").to_string();
-        assert!(error.contains(":4: tiers[0].lanes[0].hosts: 99999999999 is out of range"), "{error}");
-        write("tiers:\n  - lanes: [{name: a, hosts: 2, healthy: 2}]\n");
-        assert_eq!(scenario(file.path()).expect("usable").tiers.len(), 1);
+        assert!(error.contains(":4: priorities[0].localities[0].hosts: 99999999999 is out of range"), "{error}");
+        write("priorities:\n  - localities: [{name: a, hosts: 2, healthy: 2}]\n");
+        assert_eq!(scenario(file.path()).expect("usable").priorities.len(), 1);
     }
 
     #[test]

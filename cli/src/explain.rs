@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use eastway_core::former::with_former_names;
 use serde_json::Value;
 
 use crate::division;
@@ -29,7 +30,7 @@ impl ExplainCommand {
         let explanation = self.subject.ask("explain", Vec::new())?;
         let mut text = String::new();
         match self.output {
-            Output::Json => writeln!(text, "{}", serde_json::to_string(&explanation)?)?,
+            Output::Json => writeln!(text, "{}", with_former_names(&explanation)?)?,
             Output::Table => write(&mut text, &explanation)?,
         }
         operator::print(&text)
@@ -50,42 +51,46 @@ fn write(out: &mut impl Write, explanation: &Value) -> fmt::Result {
     if !regions.is_empty() {
         writeln!(out, "residency fence: {}; zones of other regions are left out", regions.join(", "))?;
     }
-    for tier in division::list(&explanation["tiers"]) {
+    for priority in division::list(&explanation["priorities"]) {
         writeln!(
             out,
-            "\ntier {}: {} % by healthy and {} % by degraded endpoints{}{}",
-            text(tier, "tier"),
-            text(tier, "healthy_load"),
-            text(tier, "degraded_load"),
-            if panics(tier) { "; PANIC: ejected endpoints are used again" } else { "" },
-            if unmeasured(tier, &explanation["mode"]) { "; utilisation unknown: load moves no traffic" } else { "" }
+            "\nlevel {}: {} % by healthy and {} % by degraded endpoints{}{}",
+            text(priority, "level"),
+            text(priority, "healthy_load"),
+            text(priority, "degraded_load"),
+            if panics(priority) { "; PANIC: ejected endpoints are used again" } else { "" },
+            if unmeasured(priority, &explanation["mode"]) {
+                "; utilisation unknown: load moves no traffic"
+            } else {
+                ""
+            }
         )?;
-        for lane in division::list(&tier["lanes"]) {
-            write_lane(out, lane, &explanation["mode"])?;
+        for locality in division::list(&priority["localities"]) {
+            write_locality(out, locality, &explanation["mode"])?;
         }
     }
     Ok(())
 }
 
-/// Why a lane gets another share than the formulas give it.
-fn moved(lane: &Value, mode: &Value) -> Option<String> {
-    let (share, target) = (lane["share"].as_f64()?, lane["target"].as_f64()?);
-    let formulas = format!("by the formulas {} %", division::text(&lane["target"]));
+/// Why a locality gets another share than the formulas give it.
+fn moved(locality: &Value, mode: &Value) -> Option<String> {
+    let (share, target) = (locality["share"].as_f64()?, locality["target"].as_f64()?);
+    let formulas = format!("by the formulas {} %", division::text(&locality["target"]));
     match () {
         () if share == target => None,
-        () if share > target && lane["staleness"] == "stale2" && share <= 1.0 => {
+        () if share > target && locality["staleness"] == "stale2" && share <= 1.0 => {
             Some(format!("tried though its cluster is silent, {formulas}"))
         }
-        () if share > target && mode == "compatible" => {
+        () if share > target && mode == "envoy" => {
             Some(format!("takes over what cannot be served where it was sent, {formulas}"))
         }
         () if share > target => Some(format!("takes over for what returns, {formulas}")),
-        () if lane["cap"].is_null() => Some(format!("gives up a little to try a silent cluster, {formulas}")),
-        () => Some(format!("held back from {} %", division::text(&lane["target"]))),
+        () if locality["cap"].is_null() => Some(format!("gives up a little to try a silent cluster, {formulas}")),
+        () => Some(format!("held back from {} %", division::text(&locality["target"]))),
     }
 }
 
-/// The age of what a lane's cluster says. A node knows it by these steps only.
+/// The age of what a locality's cluster says. A node knows it by these steps only.
 fn word(staleness: &str) -> String {
     match staleness {
         "stale1" => "word stale 1 (its cluster is silent for 3 to 30 s)".to_owned(),
@@ -95,36 +100,37 @@ fn word(staleness: &str) -> String {
     }
 }
 
-/// Whether a tier keeps its traffic however busy it is, because it does not say. The compatible mode never asks.
-fn unmeasured(tier: &Value, mode: &Value) -> bool {
-    mode == "native" && tier["utilisation_factor"].is_null()
+/// Whether a priority keeps its traffic however busy it is, because it does not say. The Envoy mode never asks.
+fn unmeasured(priority: &Value, mode: &Value) -> bool {
+    mode == "native" && priority["utilisation_factor"].is_null()
 }
 
-/// Whether ejected endpoints of a tier take traffic. A tier may panic without having any.
-fn panics(tier: &Value) -> bool {
+/// Whether ejected endpoints of a priority take traffic. A priority may panic without having any.
+fn panics(priority: &Value) -> bool {
     let above_zero = |value: &Value| value.as_f64().is_some_and(|number| number > 0.0);
-    let lanes = division::list(&tier["lanes"]);
-    tier["panic"] == true && lanes.iter().any(|lane| above_zero(&lane["share"]) && above_zero(&lane["soft"]))
+    let localities = division::list(&priority["localities"]);
+    priority["panic"] == true
+        && localities.iter().any(|locality| above_zero(&locality["share"]) && above_zero(&locality["soft"]))
 }
 
-fn write_lane(out: &mut impl Write, lane: &Value, mode: &Value) -> fmt::Result {
-    let text = |name: &str| division::text(&lane[name]);
+fn write_locality(out: &mut impl Write, locality: &Value, mode: &Value) -> fmt::Result {
+    let text = |name: &str| division::text(&locality[name]);
     writeln!(out, "  {}  {} %: {}", text("name"), text("share"), text("why"))?;
     let mut facts = vec![
         format!("{} of {} healthy", text("healthy"), text("total")),
-        format!("utilisation {}", division::percent(&lane["utilisation"])),
+        format!("utilisation {}", division::percent(&locality["utilisation"])),
         format!("breaker {}", text("breaker")),
     ];
-    facts.extend(moved(lane, mode));
-    if lane["remote"] == true {
+    facts.extend(moved(locality, mode));
+    if locality["remote"] == true {
         facts.push(format!("path {}", text("path")));
         facts.push(word(&text("staleness")));
-        if !lane["distance_ms"].is_null() {
+        if !locality["distance_ms"].is_null() {
             facts.push(format!("{} ms away", text("distance_ms")));
         }
     }
     writeln!(out, "    {}", facts.join(", "))?;
-    let endpoints = division::list(&lane["endpoints"]);
+    let endpoints = division::list(&locality["endpoints"]);
     if endpoints.is_empty() {
         return Ok(());
     }
@@ -136,7 +142,7 @@ fn write_lane(out: &mut impl Write, lane: &Value, mode: &Value) -> fmt::Result {
             text("id"),
             used.to_owned(),
             text("health"),
-            text("rif"),
+            text("active_requests"),
             text("others"),
             text("latency_ms"),
             text("breaker"),
@@ -156,8 +162,8 @@ mod tests {
     #[test]
     fn a_share_that_is_not_as_the_formulas_say_has_its_reason() {
         let told = |share: f64, target: f64, cap: Value, staleness: &str| {
-            let lane = json!({ "share": share, "target": target, "cap": cap, "staleness": staleness });
-            moved(&lane, &json!("native"))
+            let locality = json!({ "share": share, "target": target, "cap": cap, "staleness": staleness });
+            moved(&locality, &json!("native"))
         };
         assert_eq!(told(30.0, 30.0, json!(40.0), "fresh"), None);
         assert_eq!(told(12.5, 30.0, json!(12.5), "fresh").as_deref(), Some("held back from 30 %"));
@@ -170,17 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_whose_load_moves_nothing_is_told_so() {
+    fn a_priority_whose_load_moves_nothing_is_told_so() {
         let told = |mode: &str, factor: Value| {
-            let tier = json!({ "tier": 0, "utilisation_factor": factor, "lanes": [] });
+            let priority = json!({ "level": 0, "utilisation_factor": factor, "localities": [] });
             let mut text = String::new();
-            write(&mut text, &json!({ "mode": mode, "tiers": [tier] })).expect("written");
+            write(&mut text, &json!({ "mode": mode, "priorities": [priority] })).expect("written");
             text.contains(
-                "tier 0: - % by healthy and - % by degraded endpoints; utilisation unknown: load moves no traffic",
+                "level 0: - % by healthy and - % by degraded endpoints; utilisation unknown: load moves no traffic",
             )
         };
         assert!(told("native", Value::Null));
-        assert!(!told("native", json!(0.9)) && !told("compatible", Value::Null));
+        assert!(!told("native", json!(0.9)) && !told("envoy", Value::Null));
     }
 
     #[test]
@@ -196,10 +202,10 @@ mod tests {
     #[test]
     fn a_panic_is_told_where_ejected_endpoints_are_used_again() {
         let told = |panic: bool, share: f64, soft: f64| {
-            let lane = json!({ "name": "us/a", "share": share, "target": share, "soft": soft });
-            let tier = json!({ "tier": 0, "panic": panic, "lanes": [lane] });
+            let locality = json!({ "name": "us/a", "share": share, "target": share, "soft": soft });
+            let priority = json!({ "level": 0, "panic": panic, "localities": [locality] });
             let mut text = String::new();
-            write(&mut text, &json!({ "tiers": [tier] })).expect("written");
+            write(&mut text, &json!({ "priorities": [priority] })).expect("written");
             text.contains("PANIC")
         };
         assert!(told(true, 100.0, 3.0));

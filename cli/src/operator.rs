@@ -125,7 +125,7 @@ fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
             let Some(cluster) = cluster else { return Ok(service) };
             bail!(
                 "`{text}` is the part of {service} that is in {cluster}, and answers are about all of it: ask about {service}; \
-                 its lanes {cluster}/ZONE are that part, and `what-if {service} --lose cluster={cluster}` tells what becomes \
+                 its localities {cluster}/ZONE are that part, and `what-if {service} --lose cluster={cluster}` tells what becomes \
                  of the rest without it"
             );
         }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use eastway_core::former::with_former_names;
 use eastway_runtime::config::{self, Checks, Problems};
 use eastway_simulation::{Report, Scenario, plot, run, table};
 
@@ -49,7 +50,7 @@ impl SimulateCommand {
         }
         let text = match self.output {
             Output::Table => table::text(report),
-            Output::Json => format!("{}\n", serde_json::to_string(report)?),
+            Output::Json => format!("{}\n", with_former_names(report)?),
         };
         operator::print(&text)
     }

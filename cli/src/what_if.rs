@@ -11,7 +11,8 @@ use crate::operator::{Output, Subject};
 pub(crate) struct WhatIfCommand {
     #[command(flatten)]
     subject: Subject,
-    /// What is lost: zone=CLUSTER/ZONE, cluster=NAME, region=NAME, or lane=NAME in a scenario. May be given several times.
+    /// What is lost: zone=CLUSTER/ZONE, cluster=NAME, region=NAME, or locality=NAME in a scenario. May be given several
+    /// times.
     #[arg(long, value_name = "WHAT=NAME")]
     lose: Vec<Loss>,
     /// Traffic, relative to now.
@@ -38,7 +39,7 @@ impl WhatIfCommand {
     }
 }
 
-/// What a running node was asked, and what it takes for granted: it sees how busy lanes are, not by whom.
+/// What a running node was asked, and what it takes for granted: it sees how busy localities are, not by whom.
 fn head(answer: &Value) -> String {
     let from = division::text(&answer["from"]);
     let mut head = format!("{} as called from {from}\n", division::text(&answer["service"]));

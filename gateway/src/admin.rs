@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
-use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
+use eastway_runtime::http::{Handler, ServeOptions, json, json_by_both_names, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use http::{Request, Response, StatusCode};
@@ -95,10 +95,10 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
         return text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services");
     };
     if !what_if {
-        return json(StatusCode::OK, &service.explain(clock::now()));
+        return json_by_both_names(StatusCode::OK, &service.explain(clock::now()));
     }
     match service.answer(parameters) {
-        Ok(answer) => json(StatusCode::OK, &answer),
+        Ok(answer) => json_by_both_names(StatusCode::OK, &answer),
         Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }

@@ -263,9 +263,12 @@ mod tests {
         assert!(picks(arriving()));
         assert_eq!(arriving().policy().algorithm, Algorithm::TwoChoices);
         let before = arriving();
-        services.loads(&name, &[(EndpointId::new("p-1"), LoadReport { rif: 7, utilisation: None, error_rate: 0.0 })]);
+        services.loads(
+            &name,
+            &[(EndpointId::new("p-1"), LoadReport { active_requests: 7, utilisation: None, error_rate: 0.0 })],
+        );
         let shown = before.explain(clock::now());
-        assert_eq!(shown.tiers[0].lanes[0].endpoints[0].others, 7.0);
+        assert_eq!(shown.priorities[0].localities[0].endpoints[0].others, 7.0);
 
         Sink::service(&*services, &view(&["p-1"], ServicePolicy::default()));
         assert!(Arc::ptr_eq(&callers(), &arriving()));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | admin | `/status` | who this is, its gateway, its subscriptions |
 //! | admin | `/services` | the services that this sidecar follows |
-//! | admin | `/explain/NAMESPACE/SERVICE` | tiers, lanes, shares and endpoints of a service, and why |
+//! | admin | `/explain/NAMESPACE/SERVICE` | priorities, localities, shares and endpoints of a service, and why |
 //! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
 //! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use eastway_client::Registrar;
 use eastway_core::ServiceName;
 use eastway_runtime::clock;
-use eastway_runtime::http::{Handler, ServeOptions, json, observability, query, serve, text};
+use eastway_runtime::http::{Handler, ServeOptions, json, json_by_both_names, observability, query, serve, text};
 use eastway_runtime::readiness::Readiness;
 use eastway_runtime::tasks::TaskGroup;
 use http::{Request, Response, StatusCode};
@@ -78,10 +78,10 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
         return text(StatusCode::BAD_REQUEST, &line);
     }
     if !what_if {
-        return json(StatusCode::OK, &entry.service.explain(clock::now()));
+        return json_by_both_names(StatusCode::OK, &entry.service.explain(clock::now()));
     }
     match entry.service.answer(parameters) {
-        Ok(answer) => json(StatusCode::OK, &answer),
+        Ok(answer) => json_by_both_names(StatusCode::OK, &answer),
         Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }

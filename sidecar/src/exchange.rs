@@ -89,8 +89,8 @@ pub(crate) fn inbound(worker: &Rc<Worker>, caller: &SpiffeId, request: &mut Requ
     record
 }
 
-/// Adds this proxy to a message that was received in `version` (RFC 9110, section 7.6.3). The called sidecar adds nothing: the
-/// two are one proxy, in two places.
+/// Adds this proxy to a message that was received in `version` (RFC 9110, section 7.6.3). The called sidecar adds nothing:
+/// the two are one proxy, in two places.
 pub(crate) fn add_via(headers: &mut HeaderMap, version: Version) {
     let entry = match version {
         Version::HTTP_2 => "2.0 eastway",

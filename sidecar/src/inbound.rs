@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::exchange;
 use crate::record::RequestRecord;
-use crate::settings;
+use crate::traffic_policy;
 use crate::worker::Worker;
 
 mod app;
@@ -71,7 +71,7 @@ fn options(worker: &Worker, protocol: Protocol) -> ServerOptions {
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
-    options.h2 = settings::h2(&worker.node.config.limits, None);
+    options.h2 = traffic_policy::h2(&worker.node.config.limits, None);
     options
 }
 

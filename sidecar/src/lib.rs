@@ -17,8 +17,8 @@ mod outbound;
 mod record;
 mod register;
 mod services;
-mod settings;
 mod stream;
+mod traffic_policy;
 mod upstream;
 mod worker;
 
@@ -49,7 +49,7 @@ use config::Config;
 use load::OwnLoad;
 use node::Node;
 use services::Services;
-use settings::Settings;
+use traffic_policy::TrafficPolicy;
 use worker::Worker;
 
 /// The HTTP version that a caller's application spoke, from its sidecar to the called one, where the session between them
@@ -234,7 +234,7 @@ fn services(config: &Config, identity: &Arc<Identity>) -> Arc<Services> {
     let caller = Locality::new(config.cluster.as_str(), config.cluster.as_str(), config.zone.as_str());
     let policy = Policy { seed: fastrand::Rng::new().u64(..), ..Policy::default() };
     let mesh = MeshView { cluster, peers: Vec::new() };
-    Services::new(caller, mesh, Arc::clone(identity), policy, Settings::new(config))
+    Services::new(caller, mesh, Arc::clone(identity), policy, TrafficPolicy::new(config))
 }
 
 fn link(config: &Config, identity: &Arc<Identity>) -> Link {

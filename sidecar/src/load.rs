@@ -85,8 +85,8 @@ impl OwnLoad {
     }
 
     /// The greatest of what is known of its utilisation at this moment.
-    fn utilisation(&self, rif: u32, now: Timestamp) -> Option<f64> {
-        let occupied = (self.capacity > 0).then(|| f64::from(rif) / f64::from(self.capacity));
+    fn utilisation(&self, active_requests: u32, now: Timestamp) -> Option<f64> {
+        let occupied = (self.capacity > 0).then(|| f64::from(active_requests) / f64::from(self.capacity));
         let stated_at = self.stated_at.load(Ordering::Relaxed);
         let recent = stated_at > 0 && now.since(Timestamp::from_nanos(stated_at)) <= STATED_LIFE;
         let stated = recent.then(|| f64::from(f32::from_bits(self.stated.load(Ordering::Relaxed))));
@@ -96,20 +96,20 @@ impl OwnLoad {
 
     /// The report as of `now`: in-flight requests as they are, the rates smoothed.
     pub fn report(&self, now: Timestamp) -> LoadReport {
-        let rif = self.in_flight();
+        let active_requests = self.in_flight();
         let mut averages = self.averages.lock();
         let elapsed = now.since(averages.at);
         if elapsed >= Duration::from_millis(50) {
-            averages.advance(self, now, elapsed, rif);
+            averages.advance(self, now, elapsed, active_requests);
         }
         let utilisation = averages.utilisation.map(|utilisation| utilisation as f32);
-        averages.last = LoadReport { rif, utilisation, error_rate: averages.error_rate as f32 };
+        averages.last = LoadReport { active_requests, utilisation, error_rate: averages.error_rate as f32 };
         averages.last
     }
 }
 
 impl Averages {
-    fn advance(&mut self, load: &OwnLoad, now: Timestamp, elapsed: Duration, rif: u32) {
+    fn advance(&mut self, load: &OwnLoad, now: Timestamp, elapsed: Duration, active_requests: u32) {
         let (total, failed) = (load.total.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
         let weight = |smoothing: Duration| 1.0 - (-elapsed.as_secs_f64() / smoothing.as_secs_f64()).exp();
         let finished = total - self.total;
@@ -117,7 +117,7 @@ impl Averages {
             let rate = (failed - self.failed) as f64 / finished as f64;
             self.error_rate += weight(SMOOTHING) * (rate - self.error_rate);
         }
-        self.utilisation = load.utilisation(rif, now).map(|used| {
+        self.utilisation = load.utilisation(active_requests, now).map(|used| {
             let before = self.utilisation.unwrap_or_default();
             before + weight(UTILISATION_SMOOTHING) * (used - before)
         });
@@ -158,14 +158,14 @@ mod tests {
         let load = OwnLoad::new(0);
         let first = load.enter();
         let second = load.enter();
-        assert_eq!(load.report(Timestamp::from_millis(1)).rif, 2);
+        assert_eq!(load.report(Timestamp::from_millis(1)).active_requests, 2);
         drop(first);
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _second = second;
             panic!("the task died");
         }));
         assert!(unwound.is_err());
-        assert_eq!(load.report(Timestamp::from_millis(2)).rif, 0);
+        assert_eq!(load.report(Timestamp::from_millis(2)).active_requests, 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::exchange;
 use crate::record::RequestRecord;
-use crate::settings;
+use crate::traffic_policy;
 use crate::worker::Worker;
 
 mod admit;
@@ -37,7 +37,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
-    options.h2 = settings::h2(&worker.node.config.limits, None);
+    options.h2 = traffic_policy::h2(&worker.node.config.limits, None);
     let options = Rc::new(options);
     let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
     accept::each(listener, "outbound.proxy", stop, admit, |stream| {

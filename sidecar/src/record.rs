@@ -215,14 +215,14 @@ impl RequestRecord {
         }
     }
 
-    /// The request went, or would have gone, to the lane of `zone`.
+    /// The request went, or would have gone, to the locality of `zone`.
     pub(crate) fn place(&mut self, zone: &ZoneId, level: usize) {
         if let Some(facts) = &mut self.0 {
             facts.place = Some((zone.clone(), Some(level)));
         }
     }
 
-    /// An attempt of the kind `first`, `retry` or `probe` begins in the lane of `zone`.
+    /// An attempt of the kind `first`, `retry` or `probe` begins in the locality of `zone`.
     pub(crate) fn attempt(&mut self, kind: &'static str, zone: &ZoneId, level: usize) {
         self.place(zone, level);
         if let Some(log) = self.0.as_mut().and_then(|facts| facts.log.as_mut()) {

@@ -19,7 +19,7 @@ use eastway_runtime::clock;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
-use crate::settings::Settings;
+use crate::traffic_policy::TrafficPolicy;
 
 /// How often ramps, decays and breakers are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) streams: Arc<Limit>,
     /// Requests that wait for a connection.
     pub(crate) pending: Arc<Limit>,
-    settings: ArcSwap<Settings>,
+    traffic_policy: ArcSwap<TrafficPolicy>,
     view: ArcSwap<ServiceView>,
     inbound: ArcSwapOption<InboundRules>,
     /// Set by each request, and cleared when discovery was told.
@@ -51,25 +51,25 @@ impl Entry {
     }
 
     /// How its requests are treated.
-    pub(crate) fn settings(&self) -> Settings {
-        **self.settings.load()
+    pub(crate) fn traffic_policy(&self) -> TrafficPolicy {
+        **self.traffic_policy.load()
     }
 
     /// Takes what discovery says of it now.
-    fn follow(&self, view: &Arc<ServiceView>, own: Settings) {
+    fn follow(&self, view: &Arc<ServiceView>, own: TrafficPolicy) {
         self.view.store(Arc::clone(view));
         self.inbound.store(view.spec.inbound.clone().map(Arc::from));
-        let settings = own.with(&view.spec.policy);
-        self.requests.set_max(settings.requests);
-        self.streams.set_max(settings.streams);
-        self.pending.set_max(settings.pending);
-        self.settings.store(Arc::new(settings));
+        let traffic_policy = own.with(&view.spec.policy);
+        self.requests.set_max(traffic_policy.requests);
+        self.streams.set_max(traffic_policy.streams);
+        self.pending.set_max(traffic_policy.pending);
+        self.traffic_policy.store(Arc::new(traffic_policy));
     }
 
     /// Whether `cluster` offers the service, as far as discovery tells: by the zones that it announces, also those that have
     /// just lost their last endpoint; the own one also by declaring it.
     pub(crate) fn is_offered_by(&self, cluster: &str, own: &str) -> bool {
-        let announced = || self.service.lanes().iter().any(|(lane, _)| *lane.zone.cluster == *cluster);
+        let announced = || self.service.localities().iter().any(|(locality, _)| *locality.zone.cluster == *cluster);
         (cluster == own && self.inbound.load().is_some()) || announced()
     }
 
@@ -102,7 +102,7 @@ pub(crate) struct Services {
     identity: Arc<Identity>,
     policy: Policy,
     /// What holds for services of which the operator says nothing.
-    own: Settings,
+    own: TrafficPolicy,
     /// Serialises writers; readers never wait.
     writing: Mutex<()>,
 }
@@ -114,7 +114,7 @@ impl Services {
         mesh: MeshView,
         identity: Arc<Identity>,
         policy: Policy,
-        own: Settings,
+        own: TrafficPolicy,
     ) -> Arc<Self> {
         Arc::new(Self {
             entries: ArcSwap::default(),
@@ -184,7 +184,7 @@ impl Services {
             requests: Limit::new(self.own.requests),
             streams: Limit::new(self.own.streams),
             pending: Limit::new(self.own.pending),
-            settings: ArcSwap::from_pointee(self.own),
+            traffic_policy: ArcSwap::from_pointee(self.own),
             view: ArcSwap::new(Arc::clone(view)),
             inbound: ArcSwapOption::empty(),
             used: AtomicBool::new(true),

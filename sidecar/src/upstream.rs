@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use crate::node::Node;
 use crate::services::Entry;
-use crate::settings;
+use crate::traffic_policy;
 use crate::worker::Worker;
 pub(crate) use places::Place;
 use places::Places;
@@ -104,7 +104,7 @@ impl Upstreams {
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
         let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
-        options.h2 = settings::h2(limits, Some(Ping { interval, timeout }));
+        options.h2 = traffic_policy::h2(limits, Some(Ping { interval, timeout }));
         options.continue_after = node.config.timeouts.continue_after;
         Self {
             h1: Pool::new(pool),
@@ -129,7 +129,7 @@ pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
     pick.endpoint().filter(|_| version != Version::HTTP_2).cloned()
 }
 
-/// Sends a request to what was picked; for a remote lane this chooses the session, and binds `pick` to its endpoint.
+/// Sends a request to what was picked; for a remote locality this chooses the session, and binds `pick` to its endpoint.
 ///
 /// # Errors
 /// [`Failed`] if no response began.
@@ -161,7 +161,11 @@ pub(crate) async fn send(
 
 /// Whether the endpoint may have the request that its pick counts there already.
 fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), Failed> {
-    if endpoint.rif() > call.entry.settings().endpoint_requests { Err(Failed::full()) } else { Ok(()) }
+    if endpoint.active_requests() > call.entry.traffic_policy().endpoint_requests {
+        Err(Failed::full())
+    } else {
+        Ok(())
+    }
 }
 
 async fn send_h1(
@@ -254,7 +258,7 @@ async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<
             connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         None => {
-            let (io, endpoint, _) = session::connect_remote(worker, call, &pick.lane, ALPN_H1).await?;
+            let (io, endpoint, _) = session::connect_remote(worker, call, &pick.locality, ALPN_H1).await?;
             pick.bind(Arc::clone(&endpoint));
             has_room(call, &endpoint)?;
             Ok((io, None))
@@ -271,7 +275,7 @@ async fn connect_local(
 ) -> Result<(Io, Place), Failed> {
     let node = &worker.node;
     let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
-    let most = call.entry.settings().endpoint_connections;
+    let most = call.entry.traffic_policy().endpoint_connections;
     let place = worker.upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
     let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {

@@ -65,8 +65,8 @@ impl Worker {
         if body.is_end_stream() { body } else { body.idle_limit(self.sweeper.after(self.node.config.timeouts.idle)) }
     }
 
-    /// The body of a response on its way to its reader. Neither may keep the other waiting for longer than `timeouts.idle`; a
-    /// small one fits into the buffers whether it is read or not.
+    /// The body of a response on its way to its reader. Neither may keep the other waiting for longer than `timeouts.idle`;
+    /// a small one fits into the buffers whether it is read or not.
     pub(crate) fn passing(&self, mut response: Response<Body>) -> Response<Body> {
         let (limit, small) = (self.node.config.timeouts.idle, self.node.config.limits.held_response as u64);
         let unread: Option<Unread> = response.extensions_mut().remove();

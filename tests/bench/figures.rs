@@ -1,7 +1,7 @@
 //! The figures that the decision core must reach: `make figures`, or `cargo bench -p eastway-simulation`.
 //!
-//! Each is computed or timed here and now with the production code; nothing is a constant but the goal. Prints a table, and writes
-//! `target/figures.json` (or the file after `--json`): an array with one figure a line.
+//! Each is computed or timed here and now with the production code; nothing is a constant but the goal. Prints a table, and
+//! writes `target/figures.json` (or the file after `--json`): an array with one figure a line.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -192,8 +192,8 @@ fn dependency() -> Vec<Figure> {
 }
 
 fn spilling() -> Vec<Figure> {
-    let turns = worst(runs(&scenario("equal-lanes")).iter().map(|report| f64::from(report.oscillations)));
-    vec![figure("two equal lanes: changes of direction", turns, "count", Goal::Exactly(0.0))]
+    let turns = worst(runs(&scenario("equal-localities")).iter().map(|report| f64::from(report.oscillations)));
+    vec![figure("two equal localities: changes of direction", turns, "count", Goal::Exactly(0.0))]
 }
 
 fn figure(name: &'static str, value: f64, unit: &'static str, goal: Goal) -> Figure {

@@ -1,7 +1,7 @@
 //! How long a pick takes, and what changes under it: `cargo bench -p eastway-simulation --bench pick`.
 //!
-//! Picks are timed in batches of 64, because a clock costs about as much as a pick: p50 and p99 are those of the batches' means.
-//! Another bench may include this file for its [`figures`].
+//! Picks are timed in batches of 64, because a clock costs about as much as a pick: p50 and p99 are those of the batches'
+//! means. Another bench may include this file for its [`figures`].
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -82,7 +82,7 @@ pub(crate) fn figures(batches: usize) -> Vec<Figure> {
     figures.extend(quantiles("tower's p2c, ready and call", &tower_p2c(batches), NANOS, None));
     figures.extend(rebuilds(&service, &mesh, view, batches.min(200)));
     figures.extend(quantiles(
-        "lane table after a health flip",
+        "locality table after a health flip",
         &flips(batches.min(2_000)),
         MICROS,
         Some((10.0, f64::MAX)),
@@ -146,7 +146,7 @@ fn rebuilds(service: &Service, mesh: &MeshView, mut view: ServiceView, rounds: u
     figures
 }
 
-/// A connection is refused: from there to the new lane table.
+/// A connection is refused: from there to the new locality table.
 fn flips(rounds: usize) -> Vec<f64> {
     let (mesh, view) = views(ENDPOINTS);
     let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());

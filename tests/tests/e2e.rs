@@ -62,8 +62,8 @@ mod configuration;
 // Does what is said of calls have its effect, and does what is explained come true?
 #[path = "e2e/explain.rs"]
 mod explain;
-#[path = "e2e/treatment.rs"]
-mod treatment;
+#[path = "e2e/traffic_policy.rs"]
+mod traffic_policy;
 // Can an operator see what happened?
 #[path = "e2e/metrics.rs"]
 mod metrics;

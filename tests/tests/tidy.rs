@@ -8,6 +8,8 @@ mod contracts;
 mod documents;
 #[path = "tidy/layers.rs"]
 mod layers;
+#[path = "tidy/lexicon.rs"]
+mod lexicon;
 #[path = "tidy/manifest.rs"]
 mod manifest;
 #[path = "tidy/purity.rs"]

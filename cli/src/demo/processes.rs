@@ -121,7 +121,8 @@ impl Drop for Processes {
     }
 }
 
-/// Tells `child` to end; answers whether it was still there. The id of one that has ended may belong to somebody else by now.
+/// Tells `child` to end; answers whether it was still there. The id of one that has ended may belong to somebody else by
+/// now.
 fn terminate(child: &mut Child) -> bool {
     let runs = matches!(child.try_wait(), Ok(None));
     // It cannot be anybody else's between the two: nobody but this thread waits for it.

@@ -76,8 +76,8 @@ const EXPECTED: [Expectation; 4] = [
 const MIN_REQUESTS: u64 = 1_000;
 /// The slowest shift.
 const MAX_SHIFT_MS: f64 = 1_000.0;
-/// The latest time at which a region that returns serves all its callers: half of a ramp, its jitter, and its start. One zone
-/// alone would need the whole ramp.
+/// The latest time at which a region that returns serves all its callers: half of a ramp, its jitter, and its start. One
+/// zone alone would need the whole ramp.
 const MAX_HOME_MS: f64 = 28_000.0;
 /// The longest latency that is told apart: far above the load's patience.
 const MAX_LATENCY_US: u64 = 60_000_000;

@@ -123,12 +123,20 @@ pub const fn health_to_wire(health: Health) -> wire::Health {
 /// If a ratio is negative or not finite.
 pub fn load_from_wire(message: wire::LoadReport) -> Result<LoadReport, ConvertError> {
     let utilisation = message.utilisation.map(|value| ratio("utilisation", value)).transpose()?;
-    Ok(LoadReport { rif: message.rif, utilisation, error_rate: ratio("error_rate", message.error_rate)?.min(1.0) })
+    Ok(LoadReport {
+        active_requests: message.active_requests,
+        utilisation,
+        error_rate: ratio("error_rate", message.error_rate)?.min(1.0),
+    })
 }
 
 /// A load report for the wire.
 pub const fn load_to_wire(load: LoadReport) -> wire::LoadReport {
-    wire::LoadReport { rif: load.rif, utilisation: load.utilisation, error_rate: load.error_rate }
+    wire::LoadReport {
+        active_requests: load.active_requests,
+        utilisation: load.utilisation,
+        error_rate: load.error_rate,
+    }
 }
 
 /// The mesh from the wire.

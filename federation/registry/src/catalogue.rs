@@ -45,7 +45,7 @@ pub struct Catalogue {
     services: BTreeMap<ServiceName, Known>,
     streams: HashMap<StreamId, Key>,
     /// Endpoints that said goodbye: their incarnation never comes back.
-    buried: BTreeMap<Key, Buried>,
+    tombstones: BTreeMap<Key, Tombstone>,
     /// Services of which endpoints vanished without explanation.
     leaving: BTreeSet<ServiceName>,
     /// The other gateways of this cluster.
@@ -74,7 +74,7 @@ const MAX_REMOVALS: usize = 10_000;
 pub type Key = (ServiceName, EndpointId);
 
 #[derive(Debug)]
-struct Buried {
+struct Tombstone {
     incarnation: u64,
     since: Timestamp,
 }
@@ -237,7 +237,7 @@ impl Catalogue {
             resources: Resources::default(),
             services: BTreeMap::new(),
             streams: HashMap::new(),
-            buried: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
             leaving: BTreeSet::new(),
             siblings: siblings::Siblings::default(),
             statements: Statements::new(MAX_REMOVALS),
@@ -359,7 +359,8 @@ impl Catalogue {
 }
 
 impl Candidates {
-    /// The statement that counts: of the highest incarnation and session; at a tie one for which somebody speaks, then the own.
+    /// The statement that counts: of the highest incarnation and session; at a tie one for which somebody speaks, then the
+    /// own.
     fn best(&self) -> Option<&Entry> {
         let siblings = self.siblings.values().map(|entry| (entry, false));
         let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);

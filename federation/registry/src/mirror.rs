@@ -249,8 +249,8 @@ mod tests {
     }
 
     proptest! {
-        /// Invariants 14 and 16: any order, any repetition, ends equal to the source. Invariant 13: on the way nothing is seen
-        /// of a life whose snapshot has not come, and each value is one that the source had since then.
+        /// Invariants 14 and 16: any order, any repetition, ends equal to the source. Invariant 13: on the way nothing is
+        /// seen of a life whose snapshot has not come, and each value is one that the source had since then.
         #[test]
         fn any_interleaving_ends_equal_to_the_source(lives in lives(), seed in any::<u64>()) {
             let mut order = messages(&lives);

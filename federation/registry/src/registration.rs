@@ -88,7 +88,7 @@ pub(crate) enum Source {
     /// The gateway of this cluster that has it from the source, by the version of its statement.
     Gateway { version: Version, down: bool, attached: bool },
     /// Nobody: its stream or its gateway is lost or silent, or it is known from the store alone. It is probed from here.
-    Silent(Adrift),
+    Silent(Disconnected),
 }
 
 /// What a gateway states of an endpoint that it has from the source.
@@ -110,7 +110,7 @@ pub struct EndpointState {
 
 /// The probing of an endpoint without a stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Adrift {
+pub(crate) struct Disconnected {
     /// The stream that is silent but not yet closed.
     pub(crate) stream: Option<StreamId>,
     pub(crate) next_probe: Timestamp,
@@ -121,7 +121,7 @@ pub(crate) struct Adrift {
     pub(crate) down_since: Option<Timestamp>,
 }
 
-impl Adrift {
+impl Disconnected {
     /// Probed from `now` on.
     pub(crate) const fn since(now: Timestamp, stream: Option<StreamId>) -> Self {
         Self { stream, next_probe: now, in_flight: false, probed: false, failures: 0, down_since: None }
@@ -158,7 +158,7 @@ impl Entry {
 
     /// An entry known from a stored slice: probed from `now` on, until somebody speaks for it.
     pub(crate) fn stored(registration: Registration, slice: u32, now: Timestamp) -> Self {
-        Self::new(registration, None, Source::Silent(Adrift::since(now, None)), slice)
+        Self::new(registration, None, Source::Silent(Disconnected::since(now, None)), slice)
     }
 
     fn new(registration: Registration, reported: Option<Health>, source: Source, slice: u32) -> Self {
@@ -227,16 +227,16 @@ impl Entry {
     /// Its gateway no longer speaks for it: it is probed from `now` on, and stays as it was until a probe has ended.
     pub(crate) fn lose_gateway(&mut self, now: Timestamp) {
         if let Source::Gateway { down, .. } = self.source {
-            let mut adrift = Adrift::since(now, None);
-            adrift.down_since = down.then_some(now);
-            self.source = Source::Silent(adrift);
+            let mut disconnected = Disconnected::since(now, None);
+            disconnected.down_since = down.then_some(now);
+            self.source = Source::Silent(disconnected);
         }
     }
 
     pub(crate) const fn stream(&self) -> Option<StreamId> {
         match &self.source {
             Source::Stream { stream, .. } => Some(*stream),
-            Source::Silent(adrift) => adrift.stream,
+            Source::Silent(disconnected) => disconnected.stream,
             Source::Gateway { .. } => None,
         }
     }
@@ -244,7 +244,7 @@ impl Entry {
     /// What callers should believe.
     pub(crate) const fn health(&self) -> Health {
         match (&self.source, self.reported) {
-            (Source::Silent(Adrift { down_since: Some(_), .. }) | Source::Gateway { down: true, .. }, _) => {
+            (Source::Silent(Disconnected { down_since: Some(_), .. }) | Source::Gateway { down: true, .. }, _) => {
                 Health::Down
             }
             (_, Some(reported)) => reported,
@@ -254,7 +254,7 @@ impl Entry {
 
     pub(crate) const fn down_since(&self) -> Option<Timestamp> {
         match &self.source {
-            Source::Silent(adrift) => adrift.down_since,
+            Source::Silent(disconnected) => disconnected.down_since,
             Source::Stream { .. } | Source::Gateway { .. } => None,
         }
     }

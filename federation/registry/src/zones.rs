@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn unready_endpoints_stay_in_the_denominator_and_cold_ones_do_not_enter_it() {
         let [ready, unready, warming] = [Health::Ready, Health::Unready, Health::Warming].map(|h| endpoint("a", h));
-        let load = Some(LoadReport { rif: 1, utilisation: Some(0.5), error_rate: 0.25 });
+        let load = Some(LoadReport { active_requests: 1, utilisation: Some(0.5), error_rate: 0.25 });
         let sums = summarise([(&*ready, load), (&*unready, load), (&*warming, None)].into_iter());
         let sum = &sums["a"];
         assert_eq!((sum.total, sum.ready, sum.capacity), (2, 1, 16.0));

@@ -84,8 +84,8 @@ pub struct RawZone {
 pub struct RawTunnel {
     /// Where it listens, with UDP and TCP on the same port.
     pub listen: AddressText,
-    /// Where the other gateways of the cluster reach it, by UDP: an address and a port. If not given, it is `listen`, or, if that is
-    /// every address of the machine, the one from which the machine reaches others.
+    /// Where the other gateways of the cluster reach it, by UDP: an address and a port. If not given, it is `listen`, or, if
+    /// that is every address of the machine, the one from which the machine reaches others.
     pub advertise: Option<AddressText>,
     /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees
     /// ciphertext only: it grows without bound and is not for production. Nothing is recorded if not given.
@@ -116,10 +116,10 @@ impl Default for RawDiscovery {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawRegistration {
-    /// Networks such as `10.8.0.0/16` in which workloads may be reached. Without one, a workload is reached only at the address
-    /// that its registration comes from, or anywhere on the gateway's host if it comes from there. To be given where a
-    /// sidecar's connections show another address than callers use: behind address translation, or with both IPv4 and IPv6.
-    /// Never reached are the gateway's own listeners, its loopback addresses from elsewhere, and link-local addresses.
+    /// Networks such as `10.8.0.0/16` in which workloads may be reached. Without one, a workload is reached only at the
+    /// address that its registration comes from, or anywhere on the gateway's host if it comes from there. To be given where
+    /// a sidecar's connections show another address than callers use: behind address translation, or with both IPv4 and
+    /// IPv6. Never reached are the gateway's own listeners, its loopback addresses from elsewhere, and link-local addresses.
     #[schemars(length(max = 256))]
     pub networks: Vec<String>,
     /// Endpoints that one account may have registered at this gateway, those included whose sidecars are not heard of.
@@ -133,7 +133,8 @@ impl Default for RawRegistration {
     }
 }
 
-/// How much of what one peer cluster states is kept. The rest is left out; `/status` and `eastway_peer_cut_total` say what was.
+/// How much of what one peer cluster states is kept. The rest is left out; `/status` and `eastway_peer_cut_total` say what
+/// was.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawPeering {

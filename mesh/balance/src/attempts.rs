@@ -10,7 +10,7 @@ use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryP
 use eastway_resilience::deadline::Deadline;
 use eastway_resilience::{Failed, Outcome};
 
-use crate::lane::Lane;
+use crate::locality::LocalityEndpoints;
 use crate::pick::{NoPick, Pick};
 use crate::service::Service;
 use crate::tried::Tried;
@@ -79,8 +79,8 @@ impl Attempts {
         Ok(pick)
     }
 
-    /// Takes an answer with this HTTP status, as soon as its head is there. `None` if it goes to the caller: then `pick` ends
-    /// with the answer's body. Otherwise, `pick` has ended, and another attempt may bring a better answer.
+    /// Takes an answer with this HTTP status, as soon as its head is there. `None` if it goes to the caller: then `pick`
+    /// ends with the answer's body. Otherwise, `pick` has ended, and another attempt may bring a better answer.
     pub fn answered(
         &mut self,
         service: &Service,
@@ -116,9 +116,9 @@ impl Attempts {
         // The blameless may be asked again, but not at once: whatever kept them from answering may still be there.
         self.avoid(pick, if failed.blameless { Attribution::Caller } else { failed.reason.attribution() });
         if failed.silent {
-            self.tried.push_lane(&pick.lane.zone);
+            self.tried.push_locality(&pick.locality.zone);
         }
-        self.exhausted = asked_too_much && !self.has_other_lane(service);
+        self.exhausted = asked_too_much && !self.has_other_locality(service);
         AttemptEnd {
             nothing_sent: failed.nothing_sent,
             connect_failed: failed.connect,
@@ -142,41 +142,41 @@ impl Attempts {
         let own = [service.retry_budget()];
         let both = [service.retry_budget(), service.cross_region_budget()];
         let budgets = if self.leaves_region(service) { &both[..] } else { &own[..] };
-        let end = AttemptEnd { other_lane: end.other_lane && self.has_other_lane(service), ..*end };
+        let end = AttemptEnd { other_locality: end.other_locality && self.has_other_locality(service), ..*end };
         policy.decide(&mut self.retries, &end, budgets, self.deadline, now, rng)
     }
 
-    /// The lane has nobody but those that this request keeps away from: that says nothing of the lane.
+    /// The locality has nobody but those that this request keeps away from: that says nothing of the locality.
     fn asked_too_much(&self, pick: &Pick, failed: &Failed) -> bool {
-        failed.reason == Reason::NoReadyEndpoint && self.tried.endpoints_in(&pick.lane.zone).next().is_some()
+        failed.reason == Reason::NoReadyEndpoint && self.tried.endpoints_in(&pick.locality.zone).next().is_some()
     }
 
-    /// After a transport failure the lane is left as well, after a path's failure the path.
+    /// After a transport failure the locality is left as well, after a path's failure the path.
     fn avoid(&mut self, pick: &Pick, attribution: Attribution) {
         if let Some(endpoint) = pick.endpoint() {
             self.tried.push_endpoint(endpoint);
         }
         match attribution {
-            Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.lane.zone.cluster),
-            Attribution::NoEndpoint | Attribution::UpstreamConnect => self.tried.push_lane(&pick.lane.zone),
+            Attribution::Tunnel | Attribution::GatewayOverload => self.tried.push_cluster(&pick.locality.zone.cluster),
+            Attribution::NoEndpoint | Attribution::UpstreamConnect => self.tried.push_locality(&pick.locality.zone),
             _ => {}
         }
     }
 
-    /// No lane of the caller's region is left that has a share and was not tried.
+    /// No locality of the caller's region is left that has a share and was not tried.
     fn leaves_region(&self, service: &Service) -> bool {
-        let near = |lane: &Lane| lane.region == service.caller().region;
-        !service.lanes().iter().any(|(lane, share)| near(lane) && *share > 0 && !self.was_left(lane))
+        let near = |locality: &LocalityEndpoints| locality.region == service.caller().region;
+        !service.localities().iter().any(|(locality, share)| near(locality) && *share > 0 && !self.was_left(locality))
     }
 
-    /// There is a lane that the next attempt need not keep away from.
-    fn has_other_lane(&self, service: &Service) -> bool {
-        service.lanes().iter().any(|(lane, _)| lane.total() > 0 && !self.was_left(lane))
+    /// There is a locality that the next attempt need not keep away from.
+    fn has_other_locality(&self, service: &Service) -> bool {
+        service.localities().iter().any(|(locality, _)| locality.total() > 0 && !self.was_left(locality))
     }
 
-    /// The next attempt keeps away from the whole lane.
-    fn was_left(&self, lane: &Lane) -> bool {
-        self.tried.has_lane(&lane.zone) || self.tried.has_cluster(&lane.zone.cluster)
+    /// The next attempt keeps away from the whole locality.
+    fn was_left(&self, locality: &LocalityEndpoints) -> bool {
+        self.tried.has_locality(&locality.zone) || self.tried.has_cluster(&locality.zone.cluster)
     }
 
     fn end(&self, pick: &Pick) -> AttemptEnd {
@@ -184,7 +184,7 @@ impl Attempts {
             idempotent: self.idempotent,
             body_kept: true,
             probe: pick.probe,
-            other_lane: self.was_left(&pick.lane),
+            other_locality: self.was_left(&pick.locality),
             ..AttemptEnd::default()
         }
     }

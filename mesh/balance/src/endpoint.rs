@@ -23,7 +23,7 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Its zone.
     pub zone: ZoneId,
-    /// Its sidecar's inbound listener; `None` in remote lanes, where a gateway reaches it.
+    /// Its sidecar's inbound listener; `None` in remote localities, where a gateway reaches it.
     pub address: Option<SocketAddr>,
     /// Which life of it.
     pub incarnation: u64,
@@ -39,7 +39,7 @@ struct Hot {
     /// Acceptance (0 to [`FULL`]) in the low bits, marks above them.
     gate: AtomicU32,
     /// Requests of this node in flight.
-    rif: AtomicU32,
+    active_requests: AtomicU32,
     /// Requests of others in flight, as reported and decayed, and penalties.
     extra: AtomicU32,
     inverse_weight: AtomicU32,
@@ -63,15 +63,15 @@ pub(crate) struct Cold {
     pub(crate) health: Health,
     pub(crate) weight: f64,
     pub(crate) capacity: u32,
-    /// It is in the current view, and its lane's tally counts it.
+    /// It is in the current view, and its locality's tally counts it.
     pub(crate) member: bool,
     /// How the tally counts it.
-    pub(crate) class: MarkClass,
+    pub(crate) class: HealthClass,
 }
 
-/// How an endpoint counts towards its lane.
+/// How an endpoint counts towards its locality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum MarkClass {
+pub(crate) enum HealthClass {
     /// Never warmed: not at all.
     #[default]
     Uncounted,
@@ -135,7 +135,7 @@ impl Endpoint {
         Arc::new(endpoint)
     }
 
-    /// An endpoint of a remote lane, known by its name only.
+    /// An endpoint of a remote locality, known by its name only.
     pub(crate) fn remote(id: EndpointId, zone: ZoneId, breaker: &Arc<BreakerConfig>) -> Arc<Self> {
         let breaker = Breaker::new(Arc::clone(breaker), Timestamp::ZERO);
         let endpoint = Self::new(id, zone, None, 0, breaker, Health::Ready);
@@ -155,7 +155,7 @@ impl Endpoint {
         write(&hot.inverse_weight, 1.0);
         write(&hot.utilisation, f32::NAN);
         // Rates and latencies need every result; sums that are 0 need failures only.
-        let cold = Cold { breaker, health, weight: 1.0, capacity: 0, member: false, class: MarkClass::Uncounted };
+        let cold = Cold { breaker, health, weight: 1.0, capacity: 0, member: false, class: HealthClass::Uncounted };
         Self { hot, id, zone, address, incarnation, cold: Mutex::new(cold), permit: ProbePermit::default() }
     }
 
@@ -165,8 +165,8 @@ impl Endpoint {
     }
 
     /// Requests of this node in flight to it.
-    pub fn rif(&self) -> u32 {
-        self.hot.rif.load(Relaxed)
+    pub fn active_requests(&self) -> u32 {
+        self.hot.active_requests.load(Relaxed)
     }
 
     /// What others have in flight, by the last report and its age, and penalties for failures.
@@ -177,13 +177,13 @@ impl Endpoint {
     /// Requests in flight per weight: what two choices compare.
     #[inline]
     pub fn load(&self) -> f32 {
-        (self.rif() as f32 + self.others()) * read(&self.hot.inverse_weight)
+        (self.active_requests() as f32 + self.others()) * read(&self.hot.inverse_weight)
     }
 
     /// This node's own requests in flight per weight.
     #[inline]
     pub(crate) fn own_load(&self) -> f32 {
-        self.rif() as f32 * read(&self.hot.inverse_weight)
+        self.active_requests() as f32 * read(&self.hot.inverse_weight)
     }
 
     /// The smoothed time to the first byte, in µs; 0 while unknown.
@@ -233,11 +233,11 @@ impl Endpoint {
     }
 
     pub(crate) fn start_request(&self) {
-        self.hot.rif.fetch_add(1, Relaxed);
+        self.hot.active_requests.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn end_request(&self) {
-        let before = self.hot.rif.fetch_sub(1, Relaxed);
+        let before = self.hot.active_requests.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "requests in flight of {} underflow", self.id);
     }
 
@@ -258,7 +258,7 @@ impl Endpoint {
     /// Takes a report of its load: what was mine when it was made is not counted twice. One that says of itself that it
     /// fails counts as busier than it is: a gateway, which never sees an answer, knows of failures only by this.
     pub(crate) fn report(&self, load: &LoadReport, now: Timestamp) {
-        let others = load.rif.saturating_sub(self.rif()) as f32;
+        let others = load.active_requests.saturating_sub(self.active_requests()) as f32;
         let others =
             if load.error_rate > TOLERATED { others + (others + 1.0) * FAILING * load.error_rate } else { others };
         write(&self.hot.reported, others);
@@ -277,7 +277,7 @@ impl Endpoint {
         Some(self.hot.reported_at.load(Relaxed)).filter(|at| *at != NEVER).map(|at| now - Timestamp::from_nanos(at))
     }
 
-    /// Lets a report age towards the lane's `mean`, and penalties vanish; `factor` is what is left of a penalty.
+    /// Lets a report age towards the locality's `mean`, and penalties vanish; `factor` is what is left of a penalty.
     pub(crate) fn age(&self, mean: f32, constant: Duration, penalty_left: f32, now: Timestamp) {
         let left = read(&self.hot.penalty) * penalty_left;
         write(&self.hot.penalty, if left < 0.05 { 0.0 } else { left });
@@ -309,7 +309,7 @@ impl Endpoint {
         self.hot.latency_at.store(now.as_nanos(), Relaxed);
     }
 
-    /// An endpoint that is not asked any more comes back to the lane's `median`, or its veto would be for ever.
+    /// An endpoint that is not asked any more comes back to the locality's `median`, or its veto would be for ever.
     pub(crate) fn forget_latency(&self, median: f32, idle: Duration, now: Timestamp) {
         if self.latency_us() > median && now - Timestamp::from_nanos(self.hot.latency_at.load(Relaxed)) >= idle {
             write(&self.hot.latency, (self.latency_us() + median) / 2.0);
@@ -329,21 +329,21 @@ pub(crate) fn sane_weight(weight: f64) -> f64 {
 
 impl Cold {
     /// How the endpoint counts, from its health and its breaker.
-    pub(crate) fn classify(&self) -> MarkClass {
+    pub(crate) fn classify(&self) -> HealthClass {
         let by_health = match self.health {
-            Health::Warming => return MarkClass::Uncounted,
-            Health::Unready | Health::Down => return MarkClass::Hard,
-            Health::Ready => MarkClass::Healthy,
-            Health::Degraded | Health::Draining => MarkClass::Degraded,
+            Health::Warming => return HealthClass::Uncounted,
+            Health::Unready | Health::Down => return HealthClass::Hard,
+            Health::Ready => HealthClass::Healthy,
+            Health::Degraded | Health::Draining => HealthClass::Degraded,
         };
         match self.breaker.phase() {
             Phase::Closed => by_health,
-            _ if self.breaker.is_down() => MarkClass::Hard,
-            _ => MarkClass::Soft,
+            _ if self.breaker.is_down() => HealthClass::Hard,
+            _ => HealthClass::Soft,
         }
     }
 
-    /// Its weight in the units of the lane's tally.
+    /// Its weight in the units of the locality's tally.
     pub(crate) fn units(&self) -> u64 {
         (sane_weight(self.weight) * 1000.0).round() as u64
     }
@@ -379,10 +379,13 @@ mod tests {
         let endpoint = endpoint();
         endpoint.start_request();
         endpoint.start_request();
-        endpoint.report(&LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 }, Timestamp::from_millis(5));
-        assert_eq!((endpoint.rif(), endpoint.others(), endpoint.load()), (2, 5.0, 7.0));
+        endpoint.report(
+            &LoadReport { active_requests: 7, utilisation: Some(0.5), error_rate: 0.0 },
+            Timestamp::from_millis(5),
+        );
+        assert_eq!((endpoint.active_requests(), endpoint.others(), endpoint.load()), (2, 5.0, 7.0));
         assert_eq!(endpoint.utilisation(), Some(0.5));
-        endpoint.report(&LoadReport { rif: 1, ..LoadReport::default() }, Timestamp::from_millis(6));
+        endpoint.report(&LoadReport { active_requests: 1, ..LoadReport::default() }, Timestamp::from_millis(6));
         assert_eq!((endpoint.others(), endpoint.utilisation()), (0.0, None));
     }
 
@@ -390,23 +393,27 @@ mod tests {
     fn one_that_says_that_it_fails_looks_busy_while_it_says_so() {
         let endpoint = endpoint();
         let report = |error_rate, millis| {
-            endpoint.report(&LoadReport { rif: 3, utilisation: None, error_rate }, Timestamp::from_millis(millis));
+            endpoint.report(
+                &LoadReport { active_requests: 3, utilisation: None, error_rate },
+                Timestamp::from_millis(millis),
+            );
             endpoint.others()
         };
         assert_eq!(report(0.1, 1), 3.0, "usual errors count for nothing");
         assert_eq!(report(0.5, 2), 3.0 + 4.0 * 8.0 * 0.5);
         assert_eq!(report(0.0, 3), 3.0);
-        endpoint.report(&LoadReport { rif: 0, utilisation: None, error_rate: 1.0 }, Timestamp::from_millis(4));
+        endpoint
+            .report(&LoadReport { active_requests: 0, utilisation: None, error_rate: 1.0 }, Timestamp::from_millis(4));
         assert_eq!(endpoint.others(), 8.0, "also one that is idle because it fails at once");
     }
 
     #[test]
-    fn an_old_report_decays_towards_the_mean_of_the_lane() {
+    fn an_old_report_decays_towards_the_mean_of_the_locality() {
         let endpoint = endpoint();
         let second = Duration::from_secs(1);
         endpoint.age(3.0, second, 1.0, Timestamp::ZERO);
         assert_eq!(endpoint.others(), 3.0, "nobody reported: as the others");
-        endpoint.report(&LoadReport { rif: 10, ..LoadReport::default() }, Timestamp::from_millis(1_000));
+        endpoint.report(&LoadReport { active_requests: 10, ..LoadReport::default() }, Timestamp::from_millis(1_000));
         endpoint.age(2.0, second, 1.0, Timestamp::from_millis(2_000));
         assert!((endpoint.others() - (2.0 + 8.0 / std::f32::consts::E)).abs() < 0.01);
         endpoint.age(2.0, 4 * second, 1.0, Timestamp::from_millis(5_000));
@@ -431,7 +438,7 @@ mod tests {
         let endpoint = endpoint();
         endpoint.set_weight(4.0);
         endpoint.start_request();
-        endpoint.report(&LoadReport { rif: 3, ..LoadReport::default() }, Timestamp::from_millis(1));
+        endpoint.report(&LoadReport { active_requests: 3, ..LoadReport::default() }, Timestamp::from_millis(1));
         assert_eq!((endpoint.load(), endpoint.own_load(), endpoint.draw_weight(false)), (0.75, 0.25, 4.0));
         assert_eq!(endpoint.report_age(Timestamp::from_millis(4)), Some(Duration::from_millis(3)));
     }
@@ -440,7 +447,7 @@ mod tests {
     fn a_penalty_is_added_to_what_others_have_and_to_what_it_was() {
         let endpoint = endpoint();
         endpoint.start_request();
-        endpoint.report(&LoadReport { rif: 4, ..LoadReport::default() }, Timestamp::from_millis(1));
+        endpoint.report(&LoadReport { active_requests: 4, ..LoadReport::default() }, Timestamp::from_millis(1));
         // 1 and the load, up to 4.
         endpoint.punish();
         assert_eq!(endpoint.others(), 3.0 + 5.0);
@@ -448,7 +455,7 @@ mod tests {
         assert_eq!(endpoint.others(), 3.0 + 10.0);
         endpoint.age(3.0, Duration::from_secs(1), 0.5, Timestamp::from_millis(1));
         assert_eq!(endpoint.others(), 3.0 + 5.0);
-        endpoint.report(&LoadReport { rif: 2, ..LoadReport::default() }, Timestamp::from_millis(2));
+        endpoint.report(&LoadReport { active_requests: 2, ..LoadReport::default() }, Timestamp::from_millis(2));
         assert_eq!(endpoint.others(), 1.0 + 5.0, "a report ends no penalty");
     }
 
@@ -482,11 +489,11 @@ mod tests {
         cold.breaker.trip(false, now, &mut rng);
         endpoint.regate(&cold, now);
         assert!(!Endpoint::accepts(endpoint.gate(), 0) && endpoint.is_reachable());
-        assert_eq!(cold.classify(), MarkClass::Soft);
+        assert_eq!(cold.classify(), HealthClass::Soft);
         cold.breaker.trip(true, now, &mut rng);
         endpoint.regate(&cold, now);
         assert!(!endpoint.is_reachable());
-        assert_eq!(cold.classify(), MarkClass::Hard);
+        assert_eq!(cold.classify(), HealthClass::Hard);
         cold.breaker.close(now);
         endpoint.regate(&cold, now);
         assert!((endpoint.acceptance() - 0.1).abs() < 1e-3);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::situation::Percent;
 
-/// The decision of one service in one node. Shares are in percent of all of its traffic; in the compatible mode
+/// The decision of one service in one node. Shares are in percent of all of its traffic; in the Envoy mode
 /// whole, as offline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
@@ -19,34 +19,34 @@ pub struct Explanation {
     pub from: ZoneId,
     /// Which formulas divide traffic.
     pub mode: Mode,
-    /// The regions that traffic may go to; `null`: all. What is outside of them is no lane.
+    /// The regions that traffic may go to; `null`: all. What is outside of them is no locality.
     pub residency: Option<Vec<String>>,
-    /// What all tiers together can take, in percent.
+    /// What all priorities together can take, in percent.
     pub normalized_total_availability: Percent,
     /// Nearest first.
-    pub tiers: Vec<TierExplanation>,
+    pub priorities: Vec<PriorityExplanation>,
 }
 
-/// One tier.
+/// One priority.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TierExplanation {
+pub struct PriorityExplanation {
     /// The failover level: 0 is the caller's zone, 1 its region, 2 and up what lies beyond.
-    pub tier: usize,
+    pub level: usize,
     /// By its healthy endpoints, before anything is held back.
     pub healthy_load: Percent,
     /// By its degraded endpoints.
     pub degraded_load: Percent,
     /// Soft marks are ignored.
     pub panic: bool,
-    /// The factor by which utilisation lowers what the tier keeps; `null` if utilisation is unknown.
+    /// The factor by which utilisation lowers what the priority keeps; `null` if utilisation is unknown.
     pub utilisation_factor: Option<f64>,
-    /// Its lanes.
-    pub lanes: Vec<LaneExplanation>,
+    /// Its localities.
+    pub localities: Vec<LocalityExplanation>,
 }
 
-/// One lane.
+/// One locality.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LaneExplanation {
+pub struct LocalityExplanation {
     /// `CLUSTER/ZONE`.
     pub name: ZoneId,
     /// What it gets.
@@ -89,7 +89,7 @@ pub struct LaneExplanation {
     pub cap: Option<Percent>,
     /// In one sentence.
     pub why: String,
-    /// Its endpoints; of a remote lane, those that sessions led to.
+    /// Its endpoints; of a remote locality, those that sessions led to.
     pub endpoints: Vec<EndpointExplanation>,
 }
 
@@ -107,7 +107,7 @@ pub struct EndpointExplanation {
     /// Relative to its peers.
     pub weight: f64,
     /// This node's requests in flight.
-    pub rif: u32,
+    pub active_requests: u32,
     /// Others' requests in flight, as reported and decayed, with penalties.
     pub others: f64,
     /// Smoothed time to the first byte; `null` while unknown.

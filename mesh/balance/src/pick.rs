@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eastway_core::Reason;
 
 use crate::endpoint::{Endpoint, HALF_OPEN};
-use crate::lane::{Lane, Seat};
+use crate::locality::{EndpointSlot, LocalityEndpoints};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where one attempt goes.
@@ -14,8 +14,8 @@ use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// permit goes back too, if nobody reported how the probe ended.
 #[derive(Debug)]
 pub struct Pick {
-    /// The lane; it is never exchanged, because a member is known by its place there.
-    pub lane: Arc<Lane>,
+    /// The locality; it is never exchanged, because a member is known by its place there.
+    pub locality: Arc<LocalityEndpoints>,
     target: Target,
     /// The attempt tests something half-open: its failure costs no attempt.
     pub probe: bool,
@@ -28,12 +28,12 @@ pub struct Pick {
 /// What a pick leads to.
 #[derive(Debug)]
 enum Target {
-    /// An endpoint of the lane. The lane keeps it alive, so that the pick need not: counting references would touch a second
-    /// cache line of an endpoint that was chosen at random, and so is in no cache.
-    Member(Seat),
+    /// An endpoint of the locality. The locality keeps it alive, so that the pick need not: counting references would touch
+    /// a second cache line of an endpoint that was chosen at random, and so is in no cache.
+    Member(EndpointSlot),
     /// An endpoint that was tried because it is half-open, or that a session leads to.
     Endpoint(Arc<Endpoint>),
-    /// A remote lane, before an endpoint is bound.
+    /// A remote locality, before an endpoint is bound.
     Remote,
 }
 
@@ -41,13 +41,13 @@ enum Target {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Permits {
     pub(crate) endpoint: bool,
-    pub(crate) lane: bool,
+    pub(crate) locality: bool,
     pub(crate) path: bool,
 }
 
 impl Permits {
     fn any(self) -> bool {
-        self.endpoint || self.lane || self.path
+        self.endpoint || self.locality || self.path
     }
 }
 
@@ -61,23 +61,23 @@ pub struct NoPick {
 
 impl Pick {
     #[inline]
-    pub(crate) fn to_member(lane: &Arc<Lane>, seat: Seat, permits: Permits) -> Self {
-        lane.member(seat).start_request();
-        Self::new(Arc::clone(lane), Target::Member(seat), permits)
+    pub(crate) fn to_member(locality: &Arc<LocalityEndpoints>, slot: EndpointSlot, permits: Permits) -> Self {
+        locality.member(slot).start_request();
+        Self::new(Arc::clone(locality), Target::Member(slot), permits)
     }
 
-    pub(crate) fn to_endpoint(lane: Arc<Lane>, endpoint: Arc<Endpoint>, permits: Permits) -> Self {
+    pub(crate) fn to_endpoint(locality: Arc<LocalityEndpoints>, endpoint: Arc<Endpoint>, permits: Permits) -> Self {
         endpoint.start_request();
-        Self::new(lane, Target::Endpoint(endpoint), permits)
+        Self::new(locality, Target::Endpoint(endpoint), permits)
     }
 
-    pub(crate) fn remote(lane: Arc<Lane>, permits: Permits) -> Self {
-        Self::new(lane, Target::Remote, permits)
+    pub(crate) fn remote(locality: Arc<LocalityEndpoints>, permits: Permits) -> Self {
+        Self::new(locality, Target::Remote, permits)
     }
 
-    fn new(lane: Arc<Lane>, target: Target, permits: Permits) -> Self {
+    fn new(locality: Arc<LocalityEndpoints>, target: Target, permits: Permits) -> Self {
         Self {
-            lane,
+            locality,
             target,
             probe: permits.any(),
             permits,
@@ -86,20 +86,21 @@ impl Pick {
         }
     }
 
-    /// The endpoint. `None` in a remote lane: choose among its sessions ([`crate::Service::choose`]), then [`Pick::bind`] one.
+    /// The endpoint. `None` in a remote locality: choose among its sessions ([`crate::Service::choose`]), then
+    /// [`Pick::bind`] one.
     #[inline]
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match &self.target {
-            Target::Member(seat) => Some(self.lane.member(*seat)),
+            Target::Member(slot) => Some(self.locality.member(*slot)),
             Target::Endpoint(endpoint) => Some(endpoint),
             Target::Remote => None,
         }
     }
 
-    /// Binds the endpoint that the caller chose in a remote lane, and counts the request there.
+    /// Binds the endpoint that the caller chose in a remote locality, and counts the request there.
     ///
     /// False, and nothing is bound, if the endpoint is half-open and somebody else is trying it: choose another, or leave
-    /// the lane. Binding again moves the request.
+    /// the locality. Binding again moves the request.
     pub fn bind(&mut self, endpoint: Arc<Endpoint>) -> bool {
         let half_open = endpoint.gate() & HALF_OPEN != 0;
         if half_open && !endpoint.permit.try_take() {
@@ -109,8 +110,8 @@ impl Pick {
         true
     }
 
-    /// Binds the endpoint that [`crate::Service::choose_any`] gave: as its probe if it waits for one, else as one more request
-    /// to what should have none.
+    /// Binds the endpoint that [`crate::Service::choose_any`] gave: as its probe if it waits for one, else as one more
+    /// request to what should have none.
     pub fn bind_anyway(&mut self, endpoint: Arc<Endpoint>) {
         let probe = endpoint.gate() & HALF_OPEN != 0 && endpoint.permit.try_take();
         self.bind_holding(endpoint, probe);
@@ -159,10 +160,10 @@ impl Pick {
         if let (true, Some(endpoint)) = (self.permits.endpoint, self.endpoint()) {
             endpoint.permit.release();
         }
-        if self.permits.lane {
-            self.lane.state.circuit.permit.release();
+        if self.permits.locality {
+            self.locality.state.circuit.permit.release();
         }
-        if let (true, Some(path)) = (self.permits.path, &self.lane.path) {
+        if let (true, Some(path)) = (self.permits.path, &self.locality.path) {
             path.permit.release();
         }
     }

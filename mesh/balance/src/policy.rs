@@ -14,11 +14,12 @@ use crate::shares::Options;
 pub struct Policy {
     /// Which formulas divide traffic. Default: the native ones.
     pub mode: Mode,
-    /// How an endpoint is chosen within a lane. Default: two choices by reported load.
+    /// How an endpoint is chosen within a locality. Default: two choices by reported load.
     pub algorithm: Algorithm,
-    /// A tier keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
+    /// A priority keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
     pub overprovisioning: f64,
-    /// Below this availability, in percent, soft marks of a tier are ignored if all tiers together lack capacity. Default 50.
+    /// Below this availability, in percent, soft marks of a priority are ignored if all priorities together lack capacity.
+    /// Default 50.
     pub panic_threshold: f64,
     /// Utilisation above this spills. Default 0.8.
     pub target_utilisation: f64,
@@ -30,25 +31,25 @@ pub struct Policy {
     pub ring_evidence: Duration,
     /// The regions that traffic may go to; `None`: all. A hard fence, also in a panic and on retries.
     pub regions: Option<BTreeSet<Arc<str>>>,
-    /// A lane that returns from failure takes its full share after so long. Default 30 s.
+    /// A locality that returns from failure takes its full share after so long. Default 30 s.
     pub ramp: Duration,
     /// Each node delays a ramp by up to so much. Default 5 s.
     pub ramp_jitter: Duration,
-    /// Damping of lanes that come and go.
+    /// Damping of localities that come and go.
     pub damping: Damping,
     /// Breaker of each endpoint.
     pub endpoint_breaker: BreakerConfig,
-    /// Breaker of each lane.
-    pub lane_breaker: BreakerConfig,
+    /// Breaker of each locality.
+    pub locality_breaker: BreakerConfig,
     /// Breaker of the path to each cluster.
     pub path_breaker: BreakerConfig,
-    /// At most this part of a lane's weight is ejected by statistics. Default 0.5.
+    /// At most this part of a locality's weight is ejected by statistics. Default 0.5.
     pub ejection_cap: f64,
-    /// So many distinct endpoints must fail before their failures can trip their lane. Default 3 (or all, if fewer).
-    pub lane_contributors: usize,
-    /// A latency above this multiple of the lane's median loses a comparison. Default 3.
+    /// So many distinct endpoints must fail before their failures can trip their locality. Default 3 (or all, if fewer).
+    pub locality_contributors: usize,
+    /// A latency above this multiple of the locality's median loses a comparison. Default 3.
     pub latency_veto: f32,
-    /// What others have in flight, as reported, decays towards the lane's mean with this time constant. Default 1 s.
+    /// What others have in flight, as reported, decays towards the locality's mean with this time constant. Default 1 s.
     pub load_decay: Duration,
     /// At least so much time lies between the starts of two probes. Default 20 ms.
     pub probe_interval: Duration,
@@ -68,7 +69,7 @@ pub struct Policy {
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) endpoint: Arc<BreakerConfig>,
-    pub(crate) lane: Arc<BreakerConfig>,
+    pub(crate) locality: Arc<BreakerConfig>,
     pub(crate) path: Arc<BreakerConfig>,
 }
 
@@ -76,19 +77,19 @@ impl Rules {
     pub(crate) fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Self {
             endpoint: Arc::new(policy.endpoint_breaker),
-            lane: Arc::new(policy.lane_breaker),
+            locality: Arc::new(policy.locality_breaker),
             path: Arc::new(policy.path_breaker),
             policy,
         })
     }
 }
 
-/// When a lane that comes and goes is kept out for a while. Never the last lane that can serve.
+/// When a locality that comes and goes is kept out for a while. Never the last locality that can serve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Damping {
     /// Each failure counts 1; the count halves over this. Default 60 s.
     pub half_life: Duration,
-    /// A lane that returns with at least this count is kept out. Default 2.
+    /// A locality that returns with at least this count is kept out. Default 2.
     pub suppress: f64,
     /// Until the count has fallen to this. Default 0.75.
     pub release: f64,
@@ -118,10 +119,10 @@ impl Default for Policy {
             ramp_jitter: Duration::from_secs(5),
             damping: Damping::default(),
             endpoint_breaker: BreakerConfig::endpoint(),
-            lane_breaker: BreakerConfig::lane(),
+            locality_breaker: BreakerConfig::locality(),
             path_breaker: BreakerConfig::endpoint(),
             ejection_cap: 0.5,
-            lane_contributors: 3,
+            locality_contributors: 3,
             latency_veto: 3.0,
             load_decay: Duration::from_secs(1),
             probe_interval: Duration::from_millis(20),
@@ -169,7 +170,7 @@ impl Policy {
     }
 
     fn break_by(&mut self, set: &Breakers<Duration>) {
-        for breaker in [&mut self.endpoint_breaker, &mut self.lane_breaker, &mut self.path_breaker] {
+        for breaker in [&mut self.endpoint_breaker, &mut self.locality_breaker, &mut self.path_breaker] {
             breaker.base = set.base_ejection.unwrap_or(breaker.base);
             // One bound alone may cross the other's default.
             breaker.max = set.max_ejection.unwrap_or(breaker.max).max(breaker.base);
@@ -178,8 +179,8 @@ impl Policy {
         if let Some(rule) = &set.endpoint {
             self.endpoint_breaker.trigger = trigger(rule, self.endpoint_breaker.trigger);
         }
-        if let Some(rule) = &set.lane {
-            self.lane_breaker.trigger = trigger(rule, self.lane_breaker.trigger);
+        if let Some(rule) = &set.locality {
+            self.locality_breaker.trigger = trigger(rule, self.locality_breaker.trigger);
         }
     }
 }
@@ -227,20 +228,23 @@ mod tests {
         };
         let breaker = Breakers {
             endpoint: Some(BreakerTrigger::Consecutive { failures: 5 }),
-            lane: Some(BreakerTrigger::Cusum { error_rate: Some(0.3), threshold: None }),
+            locality: Some(BreakerTrigger::Cusum { error_rate: Some(0.3), threshold: None }),
             base_ejection: Some(Duration::from_secs(90)),
             ..Breakers::default()
         };
         let set = defaults.with(&ServicePolicy { balancing, breaker, ..ServicePolicy::default() });
         assert_eq!((set.algorithm, set.overprovisioning), (Algorithm::Random, 1.4));
         assert_eq!(set.endpoint_breaker.recovery, Duration::from_secs(3));
-        assert_eq!(set.lane_breaker.recovery, defaults.lane_breaker.recovery);
+        assert_eq!(set.locality_breaker.recovery, defaults.locality_breaker.recovery);
         assert_eq!(set.endpoint_breaker.trigger, Trigger::Consecutive { failures: 5 });
         assert_eq!(
-            set.lane_breaker.trigger,
+            set.locality_breaker.trigger,
             Trigger::Cusum { p1: 0.3, threshold: eastway_resilience::breaker::LANE_THRESHOLD }
         );
-        assert_eq!((set.lane_breaker.base, set.lane_breaker.max), (Duration::from_secs(90), Duration::from_secs(90)));
+        assert_eq!(
+            (set.locality_breaker.base, set.locality_breaker.max),
+            (Duration::from_secs(90), Duration::from_secs(90))
+        );
         assert_eq!(set.regions, Some(BTreeSet::from(["eu".into()])));
     }
 }

@@ -1,7 +1,7 @@
 //! What returns from failure returns slowly; what comes and goes is kept out for a while.
 //!
-//! One [`Returning`] for each lane, fed with whether the lane can serve at all. A lane that was never seen to fail is
-//! never held back: neither in a first snapshot, nor when it takes over lost load.
+//! One [`FailbackRamp`] for each locality, fed with whether the locality can serve at all. A locality that was never seen to
+//! fail is never held back: neither in a first snapshot, nor when it takes over lost load.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use eastway_core::Timestamp;
 use crate::policy::{Damping, Policy};
 use crate::shares::S;
 
-/// The share that a returning lane may take after `elapsed` of a ramp of `length`.
+/// The share that a returning locality may take after `elapsed` of a ramp of `length`.
 pub fn ramp(elapsed: Duration, length: Duration) -> u32 {
     if elapsed >= length {
         return S;
@@ -18,9 +18,9 @@ pub fn ramp(elapsed: Duration, length: Duration) -> u32 {
     (elapsed.as_secs_f64() / length.as_secs_f64() * f64::from(S)) as u32
 }
 
-/// Whether a lane returns from failure, and how far it is.
+/// Whether a locality returns from failure, and how far it is.
 #[derive(Clone, Debug, Default)]
-pub struct Returning {
+pub struct FailbackRamp {
     stage: Stage,
     /// Failures, decayed to `flaps_at`.
     flaps: f64,
@@ -47,9 +47,9 @@ enum Stage {
     },
 }
 
-impl Returning {
-    /// Takes note of whether the lane can serve now. `failed` says of a lane not seen before that it has endpoints but
-    /// none that serves; `returned_ago` is what its owner says.
+impl FailbackRamp {
+    /// Takes note of whether the locality can serve now. `failed` says of a locality not seen before that it has endpoints
+    /// but none that serves; `returned_ago` is what its owner says.
     pub fn observe(
         &mut self,
         available: bool,
@@ -97,7 +97,7 @@ impl Returning {
         }
     }
 
-    /// The most that the lane may take while others can serve; `None` where nothing holds it back.
+    /// The most that the locality may take while others can serve; `None` where nothing holds it back.
     pub fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
         match self.stage {
             Stage::Ramping { start, .. } => Some(ramp(now - start, policy.ramp)),
@@ -124,7 +124,7 @@ impl Returning {
         self.flaps * (-half_lives).exp2()
     }
 
-    /// Whether time alone will change what [`Returning::cap`] says.
+    /// Whether time alone will change what [`FailbackRamp::cap`] says.
     pub fn moves(&self) -> bool {
         matches!(self.stage, Stage::Ramping { .. } | Stage::Damped { .. })
     }
@@ -141,80 +141,85 @@ impl Returning {
     }
 }
 
-/// What a lane could take over from others that are held back.
+/// What a locality could take over from others that are held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Room {
-    /// Its tier.
-    pub tier: usize,
+pub struct Headroom {
+    /// Its priority.
+    pub priority: usize,
     /// It can serve.
     pub available: bool,
     /// The most it may take; `None` if nothing holds it back.
     pub cap: Option<u32>,
     /// What its own endpoints can take, of [`S`], overprovisioning included.
     pub ability: f64,
-    /// Its part of what its tier gets: weight × capacity × availability.
+    /// Its part of what its priority gets: weight × capacity × availability.
     pub part: f64,
 }
 
-/// Holds lanes to their caps. What they do not take goes, in tier order from their own on, to lanes that can take more: as
-/// far as their endpoints can, and those that are held back themselves up to their caps. What is left then goes to the lanes
-/// that nothing holds back, beyond what their endpoints can take; if there is no such lane, nothing is held back.
-pub fn hold_back(shares: &mut [u32], rooms: &[Room]) {
-    let held = |(share, room): (&u32, &Room)| room.cap.is_some_and(|cap| *share > cap);
-    let free = |room: &Room| room.cap.is_none() && room.available;
-    if !shares.iter().zip(rooms).any(held) || !rooms.iter().any(free) {
+/// Holds localities to their caps. What they do not take goes, in priority order from their own on, to localities that can
+/// take more: as far as their endpoints can, and those that are held back themselves up to their caps. What is left then
+/// goes to the localities that nothing holds back, beyond what their endpoints can take; if there is no such locality,
+/// nothing is held back.
+pub fn apply_caps(shares: &mut [u32], headrooms: &[Headroom]) {
+    let held = |(share, headroom): (&u32, &Headroom)| headroom.cap.is_some_and(|cap| *share > cap);
+    let free = |headroom: &Headroom| headroom.cap.is_none() && headroom.available;
+    if !shares.iter().zip(headrooms).any(held) || !headrooms.iter().any(free) {
         return;
     }
     let mut rest = 0;
-    let tiers = rooms.iter().map(|room| room.tier + 1).max().unwrap_or(0);
-    for tier in 0..tiers {
-        let lanes: Vec<usize> = (0..rooms.len()).filter(|i| rooms[*i].tier == tier).collect();
-        rest += trim(shares, rooms, &lanes);
-        rest -= fill(shares, rooms, &lanes, rest);
+    let priorities = headrooms.iter().map(|headroom| headroom.priority + 1).max().unwrap_or(0);
+    for priority in 0..priorities {
+        let localities: Vec<usize> = (0..headrooms.len()).filter(|i| headrooms[*i].priority == priority).collect();
+        rest += trim(shares, headrooms, &localities);
+        rest -= fill(shares, headrooms, &localities, rest);
     }
-    let lanes: Vec<usize> = (0..rooms.len()).filter(|i| free(&rooms[*i])).collect();
-    spread(shares, rooms, &lanes, rest);
+    let localities: Vec<usize> = (0..headrooms.len()).filter(|i| free(&headrooms[*i])).collect();
+    spread(shares, headrooms, &localities, rest);
 }
 
-/// Cuts `lanes` down to their caps; returns how much that was.
-fn trim(shares: &mut [u32], rooms: &[Room], lanes: &[usize]) -> u32 {
+/// Cuts `localities` down to their caps; returns how much that was.
+fn trim(shares: &mut [u32], headrooms: &[Headroom], localities: &[usize]) -> u32 {
     let mut cut = 0;
-    for lane in lanes {
-        let over = shares[*lane].saturating_sub(rooms[*lane].cap.unwrap_or(u32::MAX));
-        shares[*lane] -= over;
+    for locality in localities {
+        let over = shares[*locality].saturating_sub(headrooms[*locality].cap.unwrap_or(u32::MAX));
+        shares[*locality] -= over;
         cut += over;
     }
     cut
 }
 
-/// Adds up to `units` to the lanes of one tier, as far as their endpoints and their caps allow; returns how many were added.
-fn fill(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) -> u32 {
-    let able = |lane: &usize| rooms[*lane].ability.min(rooms[*lane].cap.map_or(f64::INFINITY, f64::from));
-    let ability: f64 = lanes.iter().map(able).sum();
-    let taken: u32 = lanes.iter().map(|lane| shares[*lane]).sum();
+/// Adds up to `units` to the localities of one priority, as far as their endpoints and their caps allow; returns how many
+/// were added.
+fn fill(shares: &mut [u32], headrooms: &[Headroom], localities: &[usize], units: u32) -> u32 {
+    let able =
+        |locality: &usize| headrooms[*locality].ability.min(headrooms[*locality].cap.map_or(f64::INFINITY, f64::from));
+    let ability: f64 = localities.iter().map(able).sum();
+    let taken: u32 = localities.iter().map(|locality| shares[*locality]).sum();
     let more = (ability.min(f64::from(S)) as u32).saturating_sub(taken).min(units);
     let mut left = more;
-    let mut open = lanes.to_vec();
-    // Each round but the last fills a lane up to its cap; the others divide what that leaves.
+    let mut open = localities.to_vec();
+    // Each round but the last fills a locality up to its cap; the others divide what that leaves.
     while left > 0 {
-        open.retain(|lane| rooms[*lane].available && rooms[*lane].cap.is_none_or(|cap| shares[*lane] < cap));
+        open.retain(|locality| {
+            headrooms[*locality].available && headrooms[*locality].cap.is_none_or(|cap| shares[*locality] < cap)
+        });
         if open.is_empty() {
             break;
         }
-        spread(shares, rooms, &open, left);
-        left = trim(shares, rooms, &open);
+        spread(shares, headrooms, &open, left);
+        left = trim(shares, headrooms, &open);
     }
     more - left
 }
 
-/// Adds `units` to `lanes` by their parts.
-fn spread(shares: &mut [u32], rooms: &[Room], lanes: &[usize], units: u32) {
-    let mut parts: Vec<f64> = lanes.iter().map(|i| rooms[*i].part).collect();
+/// Adds `units` to `localities` by their parts.
+fn spread(shares: &mut [u32], headrooms: &[Headroom], localities: &[usize], units: u32) {
+    let mut parts: Vec<f64> = localities.iter().map(|i| headrooms[*i].part).collect();
     if parts.iter().all(|part| *part <= 0.0) {
         parts.fill(1.0);
     }
     let added = crate::table::apportion(&parts, units);
-    lanes.iter().zip(&added).for_each(|(i, more)| shares[*i] += more);
+    localities.iter().zip(&added).for_each(|(i, more)| shares[*i] += more);
 }
 
 #[cfg(test)]

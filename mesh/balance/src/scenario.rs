@@ -1,4 +1,5 @@
-//! A scenario: tiers and lanes in counts of hosts, as an operator writes them down to ask how traffic would be divided.
+//! A scenario: priorities and localities in counts of hosts, as an operator writes them down to ask how traffic would be
+//! divided.
 //!
 //! The format is a contract: fields are only ever added. `explain --file` and `what-if --file` read it; a running node
 //! answers the same questions about its own state ([`crate::Service::explain`], [`crate::Service::what_if`]).
@@ -9,44 +10,45 @@ use eastway_core::policy::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::census::Counted;
-use crate::compat::Hosts;
-use crate::shares::{LaneInput, Options};
-use crate::situation::{Situated, Situation};
+use crate::allocation::LocalityStats;
+use crate::envoy::Hosts;
+use crate::shares::{LocalityInput, Options};
+use crate::situation::{Situation, SituationLocality};
 
 /// What an operator wants to know about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// How traffic is divided: `native`, or `compatible` (Envoy's integers). Default `native`.
+    /// How traffic is divided: `native`, or `envoy` (Envoy's integers). Default `native`.
     #[serde(default)]
     pub mode: Mode,
-    /// A tier keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
+    /// A priority keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
     #[serde(default = "overprovisioning")]
     #[schemars(range(min = 0.01, max = 1000.0))]
     pub overprovisioning: f64,
-    /// In percent: below this availability of a tier its soft marks are ignored, if all tiers together lack capacity. Default 50.
+    /// In percent: below this availability of a priority its soft marks are ignored, if all priorities together lack
+    /// capacity. Default 50.
     #[serde(default = "panic_threshold")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub panic_threshold: f64,
     /// In order of preference.
-    #[schemars(length(min = 1, max = 1000))]
-    pub tiers: Vec<ScenarioTier>,
+    #[schemars(length(min = 1, max = 1000), extend("x-formerly" = "tiers"))]
+    pub priorities: Vec<ScenarioPriority>,
 }
 
-/// One tier.
+/// One priority.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ScenarioTier {
-    /// Its lanes, nearest first.
-    #[schemars(length(min = 1, max = 1000))]
-    pub lanes: Vec<ScenarioLane>,
+pub struct ScenarioPriority {
+    /// Its localities, nearest first.
+    #[schemars(length(min = 1, max = 1000), extend("x-formerly" = "lanes"))]
+    pub localities: Vec<ScenarioLocality>,
 }
 
-/// One lane: a zone of a cluster.
+/// One locality: a zone of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ScenarioLane {
+pub struct ScenarioLocality {
     /// `CLUSTER/ZONE`, or any other name that is not used twice.
     pub name: String,
     /// All hosts, whatever their state. 0 is valid.
@@ -91,22 +93,23 @@ impl Scenario {
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut names = BTreeSet::new();
-        for (t, tier) in self.tiers.iter().enumerate() {
-            for (l, lane) in tier.lanes.iter().enumerate() {
-                let path = format!("tiers[{t}].lanes[{l}]");
-                let parts = [lane.healthy, lane.degraded, lane.excluded, lane.soft];
+        for (t, priority) in self.priorities.iter().enumerate() {
+            for (l, locality) in priority.localities.iter().enumerate() {
+                let path = format!("priorities[{t}].localities[{l}]");
+                let parts = [locality.healthy, locality.degraded, locality.excluded, locality.soft];
                 let parts: u64 = parts.into_iter().map(u64::from).sum();
-                if parts > u64::from(lane.hosts) {
+                if parts > u64::from(locality.hosts) {
                     let message = format!(
                         "healthy + degraded + excluded + soft is {parts}, more than the {} hosts: they are parts of them",
-                        lane.hosts
+                        locality.hosts
                     );
                     problems.push((format!("{path}.hosts"), message));
                 }
-                if lane.name.is_empty() {
-                    problems.push((format!("{path}.name"), "a lane needs a name, such as us-east/a".to_owned()));
-                } else if !names.insert(&lane.name) {
-                    problems.push((format!("{path}.name"), format!("`{}` is the name of another lane", lane.name)));
+                if locality.name.is_empty() {
+                    problems.push((format!("{path}.name"), "a locality needs a name, such as us-east/a".to_owned()));
+                } else if !names.insert(&locality.name) {
+                    problems
+                        .push((format!("{path}.name"), format!("`{}` is the name of another locality", locality.name)));
                 }
             }
         }
@@ -120,16 +123,17 @@ impl Scenario {
             panic_threshold: self.panic_threshold,
             ..Options::default()
         };
-        let tiers = self.tiers.iter().map(|tier| tier.lanes.iter().map(ScenarioLane::situated).collect());
-        Situation { mode: self.mode, options, tiers: tiers.collect() }
+        let priorities =
+            self.priorities.iter().map(|priority| priority.localities.iter().map(ScenarioLocality::situated).collect());
+        Situation { mode: self.mode, options, priorities: priorities.collect() }
     }
 }
 
-impl ScenarioLane {
-    fn situated(&self) -> Situated {
+impl ScenarioLocality {
+    fn situated(&self) -> SituationLocality {
         let hosts =
             Hosts { hosts: self.hosts, healthy: self.healthy, degraded: self.degraded, excluded: self.excluded };
-        let input = LaneInput {
+        let input = LocalityInput {
             total: f64::from(self.hosts.saturating_sub(self.excluded)),
             healthy: f64::from(self.healthy),
             degraded: f64::from(self.degraded),
@@ -139,8 +143,8 @@ impl ScenarioLane {
             utilisation: self.utilisation,
         };
         // Envoy knows no hard marks: what a file calls unhealthy can be picked in its panic.
-        let counted = Counted { input, hosts, reachable_hosts: self.hosts, ..Counted::default() };
-        Situated { name: self.name.clone(), region: None, counted }
+        let counted = LocalityStats { input, hosts, reachable_hosts: self.hosts, ..LocalityStats::default() };
+        SituationLocality { name: self.name.clone(), region: None, counted }
     }
 }
 

@@ -21,7 +21,7 @@ use eastway_core::{EndpointId, LoadReport, Locality, ServiceName, Timestamp};
 use eastway_resilience::RetryBudget;
 
 use crate::endpoint::Endpoint;
-use crate::lane::Lane;
+use crate::locality::LocalityEndpoints;
 use crate::plan::Plan;
 use crate::policy::{Policy, Rules};
 use crate::sync::Mutex;
@@ -85,18 +85,18 @@ impl Service {
         &self.cross_region
     }
 
-    /// The lanes of the present plan, in tier order, with their shares of 10,000.
-    pub fn lanes(&self) -> Vec<(Arc<Lane>, u32)> {
+    /// The localities of the present plan, in priority order, with their shares of 10,000.
+    pub fn localities(&self) -> Vec<(Arc<LocalityEndpoints>, u32)> {
         let plan = self.plan.load();
-        plan.lanes.iter().cloned().zip(plan.decision.shares.iter().copied()).collect()
+        plan.localities.iter().cloned().zip(plan.decision.shares.iter().copied()).collect()
     }
 
-    /// The shared state of an endpoint of a remote lane that a session led to.
-    pub fn session(&self, lane: &Arc<Lane>, endpoint: &EndpointId) -> Arc<Endpoint> {
-        lane.state.session(endpoint, &lane.zone, &lane.rules.endpoint)
+    /// The shared state of an endpoint of a remote locality that a session led to.
+    pub fn session(&self, locality: &Arc<LocalityEndpoints>, endpoint: &EndpointId) -> Arc<Endpoint> {
+        locality.state.session(endpoint, &locality.zone, &locality.rules.endpoint)
     }
 
-    /// What an endpoint of any lane says of its load, outside of a response (which brings it by [`Service::finish`]).
+    /// What an endpoint of any locality says of its load, outside of a response (which brings it by [`Service::finish`]).
     pub fn report(&self, endpoint: &Endpoint, load: LoadReport, now: Timestamp) {
         endpoint.report(&load, now);
     }

@@ -10,30 +10,30 @@ use std::str::FromStr;
 use eastway_core::policy::Mode;
 use serde::{Serialize, Serializer};
 
-use crate::census::{Counted, Decision, Lanes};
-use crate::compat::Hosts;
-use crate::shares::{LaneInput, Options, S, tier_utilisation, utilisation_factor};
+use crate::allocation::{Allocation, Localities, LocalityStats};
+use crate::envoy::Hosts;
+use crate::shares::{LocalityInput, Options, S, priority_utilisation, utilisation_factor};
 
-/// Lanes in tiers, and the numbers that divide traffic among them.
+/// Localities in priorities, and the numbers that divide traffic among them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Situation {
     /// Which formulas.
     pub mode: Mode,
     /// Their parameters.
     pub options: Options,
-    /// The lanes of each tier, in order of preference.
-    pub tiers: Vec<Vec<Situated>>,
+    /// The localities of each priority, in order of preference.
+    pub priorities: Vec<Vec<SituationLocality>>,
 }
 
-/// One lane of a situation.
+/// One locality of a situation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Situated {
+pub struct SituationLocality {
     /// `CLUSTER/ZONE`, or what a scenario calls it.
     pub name: String,
     /// Its region, where known.
     pub region: Option<String>,
     /// What it has; nothing holds it back.
-    pub(crate) counted: Counted,
+    pub(crate) counted: LocalityStats,
 }
 
 /// A part of all traffic, in hundredths of a percent. It is written as a number in percent: whole where it is whole.
@@ -43,31 +43,31 @@ pub struct Percent(pub u32);
 /// How a situation divides traffic. Shares are in percent of all of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Division {
-    /// What all tiers together can take.
+    /// What all priorities together can take.
     pub normalized_total_availability: Percent,
     /// In order of preference.
-    pub tiers: Vec<TierDivision>,
+    pub priorities: Vec<PriorityDivision>,
     /// Where the rest lacks capacity. Absent unless something was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Vec<String>>,
 }
 
-/// The part of one tier.
+/// The part of one priority.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TierDivision {
+pub struct PriorityDivision {
     /// By its healthy hosts.
     pub healthy_load: Percent,
     /// By its degraded hosts.
     pub degraded_load: Percent,
-    /// Marks are ignored: soft ones, or in the compatible mode all.
+    /// Marks are ignored: soft ones, or in the Envoy mode all.
     pub panic: bool,
-    /// The parts of its lanes.
-    pub lanes: Vec<LaneDivision>,
+    /// The parts of its localities.
+    pub localities: Vec<LocalityDivision>,
 }
 
-/// The part of one lane.
+/// The part of one locality.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LaneDivision {
+pub struct LocalityDivision {
     /// Its name.
     pub name: String,
     /// What it gets.
@@ -81,8 +81,8 @@ pub struct LaneDivision {
 /// What is lost, for the sake of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// A lane by its name, which for a running mesh is a zone: `CLUSTER/ZONE`.
-    Lane(String),
+    /// A locality by its name, which for a running mesh is a zone: `CLUSTER/ZONE`.
+    Locality(String),
     /// Every zone of a cluster.
     Cluster(String),
     /// Every zone of a region.
@@ -93,7 +93,7 @@ pub enum Loss {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LossError {
     /// The text is none.
-    #[error("`{0}` says not what is lost: write lane=NAME, zone=CLUSTER/ZONE, cluster=NAME or region=NAME")]
+    #[error("`{0}` says not what is lost: write locality=NAME, zone=CLUSTER/ZONE, cluster=NAME or region=NAME")]
     Malformed(String),
     /// The traffic is no number.
     #[error("`{0}` is no load: write a number such as 1.3, for 30 % more traffic than now")]
@@ -118,9 +118,9 @@ pub enum LossError {
         /// The regions inside.
         regions: String,
     },
-    /// It is a scenario that was asked about, whose lanes have none.
+    /// It is a scenario that was asked about, whose localities have none.
     #[error(
-        "nothing is lost by region={0}: a scenario says of no lane in which region it is; write lane=NAME or cluster=NAME"
+        "nothing is lost by region={0}: a scenario says of no locality in which region it is; write locality=NAME or cluster=NAME"
     )]
     NoRegions(String),
 }
@@ -130,37 +130,38 @@ impl Situation {
     pub fn divide(&self) -> Division {
         let decision = self.decide();
         let told = decision.told(self.mode);
-        let mut lanes = self.tiers.iter().flatten().zip(told).map(|(lane, told)| LaneDivision {
-            name: lane.name.clone(),
+        let mut localities = self.priorities.iter().flatten().zip(told).map(|(locality, told)| LocalityDivision {
+            name: locality.name.clone(),
             share: Percent(told.share),
             utilisation: None,
         });
-        let tiers = decision.target.tiers.iter().map(|tier| TierDivision {
-            healthy_load: Percent(tier.healthy_load),
-            degraded_load: Percent(tier.degraded_load),
-            panic: tier.panic,
-            lanes: lanes.by_ref().take(tier.lanes.len()).collect(),
+        let priorities = decision.target.priorities.iter().map(|priority| PriorityDivision {
+            healthy_load: Percent(priority.healthy_load),
+            degraded_load: Percent(priority.degraded_load),
+            panic: priority.panic,
+            localities: localities.by_ref().take(priority.localities.len()).collect(),
         });
         Division {
-            tiers: tiers.collect(),
+            priorities: priorities.collect(),
             normalized_total_availability: Percent(decision.target.normalized_total_availability),
             warnings: None,
         }
     }
 
-    fn decide(&self) -> Decision {
-        let lanes: Vec<&Counted> = self.tiers.iter().flatten().map(|lane| &lane.counted).collect();
+    fn decide(&self) -> Allocation {
+        let localities: Vec<&LocalityStats> =
+            self.priorities.iter().flatten().map(|locality| &locality.counted).collect();
         let (mut ranges, mut factors, mut start) = (Vec::new(), Vec::new(), 0);
-        for tier in &self.tiers {
-            let inputs: Vec<LaneInput> = tier.iter().map(|lane| lane.counted.input).collect();
-            factors.push(utilisation_factor(tier_utilisation(&inputs), self.options.target_utilisation));
-            ranges.push(start..start + tier.len());
-            start += tier.len();
+        for priority in &self.priorities {
+            let inputs: Vec<LocalityInput> = priority.iter().map(|locality| locality.counted.input).collect();
+            factors.push(utilisation_factor(priority_utilisation(&inputs), self.options.target_utilisation));
+            ranges.push(start..start + priority.len());
+            start += priority.len();
         }
-        Lanes { lanes: &lanes, tiers: &ranges, factors: &factors }.divide(self.mode, &self.options)
+        Localities { localities: &localities, priorities: &ranges, factors: &factors }.divide(self.mode, &self.options)
     }
 
-    /// How traffic would be divided without what is lost, at `load` times the present traffic: with each lane's
+    /// How traffic would be divided without what is lost, at `load` times the present traffic: with each locality's
     /// utilisation, and a warning where the rest lacks capacity.
     ///
     /// # Errors
@@ -172,38 +173,42 @@ impl Situation {
         }
         let mut division = after.divide();
         let demand = self.demand().map(|demand| demand * load);
-        let lanes = after.tiers.iter().flatten();
-        for (lane, divided) in lanes.zip(division.tiers.iter_mut().flat_map(|tier| tier.lanes.iter_mut())) {
-            divided.utilisation = Some(lane.utilisation_at(divided.share, demand));
+        let localities = after.priorities.iter().flatten();
+        for (locality, divided) in
+            localities.zip(division.priorities.iter_mut().flat_map(|priority| priority.localities.iter_mut()))
+        {
+            divided.utilisation = Some(locality.utilisation_at(divided.share, demand));
         }
         division.warnings = Some(after.warnings(&division, self, !losses.is_empty() || load != 1.0));
         Ok(division)
     }
 
-    /// Requests at once, all lanes together; `None` if a lane that serves does not say.
+    /// Requests at once, all localities together; `None` if a locality that serves does not say.
     fn demand(&self) -> Option<f64> {
-        self.tiers.iter().flatten().map(Situated::needed).sum()
+        self.priorities.iter().flatten().map(SituationLocality::needed).sum()
     }
 
-    /// The lanes that have a part of the demand.
+    /// The localities that have a part of the demand.
     pub(crate) fn loaded(&self) -> Vec<String> {
-        let busy = |lane: &&Situated| lane.needed().is_some_and(|needed| needed > 0.0);
-        let lanes = self.tiers.iter().flatten().filter(|_| self.demand().is_some());
-        lanes.filter(busy).map(|lane| lane.name.clone()).collect()
+        let busy = |locality: &&SituationLocality| locality.needed().is_some_and(|needed| needed > 0.0);
+        let localities = self.priorities.iter().flatten().filter(|_| self.demand().is_some());
+        localities.filter(busy).map(|locality| locality.name.clone()).collect()
     }
 
     /// Where what is left lacks capacity: by utilisation where it is known, else by availability. `before` is what there
     /// was, and `differs` says that there is more to bear than then, or less to bear it with.
     fn warnings(&self, division: &Division, before: &Self, differs: bool) -> Vec<String> {
-        let divided = division.tiers.iter().flat_map(|tier| &tier.lanes);
-        let used = || self.tiers.iter().flatten().zip(divided.clone()).filter(|(_, lane)| lane.share > Percent(0));
+        let divided = division.priorities.iter().flat_map(|priority| &priority.localities);
+        let used = || {
+            self.priorities.iter().flatten().zip(divided.clone()).filter(|(_, locality)| locality.share > Percent(0))
+        };
         // Not by the availability: in a panic soft hosts serve, which are no part of it.
-        if !used().any(|(lane, _)| lane.serves()) {
+        if !used().any(|(locality, _)| locality.serves()) {
             return vec!["nothing is left that can serve: every request would fail".to_owned()];
         }
         let mut warnings = Vec::new();
         let (mut untold, mut nothing) = (Vec::new(), Vec::new());
-        for (lane, LaneDivision { name, utilisation, .. }) in used() {
+        for (locality, LocalityDivision { name, utilisation, .. }) in used() {
             match utilisation.flatten() {
                 Some(used) if used > 1.0 => {
                     let percent = used * 100.0;
@@ -212,7 +217,7 @@ impl Situation {
                     ));
                 }
                 Some(_) => {}
-                None if lane.available() == 0.0 => nothing.push(name.as_str()),
+                None if locality.available() == 0.0 => nothing.push(name.as_str()),
                 None => untold.push(name.as_str()),
             }
         }
@@ -228,8 +233,8 @@ impl Situation {
             ));
         }
         if !untold.is_empty() && differs {
-            let silent = before.tiers.iter().flatten().filter(|lane| lane.needed().is_none());
-            let silent: Vec<&str> = silent.map(|lane| lane.name.as_str()).collect();
+            let silent = before.priorities.iter().flatten().filter(|locality| locality.needed().is_none());
+            let silent: Vec<&str> = silent.map(|locality| locality.name.as_str()).collect();
             let why = match silent.is_empty() {
                 true => "its capacity is 0".to_owned(),
                 false => format!("utilisation of {} is unknown", silent.join(", ")),
@@ -241,28 +246,28 @@ impl Situation {
 
     fn lose(&mut self, loss: &Loss) -> Result<(), LossError> {
         if let Loss::Region(region) = loss
-            && self.tiers.iter().flatten().any(|lane| lane.region.is_none())
+            && self.priorities.iter().flatten().any(|locality| locality.region.is_none())
         {
             return Err(LossError::NoRegions(region.clone()));
         }
-        if !self.tiers.iter().flatten().any(|lane| loss.hits(lane)) {
-            let names: Vec<&str> = self.tiers.iter().flatten().map(|lane| lane.name.as_str()).collect();
-            let known = if names.is_empty() { "no lanes".to_owned() } else { names.join(", ") };
+        if !self.priorities.iter().flatten().any(|locality| loss.hits(locality)) {
+            let names: Vec<&str> = self.priorities.iter().flatten().map(|locality| locality.name.as_str()).collect();
+            let known = if names.is_empty() { "no localities".to_owned() } else { names.join(", ") };
             return Err(LossError::Unknown { loss: loss.clone(), known });
         }
-        self.tiers.iter_mut().flatten().filter(|lane| loss.hits(lane)).for_each(Situated::lose);
+        self.priorities.iter_mut().flatten().filter(|locality| loss.hits(locality)).for_each(SituationLocality::lose);
         Ok(())
     }
 }
 
-impl Situated {
+impl SituationLocality {
     /// Its hosts are down: they still count, and serve nothing.
     fn lose(&mut self) {
-        let Counted { input, hosts, .. } = self.counted;
-        self.counted = Counted {
-            input: LaneInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..input },
+        let LocalityStats { input, hosts, .. } = self.counted;
+        self.counted = LocalityStats {
+            input: LocalityInput { healthy: 0.0, degraded: 0.0, soft: 0.0, utilisation: None, ..input },
             hosts: Hosts { healthy: 0, degraded: 0, ..hosts },
-            ..Counted::default()
+            ..LocalityStats::default()
         };
     }
 
@@ -273,7 +278,7 @@ impl Situated {
 
     /// The part of its capacity that is there.
     fn available(&self) -> f64 {
-        let LaneInput { total, healthy, degraded, .. } = self.counted.input;
+        let LocalityInput { total, healthy, degraded, .. } = self.counted.input;
         if total > 0.0 { (healthy + degraded) / total } else { 0.0 }
     }
 
@@ -357,11 +362,11 @@ impl Question {
 }
 
 impl Loss {
-    fn hits(&self, lane: &Situated) -> bool {
+    fn hits(&self, locality: &SituationLocality) -> bool {
         match self {
-            Self::Lane(name) => lane.name == *name,
-            Self::Cluster(name) => lane.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
-            Self::Region(name) => lane.region.as_ref() == Some(name),
+            Self::Locality(name) => locality.name == *name,
+            Self::Cluster(name) => locality.name.split_once('/').is_some_and(|(cluster, _)| cluster == name),
+            Self::Region(name) => locality.region.as_ref() == Some(name),
         }
     }
 }
@@ -373,7 +378,8 @@ impl FromStr for Loss {
         let malformed = || LossError::Malformed(text.to_owned());
         let (what, name) = text.split_once('=').filter(|(_, name)| !name.is_empty()).ok_or_else(malformed)?;
         match what {
-            "lane" | "zone" => Ok(Self::Lane(name.to_owned())),
+            "locality" | "zone" => Ok(Self::Locality(name.to_owned())),
+            "lane" => Ok(Self::Locality(name.to_owned())), // a former name
             "cluster" => Ok(Self::Cluster(name.to_owned())),
             "region" => Ok(Self::Region(name.to_owned())),
             _ => Err(malformed()),
@@ -384,7 +390,7 @@ impl FromStr for Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lane(name) => write!(f, "lane={name}"),
+            Self::Locality(name) => write!(f, "locality={name}"),
             Self::Cluster(name) => write!(f, "cluster={name}"),
             Self::Region(name) => write!(f, "region={name}"),
         }

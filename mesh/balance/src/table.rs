@@ -1,4 +1,4 @@
-//! Apportionment: turning parts into whole numbers that sum exactly, and the lane table that a pick reads.
+//! Apportionment: turning parts into whole numbers that sum exactly, and the locality table that a pick reads.
 
 /// Divides `total` units by `parts` (not negative), by largest remainder; equal remainders go to the earlier part.
 ///
@@ -25,11 +25,11 @@ pub fn apportion(parts: &[f64], total: u32) -> Vec<u32> {
     units
 }
 
-/// How a slot of the lane table is served.
+/// How a slot of the locality table is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub enum Mode {
-    /// By the lane's healthy endpoints.
+pub enum HealthBand {
+    /// By the locality's healthy endpoints.
     Healthy = 0,
     /// By its degraded ones.
     Degraded = 1,
@@ -37,58 +37,60 @@ pub enum Mode {
     Panic = 2,
 }
 
-/// Slots of the lane table.
+/// Slots of the locality table.
 pub const SLOTS: usize = 1024;
 
 const NONE: u16 = u16::MAX;
 const MODE_BITS: u16 = 2;
 
-/// 1,024 slots, each naming a lane and how it serves; a random slot is a lane by share.
+/// 1,024 slots, each naming a locality and how it serves; a random slot is a locality by share.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LaneTable {
+pub struct LocalityTable {
     slots: [u16; SLOTS],
 }
 
-impl LaneTable {
-    /// The table of `bins`, each a lane, a mode and a share. Lanes beyond 16,382 are not addressed.
-    pub fn new(bins: &[(usize, Mode, u32)]) -> Self {
+impl LocalityTable {
+    /// The table of `bins`, each a locality, a mode and a share. Localities beyond 16,382 are not addressed.
+    pub fn new(bins: &[(usize, HealthBand, u32)]) -> Self {
         let parts: Vec<f64> = bins.iter().map(|(_, _, share)| f64::from(*share)).collect();
         let mut slots = [NONE; SLOTS];
         let mut free = slots.iter_mut();
-        for ((lane, mode, _), count) in bins.iter().zip(apportion(&parts, SLOTS as u32)) {
-            let Ok(lane) = u16::try_from(*lane).map(|lane| lane.min(NONE >> MODE_BITS)) else { continue };
-            let slot = lane << MODE_BITS | *mode as u16;
+        for ((locality, mode, _), count) in bins.iter().zip(apportion(&parts, SLOTS as u32)) {
+            let Ok(locality) = u16::try_from(*locality).map(|locality| locality.min(NONE >> MODE_BITS)) else {
+                continue;
+            };
+            let slot = locality << MODE_BITS | *mode as u16;
             free.by_ref().take(count as usize).for_each(|free| *free = slot);
         }
         Self { slots }
     }
 
-    /// The lane and mode in the slot that `random` selects; `None` if no lane has a share.
+    /// The locality and mode in the slot that `random` selects; `None` if no locality has a share.
     #[inline]
-    pub fn get(&self, random: u32) -> Option<(usize, Mode)> {
+    pub fn get(&self, random: u32) -> Option<(usize, HealthBand)> {
         let slot = self.slots[random as usize % SLOTS];
         if slot == NONE {
             return None;
         }
         let mode = match slot & 3 {
-            0 => Mode::Healthy,
-            1 => Mode::Degraded,
-            _ => Mode::Panic,
+            0 => HealthBand::Healthy,
+            1 => HealthBand::Degraded,
+            _ => HealthBand::Panic,
         };
         Some((usize::from(slot >> MODE_BITS), mode))
     }
 
-    /// How many slots a lane has.
-    pub fn slots_of(&self, lane: usize) -> usize {
-        self.slots.iter().filter(|slot| **slot != NONE && usize::from(**slot >> MODE_BITS) == lane).count()
+    /// How many slots a locality has.
+    pub fn slots_of(&self, locality: usize) -> usize {
+        self.slots.iter().filter(|slot| **slot != NONE && usize::from(**slot >> MODE_BITS) == locality).count()
     }
 }
 
-impl std::fmt::Debug for LaneTable {
+impl std::fmt::Debug for LocalityTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lanes = self.slots.iter().filter(|slot| **slot != NONE).map(|slot| slot >> MODE_BITS).max();
-        let counts: Vec<usize> = (0..lanes.map_or(0, |l| usize::from(l) + 1)).map(|l| self.slots_of(l)).collect();
-        f.debug_struct("LaneTable").field("slots", &counts).finish()
+        let localities = self.slots.iter().filter(|slot| **slot != NONE).map(|slot| slot >> MODE_BITS).max();
+        let counts: Vec<usize> = (0..localities.map_or(0, |l| usize::from(l) + 1)).map(|l| self.slots_of(l)).collect();
+        f.debug_struct("LocalityTable").field("slots", &counts).finish()
     }
 }
 
@@ -115,10 +117,14 @@ mod tests {
 
     #[test]
     fn slots_follow_shares() {
-        let table = LaneTable::new(&[(0, Mode::Healthy, 9_800), (1, Mode::Healthy, 100), (1, Mode::Degraded, 100)]);
+        let table = LocalityTable::new(&[
+            (0, HealthBand::Healthy, 9_800),
+            (1, HealthBand::Healthy, 100),
+            (1, HealthBand::Degraded, 100),
+        ]);
         assert_eq!((table.slots_of(0), table.slots_of(1)), (1004, 20));
-        assert_eq!(LaneTable::new(&[(0, Mode::Healthy, 0)]).get(7), None);
-        assert_eq!(LaneTable::new(&[(3, Mode::Panic, 1)]).get(7), Some((3, Mode::Panic)));
+        assert_eq!(LocalityTable::new(&[(0, HealthBand::Healthy, 0)]).get(7), None);
+        assert_eq!(LocalityTable::new(&[(3, HealthBand::Panic, 1)]).get(7), Some((3, HealthBand::Panic)));
     }
 
     proptest! {

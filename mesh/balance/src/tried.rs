@@ -8,20 +8,20 @@ use eastway_core::{EndpointId, ZoneId};
 
 use crate::endpoint::Endpoint;
 
-/// The endpoints, lanes and paths that failed a request.
+/// The endpoints, localities and paths that failed a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tried {
     endpoints: Vec<(ZoneId, EndpointId)>,
     /// Endpoints of which the zone is not known.
     named: Vec<EndpointId>,
-    lanes: Vec<ZoneId>,
+    localities: Vec<ZoneId>,
     clusters: Vec<Arc<str>>,
 }
 
 impl Tried {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { endpoints: Vec::new(), named: Vec::new(), lanes: Vec::new(), clusters: Vec::new() }
+        Self { endpoints: Vec::new(), named: Vec::new(), localities: Vec::new(), clusters: Vec::new() }
     }
 
     /// The endpoint failed, or may not be asked again.
@@ -42,14 +42,14 @@ impl Tried {
         self.named = ids.to_vec();
     }
 
-    /// A transport failure on the lane: leave it while another can serve.
-    pub fn push_lane(&mut self, zone: &ZoneId) {
-        if !self.has_lane(zone) {
-            self.lanes.push(zone.clone());
+    /// A transport failure on the locality: leave it while another can serve.
+    pub fn push_locality(&mut self, zone: &ZoneId) {
+        if !self.has_locality(zone) {
+            self.localities.push(zone.clone());
         }
     }
 
-    /// The path to the cluster failed: leave its lanes while another can serve.
+    /// The path to the cluster failed: leave its localities while another can serve.
     pub fn push_cluster(&mut self, cluster: &str) {
         if !self.has_cluster(cluster) {
             self.clusters.push(cluster.into());
@@ -58,12 +58,12 @@ impl Tried {
 
     /// Whether nothing was tried.
     pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.named.is_empty() && self.leaves_no_lane()
+        self.endpoints.is_empty() && self.named.is_empty() && self.leaves_no_locality()
     }
 
-    /// Whether no lane or path must be left: at most endpoints were tried.
-    pub fn leaves_no_lane(&self) -> bool {
-        self.lanes.is_empty() && self.clusters.is_empty()
+    /// Whether no locality or path must be left: at most endpoints were tried.
+    pub fn leaves_no_locality(&self) -> bool {
+        self.localities.is_empty() && self.clusters.is_empty()
     }
 
     /// Whether the endpoint was tried.
@@ -72,9 +72,9 @@ impl Tried {
             || self.endpoints.iter().any(|(zone, id)| *id == endpoint.id && *zone == endpoint.zone)
     }
 
-    /// Whether the lane was left.
-    pub fn has_lane(&self, zone: &ZoneId) -> bool {
-        self.lanes.contains(zone)
+    /// Whether the locality was left.
+    pub fn has_locality(&self, zone: &ZoneId) -> bool {
+        self.localities.contains(zone)
     }
 
     /// Whether the path was left.
@@ -104,23 +104,23 @@ mod tests {
         let zone = ZoneId::new("eu", "a");
         for _ in 0..2 {
             tried.push_endpoint_id(zone.clone(), EndpointId::new("p-1"));
-            tried.push_lane(&zone);
+            tried.push_locality(&zone);
             tried.push_cluster("eu");
         }
         tried.push_endpoint_id(ZoneId::new("us", "a"), EndpointId::new("p-1"));
         tried.push_endpoint_id(zone.clone(), EndpointId::new("p-2"));
         let ids: Vec<&str> = tried.endpoints_in(&zone).map(EndpointId::as_str).collect();
         assert_eq!(ids, ["p-1", "p-2"]);
-        assert_eq!((tried.endpoints.len(), tried.lanes.len(), tried.clusters.len()), (3, 1, 1));
+        assert_eq!((tried.endpoints.len(), tried.localities.len(), tried.clusters.len()), (3, 1, 1));
         assert_eq!((tried.endpoints_in(&zone).count(), tried.endpoint_ids().count()), (2, 3));
-        assert!(tried.has_lane(&zone) && tried.has_cluster("eu") && !tried.is_empty());
+        assert!(tried.has_locality(&zone) && tried.has_cluster("eu") && !tried.is_empty());
     }
 
     #[test]
     fn an_endpoint_known_by_name_alone_is_avoided_in_every_zone() {
         let mut tried = Tried::new();
         tried.set_named(&[EndpointId::new("p-1")]);
-        assert!(!tried.is_empty() && tried.leaves_no_lane());
+        assert!(!tried.is_empty() && tried.leaves_no_locality());
         assert_eq!(tried.endpoint_ids().count(), 1);
     }
 }

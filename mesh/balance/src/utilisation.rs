@@ -1,10 +1,10 @@
-//! Utilisation, smoothed, and the factor that it lowers a tier's share by, moved slowly so that callers do not swing.
+//! Utilisation, smoothed, and the factor that it lowers a priority's share by, moved slowly so that callers do not swing.
 //!
-//! All callers see the same reports. If each followed them at once, a lane at its limit would lose too much, look idle,
+//! All callers see the same reports. If each followed them at once, a locality at its limit would lose too much, look idle,
 //! and win everything back. Two more things would make them swing: what waits in queues keeps utilisation high long after
 //! the cause is gone, and what is measured is the result of the factor itself. Therefore the factor aims at what would bring
-//! the tier to its target *given what the factor is now*, never moves faster than 5 % of all traffic a second, waits while
-//! utilisation is on its way to the target already, and is not set in motion by small differences (docs/adr/0010).
+//! the priority to its target *given what the factor is now*, never moves faster than 5 % of all traffic a second, waits
+//! while utilisation is on its way to the target already, and is not set in motion by small differences (docs/adr/0010).
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Smoothed {
     }
 }
 
-/// The utilisation of a tier.
+/// The utilisation of a priority.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// Smoothed.
@@ -46,7 +46,7 @@ pub struct Reading {
     pub latest: f64,
 }
 
-/// The factor of one tier.
+/// The factor of one priority.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factor {
     value: f64,
@@ -72,7 +72,7 @@ const TREND: f64 = 0.02;
 const MOST: f64 = 2.0;
 /// However long nothing was measured, one reading moves the factor for no longer than this.
 const LONGEST: Duration = Duration::from_secs(1);
-/// A tier keeps a little, or nothing would show that it has room again.
+/// A priority keeps a little, or nothing would show that it has room again.
 const FLOOR: f64 = 0.01;
 
 impl Default for Factor {

@@ -147,14 +147,15 @@ fn slow_ways_of_picking_allocate_nothing_either() {
     assert_eq!(allocations_of(|_| service.pick(&mut rng, at(30_000), &fresh, None, false).ok()), 0, "degraded");
 }
 
-/// A retry that leaves a lane divides the traffic anew: some lists of the length of the lanes, whatever the endpoints are.
+/// A retry that leaves a locality divides the traffic anew: some lists of the length of the localities, whatever the
+/// endpoints are.
 #[test]
-fn leaving_a_lane_allocates_little() {
+fn leaving_a_locality_allocates_little() {
     for endpoints in [60, 6_000] {
         let service = service(endpoints);
         let mut rng = fastrand::Rng::with_seed(3);
         let mut tried = Tried::new();
-        tried.push_lane(&"us-east/a".parse().expect("a zone"));
+        tried.push_locality(&"us-east/a".parse().expect("a zone"));
         let allocated = allocations_of(|_| service.pick(&mut rng, Timestamp::from_millis(1), &tried, None, true).ok());
         assert!(allocated <= 50 * 1_000, "{allocated} in a thousand picks of {endpoints} endpoints");
     }
@@ -171,8 +172,8 @@ fn choosing_among_sessions_allocates_nothing() {
     let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
     service.update(&mesh, &view, Timestamp::ZERO);
     let (mut rng, now) = (fastrand::Rng::with_seed(3), Timestamp::from_millis(1));
-    let lane = service.pick(&mut rng, now, &Tried::new(), None, true).expect("the region").lane.clone();
-    let sessions: Vec<Arc<Endpoint>> = ["p-1", "p-2"].map(|id| service.session(&lane, &EndpointId::new(id))).into();
+    let locality = service.pick(&mut rng, now, &Tried::new(), None, true).expect("the region").locality.clone();
+    let sessions: Vec<Arc<Endpoint>> = ["p-1", "p-2"].map(|id| service.session(&locality, &EndpointId::new(id))).into();
     let mut tried = Tried::new();
     tried.push_endpoint(&sessions[0]);
     let allocated = allocations_of(|step| {
@@ -216,8 +217,13 @@ fn workers_and_the_control_thread_never_lose_count() {
         assert!(ends.iter().all(Result::is_ok));
     });
     let explanation = service.explain(Timestamp::from_millis(1));
-    let in_flight: u32 =
-        explanation.tiers.iter().flat_map(|t| &t.lanes).flat_map(|l| &l.endpoints).map(|e| e.rif).sum();
+    let in_flight: u32 = explanation
+        .priorities
+        .iter()
+        .flat_map(|t| &t.localities)
+        .flat_map(|l| &l.endpoints)
+        .map(|e| e.active_requests)
+        .sum();
     assert_eq!(in_flight, 0);
 }
 

@@ -41,7 +41,7 @@ pub enum Health {
     Warming,
     /// Serves.
     Ready,
-    /// Serves, but should get less: second choice in its tier.
+    /// Serves, but should get less: second choice in its priority.
     Degraded,
     /// Is going away in good order: no new work, but still in the denominator.
     Draining,
@@ -55,7 +55,7 @@ impl Health {
     /// Every state, in the order of the wire's numbers.
     pub const ALL: [Self; 6] = [Self::Warming, Self::Ready, Self::Degraded, Self::Draining, Self::Unready, Self::Down];
 
-    /// Whether the endpoint belongs in the denominator of its lane's availability.
+    /// Whether the endpoint belongs in the denominator of its locality's availability.
     pub const fn counts(self) -> bool {
         !matches!(self, Self::Warming)
     }
@@ -70,7 +70,8 @@ impl Health {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// Requests in flight, all callers together.
-    pub rif: u32,
+    #[serde(alias = "rif")] // its former name
+    pub active_requests: u32,
     /// Use of the endpoint's capacity, 0 to 1 and above when overloaded; `None` if unknown.
     pub utilisation: Option<f32>,
     /// Share of responses that were server errors, 0 to 1.
@@ -78,11 +79,12 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// The form in the `eastway-load` header: `rif=3;util=0.41;err=0.01`.
+    /// The form in the `eastway-load` header: `active=3;util=0.41;err=0.01`, with `rif`, the former name, beside `active`.
     pub fn to_header(&self) -> String {
-        match self.utilisation {
-            Some(u) => format!("rif={};util={u:.3};err={:.4}", self.rif, self.error_rate),
-            None => format!("rif={};err={:.4}", self.rif, self.error_rate),
+        let Self { active_requests, utilisation, error_rate } = self;
+        match utilisation {
+            Some(u) => format!("active={active_requests};rif={active_requests};util={u:.3};err={error_rate:.4}"), // a former name
+            None => format!("active={active_requests};rif={active_requests};err={error_rate:.4}"), // a former name
         }
     }
 
@@ -92,7 +94,7 @@ impl LoadReport {
         for pair in text.split(';') {
             let (key, value) = pair.trim().split_once('=')?;
             match key {
-                "rif" => report.rif = value.parse().ok()?,
+                "active" | "rif" => report.active_requests = value.parse().ok()?, // a former name
                 "util" => report.utilisation = Some(ratio(value)?),
                 "err" => report.error_rate = ratio(value)?,
                 _ => {}
@@ -112,20 +114,21 @@ mod tests {
 
     #[test]
     fn load_reports_round_trip_through_the_header() {
-        let full = LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.25 };
+        let full = LoadReport { active_requests: 7, utilisation: Some(0.5), error_rate: 0.25 };
         assert_eq!(LoadReport::from_header(&full.to_header()), Some(full));
-        let unknown = LoadReport { rif: 0, utilisation: None, error_rate: 0.0 };
+        let unknown = LoadReport { active_requests: 0, utilisation: None, error_rate: 0.0 };
         assert_eq!(LoadReport::from_header(&unknown.to_header()), Some(unknown));
     }
 
     #[test]
-    fn a_report_of_a_newer_version_is_still_read() {
-        assert_eq!(LoadReport::from_header("rif=2;queue=9").map(|r| r.rif), Some(2));
+    fn a_report_of_a_newer_or_an_earlier_version_is_still_read() {
+        assert_eq!(LoadReport::from_header("active=2;queue=9").map(|r| r.active_requests), Some(2));
+        assert_eq!(LoadReport::from_header("rif=2;err=0").map(|r| r.active_requests), Some(2)); // a former name
     }
 
     #[test]
     fn malformed_reports_are_ignored_whole() {
-        for text in ["", "rif", "rif=-1", "util=NaN", "err=-0.1", "rif=99999999999"] {
+        for text in ["", "active", "active=-1", "util=NaN", "err=-0.1", "active=99999999999"] {
             assert_eq!(LoadReport::from_header(text), None, "{text}");
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod endpoint;
+pub mod former;
 pub mod locality;
 pub mod name;
 pub mod network;

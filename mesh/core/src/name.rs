@@ -79,10 +79,12 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads `SERVICE.NAMESPACE[.CLUSTER].SUFFIX[:PORT]` or the clusterset alias. Case does not matter, one trailing dot is allowed.
+    /// Reads `SERVICE.NAMESPACE[.CLUSTER].SUFFIX[:PORT]` or the clusterset alias. Case does not matter, one trailing dot is
+    /// allowed.
     ///
     /// # Errors
-    /// [`AuthorityError::Foreign`] if the host is no name of the mesh, [`AuthorityError::Malformed`] if it is one, but broken.
+    /// [`AuthorityError::Foreign`] if the host is no name of the mesh, [`AuthorityError::Malformed`] if it is one, but
+    /// broken.
     pub fn parse(text: &str, suffix: &str) -> Result<Self, AuthorityError> {
         let malformed = || AuthorityError::Malformed(text.to_owned());
         let (host, port) = match text.rsplit_once(':') {

@@ -27,7 +27,7 @@ pub struct ServicePolicy {
     pub timeouts: ServiceTimeouts<Duration>,
 }
 
-/// Which formulas divide traffic among tiers and lanes.
+/// Which formulas divide traffic among priorities and localities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -35,7 +35,9 @@ pub enum Mode {
     #[default]
     Native,
     /// Envoy's integers, for operators who must get the same numbers as before. They know hosts and their health only.
-    Compatible,
+    #[serde(alias = "compatible")]
+    #[schemars(extend("x-formerly" = "compatible"))]
+    Envoy,
 }
 
 impl Mode {
@@ -43,12 +45,12 @@ impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
-            Self::Compatible => "compatible",
+            Self::Envoy => "envoy",
         }
     }
 }
 
-/// How an endpoint of a lane is chosen.
+/// How an endpoint of a locality is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Algorithm {
@@ -74,14 +76,14 @@ pub struct Balancing<D> {
     pub mode: Option<Mode>,
     /// How an endpoint is chosen within a zone. `twoChoices` if not given.
     pub algorithm: Option<Algorithm>,
-    /// A tier keeps all of its traffic while at least 1 / this of it is healthy. 1.4 if not given.
+    /// A priority keeps all of its traffic while at least 1 / this of it is healthy. 1.4 if not given.
     #[schemars(range(min = 1.0, max = 10.0))]
     pub overprovisioning: Option<f64>,
-    /// In percent: below this availability of a tier its ejected endpoints are used again, if all tiers together lack
-    /// capacity. 50 if not given.
+    /// In percent: below this availability of a priority its ejected endpoints are used again, if all priorities together
+    /// lack capacity. 50 if not given.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub panic_threshold: Option<f64>,
-    /// Utilisation above this moves traffic to the next tier. 0.8 if not given.
+    /// Utilisation above this moves traffic to the next priority. 0.8 if not given.
     #[schemars(range(min = 0.1, max = 1.0))]
     pub target_utilisation: Option<f64>,
     /// A zone that returns from failure takes its full share after so long. `30s` if not given.
@@ -104,7 +106,9 @@ pub struct Breakers<D> {
     /// What ejects an endpoint. `cusum` with a threshold of 13.8 if not given.
     pub endpoint: Option<BreakerTrigger<D>>,
     /// What trips a zone. `cusum` with a threshold of 25.5 if not given.
-    pub lane: Option<BreakerTrigger<D>>,
+    #[serde(alias = "lane")] // its former name
+    #[schemars(extend("x-formerly" = "lane"))]
+    pub locality: Option<BreakerTrigger<D>>,
     /// How long the first ejection lasts; each further one lasts twice as long. `1s` if not given.
     pub base_ejection: Option<D>,
     /// The longest ejection. `60s` if not given.
@@ -164,8 +168,8 @@ pub enum BreakerTrigger<D> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceLimits {
-    /// Requests in flight to the service, and as many opaque streams. The sidecar's `limits.requests` and `limits.opaqueStreams` if
-    /// not given.
+    /// Requests in flight to the service, and as many opaque streams. The sidecar's `limits.requests` and
+    /// `limits.opaqueStreams` if not given.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_requests: Option<u32>,
     /// Requests that wait for a connection to be made. The sidecar's `limits.pending` if not given.
@@ -203,7 +207,8 @@ pub struct RetryRules<D> {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "ServiceTimeouts", bound = "D: JsonSchema + Default + Serialize")]
 pub struct ServiceTimeouts<D> {
-    /// From the end of a request to the first byte of its response, over all attempts. The sidecar's `timeouts.request` if not given.
+    /// From the end of a request to the first byte of its response, over all attempts. The sidecar's `timeouts.request` if
+    /// not given.
     pub request: Option<D>,
 }
 
@@ -234,7 +239,7 @@ impl Breakers<DurationText> {
     pub fn parsed(&self) -> Breakers<Duration> {
         Breakers {
             endpoint: self.endpoint.as_ref().and_then(BreakerTrigger::parsed),
-            lane: self.lane.as_ref().and_then(BreakerTrigger::parsed),
+            locality: self.locality.as_ref().and_then(BreakerTrigger::parsed),
             base_ejection: self.base_ejection.as_ref().and_then(read),
             max_ejection: self.max_ejection.as_ref().and_then(read),
             max_ejected: self.max_ejected,

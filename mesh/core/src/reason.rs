@@ -45,11 +45,11 @@ pub enum Attribution {
     Tunnel,
     /// The path: its gateway has no room.
     GatewayOverload,
-    /// The lane: no endpoint of it can serve.
+    /// The locality: no endpoint of it can serve.
     NoEndpoint,
     /// The endpoint, double: its sidecar cannot reach its application.
     UpstreamConnect,
-    /// The endpoint, and its lane once enough endpoints contribute.
+    /// The endpoint, and its locality once enough endpoints contribute.
     Upstream5xx,
     /// Nobody's health; a latency penalty.
     RateLimited,

@@ -65,10 +65,11 @@ pub struct Peer {
     /// What is accepted from the peer: `NAMESPACE/*`, `NAMESPACE/SERVICE`, or `*` for all. Default: nothing.
     #[serde(default)]
     pub imports: Vec<String>,
-    /// The region that the peer lies in, whatever it says of itself. Default: what it says, but for this cluster's own region, which
-    /// decides who is asked first and therefore must be declared.
+    /// The region that the peer lies in, whatever it says of itself. Default: what it says, but for this cluster's own
+    /// region, which decides who is asked first and therefore must be declared.
     pub region: Option<String>,
-    /// Requests at once that one endpoint of the peer counts for at most, where traffic is divided by capacity. Default: 10,000.
+    /// Requests at once that one endpoint of the peer counts for at most, where traffic is divided by capacity. Default:
+    /// 10,000.
     #[schemars(range(min = 1))]
     pub endpoint_capacity: Option<u32>,
 }
@@ -90,7 +91,8 @@ pub struct Service {
     /// To which peer clusters it is offered: names, or `*` for all. Default: to none.
     #[serde(default)]
     pub export: Vec<String>,
-    /// Weights of localities, `CLUSTER/ZONE` to a number ≥ 0; they shift the shares within a tier and still fail over. Default: 1 each.
+    /// Weights of localities, `CLUSTER/ZONE` to a number ≥ 0; they shift the shares within a priority and still fail over.
+    /// Default: 1 each.
     #[serde(default)]
     pub locality_weights: BTreeMap<String, f64>,
     /// The order in which other clusters are tried; clusters not named follow by distance. Default: by distance alone.

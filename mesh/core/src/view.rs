@@ -63,7 +63,7 @@ pub enum Staleness {
     Fresh,
     /// 3 to 30 s: weights are frozen.
     Stale1,
-    /// 30 s to 15 min: degraded in its own tier.
+    /// 30 s to 15 min: degraded in its own priority.
     Stale2,
     /// Older: last resort.
     Stale3,
@@ -100,8 +100,8 @@ pub struct ServiceSpec {
     /// How callers treat it.
     #[serde(default)]
     pub policy: Box<ServicePolicy>,
-    /// What its sidecars in this cluster hold callers to; `None` where this cluster neither declares nor serves it, and until
-    /// a gateway of this cluster has said so.
+    /// What its sidecars in this cluster hold callers to; `None` where this cluster neither declares nor serves it, and
+    /// until a gateway of this cluster has said so.
     #[serde(default)]
     pub inbound: Option<Box<InboundRules>>,
 }

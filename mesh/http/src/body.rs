@@ -116,9 +116,9 @@ impl Body {
         self
     }
 
-    /// Gives the body up if nobody reads on for `limit`, although there may be something to read: then [`BodyError::Unread`] is
-    /// all that is left of it. It is counted by `unread` before, after a second. Costs a task: not for what is small. Call it
-    /// on a `LocalSet`.
+    /// Gives the body up if nobody reads on for `limit`, although there may be something to read: then [`BodyError::Unread`]
+    /// is all that is left of it. It is counted by `unread` before, after a second. Costs a task: not for what is small.
+    /// Call it on a `LocalSet`.
     #[must_use]
     pub fn read_limit(self, sweeper: &Sweeper, limit: Duration, unread: Unread) -> Self {
         reader::limited(self, sweeper, limit, unread)

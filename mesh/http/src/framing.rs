@@ -4,10 +4,10 @@
 //! fields. [`judge`] is pure and reads a head from any parser; [`admit_request`] and [`admit_response`] apply its verdict
 //! to what hyper parsed. There is no I/O here.
 //!
-//! What hyper hides from this module is safe by construction, because hyper re-serialises every head and body: a
-//! request with both lengths reaches us with `Transfer-Encoding` alone and on a connection that closes after it, and
-//! bare line feeds reach us as the lines that they end. Both leave with CRLF and one length. hyper itself refuses folded lines,
-//! white space before colons, differing or signed lengths, and codings other than a final `chunked`.
+//! What hyper hides from this module is safe by construction, because hyper re-serialises every head and body: a request
+//! with both lengths reaches us with `Transfer-Encoding` alone and on a connection that closes after it, and bare line feeds
+//! reach us as the lines that they end. Both leave with CRLF and one length. hyper itself refuses folded lines, white space
+//! before colons, differing or signed lengths, and codings other than a final `chunked`.
 
 mod authority;
 mod forwards;

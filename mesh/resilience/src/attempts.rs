@@ -58,8 +58,8 @@ pub struct AttemptEnd {
     pub stale: bool,
     /// The attempt was the probe of a half-open breaker: it costs no attempt.
     pub probe: bool,
-    /// The next attempt goes to another lane: then the first retry does not wait.
-    pub other_lane: bool,
+    /// The next attempt goes to another locality: then the first retry does not wait.
+    pub other_locality: bool,
     /// What the answer's `Retry-After` asks for.
     pub retry_after: Option<Duration>,
 }
@@ -167,7 +167,7 @@ impl RetryPolicy {
     ) -> Decision {
         let first = retries.failed() <= 1;
         // Nor does one that follows what blames nobody.
-        let jittered = match first && (end.other_lane || end.stale) || end.probe {
+        let jittered = match first && (end.other_locality || end.stale) || end.probe {
             true => Duration::ZERO,
             false => self.backoff.delay(retries.all.saturating_sub(1), rng),
         };

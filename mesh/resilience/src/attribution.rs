@@ -119,23 +119,23 @@ impl Outcome {
 pub struct Charge {
     /// To the path.
     pub path: u32,
-    /// To the lane, for what only the lane can be blamed for.
-    pub lane: u32,
-    /// To the endpoint; the lane is charged one for it too, once enough endpoints contribute.
+    /// To the locality, for what only the locality can be blamed for.
+    pub locality: u32,
+    /// To the endpoint; the locality is charged one for it too, once enough endpoints contribute.
     pub endpoint: u32,
 }
 
 impl Charge {
     /// Who pays for a failure attributed so.
     pub const fn of(attribution: Attribution) -> Self {
-        let (path, lane, endpoint) = match attribution {
+        let (path, locality, endpoint) = match attribution {
             Attribution::Tunnel | Attribution::GatewayOverload => (1, 0, 0),
             Attribution::NoEndpoint => (0, 1, 0),
             Attribution::UpstreamConnect => (0, 0, 2),
             Attribution::Upstream5xx => (0, 0, 1),
             Attribution::RateLimited | Attribution::Caller => (0, 0, 0),
         };
-        Self { path, lane, endpoint }
+        Self { path, locality, endpoint }
     }
 }
 
@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn a_dead_gateway_never_charges_an_endpoint_nor_an_application_a_path() {
         for attribution in [Attribution::Tunnel, Attribution::GatewayOverload] {
-            assert_eq!(Charge::of(attribution), Charge { path: 1, lane: 0, endpoint: 0 });
+            assert_eq!(Charge::of(attribution), Charge { path: 1, locality: 0, endpoint: 0 });
         }
-        assert_eq!(Charge::of(Attribution::UpstreamConnect), Charge { path: 0, lane: 0, endpoint: 2 });
-        assert_eq!(Charge::of(Attribution::Upstream5xx), Charge { path: 0, lane: 0, endpoint: 1 });
-        assert_eq!(Charge::of(Attribution::NoEndpoint), Charge { path: 0, lane: 1, endpoint: 0 });
+        assert_eq!(Charge::of(Attribution::UpstreamConnect), Charge { path: 0, locality: 0, endpoint: 2 });
+        assert_eq!(Charge::of(Attribution::Upstream5xx), Charge { path: 0, locality: 0, endpoint: 1 });
+        assert_eq!(Charge::of(Attribution::NoEndpoint), Charge { path: 0, locality: 1, endpoint: 0 });
     }
 
     #[test]

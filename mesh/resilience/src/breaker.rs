@@ -1,6 +1,6 @@
-//! The circuit breaker of an endpoint, a lane or a path.
+//! The circuit breaker of an endpoint, a locality or a path.
 //!
-//! A [`Breaker`] is told how attempts end and says when it wants to trip; its owner decides whether it may (a lane must
+//! A [`Breaker`] is told how attempts end and says when it wants to trip; its owner decides whether it may (a locality must
 //! keep half of its endpoints) and calls [`Breaker::trip`]. It never counts traffic of its own, knows nothing of other
 //! breakers, and holds no lock: `mesh/balance` keeps it behind one, away from the path of picks.
 //!
@@ -28,7 +28,7 @@ pub use permit::ProbePermit;
 
 /// The threshold of an endpoint's CUSUM: at p0 = 1 % four failures in a row.
 pub const ENDPOINT_THRESHOLD: f64 = 13.8;
-/// The threshold of a lane's CUSUM: at p0 = 1 % seven failures in a row.
+/// The threshold of a locality's CUSUM: at p0 = 1 % seven failures in a row.
 pub const LANE_THRESHOLD: f64 = 25.5;
 
 /// When a breaker opens, for how long, and how gently it closes.
@@ -64,8 +64,8 @@ impl BreakerConfig {
         }
     }
 
-    /// The default for lanes.
-    pub const fn lane() -> Self {
+    /// The default for localities.
+    pub const fn locality() -> Self {
         Self { trigger: Trigger::Cusum { p1: 0.5, threshold: LANE_THRESHOLD }, ..Self::endpoint() }
     }
 }
@@ -177,7 +177,7 @@ impl Breaker {
 
     /// An attempt failed, and is charged `charge` times. Returns whether the breaker wants to trip.
     ///
-    /// `share` in 0 to 1 bounds the statistic to that part of the threshold: a lane passes the share of the endpoints
+    /// `share` in 0 to 1 bounds the statistic to that part of the threshold: a locality passes the share of the endpoints
     /// needed that contributed so far, so that one bad endpoint cannot trip it alone. 1 does not bound it.
     pub fn on_failure(&mut self, charge: u32, p0: f64, share: f64, now: Timestamp) -> bool {
         if !self.is_closed() {

@@ -1,6 +1,6 @@
 //! A count over the last seconds, shared by threads without a lock.
 //!
-//! Used by the retry budget and by the error rates of lanes. It never forgets an event early by more than one bucket:
+//! Used by the retry budget and by the error rates of localities. It never forgets an event early by more than one bucket:
 //! callers choose whether a partly expired bucket counts.
 
 use std::time::Duration;

@@ -63,7 +63,7 @@ pub fn parse<Raw: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Res
     let mut problems = Problems::default();
     problems.extend(parsed.faults.iter().map(|fault| fault.at(path)));
     let mut documents = parsed.documents.into_iter();
-    let Some(document) = documents.next() else {
+    let Some(mut document) = documents.next() else {
         if problems.is_empty() {
             problems.push(Problem::new(path, 0, "", "the file is empty"));
         }
@@ -74,6 +74,7 @@ pub fn parse<Raw: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Res
     }
     if parsed.complete {
         let root = schema::of::<Raw>();
+        schema::rename_former(&root, &mut document);
         problems.extend(schema::check(&root, &document).iter().map(|fault| fault.at(path)));
     }
     if !problems.is_empty() {

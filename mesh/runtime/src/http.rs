@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use eastway_core::former::with_former_names;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use http::{Method, Request, Response, StatusCode};
@@ -97,6 +98,15 @@ pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<By
             tracing::error!(%error, "an administrative answer is not JSON");
             text(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
         }
+    }
+}
+
+/// As [`json`], where the names of earlier releases stand beside the present ones.
+pub fn json_by_both_names<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Bytes> {
+    match with_former_names(value) {
+        Ok(value) => json(status, &value),
+        // It says so.
+        Err(_) => json(status, value),
     }
 }
 

@@ -94,13 +94,14 @@ fn read(
         return;
     }
     let schema = schema();
-    for document in &parsed.documents {
-        let faults = schema::check(&schema, document);
+    for mut document in parsed.documents {
+        schema::rename_former(&schema, &mut document);
+        let faults = schema::check(&schema, &document);
         problems.extend(faults.iter().map(|fault| fault.at(file)));
         if !faults.is_empty() || !parsed.faults.is_empty() {
             continue;
         }
-        if let Some(resource) = one(file, document, problems) {
+        if let Some(resource) = one(file, &document, problems) {
             let place = format!("{}:{}", file.display(), document.line);
             if let Some(first) = places.get(&name(&resource)) {
                 let (kind, namespace, name) = name(&resource);

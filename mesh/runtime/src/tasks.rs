@@ -135,7 +135,8 @@ impl TaskGroup {
         if tasks.is_empty() { Ok(()) } else { Err(StillRunning { group: self.inner.name, tasks }) }
     }
 
-    /// A future that is listed while it lives. It comes boxed, because the runtime's code for tasks is compiled once per type of them.
+    /// A future that is listed while it lives. It comes boxed, because the runtime's code for tasks is compiled once per
+    /// type of them.
     fn listed<F: Future>(&self, name: String, future: F) -> (u64, impl Future<Output = F::Output> + use<F>) {
         let (id, ended) = self.enter(name);
         let task = self.inner.tracker.track_future(async move {

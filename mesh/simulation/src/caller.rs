@@ -13,7 +13,7 @@ use crate::net::{End, Flight, FlightId, Net, Trip};
 use crate::production::Production;
 use crate::queue::{Event, Own};
 use crate::server::Life;
-use crate::session::{LaneSessions, Waiting};
+use crate::session::{LocalitySessions, Waiting};
 use crate::world::{millis, server_of};
 
 /// One sidecar.
@@ -23,8 +23,8 @@ pub(crate) struct Caller {
     pub(crate) service: Service,
     /// The lives of endpoints that it has a connection to; 0 for none.
     pub(crate) connections: Vec<u64>,
-    /// Its sessions, by the zone of the lane.
-    pub(crate) lanes: BTreeMap<usize, LaneSessions>,
+    /// Its sessions, by the zone of the locality.
+    pub(crate) localities: BTreeMap<usize, LocalitySessions>,
 }
 
 /// A request under way.
@@ -65,7 +65,7 @@ impl Production {
         let picked = request.attempts.pick(&caller.service, None, &mut net.choices, now);
         let Ok(pick) = picked else { return self.give_up(net, index) };
         if request.attempts.begun() == 1 && !pick.probe {
-            net.record.first(now, net.world.zone(&pick.lane.zone));
+            net.record.first(now, net.world.zone(&pick.locality.zone));
         }
         match pick.endpoint().map(|endpoint| server_of(&endpoint.id)) {
             None => self.acquire(net, Waiting::new(index, pick, now)),
@@ -156,7 +156,7 @@ impl Production {
         self.forget(index);
     }
 
-    /// A remote lane had no session for the request.
+    /// A remote locality had no session for the request.
     pub(crate) fn no_session(&mut self, net: &mut Net<'_>, waiting: Waiting) {
         let failed = Failed::connecting(Reason::NoReadyEndpoint);
         self.failed(net, waiting.request, &waiting.pick, waiting.started, &failed);

@@ -1,4 +1,4 @@
-//! A report as a picture: each lane's share over time, and failures under it. Plain SVG, written by hand.
+//! A report as a picture: each locality's share over time, and failures under it. Plain SVG, written by hand.
 
 use std::fmt::Write as _;
 
@@ -53,8 +53,8 @@ pub fn svg(report: &Report, title: &str) -> String {
     axes(&mut svg, &SHARES, "share, %", &[0.0, 25.0, 50.0, 75.0, 100.0]);
     axes(&mut svg, &FAILURES, "failures/s", &[0.0, f64::from(most)]);
     times(&mut svg, end);
-    for (index, lane) in report.lanes().iter().enumerate() {
-        line(&mut svg, report, lane, index, end);
+    for (index, locality) in report.localities().iter().enumerate() {
+        line(&mut svg, report, locality, index, end);
     }
     bars(&mut svg, report, end, f64::from(most));
     svg.push_str("</svg>\n");
@@ -92,10 +92,10 @@ fn times(svg: &mut String, end: f64) {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">time, s</text>");
 }
 
-fn line(svg: &mut String, report: &Report, lane: &str, index: usize, end: f64) {
+fn line(svg: &mut String, report: &Report, locality: &str, index: usize, end: f64) {
     let (colour, dashes) = LINES[index % LINES.len()];
     let mut path = String::new();
-    let shares = report.shares_of(lane);
+    let shares = report.shares_of(locality);
     for (i, (t, share)) in shares.iter().enumerate() {
         // What lies on a horizontal line between its neighbours is left out.
         let flat = |j: usize| shares.get(j).is_some_and(|(_, other)| other == share);
@@ -115,7 +115,7 @@ fn line(svg: &mut String, report: &Report, lane: &str, index: usize, end: f64) {
         "<path d=\"M{at} 34h24\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dashes}\"/>\
          <text x=\"{:.1}\" y=\"38\">{}</text>",
         at + 30.0,
-        escape(lane)
+        escape(locality)
     );
 }
 

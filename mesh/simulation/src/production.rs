@@ -56,7 +56,7 @@ impl Production {
                 zone: *zone,
                 service: Service::new(world.service.clone(), world.locality(*zone), policy),
                 connections: vec![0; world.servers.len()],
-                lanes: BTreeMap::new(),
+                localities: BTreeMap::new(),
             }
         };
         let mut production = Self {
@@ -150,10 +150,10 @@ impl Production {
         for _ in 0..net.scenario.probes.min(servers.len() as u32) {
             let server = servers[net.choices.usize(..servers.len())];
             // The answer says what is so now; asking and answering are on their way for a round trip.
-            let rif = net.servers[server].in_flight();
+            let active_requests = net.servers[server].in_flight();
             let way = net.world.rtt(zone, net.world.servers[server]);
             if net.servers[server].life == Life::Up {
-                net.after(way, Event::Own(Own::Probed { caller, server, rif }));
+                net.after(way, Event::Own(Own::Probed { caller, server, active_requests }));
             }
         }
     }
@@ -191,8 +191,9 @@ impl Driver for Production {
             Own::Publish(cluster) => self.publish(net, cluster),
             Own::Heartbeat => self.discovery.heartbeat(net),
             Own::Import(index) => self.discovery.import(net, index),
-            Own::Probed { caller, server, rif } => {
-                let load = LoadReport { rif, utilisation: net.servers[server].utilisation(), error_rate: 0.0 };
+            Own::Probed { caller, server, active_requests } => {
+                let load =
+                    LoadReport { active_requests, utilisation: net.servers[server].utilisation(), error_rate: 0.0 };
                 self.callers[caller].service.apply_load(&net.world.id(server), load, net.now);
             }
         }
@@ -223,8 +224,8 @@ impl Driver for Production {
     fn shares(&self, net: &Net<'_>) -> Vec<f64> {
         let mut shares = vec![0.0; net.world.zones.len()];
         for caller in &self.callers {
-            for (lane, share) in caller.service.lanes() {
-                shares[net.world.zone(&lane.zone)] += f64::from(share);
+            for (locality, share) in caller.service.localities() {
+                shares[net.world.zone(&locality.zone)] += f64::from(share);
             }
         }
         let all = self.callers.len() as f64 * 100.0;

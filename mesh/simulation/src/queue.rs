@@ -58,7 +58,7 @@ pub(crate) enum Own {
     /// A summary reaches a peer.
     Import(usize),
     /// The answer of a load probe reaches its caller.
-    Probed { caller: usize, server: usize, rif: u32 },
+    Probed { caller: usize, server: usize, active_requests: u32 },
 }
 
 /// The events to come.

@@ -30,7 +30,8 @@ pub(crate) struct Record {
     pub(crate) requests: u64,
     pub(crate) failures: u64,
     pub(crate) reached: u64,
-    /// Max over endpoints of the time-averaged requests in flight, over their mean; `None` of what ends before it is measured.
+    /// Max over endpoints of the time-averaged requests in flight, over their mean; `None` of what ends before it is
+    /// measured.
     pub(crate) imbalance: Option<f64>,
     pub(crate) seconds: Vec<Second>,
     pub(crate) samples: Vec<Sample>,

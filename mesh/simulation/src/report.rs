@@ -26,12 +26,12 @@ pub struct Report {
     /// The greatest time-averaged number of requests in flight of an endpoint over the mean of all, from 10 s on. `null` if
     /// the simulation ends before.
     pub imbalance: Option<f64>,
-    /// After the first loss or failure of a whole zone: from when on, in every second to the fault's end, at least 99 % of first
-    /// attempts (but for half-open probes) went elsewhere. `null` if that was never so, or if there is no such fault.
+    /// After the first loss or failure of a whole zone: from when on, in every second to the fault's end, at least 99 % of
+    /// first attempts (but for half-open probes) went elsewhere. `null` if that was never so, or if there is no such fault.
     pub shift_ms: Option<f64>,
-    /// Changes of direction, by more than 5 points, of the share of the lane that has most of them.
+    /// Changes of direction, by more than 5 points, of the share of the locality that has most of them.
     pub oscillations: u32,
-    /// The lanes' shares over time.
+    /// The localities' shares over time.
     pub shares: Vec<ShareAt>,
     /// The same arrivals with exact knowledge.
     pub baseline: Baseline,
@@ -44,13 +44,13 @@ pub struct Report {
     pub seconds: Vec<SecondCount>,
 }
 
-/// The share of a lane at a moment.
+/// The share of a locality at a moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShareAt {
     /// Seconds from the start.
     pub t: f64,
     /// `CLUSTER/ZONE`.
-    pub lane: String,
+    pub locality: String,
     /// In percent: the mean of the shares in the callers' tables.
     pub share: f64,
     /// In percent of first attempts since the last moment, where there were any: what the callers did. Single requests are
@@ -125,21 +125,21 @@ impl Report {
         ratio(self.failures, self.requests)
     }
 
-    /// The share of a lane at each moment, in percent.
-    pub fn shares_of(&self, lane: &str) -> Vec<(f64, f64)> {
-        self.shares.iter().filter(|share| share.lane == lane).map(|share| (share.t, share.share)).collect()
+    /// The share of a locality at each moment, in percent.
+    pub fn shares_of(&self, locality: &str) -> Vec<(f64, f64)> {
+        self.shares.iter().filter(|share| share.locality == locality).map(|share| (share.t, share.share)).collect()
     }
 
-    /// The lanes, in the scenario's order.
-    pub fn lanes(&self) -> Vec<&str> {
-        let mut lanes: Vec<&str> = Vec::new();
+    /// The localities, in the scenario's order.
+    pub fn localities(&self) -> Vec<&str> {
+        let mut localities: Vec<&str> = Vec::new();
         for share in &self.shares {
-            if lanes.contains(&share.lane.as_str()) {
+            if localities.contains(&share.locality.as_str()) {
                 break;
             }
-            lanes.push(&share.lane);
+            localities.push(&share.locality);
         }
-        lanes
+        localities
     }
 }
 
@@ -166,7 +166,7 @@ fn shares(world: &World, record: &Record) -> Vec<ShareAt> {
         {
             shares.push(ShareAt {
                 t: round(sample.at, 1e3),
-                lane: world.zones[zone].id.to_string(),
+                locality: world.zones[zone].id.to_string(),
                 share: round(*share, 1e2),
                 measured: (all > 0).then(|| round(ratio(first[zone], all) * 100.0, 1e2)),
             });

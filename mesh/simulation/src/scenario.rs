@@ -126,21 +126,22 @@ pub struct Rtt {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overrides {
-    /// How an endpoint is chosen within a lane. Default `twoChoices`.
+    /// How an endpoint is chosen within a locality. Default `twoChoices`.
     pub algorithm: Option<Algorithm>,
-    /// A tier keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
+    /// A priority keeps all of its traffic while at least 1 / this of it is healthy. Default 1.4.
     pub overprovisioning: Option<f64>,
-    /// In percent: below this availability of a tier its soft marks are ignored, if all tiers together lack capacity. Default 50.
+    /// In percent: below this availability of a priority its soft marks are ignored, if all priorities together lack
+    /// capacity. Default 50.
     pub panic_threshold: Option<f64>,
-    /// Utilisation of a tier above this moves traffic to the next one. Default 0.8.
+    /// Utilisation of a priority above this moves traffic to the next one. Default 0.8.
     pub target_utilisation: Option<f64>,
-    /// A lane that returns from failure has its full share after so long, in seconds. Default 30.
+    /// A locality that returns from failure has its full share after so long, in seconds. Default 30.
     pub ramp_s: Option<f64>,
-    /// Each caller delays the return of a lane by up to so much, in seconds. Default 5.
+    /// Each caller delays the return of a locality by up to so much, in seconds. Default 5.
     pub ramp_jitter_s: Option<f64>,
-    /// At most this part of a lane's weight is ejected for what its answers say. Default 0.5.
+    /// At most this part of a locality's weight is ejected for what its answers say. Default 0.5.
     pub ejection_cap: Option<f64>,
-    /// A latency above this multiple of the lane's median loses. Default 3; 0: never.
+    /// A latency above this multiple of the locality's median loses. Default 3; 0: never.
     pub latency_veto: Option<f32>,
     /// Time constant with which reports of load that grow old are forgotten, in ms. Default 1000.
     pub load_decay_ms: Option<f64>,

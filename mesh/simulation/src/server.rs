@@ -141,8 +141,8 @@ impl Server {
 
     /// What its sidecar says of its load, as production forms it.
     pub(crate) fn report(&mut self, now: Timestamp) -> LoadReport {
-        let rif = self.in_flight();
-        let used = f64::from(rif) / f64::from(self.concurrency.max(1));
+        let active_requests = self.in_flight();
+        let used = f64::from(active_requests) / f64::from(self.concurrency.max(1));
         let averages = &mut self.averages;
         let elapsed = now.since(averages.at);
         if elapsed >= LEAST_STEP {
@@ -155,7 +155,7 @@ impl Server {
             (averages.at, averages.finished, averages.failed) = (now, 0, 0);
         }
         LoadReport {
-            rif,
+            active_requests,
             utilisation: (self.concurrency > 0).then_some(averages.utilisation as f32),
             error_rate: averages.error_rate as f32,
         }

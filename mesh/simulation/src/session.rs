@@ -1,11 +1,11 @@
-//! Sessions of one caller with endpoints of a remote lane, as the sidecar keeps them: at least two, to distinct endpoints,
-//! renewed before the remote gateway's choice grows old.
+//! Sessions of one caller with endpoints of a remote locality, as the sidecar keeps them: at least two, to distinct
+//! endpoints, renewed before the remote gateway's choice grows old.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Endpoint, Lane, Pick};
+use eastway_balance::{Endpoint, LocalityEndpoints, Pick};
 use eastway_core::{EndpointId, Timestamp};
 
 use crate::net::Net;
@@ -14,18 +14,18 @@ use crate::queue::{Event, Own};
 use crate::server::Life;
 use crate::world::server_of;
 
-/// Sessions kept for each lane in use.
+/// Sessions kept for each locality in use.
 const KEPT: usize = 2;
 /// When a session is replaced: 60 s and up to as much again.
 const RENEW_AFTER: Duration = Duration::from_secs(60);
 /// How often a request waits for a further session before it is sent elsewhere.
 const OPEN_ROUNDS: usize = 2;
-/// Sessions of a lane at most.
+/// Sessions of a locality at most.
 const MAX_OPEN: usize = 8;
 
-/// The sessions of one caller with one lane.
+/// The sessions of one caller with one locality.
 #[derive(Debug, Default)]
-pub(crate) struct LaneSessions {
+pub(crate) struct LocalitySessions {
     open: Vec<Session>,
     opening: usize,
     failed: bool,
@@ -54,7 +54,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Opening {
     caller: usize,
     zone: usize,
-    lane: Arc<Lane>,
+    locality: Arc<LocalityEndpoints>,
     exclude: Vec<EndpointId>,
     server: Option<(usize, u64)>,
 }
@@ -66,15 +66,15 @@ impl Waiting {
 }
 
 impl Production {
-    /// Sends an attempt in a remote lane over the best session, once there is one.
+    /// Sends an attempt in a remote locality over the best session, once there is one.
     pub(crate) fn acquire(&mut self, net: &mut Net<'_>, mut waiting: Waiting) {
         let request = &self.requests[waiting.request];
-        let (caller, zone) = (request.caller, net.world.zone(&waiting.pick.lane.zone));
+        let (caller, zone) = (request.caller, net.world.zone(&waiting.pick.locality.zone));
         if let Some(server) = self.choose(net, &mut waiting, caller, zone) {
-            self.replenish(net, caller, zone, &waiting.pick.lane);
+            self.replenish(net, caller, zone, &waiting.pick.locality);
             return self.send_over_session(net, waiting, server);
         }
-        let total = waiting.pick.lane.total().max(1);
+        let total = waiting.pick.locality.total().max(1);
         let sessions = self.sessions(caller, zone);
         // A further session might lead to an endpoint that is better than those that are known.
         let known: BTreeSet<EndpointId> = sessions.open.iter().map(|session| session.endpoint.id.clone()).collect();
@@ -83,7 +83,7 @@ impl Production {
         if in_vain || !may_open || known.len() >= total {
             match self.choose_any(&mut waiting, caller, zone) {
                 Some(server) => {
-                    self.replenish(net, caller, zone, &waiting.pick.lane);
+                    self.replenish(net, caller, zone, &waiting.pick.locality);
                     return self.send_over_session(net, waiting, server);
                 }
                 None if in_vain || !may_open => return self.no_session(net, waiting),
@@ -91,23 +91,23 @@ impl Production {
             }
         }
         if self.sessions(caller, zone).opening == 0 {
-            let lane = Arc::clone(&waiting.pick.lane);
+            let locality = Arc::clone(&waiting.pick.locality);
             let tried = self.requests[waiting.request].attempts.tried().endpoint_ids().cloned();
             let exclude: BTreeSet<EndpointId> = tried.chain(known).collect();
             let exclude = exclude.into_iter().collect();
-            self.open(net, Opening { caller, zone, lane, exclude, server: None });
+            self.open(net, Opening { caller, zone, locality, exclude, server: None });
         }
         self.sessions(caller, zone).waiting.push(waiting);
     }
 
-    fn sessions(&mut self, caller: usize, zone: usize) -> &mut LaneSessions {
-        self.callers[caller].lanes.entry(zone).or_default()
+    fn sessions(&mut self, caller: usize, zone: usize) -> &mut LocalitySessions {
+        self.callers[caller].localities.entry(zone).or_default()
     }
 
     /// The endpoint of the session that the production code chooses, bound to the pick.
     fn choose(&mut self, net: &mut Net<'_>, waiting: &mut Waiting, caller: usize, zone: usize) -> Option<usize> {
         let (servers, now, idempotent) = (&net.servers, net.now, net.scenario.idempotent);
-        let sessions = self.callers[caller].lanes.entry(zone).or_default();
+        let sessions = self.callers[caller].localities.entry(zone).or_default();
         // One to a host that closed it is gone; one to a host that is silent looks alive.
         sessions.open.retain(|session| {
             let server = &servers[session.server];
@@ -129,16 +129,16 @@ impl Production {
 
     /// The endpoint of any session, bound to the pick, where there is nothing better.
     fn choose_any(&mut self, waiting: &mut Waiting, caller: usize, zone: usize) -> Option<usize> {
-        let sessions = &self.callers[caller].lanes.get(&zone)?.open;
+        let sessions = &self.callers[caller].localities.get(&zone)?.open;
         let endpoints: Vec<Arc<Endpoint>> = sessions.iter().map(|session| Arc::clone(&session.endpoint)).collect();
         let tried = self.requests[waiting.request].attempts.tried();
-        let chosen = self.callers[caller].service.choose_any(&waiting.pick.lane, &endpoints, tried)?;
+        let chosen = self.callers[caller].service.choose_any(&waiting.pick.locality, &endpoints, tried)?;
         waiting.pick.bind_anyway(Arc::clone(&endpoints[chosen]));
         Some(sessions[chosen].server)
     }
 
     /// Opens a further session when there are too few, or when one grows old.
-    fn replenish(&mut self, net: &mut Net<'_>, caller: usize, zone: usize, lane: &Arc<Lane>) {
+    fn replenish(&mut self, net: &mut Net<'_>, caller: usize, zone: usize, locality: &Arc<LocalityEndpoints>) {
         let now = net.now;
         let sessions = self.sessions(caller, zone);
         if sessions.opening > 0 {
@@ -152,13 +152,13 @@ impl Production {
         if sessions.open.len() >= KEPT && old.is_none() {
             return;
         }
-        if sessions.open.len() == 1 && lane.total() <= 1 && old.is_none() {
+        if sessions.open.len() == 1 && locality.total() <= 1 && old.is_none() {
             return;
         }
         // One that replaces another avoids those that stay.
         let stay = sessions.open.iter().enumerate().filter(|(place, _)| Some(*place) != old);
         let exclude = stay.map(|(_, session)| session.endpoint.id.clone()).collect();
-        self.open(net, Opening { caller, zone, lane: Arc::clone(lane), exclude, server: None });
+        self.open(net, Opening { caller, zone, locality: Arc::clone(locality), exclude, server: None });
     }
 
     /// Asks the remote gateway for a session: connecting to the own gateway, and the way to the other.
@@ -191,7 +191,7 @@ impl Production {
         };
         let session = opening.server.filter(lives).map(|(server, incarnation)| {
             let service = &self.callers[opening.caller].service;
-            let endpoint = service.session(&opening.lane, &net.world.id(server));
+            let endpoint = service.session(&opening.locality, &net.world.id(server));
             if let Some(load) = self.gateways.loads[server] {
                 service.report(&endpoint, load, net.now);
             }

@@ -40,25 +40,25 @@ pub fn text(report: &Report) -> String {
 /// A row for some time: the requests made in it, their failures, and where they went; of the last moment, which has no next
 /// one, where they should go.
 fn over_time(report: &Report, text: &mut String) {
-    let lanes = report.lanes();
+    let localities = report.localities();
     let _ = write!(text, "{:>8} {:>9} {:>9}", "t", "requests", "failures");
-    for lane in &lanes {
-        let _ = write!(text, " {lane:>14}");
+    for locality in &localities {
+        let _ = write!(text, " {locality:>14}");
     }
     text.push('\n');
-    let moments = report.shares.len() / lanes.len().max(1);
+    let moments = report.shares.len() / localities.len().max(1);
     let step = moments.div_ceil(ROWS).max(1);
     for index in (0..moments).step_by(step) {
-        let moment = |index: usize| report.shares.get(index * lanes.len()..(index + 1) * lanes.len());
+        let moment = |index: usize| report.shares.get(index * localities.len()..(index + 1) * localities.len());
         let Some(row) = moment(index) else { break };
         let from = row[0].t;
         let until = moment(index + step).map_or(f64::INFINITY, |next| next[0].t);
         let inside = report.seconds.iter().filter(|second| (from..until).contains(&(second.t as f64)));
         let (requests, failures) = inside.fold((0, 0), |(r, f), second| (r + second.requests, f + second.failures));
         let _ = write!(text, "{from:>6.1} s {requests:>9} {failures:>9}");
-        for (lane, share) in row.iter().enumerate() {
+        for (locality, share) in row.iter().enumerate() {
             // What was measured at a moment was so since the one before: the row's end is in the next one.
-            let measured = (index + 1..=index + step).filter_map(|index| moment(index)?[lane].measured);
+            let measured = (index + 1..=index + step).filter_map(|index| moment(index)?[locality].measured);
             let (sum, count) = measured.fold((0.0, 0u32), |(sum, count), share| (sum + share, count + 1));
             let share = if count > 0 { sum / f64::from(count) } else { share.share };
             let _ = write!(text, " {share:>12.1} %");

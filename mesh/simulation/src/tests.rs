@@ -126,7 +126,7 @@ fn sessions_to_another_region_survive_the_loss_of_an_endpoint() {
     lost.faults = faults.to_vec();
     let report = run_checked(&lost);
     assert_eq!(report.failures, 0);
-    assert_eq!(report.lanes(), ["eu/a"], "a zone without endpoints is no lane");
+    assert_eq!(report.localities(), ["eu/a"], "a zone without endpoints is no locality");
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn the_load_follows_its_factor() {
 }
 
 #[test]
-fn the_table_and_the_plot_show_every_lane() {
+fn the_table_and_the_plot_show_every_locality() {
     let report = run_checked(&scenario(&[("us/a", 2), ("us/b", 2), ("eu/a", 2)]));
     let (text, svg) = (crate::table::text(&report), crate::plot::svg(&report, "a < b & \"c\""));
-    for lane in ["us/a", "us/b", "eu/a"] {
-        assert!(text.contains(lane) && svg.contains(lane), "{lane}");
+    for locality in ["us/a", "us/b", "eu/a"] {
+        assert!(text.contains(locality) && svg.contains(locality), "{locality}");
     }
     assert!(svg.contains("a &lt; b &amp; &quot;c&quot;") && svg.ends_with("</svg>\n"));
     assert!(text.lines().count() < 40, "{text}");
@@ -207,7 +207,7 @@ fn a_zone_is_dead_while_any_fault_holds_it_dead() {
         lost.faults = vec![kill("us/a", 20.0, Some(40.0), false), kill("us/a", 25.0, Some(30.0), silent)];
         let report = run_checked(&lost);
         let measured = |from: f64, until: f64| {
-            let its = report.shares.iter().filter(|share| share.lane == "us/a" && (from..until).contains(&share.t));
+            let its = report.shares.iter().filter(|share| share.locality == "us/a" && (from..until).contains(&share.t));
             its.filter_map(|share| share.measured).fold(0.0, f64::max)
         };
         // What tries whether it is back is no traffic.

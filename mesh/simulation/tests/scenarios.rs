@@ -26,11 +26,15 @@ fn result(name: &str) -> Report {
     report
 }
 
-/// The mean share of a lane over some seconds.
-fn share(report: &Report, lane: &str, from: f64, until: f64) -> f64 {
-    let shares: Vec<f64> =
-        report.shares_of(lane).into_iter().filter(|(t, _)| (from..until).contains(t)).map(|(_, share)| share).collect();
-    assert!(!shares.is_empty(), "{lane} from {from} to {until}");
+/// The mean share of a locality over some seconds.
+fn share(report: &Report, locality: &str, from: f64, until: f64) -> f64 {
+    let shares: Vec<f64> = report
+        .shares_of(locality)
+        .into_iter()
+        .filter(|(t, _)| (from..until).contains(t))
+        .map(|(_, share)| share)
+        .collect();
+    assert!(!shares.is_empty(), "{locality} from {from} to {until}");
     shares.iter().sum::<f64>() / shares.len() as f64
 }
 
@@ -134,8 +138,8 @@ fn a_dependency_that_is_down_is_not_hammered() {
 }
 
 #[test]
-fn two_equal_lanes_share_a_load_without_swinging() {
-    let report = result("equal-lanes");
+fn two_equal_localities_share_a_load_without_swinging() {
+    let report = result("equal-localities");
     assert_eq!((report.failures, report.oscillations), (0, 0));
     assert!(share(&report, "us-east/a", 0.0, 60.0) > 99.9, "what the near zone can bear stays there");
     let (late, end) = (share(&report, "us-east/a", 180.0, 200.0), share(&report, "us-east/a", 220.0, 240.0));
@@ -183,7 +187,7 @@ fn the_report_has_the_fields_of_the_contract() {
         "baseline",
     ];
     assert!(fields.iter().all(|field| keys(&report).contains(*field)), "{:?}", keys(&report));
-    assert!(["t", "lane", "share"].iter().all(|field| keys(&report["shares"][0]).contains(*field)));
+    assert!(["t", "locality", "share"].iter().all(|field| keys(&report["shares"][0]).contains(*field)));
     assert!(["name", "p99_ms", "imbalance"].iter().all(|field| keys(&report["baseline"]).contains(*field)));
     assert_eq!(report["baseline"]["name"], "global-jsq2");
 }
@@ -195,7 +199,7 @@ fn the_plots_of_the_documentation_are_current() {
         ("zone-kill", "A zone dies at 20 s and returns at 50 s"),
         ("cold-failback", "A zone returns cold: a third of its speed from 40 s to 60 s"),
         ("region-return", "A region of two zones dies at 20 s and returns at 40 s"),
-        ("equal-lanes", "A load that the near zone cannot bear, from 60 s on"),
+        ("equal-localities", "A load that the near zone cannot bear, from 60 s on"),
     ] {
         let svg = plot::svg(&run(&scenario(name)), title);
         keep_current(&root().join(format!("docs/plots/{name}.svg")), &svg).unwrap_or_else(|error| panic!("{error}"));

@@ -64,8 +64,8 @@ impl Io {
         (Self::other(a), Self::other(b))
     }
 
-    /// A TCP connection that fails with [`io::ErrorKind::TimedOut`] when its peer's host has acknowledged nothing of what was
-    /// sent for `limit`. A host that acknowledges and takes nothing, because its application does not read, lives.
+    /// A TCP connection that fails with [`io::ErrorKind::TimedOut`] when its peer's host has acknowledged nothing of what
+    /// was sent for `limit`. A host that acknowledges and takes nothing, because its application does not read, lives.
     pub fn watched(tcp: TcpStream, limit: Duration) -> Self {
         Self::Watched(Box::new(Watched::new(tcp, limit)))
     }
@@ -124,8 +124,8 @@ impl Io {
         self.tcp().and_then(|tcp| tcp.local_addr().ok())
     }
 
-    /// Ready with the error that reads and writes give once a session's peer is accepted no longer; the task is woken when that
-    /// comes. For who waits for something else.
+    /// Ready with the error that reads and writes give once a session's peer is accepted no longer; the task is woken when
+    /// that comes. For who waits for something else.
     pub(crate) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<io::Error> {
         match self {
             Self::Tls(tls) => tls.poll_revoked(cx),

@@ -22,8 +22,8 @@ pub struct DialOptions {
     /// The longest time for the connection to come about. Default: 250 ms.
     pub connect_timeout: Duration,
     /// How long sent bytes may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT): without it a
-    /// vanished host is noticed after a quarter of an hour. It counts the time in which the peer's window is closed, too: where
-    /// an application may read slowly, let [`Watched`] look instead. Default: 30 s.
+    /// vanished host is noticed after a quarter of an hour. It counts the time in which the peer's window is closed, too:
+    /// where an application may read slowly, let [`Watched`] look instead. Default: 30 s.
     pub user_timeout: Option<Duration>,
     /// Probes of an idle connection. Default: on.
     pub keepalive: Option<Keepalive>,
@@ -32,8 +32,9 @@ pub struct DialOptions {
 }
 
 impl DialOptions {
-    /// For connections that carry an application's bytes: idle ones are probed every `period`, and those whose peer
-    /// answers nothing for about `gone` are broken. They may not have the last descriptors. That sent bytes are acknowledged is for [`Watched`] to see.
+    /// For connections that carry an application's bytes: idle ones are probed every `period`, and those whose peer answers
+    /// nothing for about `gone` are broken. They may not have the last descriptors. That sent bytes are acknowledged is for
+    /// [`Watched`] to see.
     pub fn data(connect_timeout: Duration, period: Duration, gone: Duration) -> Self {
         let probes = gone.as_secs_f64() / period.as_secs_f64().max(1.0);
         let keepalive = Keepalive { probes: probes.ceil().clamp(1.0, 100.0) as u32, ..Keepalive::every(period) };

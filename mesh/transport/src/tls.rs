@@ -1,9 +1,9 @@
 //! TLS sessions over any [`Io`].
 //!
-//! Who may be on the other side is in the configuration (`eastway-identity`); names play no part in it. A session breaks when
-//! that identity is accepted no longer. There is no time
-//! limit in here: callers put theirs around the handshake. Note that with TLS 1.3 a client is done before the server has
-//! judged the client's certificate: that refusal arrives with the first read.
+//! Who may be on the other side is in the configuration (`eastway-identity`); names play no part in it. A session breaks
+//! when that identity is accepted no longer. There is no time limit in here: callers put theirs around the handshake. Note
+//! that with TLS 1.3 a client is done before the server has judged the client's certificate: that refusal arrives with the
+//! first read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

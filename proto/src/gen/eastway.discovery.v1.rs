@@ -72,7 +72,7 @@ pub struct HealthReport {
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct LoadReport {
     #[prost(uint32, tag = "1")]
-    pub rif: u32,
+    pub active_requests: u32,
     /// 0 to 1, above when overloaded; absent if unknown.
     #[prost(float, optional, tag = "2")]
     pub utilisation: ::core::option::Option<f32>,
@@ -383,7 +383,7 @@ pub struct Breakers {
     #[prost(message, optional, tag = "1")]
     pub endpoint: ::core::option::Option<BreakerTrigger>,
     #[prost(message, optional, tag = "2")]
-    pub lane: ::core::option::Option<BreakerTrigger>,
+    pub locality: ::core::option::Option<BreakerTrigger>,
     #[prost(uint64, optional, tag = "3")]
     pub base_ejection_ms: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "4")]
@@ -656,7 +656,7 @@ impl Staleness {
 pub enum BalancingMode {
     Unspecified = 0,
     Native = 1,
-    Compatible = 2,
+    Envoy = 2,
 }
 impl BalancingMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -667,7 +667,7 @@ impl BalancingMode {
         match self {
             Self::Unspecified => "BALANCING_MODE_UNSPECIFIED",
             Self::Native => "BALANCING_MODE_NATIVE",
-            Self::Compatible => "BALANCING_MODE_COMPATIBLE",
+            Self::Envoy => "BALANCING_MODE_ENVOY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -675,7 +675,7 @@ impl BalancingMode {
         match value {
             "BALANCING_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "BALANCING_MODE_NATIVE" => Some(Self::Native),
-            "BALANCING_MODE_COMPATIBLE" => Some(Self::Compatible),
+            "BALANCING_MODE_ENVOY" => Some(Self::Envoy),
             _ => None,
         }
     }

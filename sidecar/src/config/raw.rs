@@ -78,7 +78,8 @@ pub struct RawWorkload {
     /// Labels of its registration, shown with the endpoint.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Where callers and gateways reach `inbound.listen`, if not at that address itself. Needed if that is `0.0.0.0` or `[::]`.
+    /// Where callers and gateways reach `inbound.listen`, if not at that address itself. Needed if that is `0.0.0.0` or
+    /// `[::]`.
     pub address: Option<AddressText>,
 }
 
@@ -125,8 +126,8 @@ pub struct RawOutbound {
     /// Where the HTTP proxy listens. Whoever reaches it acts with the workload's identity, so only loopback addresses are
     /// accepted.
     pub proxy: AddressText,
-    /// Whether requests and answers get a `Via: 1.1 eastway`, one for both sidecars, as RFC 9110 asks of proxies. Some servers
-    /// do not compress what they answer to a request that has one (nginx with its default of `gzip_proxied`).
+    /// Whether requests and answers get a `Via: 1.1 eastway`, one for both sidecars, as RFC 9110 asks of proxies. Some
+    /// servers do not compress what they answer to a request that has one (nginx with its default of `gzip_proxied`).
     pub via: bool,
 }
 
@@ -219,8 +220,8 @@ pub struct RawTimeouts {
     /// From the end of a request to the first byte of its response, over all attempts. A deadline that the caller sends
     /// counts from the request's begin, if it is shorter.
     pub request: DurationText,
-    /// How long a stream or a connection may carry nothing, a caller leave its request unfinished, or an endpoint take nothing
-    /// of it.
+    /// How long a stream or a connection may carry nothing, a caller leave its request unfinished, or an endpoint take
+    /// nothing of it.
     pub idle: DurationText,
     /// How long the first request to a service waits for discovery.
     pub discovery: DurationText,
@@ -240,8 +241,8 @@ pub struct RawTimeouts {
     pub ping_timeout: DurationText,
     /// For the head of a request.
     pub header: DurationText,
-    /// How long a body for which the application is to ask (`Expect: 100-continue`) waits until it is sent unasked. To another
-    /// cluster, where nobody can ask, no longer than `pingTimeout` and three round trips.
+    /// How long a body for which the application is to ask (`Expect: 100-continue`) waits until it is sent unasked. To
+    /// another cluster, where nobody can ask, no longer than `pingTimeout` and three round trips.
     #[serde(rename = "continue")]
     pub continue_after: DurationText,
     /// For a caller's TLS handshake with this sidecar.
@@ -302,8 +303,8 @@ pub struct RawLimits {
     /// Connections of one worker to one endpoint; requests beyond go to others.
     #[schemars(range(min = 1))]
     pub endpoint_connections: u32,
-    /// Services that are followed. More are refused until one has been unused for 10 minutes. A gateway lets a sidecar follow
-    /// no more than 2000.
+    /// Services that are followed. More are refused until one has been unused for 10 minutes. A gateway lets a sidecar
+    /// follow no more than 2000.
     #[schemars(range(min = 1, max = 2_000))]
     pub subscriptions: u32,
     /// Attempts for a request, the first included, those not counted in which nothing was sent.
@@ -328,8 +329,8 @@ pub struct RawLimits {
     /// Bytes of one HTTP/2 stream that the other side may send before they are read.
     #[schemars(range(min = 65_535, max = 16_777_216))]
     pub stream_window: u32,
-    /// The same of all streams of a connection together; at least `streamWindow`. With `sendBuffer` for each stream it bounds
-    /// the memory of a connection.
+    /// The same of all streams of a connection together; at least `streamWindow`. With `sendBuffer` for each stream it
+    /// bounds the memory of a connection.
     #[schemars(range(min = 65_535, max = 268_435_456))]
     pub connection_window: u32,
     /// Bytes of one HTTP/2 stream that wait to be sent.

@@ -23,8 +23,8 @@ use crate::config::AppProtocol;
 use crate::load::{InFlight, orca};
 use crate::node::Node;
 use crate::record::RequestRecord;
-use crate::settings;
 use crate::stream;
+use crate::traffic_policy;
 use crate::worker::Worker;
 
 /// The verified identity of the caller.
@@ -47,7 +47,7 @@ impl App {
         let mut options =
             ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
         // The application is on this host: when it goes, the kernel says so.
-        options.h2 = settings::h2(&node.config.limits, None);
+        options.h2 = traffic_policy::h2(&node.config.limits, None);
         options.continue_after = node.config.timeouts.continue_after;
         Self { h1: Pool::new(pool), h2: RefCell::default(), spoken: Spoken::default(), options }
     }

@@ -1,5 +1,5 @@
-//! What the application speaks, where the configuration leaves it open: found out once, before the first request that came by
-//! HTTP/2, and remembered.
+//! What the application speaks, where the configuration leaves it open: found out once, before the first request that came
+//! by HTTP/2, and remembered.
 //!
 //! A server that knows HTTP/2 begins by saying so, in its SETTINGS. One that does not takes the preface for a request, and
 //! answers in HTTP/1.1 or hangs up: then callers that speak HTTP/2 are served by HTTP/1.1.

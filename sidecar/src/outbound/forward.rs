@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Attempts, Lane, Pick};
+use eastway_balance::{Attempts, LocalityEndpoints, Pick};
 use eastway_core::{LoadReport, Reason, Timestamp};
 use eastway_http::body::{End, Observer, Upload, held};
 use eastway_http::{Body, Head, Kept};
@@ -24,7 +24,7 @@ use super::said::Said;
 use crate::exchange::{add_via, asked, grpc_status, pass_on};
 use crate::record::{AttemptRecord, Going, RequestRecord};
 use crate::services::Entry;
-use crate::settings::Settings;
+use crate::traffic_policy::TrafficPolicy;
 use crate::upstream::{self, Call, silence};
 use crate::worker::Worker;
 
@@ -46,7 +46,7 @@ struct Forward<'a> {
     /// By when the caller wants an answer, whatever it needs to send its request.
     wanted: Deadline,
     attempts: Attempts,
-    settings: Settings,
+    traffic_policy: TrafficPolicy,
 }
 
 /// What one attempt came to.
@@ -67,8 +67,8 @@ pub(super) async fn forward(
     route: &Route,
     request: Request<Body>,
 ) -> Result<Response<Body>, Reason> {
-    let settings = route.entry.settings();
-    let policy = settings.retries;
+    let traffic_policy = route.entry.traffic_policy();
+    let policy = traffic_policy.retries;
     let trace = *record.trace().ok_or(Reason::Internal)?;
     let (head, body) = request.into_parts();
     let idempotent = Head::of(&head).is_idempotent();
@@ -76,11 +76,11 @@ pub(super) async fn forward(
     let stated =
         header(&head.headers, "grpc-timeout").and_then(parse_grpc_timeout).map(|after| Deadline::after(after, now));
     let wanted = wanted(&head.headers, stated, now);
-    let attempts = Attempts::new(idempotent, Deadline::after(settings.request, now).or_earlier(wanted));
+    let attempts = Attempts::new(idempotent, Deadline::after(traffic_policy.request, now).or_earlier(wanted));
     // A caller that stalls is told so, and nobody else is blamed.
     let kept = Kept::new(worker.limited(body), policy.kept_body);
     let mut forward =
-        Forward { worker, record, trace, route, head, kept, began: now, stated, wanted, attempts, settings };
+        Forward { worker, record, trace, route, head, kept, began: now, stated, wanted, attempts, traffic_policy };
     let mut last: Option<Said> = None;
     loop {
         let pick = match forward.pick() {
@@ -129,12 +129,13 @@ impl Forward<'_> {
     /// There was no attempt: the nearest place that was asked for is where the request did not go.
     fn missed(&mut self) {
         if self.attempts.begun() == 0 {
-            let wanted =
-                |lane: &Lane| self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*lane.zone.cluster);
-            let lanes = self.route.entry.service.lanes();
-            let nearest = lanes.iter().map(|(lane, _)| lane).find(|lane| wanted(lane));
-            if let Some(lane) = nearest {
-                self.record.place(&lane.zone, lane.level);
+            let wanted = |locality: &LocalityEndpoints| {
+                self.route.cluster.as_deref().is_none_or(|cluster| cluster == &*locality.zone.cluster)
+            };
+            let localities = self.route.entry.service.localities();
+            let nearest = localities.iter().map(|(locality, _)| locality).find(|locality| wanted(locality));
+            if let Some(locality) = nearest {
+                self.record.place(&locality.zone, locality.level);
             }
         }
     }
@@ -180,7 +181,7 @@ impl Forward<'_> {
         mut sent: Pin<&mut impl Future<Output = Result<Response<Body>, Failed>>>,
         started: Timestamp,
     ) -> Result<Response<Body>, Failed> {
-        let (request, per_try) = (self.settings.request, self.settings.per_try);
+        let (request, per_try) = (self.traffic_policy.request, self.traffic_policy.per_try);
         let patience = Patience { request, per_try, idle: self.worker.node.config.timeouts.idle };
         loop {
             let now = clock::now();
@@ -203,7 +204,7 @@ impl Forward<'_> {
             Upload::Complete(since) => since.unwrap_or(Duration::MAX).min(now.since(self.began)),
             Upload::Waiting | Upload::Untaken(_) => Duration::ZERO,
         };
-        let limit = self.settings.request.saturating_sub(since);
+        let limit = self.traffic_policy.request.saturating_sub(since);
         self.attempts.postpone(Deadline::after(limit, now).or_earlier(self.wanted));
     }
 
@@ -253,8 +254,8 @@ impl Forward<'_> {
     fn begin(&mut self, pick: &Pick, trace: &TraceContext, started: Timestamp) -> AttemptRecord {
         let going = Going {
             service: self.route.entry.service.name(),
-            zone: &pick.lane.zone,
-            level: pick.lane.level,
+            zone: &pick.locality.zone,
+            level: pick.locality.level,
             probe: pick.probe,
             number: self.attempts.begun(),
         };
@@ -275,7 +276,7 @@ impl Forward<'_> {
         let status = response.status().as_u16();
         let grpc = grpc_status(response.headers());
         let outcome = grpc.map_or_else(|| Outcome::status(status, latency), |code| Outcome::grpc_status(code, latency));
-        let limit = self.settings.retries.held_response as u64;
+        let limit = self.traffic_policy.retries.held_response as u64;
         if !self.attempts.idempotent() || !held::is_small(&response, limit) {
             return Ok((response, outcome.with_load(load)));
         }

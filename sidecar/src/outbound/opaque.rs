@@ -73,7 +73,7 @@ async fn reach(
     route: &Route,
     request: &Request<Body>,
 ) -> Result<(Io, Held), Reason> {
-    let (service, policy) = (&route.entry.service, route.entry.settings().retries);
+    let (service, policy) = (&route.entry.service, route.entry.traffic_policy().retries);
     let request_trace = *record.trace().ok_or(Reason::Internal)?;
     let mut attempts = Attempts::new(false, Deadline::NONE);
     let mut last: Option<Said> = None;
@@ -81,7 +81,7 @@ async fn reach(
         let started = clock::now();
         let picked = worker.random(|rng| attempts.pick(service, route.cluster.as_deref(), rng, started));
         let mut pick = picked.map_err(|none| last.as_ref().map_or(none.reason, Said::reason))?;
-        let (zone, level) = (&pick.lane.zone, pick.lane.level);
+        let (zone, level) = (&pick.locality.zone, pick.locality.level);
         let going = Going { service: service.name(), zone, level, probe: pick.probe, number: attempts.begun() };
         record.attempt(going.kind().as_str(), zone, level);
         let trace = worker.random(|rng| request_trace.child(rng));

@@ -1,7 +1,8 @@
 //! How long a response is waited for: its limit begins when the request has been sent.
 //!
-//! An upload takes as long as it takes. While it goes on, a caller that stalls is the fault of the caller (its body has a limit
-//! of silence), and an endpoint that takes nothing is given the same patience. What the caller states counts from the start.
+//! An upload takes as long as it takes. While it goes on, a caller that stalls is the fault of the caller (its body has a
+//! limit of silence), and an endpoint that takes nothing is given the same patience. What the caller states counts from the
+//! start.
 
 use std::time::Duration;
 

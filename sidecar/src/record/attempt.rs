@@ -64,7 +64,8 @@ impl AttemptRecord {
             span.set(attribute::DESTINATION_SERVICE, going.service.to_string());
             span.set(attribute::DESTINATION_CLUSTER, going.zone.cluster.clone());
             span.set(attribute::DESTINATION_ZONE, going.zone.zone.clone());
-            span.set(attribute::TIER, going.level as i64);
+            span.set(attribute::LEVEL, going.level as i64);
+            span.set(attribute::FORMER_LEVEL, going.level as i64);
             span.set(attribute::ATTEMPT, i64::from(going.number));
             if going.number > 1 {
                 span.set(attribute::HTTP_REQUEST_RESEND_COUNT, i64::from(going.number - 1));

@@ -62,7 +62,8 @@ pub(crate) fn reason(status: StatusCode, headers: &HeaderMap) -> Reason {
     })
 }
 
-/// The reason that a node of the mesh states in `Proxy-Status`. An application's own never gets here: its sidecar removes it.
+/// The reason that a node of the mesh states in `Proxy-Status`. An application's own never gets here: its sidecar removes
+/// it.
 pub(crate) fn stated_reason(headers: &HeaderMap) -> Option<Reason> {
     headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok()).and_then(Reason::from_proxy_status)
 }

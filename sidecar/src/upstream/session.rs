@@ -1,7 +1,7 @@
 //! Sessions with endpoints of other clusters: mutual TLS from sidecar to sidecar, inside a stream through the gateways.
 //!
-//! A session carries many requests at once (HTTP/2). At least two to distinct endpoints are kept for each lane in use, so
-//! that the caller can balance per request, and each is renewed before the remote gateway's choice grows old.
+//! A session carries many requests at once (HTTP/2). At least two to distinct endpoints are kept for each locality in use,
+//! so that the caller can balance per request, and each is renewed before the remote gateway's choice grows old.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eastway_balance::{Endpoint, Lane, Pick, Tried};
+use eastway_balance::{Endpoint, LocalityEndpoints, Pick, Tried};
 use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::reason::Attribution;
 use eastway_core::view::MeshView;
@@ -29,28 +29,28 @@ use crate::node::Node;
 use crate::services::Entry;
 use crate::worker::Worker;
 
-/// Sessions kept for each lane in use, to distinct endpoints.
+/// Sessions kept for each locality in use, to distinct endpoints.
 const KEPT: usize = 2;
 /// When a session is replaced: 60 s and up to as much again.
 const RENEW_AFTER: Duration = Duration::from_secs(60);
 /// How often a request waits for a further session before it is sent elsewhere.
 const OPEN_ROUNDS: usize = 2;
-/// Sessions of a lane at most, those that are being replaced included.
+/// Sessions of a locality at most, those that are being replaced included.
 const MAX_OPEN: usize = 8;
 /// Gateways tried for one session, the same one again if there is no other.
 const GATEWAY_ATTEMPTS: usize = 2;
 
-/// A worker's sessions, by service and lane.
+/// A worker's sessions, by service and locality.
 #[derive(Default)]
 pub(super) struct Sessions {
-    lanes: RefCell<HashMap<(ServiceName, ZoneId), Rc<LaneSessions>>>,
+    localities: RefCell<HashMap<(ServiceName, ZoneId), Rc<LocalitySessions>>>,
     pub(super) watched: leaving::Watched,
     /// The gateway that opened a stream last, by its place in the configuration: the next stream begins there.
     gateway: Cell<usize>,
 }
 
 #[derive(Default)]
-struct LaneSessions {
+struct LocalitySessions {
     open: RefCell<Vec<Session>>,
     /// Sessions being opened right now.
     opening: Cell<usize>,
@@ -60,7 +60,7 @@ struct LaneSessions {
     failed: Cell<Option<Failed>>,
 }
 
-impl LaneSessions {
+impl LocalitySessions {
     fn is_open(&self) -> bool {
         self.open.borrow().iter().any(|session| !session.h2.is_closed())
     }
@@ -69,7 +69,7 @@ impl LaneSessions {
     fn full(&self, most: u32) -> BTreeSet<EndpointId> {
         let open = self.open.borrow();
         open.iter()
-            .filter(|session| session.endpoint.rif() >= most)
+            .filter(|session| session.endpoint.active_requests() >= most)
             .map(|session| session.endpoint.id.clone())
             .collect()
     }
@@ -89,17 +89,17 @@ impl LaneSessions {
         let mut open = self.open.borrow_mut();
         open.retain(|session| !session.h2.is_closed());
         open.iter()
-            .filter(|session| session.h2.available() > 0 && session.endpoint.rif() < most)
+            .filter(|session| session.h2.available() > 0 && session.endpoint.active_requests() < most)
             .map(|session| (Arc::clone(&session.endpoint), session.h2.clone()))
             .collect()
     }
 }
 
 /// A session that is being opened, counted until this is dropped, however that ends. Then those who wait look again.
-struct Opening(Rc<LaneSessions>);
+struct Opening(Rc<LocalitySessions>);
 
 impl Opening {
-    fn begin(sessions: &Rc<LaneSessions>) -> Self {
+    fn begin(sessions: &Rc<LocalitySessions>) -> Self {
         sessions.opening.set(sessions.opening.get() + 1);
         Self(Rc::clone(sessions))
     }
@@ -117,7 +117,7 @@ struct Session {
     h2: H2,
     renew_at: Instant,
     way: Way,
-    lane: Arc<Lane>,
+    locality: Arc<LocalityEndpoints>,
     wanted: Wanted,
 }
 
@@ -131,18 +131,19 @@ pub(super) struct Way {
 }
 
 impl Sessions {
-    fn lane(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LaneSessions> {
-        let (key, mut lanes) = ((service.clone(), zone.clone()), self.lanes.borrow_mut());
-        if let Some(known) = lanes.get(&key) {
+    fn locality(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LocalitySessions> {
+        let (key, mut localities) = ((service.clone(), zone.clone()), self.localities.borrow_mut());
+        if let Some(known) = localities.get(&key) {
             return Rc::clone(known);
         }
-        // Services come and go as long as the process lives: whoever adds a lane sees to those that nobody uses any more.
-        lanes.retain(|_, lane| Rc::strong_count(lane) > 1 || lane.is_open());
-        Rc::clone(lanes.entry(key).or_default())
+        // Services come and go as long as the process lives: whoever adds a locality sees to those that nobody uses any
+        // more.
+        localities.retain(|_, locality| Rc::strong_count(locality) > 1 || locality.is_open());
+        Rc::clone(localities.entry(key).or_default())
     }
 
     pub(super) fn clear(&self) {
-        self.lanes.borrow_mut().clear();
+        self.localities.borrow_mut().clear();
     }
 }
 
@@ -155,11 +156,12 @@ struct Wanted {
     attempt: u32,
 }
 
-/// A session of the picked lane, with `pick` bound to its endpoint. Waits only while the lane has none that should be used.
+/// A session of the picked locality, with `pick` bound to its endpoint. Waits only while the locality has none that should
+/// be used.
 pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
-    let lane = Arc::clone(&pick.lane);
-    let most = call.entry.settings().endpoint_requests;
-    let sessions = worker.upstreams.sessions.lane(call.entry.service.name(), &lane.zone);
+    let locality = Arc::clone(&pick.locality);
+    let most = call.entry.traffic_policy().endpoint_requests;
+    let sessions = worker.upstreams.sessions.locality(call.entry.service.name(), &locality.zone);
     let wanted = Wanted {
         entry: Arc::clone(call.entry),
         port: call.port,
@@ -168,22 +170,22 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
     };
     for round in 0..=OPEN_ROUNDS {
         if let Some(h2) = choose(worker, call, pick, &sessions, most) {
-            replenish(worker, &wanted, &lane, &sessions);
+            replenish(worker, &wanted, &locality, &sessions);
             return Ok(h2);
         }
         let full = sessions.full(most);
-        if full.len() >= lane.total().max(1) {
+        if full.len() >= locality.total().max(1) {
             // There is no endpoint to which a further session could lead.
             return Err(Failed::full());
         }
         // A further session might lead to an endpoint that is better than those that are known.
         let known = sessions.endpoints();
-        let elsewhere = round < OPEN_ROUNDS && known.len() < lane.total().max(1) && sessions.has_room();
+        let elsewhere = round < OPEN_ROUNDS && known.len() < locality.total().max(1) && sessions.has_room();
         let in_vain = round > 0 && sessions.failed.get().is_some();
         if (in_vain || !elsewhere)
             && let Some(h2) = choose_any(call, pick, &sessions, most)
         {
-            replenish(worker, &wanted, &lane, &sessions);
+            replenish(worker, &wanted, &locality, &sessions);
             return Ok(h2);
         }
         if in_vain && let Some(failed) = sessions.failed.get() {
@@ -194,7 +196,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         }
         if sessions.opening.get() == 0 {
             let exclude: BTreeSet<EndpointId> = call.tried.endpoint_ids().cloned().chain(known).collect();
-            spawn_open(worker, wanted.clone(), Arc::clone(&lane), &sessions, exclude.into_iter().collect());
+            spawn_open(worker, wanted.clone(), Arc::clone(&locality), &sessions, exclude.into_iter().collect());
         }
         let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
         sessions.changed.notified().await;
@@ -204,7 +206,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
 }
 
 /// The best of the open sessions, or none that should be used.
-fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions, most: u32) -> Option<H2> {
+fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LocalitySessions, most: u32) -> Option<H2> {
     let mut usable = sessions.usable(most);
     while !usable.is_empty() {
         let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
@@ -220,16 +222,16 @@ fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &Lane
 }
 
 /// Any of the open sessions, where there is nothing better.
-fn choose_any(call: &Call<'_>, pick: &mut Pick, sessions: &LaneSessions, most: u32) -> Option<H2> {
+fn choose_any(call: &Call<'_>, pick: &mut Pick, sessions: &LocalitySessions, most: u32) -> Option<H2> {
     let mut usable = sessions.usable(most);
     let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
-    let (endpoint, h2) = usable.swap_remove(call.entry.service.choose_any(&pick.lane, &endpoints, call.tried)?);
+    let (endpoint, h2) = usable.swap_remove(call.entry.service.choose_any(&pick.locality, &endpoints, call.tried)?);
     pick.bind_anyway(endpoint);
     Some(h2)
 }
 
 /// Opens a further session in the background when there are too few, or when one grows old.
-fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &Rc<LaneSessions>) {
+fn replenish(worker: &Rc<Worker>, wanted: &Wanted, locality: &Arc<LocalityEndpoints>, sessions: &Rc<LocalitySessions>) {
     if sessions.opening.get() > 0 {
         return;
     }
@@ -246,18 +248,18 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, lane: &Arc<Lane>, sessions: &
     if open.len() >= KEPT && old.is_none() {
         return;
     }
-    // An endpoint that is the only one of its lane cannot be avoided: then one session has to do.
-    let alone = open.len() == 1 && lane.total() <= 1 && old.is_none();
+    // An endpoint that is the only one of its locality cannot be avoided: then one session has to do.
+    let alone = open.len() == 1 && locality.total() <= 1 && old.is_none();
     let exclude = avoided(open.iter().map(|session| &session.endpoint.id), old);
     drop(open);
     if !alone {
-        spawn_open(worker, wanted.clone(), Arc::clone(lane), sessions, exclude);
+        spawn_open(worker, wanted.clone(), Arc::clone(locality), sessions, exclude);
     }
 }
 
 /// The endpoints that a further session must not lead to: those of the open ones, but not that of the `old` one which it
-/// replaces. If all were named, the gateway of a lane that has no others could only go against that, and might choose the
-/// endpoint of a session that stays: then both would lead to the same.
+/// replaces. If all were named, the gateway of a locality that has no others could only go against that, and might choose
+/// the endpoint of a session that stays: then both would lead to the same.
 fn avoided<'a>(open: impl Iterator<Item = &'a EndpointId>, old: Option<usize>) -> Vec<EndpointId> {
     open.enumerate().filter(|(place, _)| Some(*place) != old).map(|(_, endpoint)| endpoint.clone()).collect()
 }
@@ -265,31 +267,31 @@ fn avoided<'a>(open: impl Iterator<Item = &'a EndpointId>, old: Option<usize>) -
 fn spawn_open(
     worker: &Rc<Worker>,
     wanted: Wanted,
-    lane: Arc<Lane>,
-    sessions: &Rc<LaneSessions>,
+    locality: Arc<LocalityEndpoints>,
+    sessions: &Rc<LocalitySessions>,
     exclude: Vec<EndpointId>,
 ) {
     let (worker, opening) = (Rc::clone(worker), Opening::begin(sessions));
-    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &lane, opening, &exclude).await });
+    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &locality, opening, &exclude).await });
 }
 
-/// Opens a further session of the lane, and tells those who wait for it how that went.
+/// Opens a further session of the locality, and tells those who wait for it how that went.
 async fn open_another(
     worker: &Rc<Worker>,
     wanted: &Wanted,
-    lane: &Arc<Lane>,
+    locality: &Arc<LocalityEndpoints>,
     opening: Opening,
     exclude: &[EndpointId],
 ) {
     let sessions = &opening.0;
-    match open_session(worker, wanted, lane, exclude).await {
+    match open_session(worker, wanted, locality, exclude).await {
         Ok(session) => {
             leaving::watch(worker, &session.way);
             sessions.failed.set(None);
             sessions.open.borrow_mut().push(session);
         }
         Err(failed) => {
-            tracing::debug!(zone = %lane.zone, reason = %failed.reason, "no session with a remote endpoint");
+            tracing::debug!(zone = %locality.zone, reason = %failed.reason, "no session with a remote endpoint");
             sessions.failed.set(Some(failed));
         }
     }
@@ -298,17 +300,18 @@ async fn open_another(
 /// Replaces every session that leads through `way`. Requests that are under way on one finish, because they hold it; it
 /// ends with the last of them, also where there is no other way for the next.
 pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
-    let lanes: Vec<Rc<LaneSessions>> = worker.upstreams.sessions.lanes.borrow().values().cloned().collect();
-    for sessions in lanes {
+    let localities: Vec<Rc<LocalitySessions>> =
+        worker.upstreams.sessions.localities.borrow().values().cloned().collect();
+    for sessions in localities {
         let open = sessions.open.borrow();
         let Some(session) = open.iter().find(|session| session.way == *way) else { continue };
-        let (wanted, lane) = (session.wanted.clone(), Arc::clone(&session.lane));
+        let (wanted, locality) = (session.wanted.clone(), Arc::clone(&session.locality));
         let others = open.iter().any(|session| session.way != *way && !session.h2.is_closed());
         drop(open);
         let (worker, way) = (Rc::clone(worker), way.clone());
         tokio::task::spawn_local(async move {
             if !others {
-                open_another(&worker, &wanted, &lane, Opening::begin(&sessions), &[]).await;
+                open_another(&worker, &wanted, &locality, Opening::begin(&sessions), &[]).await;
             }
             sessions.open.borrow_mut().retain(|session| session.way != way);
         });
@@ -318,11 +321,11 @@ pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
 async fn open_session(
     worker: &Rc<Worker>,
     wanted: &Wanted,
-    lane: &Arc<Lane>,
+    locality: &Arc<LocalityEndpoints>,
     exclude: &[EndpointId],
 ) -> Result<Session, Failed> {
     let mut tried = Tried::new();
-    exclude.iter().for_each(|endpoint| tried.push_endpoint_id(lane.zone.clone(), endpoint.clone()));
+    exclude.iter().for_each(|endpoint| tried.push_endpoint_id(locality.zone.clone(), endpoint.clone()));
     let call = Call {
         entry: &wanted.entry,
         port: wanted.port,
@@ -331,11 +334,11 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent.clone(),
     };
-    let (io, endpoint, way) = connect_remote(worker, &call, lane, ALPN_H2).await?;
-    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &lane.zone.cluster)).await.map_err(sending)?;
+    let (io, endpoint, way) = connect_remote(worker, &call, locality, ALPN_H2).await?;
+    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &locality.zone.cluster)).await.map_err(sending)?;
     let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
     let renew_at = Instant::now() + renew_after;
-    Ok(Session { endpoint, h2, renew_at, way, lane: Arc::clone(lane), wanted: wanted.clone() })
+    Ok(Session { endpoint, h2, renew_at, way, locality: Arc::clone(locality), wanted: wanted.clone() })
 }
 
 /// The options of a session: an answer to a ping may take longer than within the region.
@@ -360,7 +363,7 @@ fn way_there(mesh: &MeshView, cluster: &str) -> Duration {
 pub(super) async fn connect_remote(
     worker: &Rc<Worker>,
     call: &Call<'_>,
-    lane: &Arc<Lane>,
+    locality: &Arc<LocalityEndpoints>,
     alpn: &[&[u8]],
 ) -> Result<(Io, Arc<Endpoint>, Way), Failed> {
     let node = &worker.node;
@@ -373,7 +376,7 @@ pub(super) async fn connect_remote(
         let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
         let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
         let Ok(outer) = handshake(node, stream, expected, ALPN_H1).await else { continue };
-        let connected = match through_gateway(worker, call, lane, outer).await {
+        let connected = match through_gateway(worker, call, locality, outer).await {
             Ok(connected) => connected,
             Err(refusal) if goes_on(refusal.reason, turn + 1 < gateways.len()) => {
                 failed = refusal;
@@ -383,13 +386,13 @@ pub(super) async fn connect_remote(
         };
         last.set(place);
         let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
-        let endpoint = service.session(lane, &id);
+        let endpoint = service.session(locality, &id);
         if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
             service.report(&endpoint, load, clock::now());
         }
-        let trust_domain = trust_domain(node, &lane.zone.cluster);
-        let expected = accounts(&trust_domain, service.name(), &lane.accounts);
-        let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &lane.zone.cluster);
+        let trust_domain = trust_domain(node, &locality.zone.cluster);
+        let expected = accounts(&trust_domain, service.name(), &locality.accounts);
+        let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &locality.zone.cluster);
         let io = handshake_within(limit, node, connected.io, expected, alpn).await?;
         service.revive(&endpoint, clock::now());
         return Ok((io, endpoint, Way { gateway: gateway.tunnel, via: connected.via }));
@@ -407,24 +410,24 @@ fn goes_on(reason: Reason, other: bool) -> bool {
 async fn through_gateway(
     worker: &Rc<Worker>,
     call: &Call<'_>,
-    lane: &Arc<Lane>,
+    locality: &Arc<LocalityEndpoints>,
     outer: Io,
 ) -> Result<connect::Tunnel, Failed> {
     let node = &worker.node;
-    let authority = authority(node, call, Some(&lane.zone.cluster));
+    let authority = authority(node, call, Some(&locality.zone.cluster));
     let exclude: Vec<&str> = call.tried.endpoint_ids().take(MAX_EXCLUDED).map(EndpointId::as_str).collect();
     let exclude = exclude.join(",");
     let attempt = call.attempt.to_string();
     let headers = [
         ("traceparent", call.traceparent.as_str()),
-        ("eastway-zone", &lane.zone.zone),
+        ("eastway-zone", &locality.zone.zone),
         ("eastway-exclude", &exclude),
         ("eastway-attempt", &attempt),
     ];
     let headers: Vec<(&str, &str)> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     // The gateway needs its own limit for the stream, and a little for the way to it.
     let timeouts = &node.config.timeouts;
-    let limit = timeouts.stream_open + timeouts.connect + way_there(&node.services.mesh(), &lane.zone.cluster);
+    let limit = timeouts.stream_open + timeouts.connect + way_there(&node.services.mesh(), &locality.zone.cluster);
     let options = &worker.upstreams.options;
     match timeout(limit, connect::connect(outer, &authority, &headers, options, Reason::GatewayUnreachable)).await {
         Ok(Ok(tunnel)) => Ok(tunnel),

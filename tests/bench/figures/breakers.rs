@@ -26,7 +26,7 @@ pub(super) fn figures() -> Vec<Figure> {
     vec![
         figure("grey zone at 30 %: requests until 95 % left", mean, "requests", Goal::AtMost(40.0)),
         figure("grey zone at 30 %: the same, p99 of 1,000", p99, "requests", Goal::AtMost(100.0)),
-        figure("lane trips at 1 % errors in 1e8 requests", false_trips(), "trips", Goal::Exactly(0.0)),
+        figure("locality trips at 1 % errors in 1e8 requests", false_trips(), "trips", Goal::Exactly(0.0)),
     ]
 }
 
@@ -74,19 +74,19 @@ impl World {
     /// One request; zone a fails it with a probability of `errors`. Returns whether it went there.
     fn request(&mut self, errors: f64) -> bool {
         let pick = self.service.pick(&mut self.rng, self.now, &Tried::new(), None, true).expect("all are reachable");
-        let near = &*pick.lane.zone.zone == "a";
+        let near = &*pick.locality.zone.zone == "a";
         let status = if near && self.rng.f64() < errors { 503 } else { 200 };
         self.service.finish(&pick, Outcome::status(status, LATENCY), self.now);
         near
     }
 
     fn share(&self) -> u32 {
-        let near = |lane: &eastway_balance::Lane| &*lane.zone.zone == "a";
-        self.service.lanes().iter().find(|(lane, _)| near(lane)).map_or(0, |(_, share)| *share)
+        let near = |locality: &eastway_balance::LocalityEndpoints| &*locality.zone.zone == "a";
+        self.service.localities().iter().find(|(locality, _)| near(locality)).map_or(0, |(_, share)| *share)
     }
 }
 
-/// Requests that the lane's breaker sees until its share is gone.
+/// Requests that the locality's breaker sees until its share is gone.
 fn until_found(seed: u64) -> f64 {
     let mut world = World::new(seed);
     for _ in 0..1_000 {
@@ -99,7 +99,7 @@ fn until_found(seed: u64) -> f64 {
     f64::from(seen)
 }
 
-/// How often a lane trips whose endpoints fail 1 % of their requests, as all do.
+/// How often a locality trips whose endpoints fail 1 % of their requests, as all do.
 fn false_trips() -> f64 {
     let mut world = World::new(1);
     let (mut trips, mut was_out) = (0u32, false);

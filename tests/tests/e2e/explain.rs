@@ -28,12 +28,14 @@ fn json(arguments: &[&str]) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
 }
 
-/// The shares of the lanes, in percent, of an answer of either command.
+/// The shares of the localities, in percent, of an answer of either command.
 fn shares(answer: &Value) -> BTreeMap<String, f64> {
-    let tiers = answer["tiers"].as_array().expect("tiers").iter();
-    let lanes = tiers.flat_map(|tier| tier["lanes"].as_array().expect("lanes"));
-    lanes
-        .map(|lane| (lane["name"].as_str().expect("a name").to_owned(), lane["share"].as_f64().expect("a share")))
+    let priorities = answer["priorities"].as_array().expect("priorities").iter();
+    let localities = priorities.flat_map(|priority| priority["localities"].as_array().expect("localities"));
+    localities
+        .map(|locality| {
+            (locality["name"].as_str().expect("a name").to_owned(), locality["share"].as_f64().expect("a share"))
+        })
         .collect()
 }
 
@@ -105,7 +107,7 @@ fn shares_are_as_explained_before_and_during_the_loss_of_a_zone() {
     let predicted = shares(&json(&question).expect("an answer"));
     let text = eastway(&["explain", "payments", "--admin", &admin_text]).expect("explained");
     for words in
-        ["us-east-payments-1", "its application's probe fails", "nearer tiers have enough capacity", "it serves"]
+        ["us-east-payments-1", "its application's probe fails", "nearer priorities have enough capacity", "it serves"]
     {
         assert!(text.contains(words), "{words}\n{text}");
     }
@@ -123,9 +125,9 @@ fn a_gateway_explains_for_every_zone_of_its_cluster_and_mistakes_say_what_to_do(
     let (gateway, sidecar) = (lab.gateway("us-east").at(15000).to_string(), storefront.at(15000).to_string());
     let from = |admin: &str, zone: &str| json(&["explain", "shop/payments", "--admin", admin, "--from", zone]);
     let near = from(&gateway, "us-east/a").expect("explained");
-    assert_eq!((&near["from"], &near["tiers"][0]["tier"]), (&"us-east/a".into(), &0.into()));
+    assert_eq!((&near["from"], &near["priorities"][0]["level"]), (&"us-east/a".into(), &0.into()));
     let far = from(&gateway, "us-east/b").expect("explained");
-    assert_eq!((&far["from"], &far["tiers"][0]["tier"]), (&"us-east/b".into(), &1.into()));
+    assert_eq!((&far["from"], &far["priorities"][0]["level"]), (&"us-east/b".into(), &1.into()));
     for (admin, zone, words) in [
         (&gateway, "eu-west/a", "zones of its own cluster: us-east/a, us-east/b"),
         (&sidecar, "us-east/b", "this sidecar sees the mesh from us-east/a only"),
@@ -137,7 +139,10 @@ fn a_gateway_explains_for_every_zone_of_its_cluster_and_mistakes_say_what_to_do(
         (&["explain", "shop/nothing", "--admin", &sidecar][..], "does not follow the service"),
         (&["explain", "nothing", "--admin", &sidecar], "it knows shop/payments"),
         (&["what-if", "payments", "--lose", "zone=us-east/z", "--admin", &sidecar], "there are us-east/a"),
-        (&["what-if", "payments", "--lose", "us-east/a", "--admin", &sidecar], "write lane=NAME, zone=CLUSTER/ZONE"),
+        (
+            &["what-if", "payments", "--lose", "us-east/a", "--admin", &sidecar],
+            "write locality=NAME, zone=CLUSTER/ZONE",
+        ),
         (&["explain", "payments", "--admin", "127.0.0.1:1"], "name one with --admin"),
     ] {
         let error = eastway(arguments).expect_err("refused");
@@ -150,14 +155,28 @@ fn scenarios_are_explained_without_a_mesh() {
     let lab = Lab::new();
     let file = lab.write(
         "scenario.yaml",
-        "mode: compatible\ntiers:\n  - lanes: [{name: us-east/a, hosts: 4, healthy: 2}]\n  - lanes: [{name: us-east/b, hosts: 4, healthy: 2}]\n",
+        "mode: envoy\npriorities:\n  - localities: [{name: us-east/a, hosts: 4, healthy: 2}]\n  - localities: [{name: us-east/b, hosts: 4, healthy: 2}]\n",
     );
     let file = file.to_str().expect("a path");
     let answer = json(&["explain", "--file", file]).expect("explained");
     assert_eq!(shares(&answer), BTreeMap::from([("us-east/a".to_owned(), 70.0), ("us-east/b".to_owned(), 30.0)]));
-    let answer = json(&["what-if", "--file", file, "--lose", "lane=us-east/a", "--load", "1.3"]).expect("an answer");
+    let answer =
+        json(&["what-if", "--file", file, "--lose", "locality=us-east/a", "--load", "1.3"]).expect("an answer");
     assert_eq!(shares(&answer).get("us-east/b"), Some(&100.0));
-    let wrong = lab.write("wrong.yaml", "tiers:\n  - lanes: [{name: a, hosts: 1, healthy: 2}]\nmod: native\n");
+    let earlier = lab.write(
+        "former.yaml",
+        "mode: compatible\ntiers:\n  - lanes: [{name: us-east/a, hosts: 4, healthy: 2}]\n  - lanes: [{name: us-east/b, hosts: 4, healthy: 2}]\n", // former names
+    );
+    let earlier = earlier.to_str().expect("a path");
+    assert_eq!(
+        json(&["explain", "--file", earlier]).expect("explained"),
+        json(&["explain", "--file", file]).expect("explained")
+    );
+    let lost = json(&["what-if", "--file", earlier, "--lose", "lane=us-east/a", "--load", "1.3"]).expect("an answer"); // a former name
+    assert_eq!(lost, answer);
+    assert_eq!(lost["tiers"][1]["lanes"][0]["share"], 100); // former names
+    let wrong =
+        lab.write("wrong.yaml", "priorities:\n  - localities: [{name: a, hosts: 1, healthy: 2}]\nmod: native\n");
     let output = eastway_command().args(["explain", "--file"]).arg(&wrong).output().expect("the binary starts");
     assert_eq!(output.status.code(), Some(3));
     let words = String::from_utf8_lossy(&output.stderr);
@@ -168,7 +187,7 @@ fn scenarios_are_explained_without_a_mesh() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is_one() {
     let lab = Lab::new();
-    let file = lab.write("scenario.yaml", "tiers:\n  - lanes: [{name: us-east/a, hosts: 4, healthy: 2}]\n");
+    let file = lab.write("scenario.yaml", "priorities:\n  - localities: [{name: us-east/a, hosts: 4, healthy: 2}]\n");
     for verb in ["explain", "what-if"] {
         for format in ["table", "json"] {
             let command = || {

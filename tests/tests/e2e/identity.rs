@@ -118,7 +118,7 @@ const FORGED: [&str; 5] = [
     "Eastway-Source: spiffe://evil/ns/a/sa/b",
     "eastway_source: spiffe://evil/ns/a/sa/b",
     "EASTWAY.Source: spiffe://evil/ns/a/sa/b",
-    "eastway-load: rif=0",
+    "eastway-load: active=0",
 ];
 
 /// That the application was told who calls, and nothing that the caller said under the mesh's prefix.
@@ -141,7 +141,8 @@ fn what_a_caller_says_of_itself_is_not_believed() {
         let url = format!("http://{host}/headers");
         let plain = client::send(storefront.proxy(), "GET", &url, &FORGED, b"").expect("an answer");
         knows_the_caller(&url, &plain.json());
-        // A port for HTTP carries HTTP, also where CONNECT asks for a stream of bytes, and where another protocol is asked for.
+        // A port for HTTP carries HTTP, also where CONNECT asks for a stream of bytes, and where another protocol is asked
+        // for.
         for upgrade in ["connection: close", "upgrade: chat\r\nconnection: close, upgrade"] {
             let mut wire = connect(storefront.proxy(), &format!("{host}:80")).expect("a stream");
             let forged = FORGED.join("\r\n");

@@ -92,7 +92,7 @@ fn a_request_across_both_clusters_is_one_trace() {
         assert_eq!(span.attribute(name), value, "{name} of {span:#?}");
     }
     // It exists only in the other region, so nearer levels have nothing: that is a failover all the same.
-    assert_eq!((outer.name.as_str(), attempt.attribute("eastway.tier")), ("GET", "2"));
+    assert_eq!((outer.name.as_str(), attempt.attribute("eastway.level")), ("GET", "2"));
 }
 
 #[test]

@@ -13,8 +13,8 @@ use eastway_tests::{check, eventually};
 use crate::h2;
 use crate::http_within::known;
 
-/// The application in the caller's cluster, and in another one, with lines for the configuration of the caller's sidecar and of
-/// the called one.
+/// The application in the caller's cluster, and in another one, with lines for the configuration of the caller's sidecar and
+/// of the called one.
 fn both(app: fn(SocketAddr) -> App, calling: &str, called: &str) -> [(&'static str, Lab, App, Node); 2] {
     [("within", "us-east"), ("across", "eu-west")].map(|(way, cluster)| {
         let mut lab = Lab::new();

@@ -1,4 +1,5 @@
-//! Pure crates are handed the time and a random source: the same input gives the same decision, in a process and in a simulation.
+//! Pure crates are handed the time and a random source: the same input gives the same decision, in a process and in a
+//! simulation.
 
 use super::assert_none;
 use super::manifest::manifests;

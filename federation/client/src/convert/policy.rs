@@ -39,7 +39,7 @@ pub(super) fn to_wire(policy: &ServicePolicy) -> wire::ServicePolicy {
     let ServicePolicy { balancing, breaker, limits, retries, timeouts } = policy;
     let breaker = wire::Breakers {
         endpoint: breaker.endpoint.as_ref().map(trigger_to_wire),
-        lane: breaker.lane.as_ref().map(trigger_to_wire),
+        locality: breaker.locality.as_ref().map(trigger_to_wire),
         base_ejection_ms: breaker.base_ejection.map(millis),
         max_ejection_ms: breaker.max_ejection.map(millis),
         max_ejected: breaker.max_ejected,
@@ -75,7 +75,7 @@ fn balancing_from_wire(message: wire::Balancing) -> Result<Balancing<Duration>, 
     let mode = match message.mode() {
         wire::BalancingMode::Unspecified => None,
         wire::BalancingMode::Native => Some(Mode::Native),
-        wire::BalancingMode::Compatible => Some(Mode::Compatible),
+        wire::BalancingMode::Envoy => Some(Mode::Envoy),
     };
     let algorithm = match message.algorithm() {
         wire::Algorithm::Unspecified => None,
@@ -101,7 +101,7 @@ fn balancing_from_wire(message: wire::Balancing) -> Result<Balancing<Duration>, 
 fn balancing_to_wire(balancing: &Balancing<Duration>) -> wire::Balancing {
     let mode = balancing.mode.map_or(wire::BalancingMode::Unspecified, |mode| match mode {
         Mode::Native => wire::BalancingMode::Native,
-        Mode::Compatible => wire::BalancingMode::Compatible,
+        Mode::Envoy => wire::BalancingMode::Envoy,
     });
     let algorithm = balancing.algorithm.map_or(wire::Algorithm::Unspecified, |algorithm| match algorithm {
         Algorithm::TwoChoices => wire::Algorithm::TwoChoices,
@@ -126,7 +126,7 @@ fn balancing_to_wire(balancing: &Balancing<Duration>) -> wire::Balancing {
 fn breakers_from_wire(message: wire::Breakers) -> Result<Breakers<Duration>, ConvertError> {
     Ok(Breakers {
         endpoint: message.endpoint.map(trigger_from_wire).transpose()?.flatten(),
-        lane: message.lane.map(trigger_from_wire).transpose()?.flatten(),
+        locality: message.locality.map(trigger_from_wire).transpose()?.flatten(),
         base_ejection: message.base_ejection_ms.map(Duration::from_millis),
         max_ejection: message.max_ejection_ms.map(Duration::from_millis),
         max_ejected: within("breaker.max_ejected", message.max_ejected, 0.0, 1.0)?,
@@ -192,7 +192,7 @@ mod tests {
         let second = Duration::from_secs(1);
         ServicePolicy {
             balancing: Balancing {
-                mode: Some(Mode::Compatible),
+                mode: Some(Mode::Envoy),
                 algorithm: Some(Algorithm::RoundRobin),
                 overprovisioning: Some(2.0),
                 panic_threshold: Some(10.0),
@@ -209,7 +209,7 @@ mod tests {
                     window: 10 * second,
                     min_requests: 20,
                 }),
-                lane: Some(BreakerTrigger::ErrorRate { ratio: 0.5, window: 10 * second, min_requests: 100 }),
+                locality: Some(BreakerTrigger::ErrorRate { ratio: 0.5, window: 10 * second, min_requests: 100 }),
                 base_ejection: Some(2 * second),
                 max_ejection: Some(30 * second),
                 max_ejected: Some(0.3),

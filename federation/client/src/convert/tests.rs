@@ -247,8 +247,8 @@ proptest! {
     }
 
     #[test]
-    fn loads_round_trip(rif in any::<u32>(), utilisation in prop::option::of(0.0f32..4.0), error_rate in 0.0f32..=1.0) {
-        let load = LoadReport { rif, utilisation, error_rate };
+    fn loads_round_trip(active_requests in any::<u32>(), utilisation in prop::option::of(0.0f32..4.0), error_rate in 0.0f32..=1.0) {
+        let load = LoadReport { active_requests, utilisation, error_rate };
         prop_assert_eq!(load_from_wire(load_to_wire(load)), Ok(load));
     }
 }

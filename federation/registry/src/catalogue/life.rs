@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use eastway_core::{Health, LoadReport, Timestamp};
 
-use super::{Buried, Catalogue, Key, Probe, ProbeOutcome, RegisterError};
+use super::{Catalogue, Key, Probe, ProbeOutcome, RegisterError, Tombstone};
 use crate::hold;
-use crate::registration::{Adrift, Entry, Registration, Source, StreamId};
+use crate::registration::{Disconnected, Entry, Registration, Source, StreamId};
 
 /// The greatest incarnation of an endpoint that is not known yet: microseconds, until the year 2112.
 const MAX_FIRST: u64 = 1 << 52;
-/// The greatest incarnation at all, so that there are always some for the successors of whoever claims the greatest first one.
+/// The greatest incarnation at all, so that there are always some for the successors of whoever claims the greatest first
+/// one.
 const MAX_INCARNATION: u64 = 1 << 53;
 /// How far the next incarnation of a known endpoint may lie ahead of the last: ten years of microseconds. Whoever could go
 /// further would leave its successors no number.
@@ -102,8 +103,9 @@ impl Catalogue {
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
         let alive = known.and_then(|candidates| candidates.best()).map(|entry| &entry.registration);
         let alive = alive.filter(|known| known.version() > registration.version()).map(|known| known.incarnation);
-        let buried = self.buried.get(&(service.clone(), endpoint.clone())).map(|buried| buried.incarnation);
-        alive.max(buried.filter(|buried| buried >= incarnation))
+        let tombstones =
+            self.tombstones.get(&(service.clone(), endpoint.clone())).map(|tombstones| tombstones.incarnation);
+        alive.max(tombstones.filter(|tombstones| tombstones >= incarnation))
     }
 
     /// The sidecar says how its application does.
@@ -141,9 +143,9 @@ impl Catalogue {
         let Some(key) = self.streams.remove(&stream) else { return };
         let own = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.own.as_ref());
         let Some(entry) = own.filter(|entry| entry.stream() == Some(stream)) else { return };
-        let buried = Buried { incarnation: entry.registration.incarnation, since: now };
-        if self.buried.len() < MAX_BURIED {
-            self.buried.insert(key.clone(), buried);
+        let tombstones = Tombstone { incarnation: entry.registration.incarnation, since: now };
+        if self.tombstones.len() < MAX_BURIED {
+            self.tombstones.insert(key.clone(), tombstones);
         }
         self.drop_own(&key, now);
     }
@@ -153,8 +155,8 @@ impl Catalogue {
         let Some(key) = self.streams.remove(&stream) else { return };
         let Some(entry) = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream)) else { return };
         match &mut entry.source {
-            Source::Stream { .. } => entry.source = Source::Silent(Adrift::since(now, None)),
-            Source::Silent(adrift) => adrift.stream = None,
+            Source::Stream { .. } => entry.source = Source::Silent(Disconnected::since(now, None)),
+            Source::Silent(disconnected) => disconnected.stream = None,
             Source::Gateway { .. } => {}
         }
         self.state(&key);
@@ -167,12 +169,12 @@ impl Catalogue {
         for candidates in self.services.values_mut().flat_map(|known| known.endpoints.values_mut()) {
             let best = candidates.best().map(|entry| entry.registration.version());
             for entry in candidates.entries_mut().filter(|entry| Some(entry.registration.version()) == best) {
-                let Source::Silent(adrift) = &mut entry.source else { continue };
-                if adrift.in_flight || adrift.next_probe > now {
+                let Source::Silent(disconnected) = &mut entry.source else { continue };
+                if disconnected.in_flight || disconnected.next_probe > now {
                     continue;
                 }
-                adrift.in_flight = true;
-                adrift.next_probe = now + interval;
+                disconnected.in_flight = true;
+                disconnected.next_probe = now + interval;
                 let Registration { service, endpoint, incarnation, address, .. } = &*entry.registration;
                 let (service, endpoint) = (service.clone(), endpoint.clone());
                 due.push(Probe { service, endpoint, incarnation: *incarnation, address: *address });
@@ -191,11 +193,11 @@ impl Catalogue {
         };
         let mut changed = false;
         for entry in candidates.entries_mut().filter(same) {
-            let Source::Silent(adrift) = &mut entry.source else { continue };
+            let Source::Silent(disconnected) = &mut entry.source else { continue };
             match outcome {
-                ProbeOutcome::Answered => adrift.answered(),
-                ProbeOutcome::Refused => adrift.failed(true, now, &options),
-                ProbeOutcome::Silent => adrift.failed(false, now, &options),
+                ProbeOutcome::Answered => disconnected.answered(),
+                ProbeOutcome::Refused => disconnected.failed(true, now, &options),
+                ProbeOutcome::Silent => disconnected.failed(false, now, &options),
             }
             changed |= entry.refresh();
         }
@@ -206,12 +208,12 @@ impl Catalogue {
         }
     }
 
-    /// Whether every endpoint that is adrift was probed at least once: until then, what a restarted gateway loaded is
+    /// Whether every endpoint that is disconnected was probed at least once: until then, what a restarted gateway loaded is
     /// less than its callers know.
     pub fn is_probed(&self) -> bool {
         let mut entries = self.services.values().flat_map(|known| known.endpoints.values()).filter_map(|c| c.best());
         entries.all(|entry| match &entry.source {
-            Source::Silent(adrift) => adrift.probed,
+            Source::Silent(disconnected) => disconnected.probed,
             Source::Stream { .. } | Source::Gateway { .. } => true,
         })
     }
@@ -226,7 +228,7 @@ impl Catalogue {
                     && let Source::Stream { stream, heard } = entry.source
                     && now.since(heard) >= silence
                 {
-                    entry.source = Source::Silent(Adrift::since(now, Some(stream)));
+                    entry.source = Source::Silent(Disconnected::since(now, Some(stream)));
                     silent.push((name.clone(), id.clone()));
                 }
             }
@@ -274,7 +276,7 @@ impl Catalogue {
         let limit = self.options.forget_after;
         let is_over = |known: &super::Known| known.vanished.is_some_and(|since| now.since(since) >= limit);
         self.services.retain(|_, known| !known.endpoints.is_empty() || !is_over(known));
-        self.buried.retain(|_, buried| now.since(buried.since) < limit);
+        self.tombstones.retain(|_, tombstones| now.since(tombstones.since) < limit);
         let mut dead = Vec::new();
         for (name, known) in &self.services {
             for (id, candidates) in &known.endpoints {

@@ -74,7 +74,7 @@ impl Catalogue {
             return false;
         }
         let key = (service.clone(), registration.endpoint.clone());
-        if self.buried.get(&key).is_some_and(|buried| buried.incarnation >= registration.incarnation) {
+        if self.tombstones.get(&key).is_some_and(|tombstones| tombstones.incarnation >= registration.incarnation) {
             return false;
         }
         let Some(known) = self.services.get(service) else { return true };
@@ -104,7 +104,8 @@ impl Catalogue {
 
     fn load_sibling(&mut self, gateway: &str, entry: Entry, now: Timestamp) {
         let key = (entry.registration.service.clone(), entry.registration.endpoint.clone());
-        if self.buried.get(&key).is_some_and(|buried| buried.incarnation >= entry.registration.incarnation) {
+        if self.tombstones.get(&key).is_some_and(|tombstones| tombstones.incarnation >= entry.registration.incarnation)
+        {
             return;
         }
         let candidates = self.services.entry(key.0.clone()).or_default().endpoints.entry(key.1.clone()).or_default();

@@ -145,7 +145,8 @@ async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say
     Next::Listen
 }
 
-/// Registers, and answers for which service, if the caller may: its account must be one of the service's, in the service's namespace.
+/// Registers, and answers for which service, if the caller may: its account must be one of the service's, in the service's
+/// namespace.
 fn register(
     hub: &Hub,
     stream: StreamId,

@@ -4,8 +4,8 @@
 //! wants to resume from before the process began, or from too long ago, starts with a reset. Leases are bound to the
 //! process: their keys are deleted when they are revoked, or else when the store is opened again.
 //!
-//! After one error of its file, such as a full disk, redb refuses everything until it is opened anew. So the store closes and
-//! opens it, again and again until that works; meanwhile its operations fail, and what was answered before stays.
+//! After one error of its file, such as a full disk, redb refuses everything until it is opened anew. So the store closes
+//! and opens it, again and again until that works; meanwhile its operations fail, and what was answered before stays.
 
 mod history;
 mod table;

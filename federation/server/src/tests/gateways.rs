@@ -125,7 +125,7 @@ async fn an_own_sink_hears_of_every_service_and_its_loads() {
     gateway.running().subscribe(Arc::clone(&notes) as Arc<dyn Sink>);
     let sidecar = gateway.sidecar("p1", "a", 1);
     eventually("a view", || (notes.health("p1") == Some(Health::Ready)).then_some(())).await;
-    let load = LoadReport { rif: 9, utilisation: None, error_rate: 0.5 };
+    let load = LoadReport { active_requests: 9, utilisation: None, error_rate: 0.5 };
     sidecar.registrar.set_load(load);
     eventually("a load", || (notes.loads.lock().get(&EndpointId::new("p1")) == Some(&load)).then_some(())).await;
     assert!(notes.mesh.lock().is_some());

@@ -24,7 +24,7 @@ async fn a_registered_workload_is_seen_by_callers_with_its_health_and_load() {
     sidecar.registrar.set_health(Health::Unready, "the probe fails");
     eventually("unready", || (notes.health("p1") == Some(Health::Unready)).then_some(())).await;
 
-    let load = LoadReport { rif: 4, utilisation: Some(0.5), error_rate: 0.0 };
+    let load = LoadReport { active_requests: 4, utilisation: Some(0.5), error_rate: 0.0 };
     sidecar.registrar.set_load(load);
     let id = EndpointId::new("p1");
     eventually("a load", || (notes.loads.lock().get(&id) == Some(&load)).then_some(())).await;
@@ -39,7 +39,7 @@ async fn a_steady_load_is_told_again_before_callers_forget_it() {
     sidecar.registrar.registered().await;
     let (discovery, notes, _task) = gateway.caller(DiscoveryOptions::new("us-east"));
     discovery.resolve(&payments()).await.expect("known");
-    let load = LoadReport { rif: 4, utilisation: Some(0.5), error_rate: 0.0 };
+    let load = LoadReport { active_requests: 4, utilisation: Some(0.5), error_rate: 0.0 };
     let id = EndpointId::new("p1");
     sidecar.registrar.set_load(load);
     let told = |notes: &Notes| (notes.loads.lock().remove(&id) == Some(load)).then_some(());

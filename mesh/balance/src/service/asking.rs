@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Service;
 use super::explaining::{fence, is_outside};
-use crate::situation::{Division, LossError, Question, Situated, Situation};
+use crate::situation::{Division, LossError, Question, Situation, SituationLocality};
 
 /// The answer to a question about a running service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,7 +21,7 @@ pub struct WhatIf {
     pub lost: Vec<String>,
     /// How much traffic there is, relative to now.
     pub load: f64,
-    /// The lanes whose present load is added up and divided as if all of it came from `from`; none if that is unknown.
+    /// The localities whose present load is added up and divided as if all of it came from `from`; none if that is unknown.
     pub loaded: Vec<String>,
     /// Where traffic would settle.
     #[serde(flatten)]
@@ -34,16 +34,17 @@ impl Service {
         let control = self.control.lock();
         let counted = control.count();
         let situated = |i: usize| {
-            let lane = &control.lanes[i];
-            let region = Some(lane.region.to_string());
-            Situated { name: lane.zone.to_string(), region, counted: counted[i].clone() }
+            let locality = &control.localities[i];
+            let region = Some(locality.region.to_string());
+            SituationLocality { name: locality.zone.to_string(), region, counted: counted[i].clone() }
         };
         let policy = &control.rules.policy;
         // What the operator keeps traffic out of cannot be lost.
-        let inside = |i: &usize| !is_outside(&control.lanes[*i], policy);
-        let tiers = control.tiers().into_iter().map(|range| range.filter(inside).map(situated).collect::<Vec<_>>());
-        let tiers = tiers.filter(|lanes| !lanes.is_empty()).collect();
-        Situation { mode: policy.mode, options: policy.options(), tiers }
+        let inside = |i: &usize| !is_outside(&control.localities[*i], policy);
+        let priorities =
+            control.priorities().into_iter().map(|range| range.filter(inside).map(situated).collect::<Vec<_>>());
+        let priorities = priorities.filter(|localities| !localities.is_empty()).collect();
+        Situation { mode: policy.mode, options: policy.options(), priorities }
     }
 
     /// The answer to the question that such parameters ask (see [`Question::from_parameters`]).
@@ -58,7 +59,8 @@ impl Service {
     /// Where traffic would settle without what is lost.
     ///
     /// # Errors
-    /// [`LossError::Unknown`] if a loss names nothing that serves here, [`LossError::Outside`] if a residency fence may be why.
+    /// [`LossError::Unknown`] if a loss names nothing that serves here, [`LossError::Outside`] if a residency fence may be
+    /// why.
     pub fn what_if(&self, question: &Question) -> Result<WhatIf, LossError> {
         let Question { losses, load } = question;
         let situation = self.situation();

@@ -1,4 +1,4 @@
-//! What changes plans: the state of lanes behind the service's lock, and the making of a new plan from it.
+//! What changes plans: the state of localities behind the service's lock, and the making of a new plan from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
-use crate::census::{Census, Counted};
-use crate::compat::Hosts;
+use crate::allocation::{LocalityStats, ServiceStats};
 use crate::distance::RingKeeper;
-use crate::endpoint::{Cold, Endpoint, MarkClass};
-use crate::lane::{Circuit, Lane, LaneState};
+use crate::endpoint::{Cold, Endpoint, HealthClass};
+use crate::envoy::Hosts;
+use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState};
 use crate::plan::{Plan, Probe, Probing};
 use crate::policy::{Policy, Rules};
-use crate::ramp::Returning;
-use crate::shares::{LaneInput, S, tier_utilisation};
+use crate::ramp::FailbackRamp;
+use crate::shares::{LocalityInput, S, priority_utilisation};
 use crate::utilisation::{Factor, Reading, Smoothed};
 
 /// The state behind a service's lock.
@@ -26,11 +26,11 @@ pub(super) struct Control {
     base: Policy,
     pub(super) rules: Arc<Rules>,
     pub(super) rng: fastrand::Rng,
-    /// In tier order, as the plan's lanes.
-    pub(super) lanes: Vec<LaneControl>,
-    /// One for each tier.
+    /// In priority order, as the plan's localities.
+    pub(super) localities: Vec<LocalityControl>,
+    /// One for each priority.
     pub(super) factors: Vec<Factor>,
-    pub(super) paths: BTreeMap<Arc<str>, Arc<Circuit>>,
+    pub(super) paths: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     /// The operator's order of clusters.
     pub(super) failover: Vec<String>,
     /// A first view has come.
@@ -40,17 +40,17 @@ pub(super) struct Control {
     pub(super) ticked: Timestamp,
 }
 
-/// One lane behind the lock.
+/// One locality behind the lock.
 #[derive(Debug)]
-pub(super) struct LaneControl {
+pub(super) struct LocalityControl {
     pub(super) zone: ZoneId,
     pub(super) region: Arc<str>,
     pub(super) remote: bool,
     pub(super) accounts: Arc<[String]>,
-    pub(super) state: Arc<LaneState>,
-    pub(super) path: Option<Arc<Circuit>>,
+    pub(super) state: Arc<LocalityState>,
+    pub(super) path: Option<Arc<CircuitBreaker>>,
     pub(super) tally: Tally,
-    /// The endpoints that discovery lists, ordered by id; none in a remote lane.
+    /// The endpoints that discovery lists, ordered by id; none in a remote locality.
     pub(super) roster: Roster,
     /// Those of them whose breaker is half-open.
     pub(super) half_open: Vec<Arc<Endpoint>>,
@@ -67,18 +67,18 @@ pub(super) struct LaneControl {
     pub(super) cost_ms: Option<f64>,
     pub(super) ring: RingKeeper,
     pub(super) ring_used: usize,
-    pub(super) returning: Returning,
+    pub(super) failback: FailbackRamp,
     /// What the view says of its return.
     pub(super) returned_ago: Option<std::time::Duration>,
     /// When that was.
     pub(super) returned_at: Option<Timestamp>,
-    pub(super) tier: usize,
+    pub(super) priority: usize,
     pub(super) level: usize,
     /// Not in the view any more, since then.
     pub(super) absent: Option<Timestamp>,
 }
 
-/// The endpoints of a lane, ordered by id, with what picks need of their last view.
+/// The endpoints of a locality, ordered by id, with what picks need of their last view.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
@@ -86,7 +86,7 @@ pub(super) struct Roster {
     pub(super) weights: Vec<f64>,
 }
 
-/// Sums of the weights of a lane's endpoints, by how they count, in thousandths.
+/// Sums of the weights of a locality's endpoints, by how they count, in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Endpoints that count.
@@ -99,7 +99,7 @@ pub(super) struct Tally {
     pub(super) endpoints: Endpoints,
 }
 
-/// Endpoints of a lane, by how they count.
+/// Endpoints of a locality, by how they count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Endpoints {
     pub(super) excluded: u32,
@@ -114,46 +114,46 @@ impl Tally {
         self.healthy + self.degraded + self.soft + self.hard
     }
 
-    pub(super) fn add(&mut self, class: MarkClass, units: u64) {
-        self.count += u32::from(class != MarkClass::Uncounted);
+    pub(super) fn add(&mut self, class: HealthClass, units: u64) {
+        self.count += u32::from(class != HealthClass::Uncounted);
         *self.endpoints.of(class) += 1;
         if let Some(sum) = self.sum(class) {
             *sum += units;
         }
     }
 
-    pub(super) fn remove(&mut self, class: MarkClass, units: u64) {
-        self.count -= u32::from(class != MarkClass::Uncounted);
+    pub(super) fn remove(&mut self, class: HealthClass, units: u64) {
+        self.count -= u32::from(class != HealthClass::Uncounted);
         *self.endpoints.of(class) -= 1;
         if let Some(sum) = self.sum(class) {
             *sum -= units;
         }
     }
 
-    fn sum(&mut self, class: MarkClass) -> Option<&mut u64> {
+    fn sum(&mut self, class: HealthClass) -> Option<&mut u64> {
         match class {
-            MarkClass::Uncounted => None,
-            MarkClass::Healthy => Some(&mut self.healthy),
-            MarkClass::Degraded => Some(&mut self.degraded),
-            MarkClass::Soft => Some(&mut self.soft),
-            MarkClass::Hard => Some(&mut self.hard),
+            HealthClass::Uncounted => None,
+            HealthClass::Healthy => Some(&mut self.healthy),
+            HealthClass::Degraded => Some(&mut self.degraded),
+            HealthClass::Soft => Some(&mut self.soft),
+            HealthClass::Hard => Some(&mut self.hard),
         }
     }
 }
 
 impl Endpoints {
-    fn of(&mut self, class: MarkClass) -> &mut u32 {
+    fn of(&mut self, class: HealthClass) -> &mut u32 {
         match class {
-            MarkClass::Uncounted => &mut self.excluded,
-            MarkClass::Healthy => &mut self.healthy,
-            MarkClass::Degraded => &mut self.degraded,
-            MarkClass::Soft => &mut self.soft,
-            MarkClass::Hard => &mut self.hard,
+            HealthClass::Uncounted => &mut self.excluded,
+            HealthClass::Healthy => &mut self.healthy,
+            HealthClass::Degraded => &mut self.degraded,
+            HealthClass::Soft => &mut self.soft,
+            HealthClass::Hard => &mut self.hard,
         }
     }
 }
 
-impl LaneControl {
+impl LocalityControl {
     /// Whether something in it has no hard mark, and a path leads to it that works as seen from here.
     pub(super) fn reachable(&self) -> bool {
         self.conceivable() && !self.path.as_deref().is_some_and(is_open)
@@ -164,21 +164,29 @@ impl LaneControl {
         self.path_state != PathState::Down && self.tally.healthy + self.tally.degraded + self.tally.soft > 0
     }
 
-    /// Whether the whole lane has a soft mark.
+    /// Whether the whole locality has a soft mark.
     pub(super) fn tripped(&self) -> bool {
         is_open(&self.state.circuit)
     }
 
-    /// The lane in sums. `fresh` leaves staleness out.
-    pub(super) fn input(&self, fresh: bool) -> LaneInput {
+    /// The locality in sums. `fresh` leaves staleness out.
+    pub(super) fn input(&self, fresh: bool) -> LocalityInput {
         let Tally { healthy, degraded, soft, .. } = self.tally;
         let [healthy, degraded, soft] = self.as_seen([healthy, degraded, soft], fresh).map(|units| units as f64);
         let total = self.tally.total() as f64;
         let capacity = self.capacity.unwrap_or(total / 1000.0);
-        LaneInput { total, healthy, degraded, soft, weight: self.weight, capacity, utilisation: self.utilisation.get() }
+        LocalityInput {
+            total,
+            healthy,
+            degraded,
+            soft,
+            weight: self.weight,
+            capacity,
+            utilisation: self.utilisation.get(),
+        }
     }
 
-    /// The lane in endpoints, and how many of them have no hard mark.
+    /// The locality in endpoints, and how many of them have no hard mark.
     pub(super) fn hosts(&self) -> (Hosts, u32) {
         let Endpoints { excluded, healthy, degraded, soft, .. } = self.tally.endpoints;
         let [healthy, degraded, soft] = self.as_seen([healthy, degraded, soft].map(u64::from), false);
@@ -192,7 +200,8 @@ impl LaneControl {
         (hosts, count(healthy + degraded + soft))
     }
 
-    /// What is healthy, degraded and softly marked, once the marks of the lane as a whole are laid over those of its endpoints.
+    /// What is healthy, degraded and softly marked, once the marks of the locality as a whole are laid over those of its
+    /// endpoints.
     fn as_seen(&self, [healthy, degraded, soft]: [u64; 3], fresh: bool) -> [u64; 3] {
         if !self.reachable() {
             return [0, 0, 0];
@@ -208,12 +217,11 @@ impl LaneControl {
 
     /// The most that it may take now, by its ramp and its breaker's.
     pub(super) fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
-        let rising = |circuit: &Circuit| {
+        let rising = |circuit: &CircuitBreaker| {
             let acceptance = circuit.guard.lock().breaker.acceptance(now);
             (acceptance > 0.0 && acceptance < 1.0).then_some((acceptance * S as f32) as u32)
         };
-        let caps =
-            [self.returning.cap(policy, now), rising(&self.state.circuit), self.path.as_deref().and_then(rising)];
+        let caps = [self.failback.cap(policy, now), rising(&self.state.circuit), self.path.as_deref().and_then(rising)];
         caps.into_iter().flatten().min()
     }
 
@@ -244,7 +252,7 @@ impl Control {
             base: rules.policy.clone(),
             rules,
             rng: fastrand::Rng::with_seed(seed),
-            lanes: Vec::new(),
+            localities: Vec::new(),
             factors: Vec::new(),
             paths: BTreeMap::new(),
             failover: Vec::new(),
@@ -255,66 +263,66 @@ impl Control {
     }
 
     pub(super) fn member(&self, id: &EndpointId) -> Option<&Arc<Endpoint>> {
-        self.lanes.iter().find_map(|lane| {
-            let endpoints = &lane.roster.endpoints;
+        self.localities.iter().find_map(|locality| {
+            let endpoints = &locality.roster.endpoints;
             endpoints.binary_search_by(|member| member.id.cmp(id)).ok().map(|i| &endpoints[i])
         })
     }
 
-    pub(super) fn lane_mut(&mut self, zone: &ZoneId) -> Option<&mut LaneControl> {
-        self.lanes.iter_mut().find(|lane| lane.zone == *zone)
+    pub(super) fn locality_mut(&mut self, zone: &ZoneId) -> Option<&mut LocalityControl> {
+        self.localities.iter_mut().find(|locality| locality.zone == *zone)
     }
 
-    /// Takes note of which lanes can serve at all, for what returns from failure.
+    /// Takes note of which localities can serve at all, for what returns from failure.
     pub(super) fn observe_returns(&mut self, now: Timestamp) {
         let policy = &self.rules.policy;
-        for lane in &mut self.lanes {
-            let available = lane.reachable();
-            let failed = lane.tally.count > 0 && !available;
-            let returned_ago = lane.returned_at.map(|at| now - at);
-            lane.returning.observe(available, failed, returned_ago, policy, now, &mut self.rng);
-            lane.returning.poll(policy, now, &mut self.rng);
+        for locality in &mut self.localities {
+            let available = locality.reachable();
+            let failed = locality.tally.count > 0 && !available;
+            let returned_ago = locality.returned_at.map(|at| now - at);
+            locality.failback.observe(available, failed, returned_ago, policy, now, &mut self.rng);
+            locality.failback.poll(policy, now, &mut self.rng);
         }
     }
 
-    /// Makes the plan for `lanes` (in the order of the control's lanes).
-    pub(super) fn plan(&self, lanes: Arc<[Arc<Lane>]>, now: Timestamp) -> Plan {
-        Plan::new(lanes, self.census(now), self.probes().into())
+    /// Makes the plan for `localities` (in the order of the control's localities).
+    pub(super) fn plan(&self, localities: Arc<[Arc<LocalityEndpoints>]>, now: Timestamp) -> Plan {
+        Plan::new(localities, self.stats(now), self.probes().into())
     }
 
-    fn census(&self, now: Timestamp) -> Census {
+    fn stats(&self, now: Timestamp) -> ServiceStats {
         let policy = &self.rules.policy;
-        let held = |(lane, counted): (&LaneControl, Counted)| Counted {
+        let held = |(locality, counted): (&LocalityControl, LocalityStats)| LocalityStats {
             // It is in the factors, which move slowly.
-            input: LaneInput { utilisation: None, ..counted.input },
-            cap: lane.cap(policy, now),
+            input: LocalityInput { utilisation: None, ..counted.input },
+            cap: locality.cap(policy, now),
             ..counted
         };
-        Census {
-            lanes: self.lanes.iter().zip(self.count()).map(held).collect(),
-            tiers: self.tiers().into(),
+        ServiceStats {
+            localities: self.localities.iter().zip(self.count()).map(held).collect(),
+            priorities: self.priorities().into(),
             factors: self.factors.iter().map(Factor::get).collect(),
             rules: Arc::clone(&self.rules),
         }
     }
 
-    /// What each lane has, whatever holds it back.
-    pub(super) fn count(&self) -> Vec<Counted> {
-        let stale = |lane: &LaneControl| lane.staleness == Staleness::Stale2 && lane.reachable();
-        let fresh = self.lanes.iter().any(stale).then(|| self.inputs(true));
-        let count = |(i, (lane, input)): (usize, (&LaneControl, LaneInput))| {
-            let (hosts, reachable_hosts) = lane.hosts();
-            Counted {
+    /// What each locality has, whatever holds it back.
+    pub(super) fn count(&self) -> Vec<LocalityStats> {
+        let stale = |locality: &LocalityControl| locality.staleness == Staleness::Stale2 && locality.reachable();
+        let fresh = self.localities.iter().any(stale).then(|| self.inputs(true));
+        let count = |(i, (locality, input)): (usize, (&LocalityControl, LocalityInput))| {
+            let (hosts, reachable_hosts) = locality.hosts();
+            LocalityStats {
                 input,
-                fresh: fresh.as_ref().filter(|_| stale(lane)).map(|fresh| fresh[i]),
+                fresh: fresh.as_ref().filter(|_| stale(locality)).map(|fresh| fresh[i]),
                 hosts,
                 reachable_hosts,
                 cap: None,
-                reachable: lane.conceivable(),
-                path_down: lane.path_state == PathState::Down,
+                reachable: locality.conceivable(),
+                path_down: locality.path_state == PathState::Down,
             }
         };
-        self.lanes.iter().zip(self.inputs(false)).enumerate().map(count).collect()
+        self.localities.iter().zip(self.inputs(false)).enumerate().map(count).collect()
     }
 
     /// Takes the operator's numbers for the service. Answers whether any is new.
@@ -325,34 +333,34 @@ impl Control {
         }
         self.rules = Rules::new(policy);
         let rules = &self.rules;
-        for lane in &self.lanes {
-            lane.state.circuit.guard.lock().breaker.configure(&rules.lane);
-            lane.each_endpoint(|endpoint| endpoint.cold.lock().breaker.configure(&rules.endpoint));
+        for locality in &self.localities {
+            locality.state.circuit.guard.lock().breaker.configure(&rules.locality);
+            locality.each_endpoint(|endpoint| endpoint.cold.lock().breaker.configure(&rules.endpoint));
         }
         self.paths.values().for_each(|path| path.guard.lock().breaker.configure(&rules.path));
         true
     }
 
-    pub(super) fn inputs(&self, fresh: bool) -> Vec<LaneInput> {
-        let mut inputs: Vec<LaneInput> = self.lanes.iter().map(|lane| lane.input(fresh)).collect();
-        // Capacities compare only where every lane of a tier states one.
-        for range in self.tiers() {
-            if self.lanes[range.clone()].iter().any(|lane| lane.capacity.is_none()) {
+    pub(super) fn inputs(&self, fresh: bool) -> Vec<LocalityInput> {
+        let mut inputs: Vec<LocalityInput> = self.localities.iter().map(|locality| locality.input(fresh)).collect();
+        // Capacities compare only where every locality of a priority states one.
+        for range in self.priorities() {
+            if self.localities[range.clone()].iter().any(|locality| locality.capacity.is_none()) {
                 inputs[range].iter_mut().for_each(|input| input.capacity = input.total / 1000.0);
             }
         }
         inputs
     }
 
-    /// The tiers as ranges of lanes.
-    pub(super) fn tiers(&self) -> Vec<std::ops::Range<usize>> {
+    /// The priorities as ranges of localities.
+    pub(super) fn priorities(&self) -> Vec<std::ops::Range<usize>> {
         let mut start = 0;
-        let range = |lanes: &[LaneControl]| {
-            let range = start..start + lanes.len();
+        let range = |localities: &[LocalityControl]| {
+            let range = start..start + localities.len();
             start = range.end;
             range
         };
-        self.lanes.chunk_by(|a, b| a.tier == b.tier).map(range).collect()
+        self.localities.chunk_by(|a, b| a.priority == b.priority).map(range).collect()
     }
 
     /// What is half-open and waits to be tried.
@@ -362,20 +370,20 @@ impl Control {
             Phase::HalfOpen { since, .. } => Some(since),
             _ => None,
         };
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if lane.path_state == PathState::Down {
+        for (index, locality) in self.localities.iter().enumerate() {
+            if locality.path_state == PathState::Down {
                 continue;
             }
-            let mut add = |what, since| probes.push(Probe { lane: index, what, since });
-            if lane.conceivable() {
-                if let Some(at) = since(lane.state.circuit.guard.lock().breaker.phase()) {
-                    add(Probing::Lane, at);
+            let mut add = |what, since| probes.push(Probe { locality: index, what, since });
+            if locality.conceivable() {
+                if let Some(at) = since(locality.state.circuit.guard.lock().breaker.phase()) {
+                    add(Probing::Locality, at);
                 }
-                if let Some(at) = lane.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
+                if let Some(at) = locality.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
                     add(Probing::Path, at);
                 }
             }
-            for endpoint in &lane.half_open {
+            for endpoint in &locality.half_open {
                 let cold = endpoint.cold.lock();
                 // What discovery says is gone or unready is not tried.
                 if endpoint.gate() & crate::endpoint::HALF_OPEN != 0
@@ -388,14 +396,15 @@ impl Control {
         probes
     }
 
-    /// Moves the tiers' factors, and returns whether any did move. `lacking` says that all tiers together lack room.
+    /// Moves the priorities' factors, and returns whether any did move. `lacking` says that all priorities together lack
+    /// room.
     pub(super) fn move_factors(&mut self, lacking: bool, now: Timestamp) -> bool {
         let policy = &self.rules.policy;
         let inputs = self.inputs(false);
         let readings: Vec<Option<Reading>> =
-            self.tiers().into_iter().map(|range| self.reading(&inputs, range)).collect();
+            self.priorities().into_iter().map(|range| self.reading(&inputs, range)).collect();
         // Where all lack room, none can reach the target: then each aims at the mean, or all would sink.
-        let mean = tier_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
+        let mean = priority_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
         let target = policy.target_utilisation.max(mean);
         let mut moved = false;
         for (factor, reading) in self.factors.iter_mut().zip(readings) {
@@ -406,19 +415,19 @@ impl Control {
         moved
     }
 
-    /// The utilisation of the tier that has these lanes.
-    fn reading(&self, inputs: &[LaneInput], range: std::ops::Range<usize>) -> Option<Reading> {
+    /// The utilisation of the priority that has these localities.
+    fn reading(&self, inputs: &[LocalityInput], range: std::ops::Range<usize>) -> Option<Reading> {
         let inputs = &inputs[range.clone()];
-        let latest: Vec<LaneInput> = inputs
+        let latest: Vec<LocalityInput> = inputs
             .iter()
-            .zip(&self.lanes[range])
-            .map(|(input, lane)| LaneInput { utilisation: lane.latest_utilisation, ..*input })
+            .zip(&self.localities[range])
+            .map(|(input, locality)| LocalityInput { utilisation: locality.latest_utilisation, ..*input })
             .collect();
-        let mean = tier_utilisation(inputs)?;
-        Some(Reading { mean, latest: tier_utilisation(&latest).unwrap_or(mean) })
+        let mean = priority_utilisation(inputs)?;
+        Some(Reading { mean, latest: priority_utilisation(&latest).unwrap_or(mean) })
     }
 }
 
-fn is_open(circuit: &Circuit) -> bool {
+fn is_open(circuit: &CircuitBreaker) -> bool {
     !circuit.guard.lock().breaker.is_closed()
 }

@@ -1,4 +1,4 @@
-//! What a view says of each lane, before it meets what the node itself knows.
+//! What a view says of each locality, before it meets what the node itself knows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use eastway_core::{Coordinates, Locality, ZoneId};
 use crate::distance::cost_ms;
 use crate::policy::Policy;
 
-/// The facts of one lane.
+/// The facts of one locality.
 #[derive(Debug)]
-pub(super) struct LaneFacts<'a> {
+pub(super) struct LocalityFacts<'a> {
     pub(super) zone: ZoneId,
     pub(super) region: Arc<str>,
     pub(super) weight: f64,
@@ -22,7 +22,7 @@ pub(super) struct LaneFacts<'a> {
     pub(super) remote: Option<RemoteFacts<'a>>,
 }
 
-/// The facts of one remote lane.
+/// The facts of one remote locality.
 #[derive(Debug)]
 pub(super) struct RemoteFacts<'a> {
     pub(super) zone: &'a RemoteZone,
@@ -31,21 +31,21 @@ pub(super) struct RemoteFacts<'a> {
     pub(super) cost_ms: Option<f64>,
 }
 
-/// The lanes of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id.
-pub(super) fn lanes<'a>(
+/// The localities of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id.
+pub(super) fn localities<'a>(
     caller: &Locality,
     policy: &Policy,
     mesh: &'a MeshView,
     view: &'a ServiceView,
     endpoints: &[&'a Arc<EndpointView>],
-) -> Vec<LaneFacts<'a>> {
+) -> Vec<LocalityFacts<'a>> {
     let weight = |zone: &ZoneId| view.spec.locality_weights.get(&zone.to_string()).copied().unwrap_or(1.0);
     let own = &caller.zone.cluster;
     let local = by_zone(endpoints).into_iter().map(|(zone, members)| {
         let zone = ZoneId::new(Arc::clone(own), zone);
         let returned_ago = view.returned.get(&zone.zone).copied();
         let (weight, region) = (weight(&zone), Arc::clone(&caller.region));
-        LaneFacts { zone, region, weight, members, returned_ago, remote: None }
+        LocalityFacts { zone, region, weight, members, returned_ago, remote: None }
     });
     let remote = view.remote.iter().filter_map(|remote| {
         // A summary of a cluster that is no peer (any more) leads nowhere.
@@ -56,7 +56,7 @@ pub(super) fn lanes<'a>(
             staleness: peer.staleness,
             cost_ms: cost(caller, mesh, peer, &remote.zone),
         };
-        Some(LaneFacts {
+        Some(LocalityFacts {
             weight: weight(&remote.zone),
             region: peer.cluster.region.as_str().into(),
             members: Vec::new(),
@@ -65,7 +65,8 @@ pub(super) fn lanes<'a>(
             remote: Some(facts),
         })
     });
-    let inside = |lane: &LaneFacts<'_>| policy.regions.as_ref().is_none_or(|regions| regions.contains(&lane.region));
+    let inside =
+        |locality: &LocalityFacts<'_>| policy.regions.as_ref().is_none_or(|regions| regions.contains(&locality.region));
     local.chain(remote).filter(inside).collect()
 }
 

@@ -10,9 +10,9 @@ use eastway_resilience::breaker::Trigger;
 use eastway_resilience::{BreakerConfig, Class, Failure, Outcome};
 
 use super::Service;
-use super::control::{Control, LaneControl};
-use crate::endpoint::{Endpoint, MarkClass};
-use crate::lane::{Circuit, Lane};
+use super::control::{Control, LocalityControl};
+use crate::endpoint::{Endpoint, HealthClass};
+use crate::locality::{CircuitBreaker, LocalityEndpoints};
 use crate::pick::Pick;
 use crate::policy::Policy;
 
@@ -26,9 +26,9 @@ enum Verdict {
 }
 
 impl Service {
-    /// Reports how an attempt ended. What an answer said of loads is not taken here but when it began: [`Service::answered`].
-    /// Only the first report of a pick counts; a pick that is dropped without one ended
-    /// for reasons of its caller.
+    /// Reports how an attempt ended. What an answer said of loads is not taken here but when it began:
+    /// [`Service::answered`]. Only the first report of a pick counts; a pick that is dropped without one ended for reasons
+    /// of its caller.
     pub fn finish(&self, pick: &Pick, outcome: Outcome, now: Timestamp) {
         if !pick.finish() {
             return;
@@ -38,11 +38,11 @@ impl Service {
             self.finish_probe(pick, &outcome, now);
         }
         match outcome.class {
-            Class::Success => self.succeeded(&pick.lane, endpoint, outcome.latency, now),
+            Class::Success => self.succeeded(&pick.locality, endpoint, outcome.latency, now),
             Class::RateLimited => {
-                let median = Duration::from_secs_f32(pick.lane.state.median().max(0.0) / 1e6);
+                let median = Duration::from_secs_f32(pick.locality.state.median().max(0.0) / 1e6);
                 let penalty = outcome.latency.unwrap_or_default().max(median * 4).max(Duration::from_millis(1));
-                self.succeeded(&pick.lane, endpoint, Some(penalty), now);
+                self.succeeded(&pick.locality, endpoint, Some(penalty), now);
             }
             Class::Failure(failure) => self.failed(pick, failure, now),
             Class::Cancelled => {}
@@ -60,7 +60,7 @@ impl Service {
         }
     }
 
-    /// Hard evidence of this caller against an endpoint: it is down, and its lane's share moves before this returns.
+    /// Hard evidence of this caller against an endpoint: it is down, and its locality's share moves before this returns.
     pub fn mark_down(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
@@ -86,7 +86,7 @@ impl Service {
         }
     }
 
-    /// After a change of an endpoint's breaker: its marks, its lane's tally and the plan follow.
+    /// After a change of an endpoint's breaker: its marks, its locality's tally and the plan follow.
     fn settle(
         &self,
         control: &mut Control,
@@ -95,32 +95,38 @@ impl Service {
         now: Timestamp,
     ) {
         endpoint.set_alert(&cold, true);
-        let Some(lane) = control.lane_mut(&endpoint.zone) else {
+        let Some(locality) = control.locality_mut(&endpoint.zone) else {
             endpoint.regate(&cold, now);
             return;
         };
-        let moved = lane.recount(endpoint, &mut cold, now);
+        let moved = locality.recount(endpoint, &mut cold, now);
         drop(cold);
         if moved {
             self.replan(control, now);
         }
     }
 
-    fn succeeded(&self, lane: &Arc<Lane>, endpoint: Option<&Arc<Endpoint>>, latency: Option<Duration>, now: Timestamp) {
-        let p0 = lane.state.p0();
-        lane.state.succeeded.record(now);
-        let every = needs_every(&lane.rules.lane);
-        if lane.state.circuit.succeeded(every, latency, p0, now) {
-            self.trip_lane(lane, now);
+    fn succeeded(
+        &self,
+        locality: &Arc<LocalityEndpoints>,
+        endpoint: Option<&Arc<Endpoint>>,
+        latency: Option<Duration>,
+        now: Timestamp,
+    ) {
+        let p0 = locality.state.p0();
+        locality.state.succeeded.record(now);
+        let every = needs_every(&locality.rules.locality);
+        if locality.state.circuit.succeeded(every, latency, p0, now) {
+            self.trip_locality(locality, now);
         }
-        if let Some(path) = &lane.path {
+        if let Some(path) = &locality.path {
             path.succeeded(false, latency, p0, now);
         }
         let Some(endpoint) = endpoint else { return };
         if let Some(latency) = latency {
             endpoint.observe_latency(latency, now);
         }
-        if !endpoint.is_alert() && !needs_every(&lane.rules.endpoint) {
+        if !endpoint.is_alert() && !needs_every(&locality.rules.endpoint) {
             return;
         }
         let mut cold = endpoint.cold.lock();
@@ -135,28 +141,28 @@ impl Service {
     }
 
     fn failed(&self, pick: &Pick, failure: Failure, now: Timestamp) {
-        let (lane, endpoint) = (&pick.lane, pick.endpoint());
+        let (locality, endpoint) = (&pick.locality, pick.endpoint());
         let charge = Charge::of(failure.attribution);
         if charge.path > 0 {
-            match &lane.path {
+            match &locality.path {
                 Some(path) if path.failed(None, 1, LEAST_P0, now) => self.trip_path(path, now),
                 _ => {}
             }
             return;
         }
         if let Some(endpoint) = endpoint.filter(|_| failure.down) {
-            // What is down is out of the lane's sums at once: its breaker has nothing to find out.
+            // What is down is out of the locality's sums at once: its breaker has nothing to find out.
             self.mark_down(endpoint, now);
             return;
         }
-        let p0 = lane.state.p0();
-        // A probe that fails says of its lane only what was known before.
-        if charge.lane + charge.endpoint > 0 && !pick.permits().endpoint {
-            lane.state.failed.record(now);
-            let contributor = endpoint.filter(|_| charge.lane == 0).map(|e| hash(e));
-            let needed = contributors(lane);
-            if lane.state.circuit.failed(contributor, needed, p0, now) {
-                self.trip_lane(lane, now);
+        let p0 = locality.state.p0();
+        // A probe that fails says of its locality only what was known before.
+        if charge.locality + charge.endpoint > 0 && !pick.permits().endpoint {
+            locality.state.failed.record(now);
+            let contributor = endpoint.filter(|_| charge.locality == 0).map(|e| hash(e));
+            let needed = contributors(locality);
+            if locality.state.circuit.failed(contributor, needed, p0, now) {
+                self.trip_locality(locality, now);
             }
         }
         let Some(endpoint) = endpoint.filter(|_| charge.endpoint > 0) else { return };
@@ -170,32 +176,36 @@ impl Service {
         }
     }
 
-    /// Ejects an endpoint by statistics, if its lane can spare it.
+    /// Ejects an endpoint by statistics, if its locality can spare it.
     fn eject(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
-        let elsewhere = control.lanes.iter().any(|lane| lane.zone != endpoint.zone && lane.input(false).healthy > 0.0);
+        let elsewhere = control
+            .localities
+            .iter()
+            .any(|locality| locality.zone != endpoint.zone && locality.input(false).healthy > 0.0);
         let cap = control.rules.policy.ejection_cap;
         let mut cold = endpoint.cold.lock();
         if !cold.breaker.is_closed() {
             return;
         }
-        let spared =
-            control.lane_mut(&endpoint.zone).is_none_or(|lane| lane.can_spare(&cold, endpoint, cap, elsewhere));
+        let spared = control
+            .locality_mut(&endpoint.zone)
+            .is_none_or(|locality| locality.can_spare(&cold, endpoint, cap, elsewhere));
         if spared {
             cold.breaker.trip(false, now, &mut control.rng);
             self.settle(control, endpoint, cold, now);
         }
     }
 
-    fn trip_lane(&self, lane: &Arc<Lane>, now: Timestamp) {
+    fn trip_locality(&self, locality: &Arc<LocalityEndpoints>, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
-        trip_once(&lane.state.circuit, now, &mut control.rng);
+        trip_once(&locality.state.circuit, now, &mut control.rng);
         self.replan(control, now);
     }
 
-    fn trip_path(&self, path: &Circuit, now: Timestamp) {
+    fn trip_path(&self, path: &CircuitBreaker, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
         trip_once(path, now, &mut control.rng);
@@ -218,16 +228,16 @@ impl Service {
                 self.settle(control, endpoint, cold, now);
             }
         }
-        let settle_circuit = |circuit: &Circuit, verdict: Verdict, rng: &mut fastrand::Rng| {
+        let settle_circuit = |circuit: &CircuitBreaker, verdict: Verdict, rng: &mut fastrand::Rng| {
             if verdict != Verdict::Open {
                 circuit.guard.lock().breaker.probe_ended(verdict == Verdict::Good, now, rng);
             }
         };
-        if permits.lane {
-            let verdict = verdict(outcome, |charge| charge.endpoint + charge.lane > 0);
-            settle_circuit(&pick.lane.state.circuit, verdict, &mut control.rng);
+        if permits.locality {
+            let verdict = verdict(outcome, |charge| charge.endpoint + charge.locality > 0);
+            settle_circuit(&pick.locality.state.circuit, verdict, &mut control.rng);
         }
-        if let (true, Some(path)) = (permits.path, &pick.lane.path) {
+        if let (true, Some(path)) = (permits.path, &pick.locality.path) {
             settle_circuit(path, path_verdict(outcome), &mut control.rng);
         }
         pick.release_permits();
@@ -235,9 +245,9 @@ impl Service {
     }
 }
 
-impl LaneControl {
-    /// Whether the endpoint may be ejected by statistics: half of the lane's weight must stay, unless the whole lane is
-    /// tripped; a single endpoint only if another lane can serve.
+impl LocalityControl {
+    /// Whether the endpoint may be ejected by statistics: half of the locality's weight must stay, unless the whole locality
+    /// is tripped; a single endpoint only if another locality can serve.
     fn can_spare(&self, cold: &crate::endpoint::Cold, endpoint: &Endpoint, cap: f64, elsewhere: bool) -> bool {
         if self.tripped() {
             return true;
@@ -246,19 +256,19 @@ impl LaneControl {
             return elsewhere;
         }
         if self.remote {
-            // Only the endpoints that sessions led to are known; the lane's number of them is. Those that are down are not
-            // ejected: the owner's numbers tell of them.
+            // Only the endpoints that sessions led to are known; the locality's number of them is. Those that are down are
+            // not ejected: the owner's numbers tell of them.
             let out = |e: &&Arc<Endpoint>| e.id != endpoint.id && e.is_reachable() && e.acceptance() == 0.0;
             let ejected = self.state.known().iter().filter(out).count();
             return (ejected + 1) as f64 <= cap * f64::from(self.tally.count);
         }
-        let more = if cold.class == MarkClass::Hard { 0 } else { cold.units() };
+        let more = if cold.class == HealthClass::Hard { 0 } else { cold.units() };
         (self.tally.soft + more) as f64 <= cap * self.tally.total() as f64
     }
 }
 
 /// Two workers may both see the failure that trips it.
-fn trip_once(circuit: &Circuit, now: Timestamp, rng: &mut fastrand::Rng) {
+fn trip_once(circuit: &CircuitBreaker, now: Timestamp, rng: &mut fastrand::Rng) {
     let breaker = &mut circuit.guard.lock().breaker;
     if breaker.is_closed() {
         breaker.trip(false, now, rng);
@@ -288,12 +298,12 @@ fn needs_every(config: &BreakerConfig) -> bool {
     matches!(config.trigger, Trigger::ErrorRate { .. } | Trigger::Latency { .. })
 }
 
-/// How many distinct endpoints must have failed before a failure of one is charged to its lane in full. In a remote lane no
-/// more can be seen to fail than may be ejected, and the one after: its sessions stay with that.
-fn contributors(lane: &Lane) -> usize {
-    let Policy { lane_contributors, ejection_cap, .. } = lane.rules.policy;
-    let seen = if lane.remote { (ejection_cap * lane.total as f64) as usize + 1 } else { lane.total };
-    lane_contributors.min(seen.min(lane.total)).max(1)
+/// How many distinct endpoints must have failed before a failure of one is charged to its locality in full. In a remote
+/// locality no more can be seen to fail than may be ejected, and the one after: its sessions stay with that.
+fn contributors(locality: &LocalityEndpoints) -> usize {
+    let Policy { locality_contributors, ejection_cap, .. } = locality.rules.policy;
+    let seen = if locality.remote { (ejection_cap * locality.total as f64) as usize + 1 } else { locality.total };
+    locality_contributors.min(seen.min(locality.total)).max(1)
 }
 
 fn hash(endpoint: &Endpoint) -> u64 {

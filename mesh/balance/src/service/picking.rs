@@ -1,4 +1,5 @@
-//! The pick itself: one draw from the lane table, two from the lane's endpoints; and the slow ways for what is left over.
+//! The pick itself: one draw from the locality table, two from the locality's endpoints; and the slow ways for what is left
+//! over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +9,23 @@ use eastway_core::{Reason, Timestamp};
 
 use super::Service;
 use crate::endpoint::{Endpoint, HALF_OPEN, HARD};
-use crate::lane::{Choice, Lane};
+use crate::locality::{Choice, LocalityEndpoints};
 use crate::pick::{NoPick, Permits, Pick};
 use crate::plan::{Plan, Probe, Probing};
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use crate::table::Mode;
+use crate::table::HealthBand;
 use crate::tried::Tried;
 
 /// How much of what was tried is still avoided; each level gives up more.
 const LEVELS: [Level; 3] = [
-    Level { lanes: true, clusters: true },
-    Level { lanes: false, clusters: true },
-    Level { lanes: false, clusters: false },
+    Level { localities: true, clusters: true },
+    Level { localities: false, clusters: true },
+    Level { localities: false, clusters: false },
 ];
 
 #[derive(Clone, Copy)]
 struct Level {
-    lanes: bool,
+    localities: bool,
     clusters: bool,
 }
 
@@ -39,7 +40,7 @@ struct Search<'a> {
 
 impl Service {
     /// Picks where one attempt goes. It takes no lock; it allocates nothing but where traffic must be divided anew: to leave
-    /// a lane that was tried, and once per plan for each cluster that is asked for.
+    /// a locality that was tried, and once per plan for each cluster that is asked for.
     ///
     /// `tried` is avoided while anything else can serve; `restrict_cluster` is never left. Only `idempotent` requests are
     /// used to try what is half-open, as long as there is a choice.
@@ -66,7 +67,7 @@ impl Service {
             veto: plan.policy().latency_veto,
         };
         if plan.probes.is_empty()
-            && tried.leaves_no_lane()
+            && tried.leaves_no_locality()
             && let Some(pick) = search.by_table(rng)
         {
             return Ok(pick);
@@ -74,7 +75,8 @@ impl Service {
         self.search(&search, rng, now, idempotent)
     }
 
-    /// The same where something was tried or waits to be, where only one cluster is allowed, and where the table leads nowhere.
+    /// The same where something was tried or waits to be, where only one cluster is allowed, and where the table leads
+    /// nowhere.
     fn search(
         &self,
         search: &Search<'_>,
@@ -90,7 +92,7 @@ impl Service {
             return Ok(pick);
         }
         if !plan.probes.is_empty()
-            && tried.leaves_no_lane()
+            && tried.leaves_no_locality()
             && let Some(pick) = search.by_table(rng)
         {
             return Ok(pick);
@@ -129,7 +131,7 @@ impl Service {
         if let Some(index) = candidates.iter().position(probes) {
             return Some(index);
         }
-        // Sessions of one lane: without its median at hand, latency is compared among them only.
+        // Sessions of one locality: without its median at hand, latency is compared among them only.
         let algorithm = match policy.algorithm {
             Algorithm::RoundRobin => Algorithm::Random,
             algorithm => algorithm,
@@ -139,15 +141,20 @@ impl Service {
         choice.choose(candidates, None, rng, &AtomicU32::new(0))
     }
 
-    /// Chooses among the endpoints of `lane` that the caller has sessions to where [`Service::choose`] finds none and no
-    /// further session leads elsewhere: an index, to be bound by [`Pick::bind_anyway`]. `None` while another lane, which was
-    /// not tried, can serve: leave this one.
+    /// Chooses among the endpoints of `locality` that the caller has sessions to where [`Service::choose`] finds none and no
+    /// further session leads elsewhere: an index, to be bound by [`Pick::bind_anyway`]. `None` while another locality, which
+    /// was not tried, can serve: leave this one.
     ///
-    /// As in a lane of the own cluster, a pick without an alternative ignores ejections, and then what was tried: a request
-    /// that may fail is better than one that fails for sure, and it is the probe for those after it, whatever its method.
-    /// An open session is newer evidence than the mark of one that is down, so that is ignored last of all.
-    pub fn choose_any(&self, lane: &Lane, candidates: &[Arc<Endpoint>], tried: &Tried) -> Option<usize> {
-        if self.serves_beside(lane, tried) {
+    /// As in a locality of the own cluster, a pick without an alternative ignores ejections, and then what was tried: a
+    /// request that may fail is better than one that fails for sure, and it is the probe for those after it, whatever its
+    /// method. An open session is newer evidence than the mark of one that is down, so that is ignored last of all.
+    pub fn choose_any(
+        &self,
+        locality: &LocalityEndpoints,
+        candidates: &[Arc<Endpoint>],
+        tried: &Tried,
+    ) -> Option<usize> {
+        if self.serves_beside(locality, tried) {
             return None;
         }
         let rank = |e: &Arc<Endpoint>| (tried.has_endpoint(e), !waits(e), !e.is_reachable());
@@ -157,13 +164,16 @@ impl Service {
         candidates.iter().enumerate().min_by(better).map(|(index, _)| index)
     }
 
-    /// Whether a lane other than `lane` can serve a request that left those in `tried`, and came to this one for the first
-    /// time.
-    fn serves_beside(&self, lane: &Lane, tried: &Tried) -> bool {
-        let left = |lane: &Lane| tried.has_lane(&lane.zone) || tried.has_cluster(&lane.zone.cluster);
+    /// Whether a locality other than `locality` can serve a request that left those in `tried`, and came to this one for the
+    /// first time.
+    fn serves_beside(&self, locality: &LocalityEndpoints, tried: &Tried) -> bool {
+        let left = |locality: &LocalityEndpoints| {
+            tried.has_locality(&locality.zone) || tried.has_cluster(&locality.zone.cluster)
+        };
         let plan = self.plan.load();
-        let mut others = plan.lanes.iter().zip(&plan.census.lanes).filter(|(other, _)| other.zone != lane.zone);
-        !left(lane) && others.any(|(other, counted)| counted.reachable && counted.serves() && !left(other))
+        let mut others =
+            plan.localities.iter().zip(&plan.stats.localities).filter(|(other, _)| other.zone != locality.zone);
+        !left(locality) && others.any(|(other, counted)| counted.reachable && counted.serves() && !left(other))
     }
 
     /// A pick that tries something half-open, if its time has come and nobody else does.
@@ -193,20 +203,20 @@ impl Service {
 }
 
 impl Search<'_> {
-    fn lane(&self, index: usize) -> &Arc<Lane> {
-        &self.plan.lanes[index]
+    fn locality(&self, index: usize) -> &Arc<LocalityEndpoints> {
+        &self.plan.localities[index]
     }
 
-    /// Whether the lane may be used at all, and at this level.
+    /// Whether the locality may be used at all, and at this level.
     fn allowed(&self, index: usize, level: Level) -> bool {
-        let zone = &self.lane(index).zone;
+        let zone = &self.locality(index).zone;
         self.cluster.is_none_or(|cluster| *cluster == *zone.cluster)
-            && self.plan.census.lanes[index].reachable
-            && !(level.lanes && self.tried.has_lane(zone))
+            && self.plan.stats.localities[index].reachable
+            && !(level.localities && self.tried.has_locality(zone))
             && !(level.clusters && self.tried.has_cluster(&zone.cluster))
     }
 
-    /// A pick in the lane that the table gives.
+    /// A pick in the locality that the table gives.
     #[inline]
     fn by_table(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
         let random = rng.u32(..);
@@ -214,33 +224,33 @@ impl Search<'_> {
             None => self.plan.table.get(random),
             Some(cluster) => self.plan.draw_within(cluster, random),
         }?;
-        self.in_lane(index, mode, self.tried, rng)
+        self.in_locality(index, mode, self.tried, rng)
     }
 
-    /// A pick in one lane, or `None` if no endpoint of it serves in this mode.
+    /// A pick in one locality, or `None` if no endpoint of it serves in this mode.
     #[inline]
-    fn in_lane(&self, index: usize, mode: Mode, tried: &Tried, rng: &mut fastrand::Rng) -> Option<Pick> {
-        let lane = self.lane(index);
-        if lane.remote {
+    fn in_locality(&self, index: usize, mode: HealthBand, tried: &Tried, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let locality = self.locality(index);
+        if locality.remote {
             // How many of its endpoints were tried is known, which are left is not.
-            let exhausted = !tried.is_empty() && tried.endpoints_in(&lane.zone).count() >= lane.total.max(1);
-            return (!exhausted).then(|| Pick::remote(Arc::clone(lane), Permits::default()));
+            let exhausted = !tried.is_empty() && tried.endpoints_in(&locality.zone).count() >= locality.total.max(1);
+            return (!exhausted).then(|| Pick::remote(Arc::clone(locality), Permits::default()));
         }
-        let seat = lane.draw(mode, rng, self.algorithm, self.veto, tried)?;
-        Some(Pick::to_member(lane, seat, Permits::default()))
+        let slot = locality.draw(mode, rng, self.algorithm, self.veto, tried)?;
+        Some(Pick::to_member(locality, slot, Permits::default()))
     }
 
     /// Without a table: by the formulas over what is allowed, giving up what was tried step by step.
     fn by_shares(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
         for level in LEVELS {
-            let drawn = self.plan.census.divide(|i| self.allowed(i, level)).draw(rng);
-            let drawn = drawn.and_then(|(index, mode)| self.in_lane(index, mode, self.tried, rng));
-            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level));
-            let mut serving = lanes.filter(|i| self.plan.census.lanes[*i].serves());
+            let drawn = self.plan.stats.divide(|i| self.allowed(i, level)).draw(rng);
+            let drawn = drawn.and_then(|(index, mode)| self.in_locality(index, mode, self.tried, rng));
+            let localities = (0..self.plan.localities.len()).filter(|i| self.allowed(*i, level));
+            let mut serving = localities.filter(|i| self.plan.stats.localities[*i].serves());
             let pick = drawn.or_else(|| {
                 serving.find_map(|i| {
-                    let pick = self.in_lane(i, Mode::Healthy, self.tried, rng);
-                    pick.or_else(|| self.in_lane(i, Mode::Degraded, self.tried, rng))
+                    let pick = self.in_locality(i, HealthBand::Healthy, self.tried, rng);
+                    pick.or_else(|| self.in_locality(i, HealthBand::Degraded, self.tried, rng))
                 })
             });
             if pick.is_some() {
@@ -253,12 +263,12 @@ impl Search<'_> {
     /// Soft marks are ignored, then what was tried; hard marks never.
     fn last_resort(&self, rng: &mut fastrand::Rng) -> Option<Pick> {
         const NOTHING: Tried = Tried::new();
-        let everything = LEVELS.map(|level| (level, self.tried, Mode::Panic));
-        let again = [(LEVELS[2], &NOTHING, Mode::Healthy), (LEVELS[2], &NOTHING, Mode::Panic)];
+        let everything = LEVELS.map(|level| (level, self.tried, HealthBand::Panic));
+        let again = [(LEVELS[2], &NOTHING, HealthBand::Healthy), (LEVELS[2], &NOTHING, HealthBand::Panic)];
         for (level, tried, mode) in everything.into_iter().chain(again) {
-            let lanes = (0..self.plan.lanes.len()).filter(|i| self.allowed(*i, level));
-            for index in lanes {
-                if let Some(pick) = self.in_lane(index, mode, tried, rng) {
+            let localities = (0..self.plan.localities.len()).filter(|i| self.allowed(*i, level));
+            for index in localities {
+                if let Some(pick) = self.in_locality(index, mode, tried, rng) {
                     return Some(pick);
                 }
             }
@@ -267,8 +277,8 @@ impl Search<'_> {
     }
 
     fn try_probe(&self, probe: &Probe, rng: &mut fastrand::Rng) -> Option<Pick> {
-        let lane = self.lane(probe.lane);
-        if self.cluster.is_some_and(|cluster| *cluster != *lane.zone.cluster) {
+        let locality = self.locality(probe.locality);
+        if self.cluster.is_some_and(|cluster| *cluster != *locality.zone.cluster) {
             return None;
         }
         match &probe.what {
@@ -283,34 +293,34 @@ impl Search<'_> {
                     return None;
                 }
                 let permits = Permits { endpoint: true, ..Permits::default() };
-                Some(Pick::to_endpoint(Arc::clone(lane), Arc::clone(endpoint), permits))
+                Some(Pick::to_endpoint(Arc::clone(locality), Arc::clone(endpoint), permits))
             }
-            Probing::Lane => self.through(lane, Permits { lane: true, ..Permits::default() }, rng),
-            Probing::Path => self.through(lane, Permits { path: true, ..Permits::default() }, rng),
+            Probing::Locality => self.through(locality, Permits { locality: true, ..Permits::default() }, rng),
+            Probing::Path => self.through(locality, Permits { path: true, ..Permits::default() }, rng),
         }
     }
 
-    /// A probe of a lane or a path: with its permit, by any endpoint that has no hard mark.
-    fn through(&self, lane: &Arc<Lane>, permits: Permits, rng: &mut fastrand::Rng) -> Option<Pick> {
-        let circuit = if permits.lane { Some(&lane.state.circuit) } else { lane.path.as_deref() }?;
+    /// A probe of a locality or a path: with its permit, by any endpoint that has no hard mark.
+    fn through(&self, locality: &Arc<LocalityEndpoints>, permits: Permits, rng: &mut fastrand::Rng) -> Option<Pick> {
+        let circuit = if permits.locality { Some(&locality.state.circuit) } else { locality.path.as_deref() }?;
         if !circuit.permit.try_take() {
             return None;
         }
-        if lane.remote {
-            return Some(Pick::remote(Arc::clone(lane), permits));
+        if locality.remote {
+            return Some(Pick::remote(Arc::clone(locality), permits));
         }
-        let modes = [Mode::Healthy, Mode::Degraded, Mode::Panic];
-        let seat = modes.into_iter().find_map(|mode| lane.draw(mode, rng, self.algorithm, self.veto, self.tried));
-        if seat.is_none() {
+        let modes = [HealthBand::Healthy, HealthBand::Degraded, HealthBand::Panic];
+        let slot = modes.into_iter().find_map(|mode| locality.draw(mode, rng, self.algorithm, self.veto, self.tried));
+        if slot.is_none() {
             circuit.permit.release();
         }
-        seat.map(|seat| Pick::to_member(lane, seat, permits))
+        slot.map(|slot| Pick::to_member(locality, slot, permits))
     }
 
     fn no_pick(&self) -> NoPick {
-        let mine = |i: &usize| self.cluster.is_none_or(|cluster| *cluster == *self.lane(*i).zone.cluster);
-        let mut lanes = (0..self.plan.lanes.len()).filter(mine).peekable();
-        let cut_off = lanes.peek().is_some() && lanes.all(|i| self.plan.census.lanes[i].path_down);
+        let mine = |i: &usize| self.cluster.is_none_or(|cluster| *cluster == *self.locality(*i).zone.cluster);
+        let mut localities = (0..self.plan.localities.len()).filter(mine).peekable();
+        let cut_off = localities.peek().is_some() && localities.all(|i| self.plan.stats.localities[i].path_down);
         NoPick { reason: if cut_off { Reason::PathDown } else { Reason::NoReadyEndpoint } }
     }
 }

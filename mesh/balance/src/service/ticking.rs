@@ -6,10 +6,10 @@ use std::time::Duration;
 use eastway_core::Timestamp;
 
 use super::Service;
-use super::control::{Control, LaneControl};
+use super::control::{Control, LocalityControl};
 use crate::distance::ring;
 use crate::endpoint::Endpoint;
-use crate::lane::{Circuit, RATE_BUCKETS};
+use crate::locality::{CircuitBreaker, RATE_BUCKETS};
 use crate::shares::S;
 
 /// Latencies of endpoints that nobody asked for so long are forgotten step by step.
@@ -29,16 +29,16 @@ impl Service {
         let passed = now - control.ticked;
         control.ticked = now;
         let mut moved = false;
-        for lane in &mut control.lanes {
-            moved |= lane.tick_endpoints(now);
-            lane.age_reports(policy.load_decay, passed, now);
-            lane.measure(policy.utilisation_smoothing, now);
-            moved |= poll(&lane.state.circuit, now);
-            if let Some(path) = &lane.path {
+        for locality in &mut control.localities {
+            moved |= locality.tick_endpoints(now);
+            locality.age_reports(policy.load_decay, passed, now);
+            locality.measure(policy.utilisation_smoothing, now);
+            moved |= poll(&locality.state.circuit, now);
+            if let Some(path) = &locality.path {
                 moved |= poll(path, now);
             }
-            let pressure = lane.state.circuit.guard.lock().breaker.pressure(now);
-            moved |= lane.returning.halve(pressure, now) || lane.returning.moves();
+            let pressure = locality.state.circuit.guard.lock().breaker.pressure(now);
+            moved |= locality.failback.halve(pressure, now) || locality.failback.moves();
         }
         let lacking = self.plan.load().decision.target.normalized_total_availability < S;
         moved |= control.move_factors(lacking, now);
@@ -55,20 +55,20 @@ impl Service {
     }
 
     fn each_second(&self, control: &mut Control, now: Timestamp) {
-        for lane in &mut control.lanes {
-            lane.find_median(now);
+        for locality in &mut control.localities {
+            locality.find_median(now);
         }
         control.learn_usual_errors(now);
     }
 }
 
 /// Lets a circuit's open time end. Returns whether its share moves.
-fn poll(circuit: &Circuit, now: Timestamp) -> bool {
+fn poll(circuit: &CircuitBreaker, now: Timestamp) -> bool {
     let breaker = &mut circuit.guard.lock().breaker;
     breaker.poll(now) || breaker.settle_rise(now)
 }
 
-impl LaneControl {
+impl LocalityControl {
     /// Open times end and acceptances rise. Returns whether an endpoint counts differently or waits to be tried.
     fn tick_endpoints(&mut self, now: Timestamp) -> bool {
         let mut moved = false;
@@ -90,7 +90,7 @@ impl LaneControl {
         moved
     }
 
-    /// The endpoints known: the members of a local lane, those that sessions led to of a remote one.
+    /// The endpoints known: the members of a local locality, those that sessions led to of a remote one.
     pub(super) fn each_endpoint(&self, mut each: impl FnMut(&Arc<Endpoint>)) {
         if self.remote { self.state.each_session(each) } else { self.roster.endpoints.iter().for_each(&mut each) }
     }
@@ -107,7 +107,7 @@ impl LaneControl {
         self.each_endpoint(|endpoint| endpoint.age(mean, constant, left, now));
     }
 
-    /// The lane's utilisation: of its endpoints, or of the summary.
+    /// The locality's utilisation: of its endpoints, or of the summary.
     fn measure(&mut self, smoothing: Duration, now: Timestamp) {
         let reading =
             if self.remote { self.reported_utilisation } else { mean_utilisation(&self.roster.endpoints, now) };
@@ -142,40 +142,40 @@ impl Control {
     fn rings_moved(&mut self, now: Timestamp) -> bool {
         let mut moved = false;
         let policy = &self.rules.policy;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.remote) {
-            let seen = ring(lane.cost_ms, &policy.rings);
-            let used = lane.ring.observe(seen, policy.ring_evidence, now);
-            moved |= std::mem::replace(&mut lane.ring_used, used) != used;
+        for locality in self.localities.iter_mut().filter(|locality| locality.remote) {
+            let seen = ring(locality.cost_ms, &policy.rings);
+            let used = locality.ring.observe(seen, policy.ring_evidence, now);
+            moved |= std::mem::replace(&mut locality.ring_used, used) != used;
         }
         moved
     }
 
-    /// The usual error rate for each lane is that of the others over the last minute, unless something is wrong now.
+    /// The usual error rate for each locality is that of the others over the last minute, unless something is wrong now.
     fn learn_usual_errors(&self, now: Timestamp) {
-        if self.lanes.iter().any(|lane| lane.alarmed(now)) {
+        if self.localities.iter().any(|locality| locality.alarmed(now)) {
             return;
         }
         let counts: Vec<(u64, u64)> = self
-            .lanes
+            .localities
             .iter()
-            .map(|lane| {
-                let failed = lane.state.failed.count(now, RATE_BUCKETS);
-                (failed, failed + lane.state.succeeded.count(now, RATE_BUCKETS))
+            .map(|locality| {
+                let failed = locality.state.failed.count(now, RATE_BUCKETS);
+                (failed, failed + locality.state.succeeded.count(now, RATE_BUCKETS))
             })
             .collect();
         let (failed, all) = counts.iter().fold((0, 0), |(f, a), (failed, all)| (f + failed, a + all));
-        for (lane, (own_failed, own)) in self.lanes.iter().zip(&counts) {
+        for (locality, (own_failed, own)) in self.localities.iter().zip(&counts) {
             let others = all - own;
             let rate = if others == 0 { 0.0 } else { (failed - own_failed) as f32 / others as f32 };
-            lane.state.set_p0(rate);
+            locality.state.set_p0(rate);
         }
     }
 }
 
-impl LaneControl {
+impl LocalityControl {
     /// Whether any statistic of it exceeds half of its threshold.
     fn alarmed(&self, now: Timestamp) -> bool {
-        let high = |circuit: &Circuit| circuit.guard.lock().breaker.pressure(now) > 0.5;
+        let high = |circuit: &CircuitBreaker| circuit.guard.lock().breaker.pressure(now) > 0.5;
         let mut alarmed = high(&self.state.circuit) || self.path.as_deref().is_some_and(high);
         self.each_endpoint(|e| alarmed |= e.is_alert() && e.cold.lock().breaker.pressure(now) > 0.5);
         alarmed

@@ -1,4 +1,4 @@
-//! New facts: a new snapshot of lanes and endpoints, with what the node knew of each carried over.
+//! New facts: a new snapshot of localities and endpoints, with what the node knew of each carried over.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use eastway_core::{Health, Timestamp, ZoneId};
 use eastway_resilience::{BreakerConfig, Phase};
 
 use super::Service;
-use super::control::{Control, Endpoints, LaneControl, Roster, Tally};
-use super::facts::{self, LaneFacts};
+use super::control::{Control, Endpoints, LocalityControl, Roster, Tally};
+use super::facts::{self, LocalityFacts};
 use crate::distance::{RingKeeper, ring};
-use crate::endpoint::{Endpoint, MarkClass, sane_weight};
-use crate::lane::{Circuit, Lane, LaneState, Pool};
+use crate::endpoint::{Endpoint, HealthClass, sane_weight};
+use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState, Pool};
 use crate::policy::{Policy, Rules};
-use crate::ramp::Returning;
-use crate::tiers::{Place, Tier, arrange};
+use crate::priorities::{Candidate, Priority, arrange};
+use crate::ramp::FailbackRamp;
 use crate::utilisation::Smoothed;
 
-/// A lane that left the view is remembered for so long: if it comes back, it returns from failure.
+/// A locality that left the view is remembered for so long: if it comes back, it returns from failure.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(600);
 
 impl Service {
-    /// Takes new facts. What the node knows itself (requests in flight, latencies, breakers, ramps) stays, by lane and by
-    /// endpoint; a new incarnation of an endpoint starts afresh, with a slow start unless this is the first view.
+    /// Takes new facts. What the node knows itself (requests in flight, latencies, breakers, ramps) stays, by locality and
+    /// by endpoint; a new incarnation of an endpoint starts afresh, with a slow start unless this is the first view.
     pub fn update(&self, mesh: &MeshView, view: &ServiceView, now: Timestamp) {
         let mut control = self.control.lock();
         let control = &mut *control;
@@ -37,90 +37,96 @@ impl Service {
             self.cross_region.configure(retry_ratio, retry_min_per_second);
         }
         let rules = Arc::clone(&control.rules);
-        let facts = facts::lanes(&self.caller, &rules.policy, mesh, view, &endpoints);
-        let mut old = std::mem::take(&mut control.lanes);
+        let facts = facts::localities(&self.caller, &rules.policy, mesh, view, &endpoints);
+        let mut old = std::mem::take(&mut control.localities);
         let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
         for facts in &facts {
-            let known = old.iter().position(|lane| lane.zone == facts.zone).map(|i| old.swap_remove(i));
+            let known = old.iter().position(|locality| locality.zone == facts.zone).map(|i| old.swap_remove(i));
             let path = facts.remote.as_ref().map(|_| control.path(&facts.zone, now));
-            let mut lane = known.unwrap_or_else(|| new_lane(facts, &rules, now));
-            lane.path = path;
-            lane.learn(facts, &own_accounts, &rules.policy, now);
+            let mut locality = known.unwrap_or_else(|| new_locality(facts, &rules, now));
+            locality.path = path;
+            locality.learn(facts, &own_accounts, &rules.policy, now);
             if facts.remote.is_none() {
-                lane.follow(&facts.members, &rules.endpoint, control.started, now);
+                locality.follow(&facts.members, &rules.endpoint, control.started, now);
             }
-            control.lanes.push(lane);
+            control.localities.push(locality);
         }
-        control.lanes.extend(old.into_iter().filter_map(|lane| lane.leave(now)));
+        control.localities.extend(old.into_iter().filter_map(|locality| locality.leave(now)));
         control.failover.clone_from(&view.spec.failover);
         control.started = true;
         self.arrange(control);
         self.rebuild(control, now);
     }
 
-    /// Puts the lanes in tier order.
+    /// Puts the localities in priority order.
     pub(super) fn arrange(&self, control: &mut Control) {
-        let places: Vec<Place> = control.lanes.iter().map(LaneControl::place).collect();
-        let tiers = arrange(&self.caller, &places, &control.failover);
-        let mut lanes: Vec<Option<LaneControl>> = control.lanes.drain(..).map(Some).collect();
+        let places: Vec<Candidate> = control.localities.iter().map(LocalityControl::place).collect();
+        let priorities = arrange(&self.caller, &places, &control.failover);
+        let mut localities: Vec<Option<LocalityControl>> = control.localities.drain(..).map(Some).collect();
         let factors = std::mem::take(&mut control.factors);
-        for (tier, Tier { level, lanes: indices }) in tiers.iter().enumerate() {
-            // A tier goes on with the factor that its lanes had, whatever became of the tiers before it.
-            let known = indices.iter().filter_map(|i| factors.get(lanes[*i].as_ref()?.tier)).next();
+        for (priority, Priority { level, localities: indices }) in priorities.iter().enumerate() {
+            // A priority goes on with the factor that its localities had, whatever became of the priorities before it.
+            let known = indices.iter().filter_map(|i| factors.get(localities[*i].as_ref()?.priority)).next();
             control.factors.push(known.copied().unwrap_or_default());
             for index in indices {
-                control.lanes.extend(lanes[*index].take().map(|lane| LaneControl { tier, level: *level, ..lane }));
+                control.localities.extend(localities[*index].take().map(|locality| LocalityControl {
+                    priority,
+                    level: *level,
+                    ..locality
+                }));
             }
         }
     }
 
-    /// A lane that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
+    /// A locality that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
     /// come back first do so now.
     fn respect_cap(&self, control: &mut Control, now: Timestamp) {
         let cap = control.rules.policy.ejection_cap;
-        for lane in &mut control.lanes {
-            let over =
-                |lane: &LaneControl| lane.tally.count >= 2 && lane.tally.soft as f64 > cap * lane.tally.total() as f64;
-            if lane.remote || !over(lane) || lane.tripped() {
+        for locality in &mut control.localities {
+            let over = |locality: &LocalityControl| {
+                locality.tally.count >= 2 && locality.tally.soft as f64 > cap * locality.tally.total() as f64
+            };
+            if locality.remote || !over(locality) || locality.tripped() {
                 continue;
             }
             let opened = |endpoint: &Arc<Endpoint>| match endpoint.cold.lock() {
-                cold if cold.class != MarkClass::Soft => None,
+                cold if cold.class != HealthClass::Soft => None,
                 cold => match cold.breaker.phase() {
                     Phase::Open { until, .. } => Some(until),
                     Phase::HalfOpen { since, .. } => Some(since),
                     Phase::Closed => None,
                 },
             };
-            let endpoints = lane.roster.endpoints.iter();
+            let endpoints = locality.roster.endpoints.iter();
             let mut ejected: Vec<_> = endpoints.filter_map(|e| opened(e).map(|at| (at, Arc::clone(e)))).collect();
             ejected.sort_by_key(|(at, _)| *at);
             for (_, endpoint) in ejected {
-                if !over(lane) {
+                if !over(locality) {
                     break;
                 }
                 let mut cold = endpoint.cold.lock();
                 cold.breaker.close(now);
                 endpoint.set_alert(&cold, true);
-                lane.recount(&endpoint, &mut cold, now);
+                locality.recount(&endpoint, &mut cold, now);
             }
         }
     }
 
-    /// Makes new lanes for picks, and their plan.
+    /// Makes new localities for picks, and their plan.
     pub(super) fn rebuild(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
         control.observe_returns(now);
-        let lanes: Arc<[Arc<Lane>]> = control.lanes.iter().map(|lane| Arc::new(lane.to_lane(&control.rules))).collect();
-        self.plan.store(Arc::new(control.plan(lanes, now)));
+        let localities: Arc<[Arc<LocalityEndpoints>]> =
+            control.localities.iter().map(|locality| Arc::new(locality.to_locality(&control.rules))).collect();
+        self.plan.store(Arc::new(control.plan(localities, now)));
     }
 
-    /// Makes a new plan for the lanes that picks know already, if it differs.
+    /// Makes a new plan for the localities that picks know already, if it differs.
     pub(super) fn replan(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
         control.observe_returns(now);
         let old = self.plan.load();
-        let new = control.plan(Arc::clone(&old.lanes), now);
+        let new = control.plan(Arc::clone(&old.localities), now);
         if !new.is_like(&old) {
             self.plan.store(Arc::new(new));
         }
@@ -128,22 +134,22 @@ impl Service {
 }
 
 impl Control {
-    fn path(&mut self, zone: &ZoneId, now: Timestamp) -> Arc<Circuit> {
-        let new = || Arc::new(Circuit::new(&self.rules.path, now));
+    fn path(&mut self, zone: &ZoneId, now: Timestamp) -> Arc<CircuitBreaker> {
+        let new = || Arc::new(CircuitBreaker::new(&self.rules.path, now));
         Arc::clone(self.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
     }
 }
 
-/// Of a lane that was not arranged yet.
-const NO_TIER: usize = usize::MAX;
+/// Of a locality that was not arranged yet.
+const NO_PRIORITY: usize = usize::MAX;
 
-fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl {
-    LaneControl {
+fn new_locality(facts: &LocalityFacts<'_>, rules: &Rules, now: Timestamp) -> LocalityControl {
+    LocalityControl {
         zone: facts.zone.clone(),
         region: Arc::clone(&facts.region),
         remote: facts.remote.is_some(),
         accounts: Arc::new([]),
-        state: LaneState::new(&rules.lane, now),
+        state: LocalityState::new(&rules.locality, now),
         path: None,
         tally: Tally::default(),
         roster: Roster::default(),
@@ -158,18 +164,18 @@ fn new_lane(facts: &LaneFacts<'_>, rules: &Rules, now: Timestamp) -> LaneControl
         cost_ms: None,
         ring: RingKeeper::default(),
         ring_used: 0,
-        returning: Returning::default(),
+        failback: FailbackRamp::default(),
         returned_ago: None,
         returned_at: None,
-        tier: NO_TIER,
+        priority: NO_PRIORITY,
         level: 0,
         absent: None,
     }
 }
 
-impl LaneControl {
+impl LocalityControl {
     /// Takes the facts of the view, without the endpoints.
-    fn learn(&mut self, facts: &LaneFacts<'_>, own_accounts: &Arc<[String]>, policy: &Policy, now: Timestamp) {
+    fn learn(&mut self, facts: &LocalityFacts<'_>, own_accounts: &Arc<[String]>, policy: &Policy, now: Timestamp) {
         self.region = Arc::clone(&facts.region);
         self.weight = if facts.weight.is_finite() { facts.weight.max(0.0) } else { 1.0 };
         self.absent = None;
@@ -248,8 +254,8 @@ impl LaneControl {
             endpoint.set_alert(cold, true);
         }
         (cold.health, cold.weight, cold.capacity) = (view.health, view.weight, view.capacity);
-        (cold.member, cold.class) = (true, MarkClass::Uncounted);
-        self.tally.add(MarkClass::Uncounted, cold.units());
+        (cold.member, cold.class) = (true, HealthClass::Uncounted);
+        self.tally.add(HealthClass::Uncounted, cold.units());
         self.recount(endpoint, cold, now);
     }
 
@@ -263,11 +269,11 @@ impl LaneControl {
         (now - since < REMEMBERED).then_some(self)
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> Candidate {
         let input = self.input(false);
         let availability = if input.total > 0.0 { input.healthy / input.total } else { 0.0 };
         let idle = 1.0 - self.utilisation.get().unwrap_or_default().clamp(0.0, 1.0);
-        Place {
+        Candidate {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
             ring: self.ring_used,
@@ -276,7 +282,7 @@ impl LaneControl {
         }
     }
 
-    fn to_lane(&self, rules: &Arc<Rules>) -> Lane {
+    fn to_locality(&self, rules: &Arc<Rules>) -> LocalityEndpoints {
         let Roster { endpoints, health, weights } = &self.roster;
         let pool = |of: fn(Health) -> bool| {
             if health.iter().all(|health| of(*health)) {
@@ -287,10 +293,10 @@ impl LaneControl {
                 serving.map(|i| (Arc::clone(&endpoints[i]), weights[i])).unzip();
             Pool::new(endpoints.into(), &weights)
         };
-        Lane {
+        LocalityEndpoints {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
-            tier: self.tier,
+            priority: self.priority,
             level: self.level,
             remote: self.remote,
             accounts: Arc::clone(&self.accounts),

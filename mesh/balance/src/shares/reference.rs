@@ -1,4 +1,5 @@
-//! The native formulas once more, to compare with: in exact fractions, and by cutting one line into pieces instead of pouring.
+//! The native formulas once more, to compare with: in exact fractions, and by cutting one line into pieces instead of
+//! pouring.
 
 use std::cmp::Ordering;
 use std::ops::{Add, Div, Mul, Sub};
@@ -73,14 +74,14 @@ impl Div for Fraction {
     }
 }
 
-/// One lane by its endpoints, each of weight 1; those never warmed are not among them.
+/// One locality by its endpoints, each of weight 1; those never warmed are not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) healthy: u32,
     pub(crate) degraded: u32,
     pub(crate) soft: u32,
     pub(crate) hard: u32,
-    /// Weight times capacity, against the other lanes of its tier; 0 means as many as count.
+    /// Weight times capacity, against the other localities of its priority; 0 means as many as count.
     pub(crate) pull: u32,
     /// In tenths.
     pub(crate) utilisation: Option<u32>,
@@ -92,37 +93,39 @@ impl Counts {
     }
 }
 
-/// What a tier gets: `(healthy, degraded)` of 10,000 for each of its lanes, and whether it panics.
+/// What a priority gets: `(healthy, degraded)` of 10,000 for each of its localities, and whether it panics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TierPart {
+pub(crate) struct PriorityPart {
     pub(crate) panic: bool,
-    pub(crate) lanes: Vec<(u32, u32)>,
+    pub(crate) localities: Vec<(u32, u32)>,
 }
 
-/// The division of 10,000 over the tiers, and how much they could take, rounded.
-pub(crate) fn divide(tiers: &[Vec<Counts>]) -> (u32, Vec<TierPart>) {
+/// The division of 10,000 over the priorities, and how much they could take, rounded.
+pub(crate) fn divide(priorities: &[Vec<Counts>]) -> (u32, Vec<PriorityPart>) {
     let all = Fraction::whole(10_000);
-    let sum = |tier: &[Counts], of: fn(&Counts) -> u32| Fraction::whole(tier.iter().map(of).sum());
-    let take = |tier: &[Counts], part: Fraction| match sum(tier, Counts::total) {
+    let sum = |priority: &[Counts], of: fn(&Counts) -> u32| Fraction::whole(priority.iter().map(of).sum());
+    let take = |priority: &[Counts], part: Fraction| match sum(priority, Counts::total) {
         total if total.is_zero() => total,
-        total => all.min(Fraction::new(14_000, 1) * part / total) * calm(tier),
+        total => all.min(Fraction::new(14_000, 1) * part / total) * calm(priority),
     };
-    let healthy = |tier: &[Counts]| take(tier, sum(tier, |c| c.healthy));
-    let degraded = |tier: &[Counts]| take(tier, sum(tier, |c| c.degraded));
-    let available = tiers.iter().fold(Fraction::whole(0), |a, tier| a + healthy(tier) + degraded(tier));
-    let panics = |tier: &[Counts]| {
-        let up: u32 = tier.iter().map(|c| c.healthy + c.degraded).sum();
-        let total: u32 = tier.iter().map(Counts::total).sum();
+    let healthy = |priority: &[Counts]| take(priority, sum(priority, |c| c.healthy));
+    let degraded = |priority: &[Counts]| take(priority, sum(priority, |c| c.degraded));
+    let available =
+        priorities.iter().fold(Fraction::whole(0), |a, priority| a + healthy(priority) + degraded(priority));
+    let panics = |priority: &[Counts]| {
+        let up: u32 = priority.iter().map(|c| c.healthy + c.degraded).sum();
+        let total: u32 = priority.iter().map(Counts::total).sum();
         available < all && up * 2 < total.max(1)
     };
 
-    // One line of pieces: the healthy part of each tier, then the degraded part of each. All traffic covers it from the left.
+    // One line of pieces: the healthy part of each priority, then the degraded part of each. All traffic covers it from the
+    // left.
     let mut pieces: Vec<Fraction> = Vec::new();
-    for tier in tiers {
-        let soft = if panics(tier) { sum(tier, |c| c.soft) } else { Fraction::whole(0) };
-        pieces.push(take(tier, sum(tier, |c| c.healthy) + soft));
+    for priority in priorities {
+        let soft = if panics(priority) { sum(priority, |c| c.soft) } else { Fraction::whole(0) };
+        pieces.push(take(priority, sum(priority, |c| c.healthy) + soft));
     }
-    pieces.extend(tiers.iter().map(|tier| degraded(tier)));
+    pieces.extend(priorities.iter().map(|priority| degraded(priority)));
     let line = pieces.iter().fold(Fraction::whole(0), |a, piece| a + *piece);
     let covered = line.min(all);
     let mut left = Fraction::whole(0);
@@ -132,34 +135,39 @@ pub(crate) fn divide(tiers: &[Vec<Counts>]) -> (u32, Vec<TierPart>) {
         left = right;
         if covered.is_zero() { inside } else { inside * all / covered }
     });
-    // Where remainders are equal, the nearer tier has the unit, and its healthy part before its degraded one.
+    // Where remainders are equal, the nearer priority has the unit, and its healthy part before its degraded one.
     let exact: Vec<Fraction> = exact.collect();
-    let by_tier: Vec<Fraction> = (0..tiers.len()).flat_map(|i| [exact[i], exact[tiers.len() + i]]).collect();
-    let loads = largest_remainder(&by_tier, 10_000);
+    let by_priority: Vec<Fraction> =
+        (0..priorities.len()).flat_map(|i| [exact[i], exact[priorities.len() + i]]).collect();
+    let loads = largest_remainder(&by_priority, 10_000);
 
-    let parts = tiers.iter().enumerate().map(|(i, tier)| {
-        let panic = panics(tier);
-        let share = |count: u32, lane: &Counts| match lane.total() {
+    let parts = priorities.iter().enumerate().map(|(i, priority)| {
+        let panic = panics(priority);
+        let share = |count: u32, locality: &Counts| match locality.total() {
             0 => Fraction::whole(0),
             total => {
-                let pull = if lane.pull == 0 { total } else { lane.pull };
+                let pull = if locality.pull == 0 { total } else { locality.pull };
                 Fraction::new(i128::from(pull) * i128::from(count), i128::from(total))
             }
         };
-        let up = |lane: &Counts| share(lane.healthy + if panic { lane.soft } else { 0 }, lane);
-        let first = split(&tier.iter().map(up).collect::<Vec<_>>(), loads[2 * i]);
-        let second = split(&tier.iter().map(|lane| share(lane.degraded, lane)).collect::<Vec<_>>(), loads[2 * i + 1]);
-        TierPart { panic, lanes: first.into_iter().zip(second).collect() }
+        let up = |locality: &Counts| share(locality.healthy + if panic { locality.soft } else { 0 }, locality);
+        let first = split(&priority.iter().map(up).collect::<Vec<_>>(), loads[2 * i]);
+        let second = split(
+            &priority.iter().map(|locality| share(locality.degraded, locality)).collect::<Vec<_>>(),
+            loads[2 * i + 1],
+        );
+        PriorityPart { panic, localities: first.into_iter().zip(second).collect() }
     });
     let parts = parts.collect();
     let half = Fraction::new(1, 2);
     ((available.min(all) + half).floor(), parts)
 }
 
-/// What utilisation leaves of a tier: all up to 0.8 and where it is unknown; the mean is by capacity.
-fn calm(tier: &[Counts]) -> Fraction {
-    let capacity = |lane: &Counts| if lane.pull == 0 { lane.total() } else { lane.pull };
-    let known = || tier.iter().filter_map(|lane| lane.utilisation.map(|tenths| (tenths, capacity(lane))));
+/// What utilisation leaves of a priority: all up to 0.8 and where it is unknown; the mean is by capacity.
+fn calm(priority: &[Counts]) -> Fraction {
+    let capacity = |locality: &Counts| if locality.pull == 0 { locality.total() } else { locality.pull };
+    let known =
+        || priority.iter().filter_map(|locality| locality.utilisation.map(|tenths| (tenths, capacity(locality))));
     let weight: u32 = known().map(|(_, capacity)| capacity).sum();
     let used: u32 = known().map(|(tenths, capacity)| tenths * capacity).sum();
     let one = Fraction::whole(1);
@@ -176,7 +184,8 @@ fn split(parts: &[Fraction], total: u32) -> Vec<u32> {
     largest_remainder(&exact, total)
 }
 
-/// Whole numbers that sum to `total` (or all 0): each rounded down, and one more for the largest remainders, the earlier first.
+/// Whole numbers that sum to `total` (or all 0): each rounded down, and one more for the largest remainders, the earlier
+/// first.
 fn largest_remainder(exact: &[Fraction], total: u32) -> Vec<u32> {
     let mut units: Vec<u32> = exact.iter().map(|e| e.floor()).collect();
     if exact.iter().all(|e| e.is_zero()) {

@@ -1,7 +1,7 @@
 //! A body that is given up when nobody reads on.
 //!
-//! What is not read stays in the windows of the connection that it comes over, and when these are full, all other streams of the
-//! connection wait, too. Nobody polls such a body, so a task of its own looks after it, and ends with it.
+//! What is not read stays in the windows of the connection that it comes over, and when these are full, all other streams of
+//! the connection wait, too. Nobody polls such a body, so a task of its own looks after it, and ends with it.
 
 use std::cell::RefCell;
 use std::pin::Pin;

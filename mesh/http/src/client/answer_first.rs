@@ -2,7 +2,8 @@
 //!
 //! An upstream may answer a request early (401, 413) and close before it has read the body. Then writing fails although the
 //! answer is here to be read; hyper would end the connection by the write's error and drop the answer. [`AnswerFirst`] keeps
-//! that error until reading has come to an end. Used by [`H1`](super::H1) alone: over HTTP/2 a stream's end is told by frames.
+//! that error until reading has come to an end. Used by [`H1`](super::H1) alone: over HTTP/2 a stream's end is told by
+//! frames.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,8 +30,8 @@ impl AnswerFirst {
         self.io
     }
 
-    /// Passes what came of writing on, but for its failure, which waits. Whoever writes is the one who reads, and is woken to
-    /// look for the answer.
+    /// Passes what came of writing on, but for its failure, which waits. Whoever writes is the one who reads, and is woken
+    /// to look for the answer.
     fn written<T>(&mut self, cx: &Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(Err(error)) => {

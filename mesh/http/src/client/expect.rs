@@ -1,8 +1,8 @@
 //! `Expect: 100-continue`: a request's body that waits until the upstream wants it.
 //!
-//! Nobody but the upstream knows whether it will take the body, so it is asked, and the caller is not told to go on before it
-//! has said so: what is not read here is not sent there. An upstream that says nothing gets the body after a while, because many
-//! know nothing of the expectation.
+//! Nobody but the upstream knows whether it will take the body, so it is asked, and the caller is not told to go on before
+//! it has said so: what is not read here is not sent there. An upstream that says nothing gets the body after a while,
+//! because many know nothing of the expectation.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ impl Gate {
         (request, Some(gate))
     }
 
-    /// The upstream has answered. If the body is not under way, and the answer is no success, it never will be; that breaks the
-    /// connection, but not before the answer was read. A success says that the body is wanted: it may be an echo.
+    /// The upstream has answered. If the body is not under way, and the answer is no success, it never will be; that breaks
+    /// the connection, but not before the answer was read. A success says that the body is wanted: it may be an echo.
     pub(super) fn answered(gate: Option<Self>, response: Response<Body>) -> Response<Body> {
         let verdict = if response.status().is_success() { OPEN } else { ANSWERED };
         let refused = |gate: &Self| gate.turn(WAITING, verdict) && verdict == ANSWERED;

@@ -149,8 +149,9 @@ impl H2 {
         self.shared.active.get()
     }
 
-    /// How many requests more the peer takes at once. None while responses that nobody reads take up half of the connection's
-    /// window: what comes after them might wait for their readers. They tell of it themselves, see [`Body::read_limit`].
+    /// How many requests more the peer takes at once. None while responses that nobody reads take up half of the
+    /// connection's window: what comes after them might wait for their readers. They tell of it themselves, see
+    /// [`Body::read_limit`].
     pub fn available(&self) -> usize {
         if self.shared.unread.count() >= self.shared.most_unread {
             return 0;

@@ -1,8 +1,8 @@
 //! Closing a connection whose peer still sends.
 //!
-//! A socket that is closed with bytes unread resets the connection, and the reset may overtake the answer: whoever is refused
-//! in the middle of an upload would not learn why. So the own direction is ended first, and what still comes is read and
-//! thrown away until the peer has ended, too, or has had its time.
+//! A socket that is closed with bytes unread resets the connection, and the reset may overtake the answer: whoever is
+//! refused in the middle of an upload would not learn why. So the own direction is ended first, and what still comes is read
+//! and thrown away until the peer has ended, too, or has had its time.
 
 use std::io;
 use std::pin::Pin;

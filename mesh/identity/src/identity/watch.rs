@@ -1,8 +1,8 @@
 //! Reloads an identity when its files change.
 //!
-//! The *folders* are watched, because renewals replace files (and Kubernetes swaps a symbolic link); in between the files are
-//! compared at an interval, for file systems that tell nothing. A thread of its own, so that no runtime ever waits for a disk,
-//! or for the signatures that a review of open connections checks.
+//! The *folders* are watched, because renewals replace files (and Kubernetes swaps a symbolic link); in between the files
+//! are compared at an interval, for file systems that tell nothing. A thread of its own, so that no runtime ever waits for a
+//! disk, or for the signatures that a review of open connections checks.
 
 use std::collections::BTreeSet;
 use std::error::Error;

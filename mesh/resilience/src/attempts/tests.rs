@@ -6,7 +6,7 @@ const NOW: Timestamp = Timestamp::from_millis(5_000);
 
 /// A GET whose connection broke after it was sent.
 fn broken() -> AttemptEnd {
-    AttemptEnd { idempotent: true, body_kept: true, other_lane: true, ..AttemptEnd::default() }
+    AttemptEnd { idempotent: true, body_kept: true, other_locality: true, ..AttemptEnd::default() }
 }
 
 /// Decides as for one request after the other with the same end; returns the decisions until it gives up.
@@ -63,16 +63,16 @@ fn nothing_is_repeated_that_could_do_harm() {
 }
 
 #[test]
-fn the_first_retry_on_another_lane_does_not_wait() {
+fn the_first_retry_on_another_locality_does_not_wait() {
     let (policy, budget) = (RetryPolicy::default(), RetryBudget::default());
     let mut rng = fastrand::Rng::with_seed(9);
     let mut first =
         |end: AttemptEnd| policy.decide(&mut Retries::default(), &end, &[&budget], Deadline::NONE, NOW, &mut rng);
     assert_eq!(first(broken()), Decision::Retry { after: Duration::ZERO });
-    let blames_nobody = AttemptEnd { other_lane: false, stale: true, ..broken() };
+    let blames_nobody = AttemptEnd { other_locality: false, stale: true, ..broken() };
     assert_eq!(first(blames_nobody), Decision::Retry { after: Duration::ZERO });
-    let same_lane = AttemptEnd { other_lane: false, ..broken() };
-    let Decision::Retry { after } = first(same_lane) else { panic!("retried") };
+    let same_locality = AttemptEnd { other_locality: false, ..broken() };
+    let Decision::Retry { after } = first(same_locality) else { panic!("retried") };
     assert!(after > Duration::ZERO && after <= Duration::from_millis(25), "{after:?}");
 }
 
@@ -142,7 +142,7 @@ fn any_end() -> impl Strategy<Value = AttemptEnd> {
         response_begun: b[4] && b[5],
         answered: b[5] && !b[0],
         probe: b[6],
-        other_lane: b[7],
+        other_locality: b[7],
         stale: b[8] && !b[0],
         retry_after: wait.map(Duration::from_millis),
     })

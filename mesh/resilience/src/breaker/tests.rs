@@ -42,10 +42,10 @@ fn the_written_vectors_of_the_cumulative_sum() {
 }
 
 #[test]
-fn two_hard_failures_trip_an_endpoint_and_seven_ordinary_ones_a_lane() {
+fn two_hard_failures_trip_an_endpoint_and_seven_ordinary_ones_a_locality() {
     assert!(!feed(&mut endpoint(), "D") && feed(&mut endpoint(), "DD"));
-    let lane = || breaker(BreakerConfig::lane());
-    assert!(!feed(&mut lane(), "FFFFFF") && feed(&mut lane(), "FFFFFFF"));
+    let locality = || breaker(BreakerConfig::locality());
+    assert!(!feed(&mut locality(), "FFFFFF") && feed(&mut locality(), "FFFFFFF"));
 }
 
 /// Requests until a trip at the error rate `rate`, on average over `runs`.
@@ -188,13 +188,13 @@ fn late_results_and_stray_probes_change_nothing() {
 
 #[test]
 fn a_share_bounds_the_statistic_until_enough_contribute() {
-    let mut lane = breaker(BreakerConfig::lane());
+    let mut locality = breaker(BreakerConfig::locality());
     for _ in 0..50 {
-        assert!(!lane.on_failure(1, P0, 1.0 / 3.0, Timestamp::ZERO));
+        assert!(!locality.on_failure(1, P0, 1.0 / 3.0, Timestamp::ZERO));
     }
-    assert!((lane.pressure(Timestamp::ZERO) - 1.0 / 3.0).abs() < 1e-9);
-    assert!(!lane.on_failure(1, P0, 2.0 / 3.0, Timestamp::ZERO));
-    let trips = (0..7).filter(|_| lane.on_failure(1, P0, 1.0, Timestamp::ZERO)).count();
+    assert!((locality.pressure(Timestamp::ZERO) - 1.0 / 3.0).abs() < 1e-9);
+    assert!(!locality.on_failure(1, P0, 2.0 / 3.0, Timestamp::ZERO));
+    let trips = (0..7).filter(|_| locality.on_failure(1, P0, 1.0, Timestamp::ZERO)).count();
     assert!(trips > 0);
 }
 
@@ -259,7 +259,7 @@ fn the_edges_of_the_triggers() {
     assert!((cusum.statistic(Timestamp::ZERO) - exact).abs() < 1e-9, "{}", cusum.statistic(Timestamp::ZERO));
 
     let mut three_of_nine =
-        breaker(BreakerConfig { trigger: Trigger::Consecutive { failures: 9 }, ..BreakerConfig::lane() });
+        breaker(BreakerConfig { trigger: Trigger::Consecutive { failures: 9 }, ..BreakerConfig::locality() });
     for _ in 0..20 {
         assert!(!three_of_nine.on_failure(1, P0, 1.0 / 3.0, Timestamp::ZERO), "one of three contributors");
     }
@@ -297,7 +297,7 @@ fn a_latency_quantile_trips_on_slow_successes() {
 }
 
 proptest! {
-    /// Fewer than four ordinary failures from reset never trip an endpoint, fewer than seven never a lane.
+    /// Fewer than four ordinary failures from reset never trip an endpoint, fewer than seven never a locality.
     #[test]
     fn a_few_failures_never_trip(events in "[SF]{0,60}", p0 in 0.01f64..0.1) {
         let failures = events.matches('F').count();
@@ -347,13 +347,13 @@ proptest! {
 }
 
 #[test]
-fn a_lane_does_not_trip_at_the_usual_error_rate() {
-    let (mut lane, mut rng) = (breaker(BreakerConfig::lane()), fastrand::Rng::with_seed(17));
+fn a_locality_does_not_trip_at_the_usual_error_rate() {
+    let (mut locality, mut rng) = (breaker(BreakerConfig::locality()), fastrand::Rng::with_seed(17));
     for request in 0..5_000_000u32 {
         match rng.u32(..) < u32::MAX / 100 {
-            true => assert!(!lane.on_failure(1, P0, 1.0, Timestamp::ZERO), "tripped at request {request}"),
+            true => assert!(!locality.on_failure(1, P0, 1.0, Timestamp::ZERO), "tripped at request {request}"),
             false => {
-                lane.on_success(None, P0, Timestamp::ZERO);
+                locality.on_success(None, P0, Timestamp::ZERO);
             }
         }
     }

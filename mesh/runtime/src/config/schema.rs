@@ -54,6 +54,68 @@ pub(crate) fn check(root: &Value, document: &Node) -> Vec<Fault> {
     check.faults
 }
 
+/// Gives keys and words their present names where `document` uses those that `root` marks as former ones (`x-formerly`), so
+/// that files written for an earlier release stay valid.
+pub(crate) fn rename_former(root: &Value, document: &mut Node) {
+    rename_in(root, root, document);
+}
+
+fn rename_in(root: &Value, schema: &Value, node: &mut Node) {
+    let schema = resolve(root, schema);
+    for branch in branches(schema).into_iter().flatten() {
+        rename_in(root, branch, node);
+    }
+    match &mut node.kind {
+        Kind::Text(text) if is_formerly(schema, text) => {
+            if let Some(present) = schema.get("const").and_then(Value::as_str) {
+                present.clone_into(text);
+            }
+        }
+        Kind::Map(entries) => rename_keys(root, schema, entries),
+        Kind::List(items) => {
+            if let Some(schema) = schema.get("items") {
+                items.iter_mut().for_each(|item| rename_in(root, schema, item));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn rename_keys(root: &Value, schema: &Value, entries: &mut [Entry]) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (present, property) in properties.into_iter().flatten() {
+        // With both names in one mapping, the former one is reported as unknown.
+        if !entries.iter().any(|entry| entry.key == *present)
+            && let Some(entry) = entries.iter_mut().find(|entry| is_formerly(property, &entry.key))
+        {
+            entry.key.clone_from(present);
+        }
+    }
+    for entry in entries {
+        let property = properties.and_then(|properties| properties.get(&entry.key));
+        if let Some(property) = property.or_else(|| schema.get("additionalProperties")) {
+            rename_in(root, property, &mut entry.value);
+        }
+    }
+}
+
+fn is_formerly(schema: &Value, name: &str) -> bool {
+    schema.get("x-formerly").and_then(Value::as_str) == Some(name)
+}
+
+/// The schema that a reference stands for.
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let mut schema = schema;
+    // Definitions of serde types never refer to themselves without a property in between.
+    while let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        match root.get("$defs").and_then(|definitions| definitions.get(definition(reference))) {
+            Some(target) => schema = target,
+            None => break,
+        }
+    }
+    schema
+}
+
 struct Check<'a> {
     root: &'a Value,
     faults: Vec<Fault>,
@@ -61,7 +123,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn value(&mut self, schema: &'a Value, node: &Node, path: &str) {
-        let schema = self.resolve(schema);
+        let schema = resolve(self.root, schema);
         if node.kind == Kind::Refused {
             return;
         }
@@ -84,18 +146,6 @@ impl<'a> Check<'a> {
             Kind::Text(text) => self.text(schema, text, node.line, path),
             Kind::Null | Kind::Bool(_) | Kind::Refused => {}
         }
-    }
-
-    fn resolve(&self, schema: &'a Value) -> &'a Value {
-        let mut schema = schema;
-        // Definitions of serde types never refer to themselves without a property in between.
-        while let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-            match self.root.get("$defs").and_then(|definitions| definitions.get(definition(reference))) {
-                Some(target) => schema = target,
-                None => break,
-            }
-        }
-        schema
     }
 
     fn object(&mut self, schema: &'a Value, entries: &[Entry], line: usize, path: &str) {
@@ -168,7 +218,7 @@ impl<'a> Check<'a> {
     }
 
     fn choice(&mut self, branches: &'a [Value], node: &Node, path: &str) {
-        let branches: Vec<&'a Value> = branches.iter().map(|branch| self.resolve(branch)).collect();
+        let branches: Vec<&'a Value> = branches.iter().map(|branch| resolve(self.root, branch)).collect();
         let is_null = |branch: &&Value| branch.get("type").and_then(Value::as_str) == Some("null");
         if node.kind == Kind::Null && branches.iter().any(is_null) {
             return;

@@ -141,8 +141,8 @@ fn service(checks: &mut Checks<'_>, service: &Service) {
 /// What is said of calls: lengths of time, and nothing that would have no effect.
 fn policy(checks: &mut Checks<'_>, service: &Service) {
     balancing(checks, service);
-    let Breakers { endpoint, lane, base_ejection, max_ejection, .. } = &service.breaker;
-    for (path, rule) in [("spec.breaker.endpoint", endpoint), ("spec.breaker.lane", lane)] {
+    let Breakers { endpoint, locality, base_ejection, max_ejection, .. } = &service.breaker;
+    for (path, rule) in [("spec.breaker.endpoint", endpoint), ("spec.breaker.locality", locality)] {
         if let Some(rule) = rule {
             trigger(checks, path, rule);
         }
@@ -167,14 +167,14 @@ fn balancing(checks: &mut Checks<'_>, service: &Service) {
     let set = &service.balancing;
     time(checks, "spec.balancing.ramp", set.ramp.as_ref(), Duration::ZERO..=MINUTE * 10);
     time(checks, "spec.balancing.slowStart", set.slow_start.as_ref(), Duration::ZERO..=MINUTE * 10);
-    let compatible = set.mode == Some(Mode::Compatible);
+    let compatible = set.mode == Some(Mode::Envoy);
     for (path, given) in [
         ("spec.balancing.ramp", set.ramp.is_some()),
         ("spec.balancing.targetUtilisation", set.target_utilisation.is_some()),
         ("spec.localityWeights", !service.locality_weights.is_empty()),
     ] {
         if compatible && given {
-            checks.problem(path, "it has no effect with `mode: compatible`, which knows hosts and their health only");
+            checks.problem(path, "it has no effect with `mode: envoy`, which knows hosts and their health only");
         }
     }
     if matches!(set.algorithm, Some(Algorithm::Random | Algorithm::RoundRobin)) && set.latency_veto.is_some() {

@@ -123,12 +123,12 @@ fn what_services_must_not_say() {
 fn what_is_said_of_calls_must_make_sense_and_have_an_effect() {
     let folder = folder(&[(
         "a.yaml",
-        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  balancing:\n    mode: compatible\n    algorithm: random\n    ramp: 10 parsecs\n    latencyVeto: 3\n    residency: [eu, eu, E U]\n  localityWeights: { us-east/a: 2 }\n  breaker:\n    endpoint: { trigger: latency, quantile: 0.9, limit: 0s, window: 1h, minRequests: 20 }\n    baseEjection: 10s\n    maxEjection: 5s\n  retries: { attempts: 1, backoff: 50ms, perTry: 2h }\n  timeouts: { request: 2d }\n",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  balancing:\n    mode: envoy\n    algorithm: random\n    ramp: 10 parsecs\n    latencyVeto: 3\n    residency: [eu, eu, E U]\n  localityWeights: { us-east/a: 2 }\n  breaker:\n    endpoint: { trigger: latency, quantile: 0.9, limit: 0s, window: 1h, minRequests: 20 }\n    baseEjection: 10s\n    maxEjection: 5s\n  retries: { attempts: 1, backoff: 50ms, perTry: 2h }\n  timeouts: { request: 2d }\n",
     )]);
     let found = shown(&folder);
     for part in [
         ":8: spec.balancing.ramp: `10 parsecs` is not a duration",
-        ":8: spec.balancing.ramp: it has no effect with `mode: compatible`",
+        ":8: spec.balancing.ramp: it has no effect with `mode: envoy`",
         ":9: spec.balancing.latencyVeto: it has no effect",
         ":10: spec.balancing.residency[1]: `eu` is listed twice",
         ":10: spec.balancing.residency[2]: `E U` is not a name",
@@ -149,12 +149,12 @@ fn what_is_said_of_calls_must_make_sense_and_have_an_effect() {
 fn a_trigger_takes_only_what_belongs_to_it() {
     let folder = folder(&[(
         "a.yaml",
-        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  breaker:\n    endpoint: { trigger: consecutive, failures: 5, window: 10s }\n    lane: { trigger: cussum }\n  balancing: { overprovisioning: 0.5, algoritm: random }\n",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  breaker:\n    endpoint: { trigger: consecutive, failures: 5, window: 10s }\n    locality: { trigger: cussum }\n  balancing: { overprovisioning: 0.5, algoritm: random }\n",
     )]);
     let found = shown(&folder);
     for part in [
         ":6: spec.breaker.endpoint.window: unknown key `window`",
-        ":7: spec.breaker.lane.trigger: unknown trigger `cussum`; did you mean `cusum`?",
+        ":7: spec.breaker.locality.trigger: unknown trigger `cussum`; did you mean `cusum`?",
         ":8: spec.balancing.overprovisioning: 0.5 is out of range: from 1 to 10",
         ":8: spec.balancing.algoritm: unknown key `algoritm`; did you mean `algorithm`?",
     ] {
@@ -169,7 +169,7 @@ fn what_is_said_of_calls_is_read() {
         "a.yaml",
         &SERVICE.replace(
             "  export: ['*']\n",
-            "  balancing: { algorithm: leastRequest, residency: [eu-west-1] }\n  breaker: { lane: { trigger: errorRate, ratio: 0.5, window: 10s, minRequests: 100 } }\n  limits: { maxConnections: 8 }\n  retries: { attempts: 3, perTry: 500ms }\n",
+            "  balancing: { algorithm: leastRequest, residency: [eu-west-1] }\n  breaker: { locality: { trigger: errorRate, ratio: 0.5, window: 10s, minRequests: 100 } }\n  limits: { maxConnections: 8 }\n  retries: { attempts: 3, perTry: 500ms }\n",
         ),
     )]);
     let loaded = load(&[folder.path().to_owned()]).expect("valid");
@@ -183,7 +183,7 @@ fn what_is_said_of_calls_is_read() {
     );
     assert_eq!(policy.limits.max_connections, Some(8));
     assert!(matches!(
-        policy.breaker.lane,
+        policy.breaker.locality,
         Some(eastway_core::policy::BreakerTrigger::ErrorRate { min_requests: 100, .. })
     ));
 }

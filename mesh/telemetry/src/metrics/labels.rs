@@ -159,7 +159,7 @@ pub enum AttemptKind {
     First,
     /// A repetition.
     Retry,
-    /// The one request that tries out an ejected endpoint or lane.
+    /// The one request that tries out an ejected endpoint or locality.
     Probe,
 }
 

@@ -26,8 +26,8 @@ impl PeerMetrics {
         Self(metrics.register(&CUT, Family::default()))
     }
 
-    /// Of the peer `cluster`, `what` has been cut `total` times by now. The clusters are those that are declared, and `what` is
-    /// one of few.
+    /// Of the peer `cluster`, `what` has been cut `total` times by now. The clusters are those that are declared, and `what`
+    /// is one of few.
     pub fn cut(&self, cluster: &str, what: &'static str, total: u64) {
         let counter = self.0.get_or_create_owned(&[("peer_cluster", Arc::from(cluster)), ("what", Arc::from(what))]);
         counter.inc_by(total.saturating_sub(counter.get()));

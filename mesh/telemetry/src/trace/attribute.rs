@@ -42,7 +42,9 @@ pub const DESTINATION_ZONE: &str = "eastway.destination.zone";
 /// The endpoint that the request was sent to.
 pub const DESTINATION_ENDPOINT: &str = "eastway.destination.endpoint";
 /// The failover level: 0 is the caller's own zone.
-pub const TIER: &str = "eastway.tier";
+pub const LEVEL: &str = "eastway.level";
+/// The same, by the name of earlier releases.
+pub const FORMER_LEVEL: &str = "eastway.tier";
 /// Which attempt of its request this is, from 1.
 pub const ATTEMPT: &str = "eastway.attempt";
 /// Why the request was refused or failed; see `docs/reasons.md`.

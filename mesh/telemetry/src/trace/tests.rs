@@ -105,7 +105,7 @@ async fn attributes_and_the_resource_arrive_under_their_names() {
     span.set(attribute::DESTINATION_CLUSTER, Arc::<str>::from("eu-west"));
     span.set(attribute::DESTINATION_ZONE, "wrong");
     span.set(attribute::DESTINATION_ZONE, String::from("b"));
-    span.set(attribute::TIER, 2);
+    span.set(attribute::LEVEL, 2);
     span.status(200);
     span.end();
     assert!(bench.tracer.flush(LONG).await);
@@ -116,7 +116,7 @@ async fn attributes_and_the_resource_arrive_under_their_names() {
         ("http.response.status_code", "200"),
         ("eastway.destination.cluster", "eu-west"),
         ("eastway.destination.zone", "b"),
-        ("eastway.tier", "2"),
+        ("eastway.level", "2"),
     ] {
         assert_eq!(text(&span.attributes, key).as_deref(), Some(value), "{key}");
     }

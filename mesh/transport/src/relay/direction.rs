@@ -125,7 +125,8 @@ impl Direction {
         Poll::Ready(Ok(count > 0))
     }
 
-    /// Reads until the buffer is full or nothing is there. TLS gives out a record at a time, and several are worth one write.
+    /// Reads until the buffer is full or nothing is there. TLS gives out a record at a time, and several are worth one
+    /// write.
     fn poll_read_bytes(&mut self, cx: &mut Context<'_>, from: &mut Io) -> Poll<io::Result<bool>> {
         let class = buffers::class_for(self.moved);
         let rented = self.buffer.take().filter(|(of, _)| *of == class).map(|(_, buffer)| buffer);

@@ -1,8 +1,8 @@
 //! Telling a host that is gone from one whose application does not read.
 //!
-//! Bytes wait unsent in both cases. But a living kernel acknowledges the probes of its closed window, for hours if need be; the
-//! user timeout of Linux counts that time all the same, and kills the connection. So the kernel is asked instead what it last
-//! heard: at most twice per limit, and only while something was sent that may not have arrived.
+//! Bytes wait unsent in both cases. But a living kernel acknowledges the probes of its closed window, for hours if need be;
+//! the user timeout of Linux counts that time all the same, and kills the connection. So the kernel is asked instead what it
+//! last heard: at most twice per limit, and only while something was sent that may not have arrived.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -31,7 +31,7 @@ fn who_replaces_a_session_avoids_the_endpoints_of_those_that_stay_and_no_other()
 
 #[tokio::test]
 async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
-    let sessions = Rc::new(LaneSessions::default());
+    let sessions = Rc::new(LocalitySessions::default());
     let waiting = sessions.changed.notified();
     let opening = Opening::begin(&sessions);
     assert_eq!(sessions.opening.get(), 1);
@@ -46,15 +46,15 @@ async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
 }
 
 #[test]
-fn lanes_that_nobody_uses_are_forgotten() {
+fn localities_that_nobody_uses_are_forgotten() {
     let sessions = Sessions::default();
-    let lane = |service: &str| sessions.lane(&ServiceName::new("shop", service), &ZoneId::new("eu-west", "a"));
-    let used = lane("used");
+    let locality = |service: &str| sessions.locality(&ServiceName::new("shop", service), &ZoneId::new("eu-west", "a"));
+    let used = locality("used");
     for number in 0..100 {
-        lane(&number.to_string());
+        locality(&number.to_string());
     }
-    assert_eq!(sessions.lanes.borrow().len(), 2, "the used one, and the last");
-    assert!(Rc::ptr_eq(&used, &lane("used")));
+    assert_eq!(sessions.localities.borrow().len(), 2, "the used one, and the last");
+    assert!(Rc::ptr_eq(&used, &locality("used")));
 }
 
 #[test]

@@ -176,14 +176,14 @@ fn names_that_come_and_go_leave_nothing_behind() {
     assert!(world.catalogue.services.len() > 50);
     world.pass(601 * SECOND, never);
     assert_eq!(world.catalogue.services.keys().collect::<Vec<_>>(), [&payments()]);
-    assert!(world.catalogue.buried.is_empty() && world.catalogue.streams.is_empty());
+    assert!(world.catalogue.tombstones.is_empty() && world.catalogue.streams.is_empty());
 }
 
 #[test]
 fn loads_are_told_once_to_each_who_asks_and_survive_no_restart() {
     let mut world = World::new();
     let stream = world.register("p1", "a", 1);
-    let load = LoadReport { rif: 3, utilisation: None, error_rate: 0.0 };
+    let load = LoadReport { active_requests: 3, utilisation: None, error_rate: 0.0 };
     world.catalogue.report_load(stream, load, world.now);
     let seq = world.catalogue.load_seq();
     assert_eq!(world.catalogue.loads_since(&payments(), 0), [(EndpointId::new("p1"), load)]);

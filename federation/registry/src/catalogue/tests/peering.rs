@@ -173,7 +173,7 @@ fn exports_are_opt_in_and_versions_grow_with_each_statement() {
     let second = world.catalogue.exports_for("eu-west")[&payments()].clone();
     assert!(second.seq > first.seq && world.catalogue.take_changes().exports);
 
-    let load = LoadReport { rif: 1, utilisation: Some(0.5), error_rate: 0.0 };
+    let load = LoadReport { active_requests: 1, utilisation: Some(0.5), error_rate: 0.0 };
     world.catalogue.report_load(stream, load, world.now);
     assert_eq!(world.catalogue.export_version().seq, second.seq, "loads wait for the next second");
     world.catalogue.refresh_exported_loads(world.now);

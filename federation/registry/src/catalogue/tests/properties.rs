@@ -146,7 +146,7 @@ proptest! {
         }
     }
 
-    /// 13: silence, however long, removes nothing and no lane.
+    /// 13: silence, however long, removes nothing and no locality.
     #[test]
     fn silence_alone_removes_nothing(facts in facts(), seconds in 1u64..2000) {
         let mut world = all(&facts);

@@ -47,7 +47,7 @@ fn what_is_not_ready_at_one_gateway_is_not_ready_at_its_siblings_and_nobody_else
 fn what_a_sibling_found_down_is_down_and_its_loads_are_known() {
     let mut world = World::new();
     list(&mut world, &["p1", "p2"]);
-    let load = LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 };
+    let load = LoadReport { active_requests: 7, utilisation: Some(0.5), error_rate: 0.0 };
     let down = EndpointState { down: true, ..state(Health::Ready) };
     say(&mut world, whole(&[("p1", down), ("p2", EndpointState { load: Some(load), ..state(Health::Ready) })]));
     assert_eq!((world.health("p1"), world.health("p2")), (Some(Health::Down), Some(Health::Ready)));
@@ -150,7 +150,7 @@ fn own_endpoints_are_stated_as_they_change() {
     assert_eq!(states.keys().cloned().collect::<Vec<_>>(), [key("p1"), key("p2")], "a sibling's are its own to state");
     assert_eq!(states[&key("p1")], state(Health::Ready));
     assert!(world.catalogue.take_changes().statements);
-    let load = LoadReport { rif: 3, ..LoadReport::default() };
+    let load = LoadReport { active_requests: 3, ..LoadReport::default() };
     world.catalogue.report_load(stream, load, world.now);
     world.catalogue.report_health(stream, Health::Unready, world.now);
     assert!(world.catalogue.take_changes().statements);

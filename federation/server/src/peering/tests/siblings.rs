@@ -44,7 +44,7 @@ async fn how_an_endpoint_does_is_known_to_the_callers_of_every_gateway_at_once()
         eventually("heard", || (notes.health("p1") == Some(health)).then_some(())).await;
         assert!(said.elapsed() <= SOON, "{health:?} took {:?}", said.elapsed());
     }
-    let load = LoadReport { rif: 9, utilisation: Some(0.5), error_rate: 0.0 };
+    let load = LoadReport { active_requests: 9, utilisation: Some(0.5), error_rate: 0.0 };
     sidecar.registrar.set_load(load);
     eventually("its load", || (notes.loads.lock().get(&EndpointId::new("p1")) == Some(&load)).then_some(())).await;
 }

@@ -69,8 +69,8 @@ impl History {
         self.last.send_replace(revision);
     }
 
-    /// The file was opened anew and is at `revision`: what lies in between is not known here, so that watches begin anew. False
-    /// if it is behind what was published, and so acknowledged.
+    /// The file was opened anew and is at `revision`: what lies in between is not known here, so that watches begin anew.
+    /// False if it is behind what was published, and so acknowledged.
     pub(super) fn resume(&self, revision: Revision) -> bool {
         let mut recent = self.recent.lock();
         if revision > recent.last {

@@ -47,7 +47,7 @@ fn only_an_answer_that_another_may_better_is_kept_back() {
         let end = attempts.answered(&world.service, &pick, status, outcome, world.now);
         assert_eq!(end.is_some(), kept_back, "{status}");
         assert_eq!(attempts.tried().has_endpoint(&endpoint), kept_back, "{status}");
-        assert!(!attempts.tried().has_lane(&pick.lane.zone), "{status}");
+        assert!(!attempts.tried().has_locality(&pick.locality.zone), "{status}");
         if let Some(end) = end {
             let expected = AttemptEnd { answered: true, idempotent, body_kept: true, ..end };
             assert_eq!(end, expected);
@@ -70,7 +70,7 @@ fn an_answer_that_is_kept_back_is_charged_at_once() {
 #[test]
 fn what_failed_says_what_is_left() {
     let blameless = Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) };
-    for (failed, endpoint, lane, cluster) in [
+    for (failed, endpoint, locality, cluster) in [
         (Failed::said(Reason::ResponseTimeout), true, false, false),
         (Failed::gone(Reason::ConnectFailed), true, true, false),
         (Failed::connecting(Reason::NoReadyEndpoint), true, true, false),
@@ -88,10 +88,10 @@ fn what_failed_says_what_is_left() {
         let tried = attempts.tried();
         let avoided = (
             tried.has_endpoint(pick.endpoint().expect("local")),
-            tried.has_lane(&pick.lane.zone),
-            tried.has_cluster(&pick.lane.zone.cluster),
+            tried.has_locality(&pick.locality.zone),
+            tried.has_cluster(&pick.locality.zone.cluster),
         );
-        assert_eq!(avoided, (endpoint, lane, cluster), "{failed:?}");
+        assert_eq!(avoided, (endpoint, locality, cluster), "{failed:?}");
         let told = (end.nothing_sent, end.connect_failed, end.stale, end.answered, end.idempotent);
         assert_eq!(told, (failed.nothing_sent, failed.connect, failed.blameless, false, true), "{failed:?}");
     }
@@ -146,7 +146,7 @@ fn a_retry_that_must_leave_the_region_needs_the_other_budget_too() {
     assert_eq!(World::name(&pick), "a-00000");
     let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::ResponseTimeout));
     while world.service.cross_region_budget().try_retry(now) {}
-    assert!(matches!(next(&mut attempts, &mut world, &end), Decision::Retry { .. }), "its lane is still there");
+    assert!(matches!(next(&mut attempts, &mut world, &end), Decision::Retry { .. }), "its locality is still there");
     assert_eq!(world.service.retry_budget().used(now), 1);
     let end = fail(&mut attempts, &world, &pick, Failed::silent());
     assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Budget), "zone b has no share");
@@ -192,7 +192,7 @@ fn a_path_that_was_left_leaves_its_region_too() {
     world.update();
     let mut attempts = get();
     let pick = begin(&mut attempts, &mut world);
-    assert_eq!(&*pick.lane.zone.cluster, "us-west");
+    assert_eq!(&*pick.locality.zone.cluster, "us-west");
     let now = world.now;
     while world.service.cross_region_budget().try_retry(now) {}
     let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::TunnelLost));
@@ -200,7 +200,7 @@ fn a_path_that_was_left_leaves_its_region_too() {
 }
 
 #[test]
-fn the_first_retry_waits_unless_it_goes_to_another_lane() {
+fn the_first_retry_waits_unless_it_goes_to_another_locality() {
     let mut world = World::new(&[("a", 2)]);
     let waits = |world: &mut World, failed: Failed| {
         (0..50).any(|_| {
@@ -210,8 +210,8 @@ fn the_first_retry_waits_unless_it_goes_to_another_lane() {
             matches!(next(&mut attempts, world, &end), Decision::Retry { after } if !after.is_zero())
         })
     };
-    assert!(waits(&mut world, Failed::said(Reason::ResponseTimeout)), "another endpoint of the lane");
-    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the only lane");
+    assert!(waits(&mut world, Failed::said(Reason::ResponseTimeout)), "another endpoint of the locality");
+    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the only locality");
     assert!(
         !waits(&mut world, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) }),
         "nobody is to blame"
@@ -219,14 +219,14 @@ fn the_first_retry_waits_unless_it_goes_to_another_lane() {
     world.add("b-0", "b", 1.0);
     world.change("b-", |e| e.health = eastway_core::Health::Warming);
     world.update();
-    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the other lane has nobody");
+    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the other locality has nobody");
     world.change("b-", |e| e.health = eastway_core::Health::Ready);
     world.update();
-    assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another lane");
+    assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another locality");
 }
 
 #[test]
-fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_lane() {
+fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_locality() {
     let nobody = Failed::connecting(Reason::NoReadyEndpoint);
     for (avoiding, expected) in [(true, "closed"), (false, "open")] {
         let mut world = World::new(&[]);
@@ -236,7 +236,7 @@ fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_lane() {
             let mut attempts = get();
             let mut pick = begin(&mut attempts, &mut world);
             if avoiding {
-                let endpoint = world.service.session(&pick.lane, &eastway_core::EndpointId::new("only"));
+                let endpoint = world.service.session(&pick.locality, &eastway_core::EndpointId::new("only"));
                 assert!(pick.bind(endpoint));
                 fail(&mut attempts, &world, &pick, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) });
                 let retry = begin(&mut attempts, &mut world);
@@ -246,7 +246,13 @@ fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_lane() {
                 fail(&mut attempts, &world, &pick, nobody);
             }
         }
-        let lanes = &world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect::<Vec<_>>();
-        assert_eq!(lanes[0].breaker, expected, "avoiding an endpoint: {avoiding}");
+        let localities = &world
+            .service
+            .explain(world.now)
+            .priorities
+            .into_iter()
+            .flat_map(|priority| priority.localities)
+            .collect::<Vec<_>>();
+        assert_eq!(localities[0].breaker, expected, "avoiding an endpoint: {avoiding}");
     }
 }

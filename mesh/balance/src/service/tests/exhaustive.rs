@@ -8,10 +8,11 @@ use eastway_core::Health;
 
 use super::harness::*;
 use crate::Tried;
-use crate::endpoint::MarkClass;
-use crate::shares::reference::{Counts, TierPart, divide};
+use crate::endpoint::HealthClass;
+use crate::shares::reference::{Counts, PriorityPart, divide};
 
-/// The endpoints of a local tier: so many ready, draining, unready and warming; and whether a ready one is to be ejected.
+/// The endpoints of a local priority: so many ready, draining, unready and warming; and whether a ready one is to be
+/// ejected.
 #[derive(Clone, Copy, Debug)]
 struct Zone {
     healths: [usize; 4],
@@ -38,7 +39,7 @@ fn every_zone(most: usize, ejections: &[bool]) -> Vec<Zone> {
     zones
 }
 
-/// A world with these local tiers, and a remote one of so many ready, degraded and other endpoints.
+/// A world with these local priorities, and a remote one of so many ready, degraded and other endpoints.
 fn world(local: &[Zone], remote: Option<[u32; 3]>) -> World {
     let mut world = World::new(&[]);
     for (name, zone) in ["a", "b"].iter().zip(local) {
@@ -61,62 +62,62 @@ fn world(local: &[Zone], remote: Option<[u32; 3]>) -> World {
     world
 }
 
-/// What became of the endpoints of each tier (an ejection may not be granted), by name and in sums.
-fn marks(world: &World) -> (BTreeMap<String, MarkClass>, Vec<Vec<Counts>>) {
+/// What became of the endpoints of each priority (an ejection may not be granted), by name and in sums.
+fn marks(world: &World) -> (BTreeMap<String, HealthClass>, Vec<Vec<Counts>>) {
     let control = world.service.control.lock();
     let mut classes = BTreeMap::new();
-    let mut tiers = Vec::new();
-    for lane in &control.lanes {
+    let mut priorities = Vec::new();
+    for locality in &control.localities {
         let mut counts = Counts::default();
-        if lane.remote {
+        if locality.remote {
             let summary = &world.view.remote[0].summary;
             let hard = summary.total - summary.ready - summary.degraded;
             counts = Counts { healthy: summary.ready, degraded: summary.degraded, hard, ..counts };
         }
-        for endpoint in lane.roster.endpoints.iter() {
+        for endpoint in locality.roster.endpoints.iter() {
             let class = endpoint.cold.lock().class;
             classes.insert(endpoint.id.to_string(), class);
             match class {
-                MarkClass::Healthy => counts.healthy += 1,
-                MarkClass::Degraded => counts.degraded += 1,
-                MarkClass::Soft => counts.soft += 1,
-                MarkClass::Hard => counts.hard += 1,
-                MarkClass::Uncounted => {}
+                HealthClass::Healthy => counts.healthy += 1,
+                HealthClass::Degraded => counts.degraded += 1,
+                HealthClass::Soft => counts.soft += 1,
+                HealthClass::Hard => counts.hard += 1,
+                HealthClass::Uncounted => {}
             }
         }
-        tiers.push(vec![counts]);
+        priorities.push(vec![counts]);
     }
-    (classes, tiers)
+    (classes, priorities)
 }
 
-/// Whether a pick may lead there, as the parts of its tier are.
-fn allowed(class: MarkClass, part: &TierPart) -> bool {
-    let (healthy, degraded) = part.lanes[0];
+/// Whether a pick may lead there, as the parts of its priority are.
+fn allowed(class: HealthClass, part: &PriorityPart) -> bool {
+    let (healthy, degraded) = part.localities[0];
     match class {
-        MarkClass::Healthy => healthy > 0,
-        MarkClass::Degraded => degraded > 0 || part.panic,
-        MarkClass::Soft => part.panic && healthy > 0,
-        MarkClass::Hard | MarkClass::Uncounted => false,
+        HealthClass::Healthy => healthy > 0,
+        HealthClass::Degraded => degraded > 0 || part.panic,
+        HealthClass::Soft => part.panic && healthy > 0,
+        HealthClass::Hard | HealthClass::Uncounted => false,
     }
 }
 
 fn check(local: &[Zone], remote: Option<[u32; 3]>) {
     let mut world = world(local, remote);
     world.check();
-    let (classes, tiers) = marks(&world);
-    let (_, parts) = divide(&tiers);
-    let expected: Vec<u32> = parts.iter().map(|part| part.lanes[0].0 + part.lanes[0].1).collect();
-    let got: Vec<u32> = world.service.lanes().iter().map(|(_, share)| *share).collect();
-    assert_eq!(got, expected, "{local:?} {remote:?}: {tiers:?}");
+    let (classes, priorities) = marks(&world);
+    let (_, parts) = divide(&priorities);
+    let expected: Vec<u32> = parts.iter().map(|part| part.localities[0].0 + part.localities[0].1).collect();
+    let got: Vec<u32> = world.service.localities().iter().map(|(_, share)| *share).collect();
+    assert_eq!(got, expected, "{local:?} {remote:?}: {priorities:?}");
     for _ in 0..8 {
         match world.try_pick(&Tried::new()) {
             Ok(pick) => {
-                let part = &parts[pick.lane.tier];
+                let part = &parts[pick.locality.priority];
                 let fits = match pick.endpoint() {
                     Some(endpoint) => allowed(classes[endpoint.id.as_str()], part),
-                    None => part.lanes[0] != (0, 0),
+                    None => part.localities[0] != (0, 0),
                 };
-                assert!(fits, "{} of {local:?} {remote:?}: {tiers:?} {parts:?}", World::name(&pick));
+                assert!(fits, "{} of {local:?} {remote:?}: {priorities:?} {parts:?}", World::name(&pick));
             }
             Err(_) => assert!(expected.iter().all(|share| *share == 0), "nothing of {local:?} {remote:?}"),
         }
@@ -124,7 +125,7 @@ fn check(local: &[Zone], remote: Option<[u32; 3]>) {
 }
 
 #[test]
-fn every_world_of_one_and_two_tiers_of_four() {
+fn every_world_of_one_and_two_priorities_of_four() {
     let zones = every_zone(4, &[false, true]);
     for a in &zones {
         check(&[*a], None);
@@ -135,7 +136,7 @@ fn every_world_of_one_and_two_tiers_of_four() {
 }
 
 #[test]
-fn every_world_of_three_tiers_of_three() {
+fn every_world_of_three_priorities_of_three() {
     let zones = every_zone(3, &[false]);
     let mut remotes = Vec::new();
     for ready in 0..=4 {
@@ -145,16 +146,16 @@ fn every_world_of_three_tiers_of_three() {
     }
     for a in &zones {
         for b in &zones {
-            // Every remote tier of up to four, at least once with each local one, and each pair with a third of them.
+            // Every remote priority of up to four, at least once with each local one, and each pair with a third of them.
             let start = (a.healths[0] + b.healths[1]) % 3;
             remotes.iter().skip(start).step_by(3).for_each(|remote| check(&[*a, *b], Some(*remote)));
         }
     }
 }
 
-/// Two lanes a tier divide what the tier gets, as the reference does.
+/// Two localities a priority divide what the priority gets, as the reference does.
 #[test]
-fn every_tier_of_two_lanes() {
+fn every_priority_of_two_localities() {
     let zones = every_zone(3, &[false]);
     for b in &zones {
         for c in &zones {
@@ -168,10 +169,10 @@ fn every_tier_of_two_lanes() {
                 }
             }
             world.update();
-            let (_, tiers) = marks(&world);
-            let together: Vec<Vec<Counts>> = vec![tiers.into_iter().flatten().collect()];
-            let expected: Vec<u32> = divide(&together).1[0].lanes.iter().map(|(h, d)| h + d).collect();
-            let got: Vec<u32> = world.service.lanes().iter().map(|(_, share)| *share).collect();
+            let (_, priorities) = marks(&world);
+            let together: Vec<Vec<Counts>> = vec![priorities.into_iter().flatten().collect()];
+            let expected: Vec<u32> = divide(&together).1[0].localities.iter().map(|(h, d)| h + d).collect();
+            let got: Vec<u32> = world.service.localities().iter().map(|(_, share)| *share).collect();
             assert_eq!(got, expected, "{b:?} {c:?}");
         }
     }

@@ -7,16 +7,16 @@ use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, LoadReport, Reason};
 
 use super::harness::*;
-use crate::explain::{EndpointExplanation, LaneExplanation};
+use crate::explain::{EndpointExplanation, LocalityExplanation};
 use crate::situation::Percent;
 use crate::{Outcome, Policy, Tried};
 
-fn lanes(world: &World) -> Vec<LaneExplanation> {
-    world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
+fn localities(world: &World) -> Vec<LocalityExplanation> {
+    world.service.explain(world.now).priorities.into_iter().flat_map(|priority| priority.localities).collect()
 }
 
 fn endpoint(world: &World, id: &str) -> EndpointExplanation {
-    let all = lanes(world).into_iter().flat_map(|lane| lane.endpoints);
+    let all = localities(world).into_iter().flat_map(|locality| locality.endpoints);
     all.into_iter().find(|endpoint| endpoint.id.as_str() == id).expect("an endpoint")
 }
 
@@ -30,11 +30,13 @@ fn shares_are_told_in_percent_and_each_endpoint_with_its_reason() {
     let explanation = world.service.explain(world.now);
     assert_eq!(explanation.normalized_total_availability, Percent(10_000));
     assert_eq!(
-        (explanation.tiers[0].healthy_load, explanation.tiers[1].healthy_load),
+        (explanation.priorities[0].healthy_load, explanation.priorities[1].healthy_load),
         (Percent(7_000), Percent(3_000))
     );
-    let told: Vec<(String, Percent, Percent)> =
-        lanes(&world).into_iter().map(|lane| (lane.name.to_string(), lane.share, lane.target)).collect();
+    let told: Vec<(String, Percent, Percent)> = localities(&world)
+        .into_iter()
+        .map(|locality| (locality.name.to_string(), locality.share, locality.target))
+        .collect();
     let (seven, three) = (Percent(7_000), Percent(3_000));
     assert_eq!(told, [("us-east/a".to_owned(), seven, seven), ("us-east/b".to_owned(), three, three)]);
     for (id, used, why) in [
@@ -60,10 +62,10 @@ fn a_new_life_starts_slowly_until_it_has_all_of_its_share() {
 }
 
 #[test]
-fn one_that_never_reported_is_thought_as_busy_as_its_lane() {
+fn one_that_never_reported_is_thought_as_busy_as_its_locality() {
     let world = World::new(&[("a", 3)]);
-    for (id, rif) in [("a-00000", 10), ("a-00001", 20)] {
-        let load = LoadReport { rif, ..LoadReport::default() };
+    for (id, active_requests) in [("a-00000", 10), ("a-00001", 20)] {
+        let load = LoadReport { active_requests, ..LoadReport::default() };
         world.service.apply_load(&EndpointId::new(id), load, world.now);
     }
     world.service.tick(world.now);
@@ -71,7 +73,7 @@ fn one_that_never_reported_is_thought_as_busy_as_its_lane() {
 }
 
 #[test]
-fn inside_a_ring_the_lane_with_more_room_comes_first() {
+fn inside_a_ring_the_locality_with_more_room_comes_first() {
     let mut world = World::new(&[]);
     for (id, capacity, ready) in [("eu-west/a", 100.0, 1), ("eu-west/b", 50.0, 10)] {
         world.add_remote(id, "eu", 10);
@@ -80,15 +82,15 @@ fn inside_a_ring_the_lane_with_more_room_comes_first() {
     }
     world.update();
     // Of a hundred places a tenth is there.
-    let order: Vec<String> = lanes(&world).into_iter().map(|lane| lane.name.to_string()).collect();
+    let order: Vec<String> = localities(&world).into_iter().map(|locality| locality.name.to_string()).collect();
     assert_eq!(order, ["eu-west/b", "eu-west/a"]);
 }
 
 #[test]
-fn nobody_of_a_lane_without_traffic_is_told_to_serve() {
+fn nobody_of_a_locality_without_traffic_is_told_to_serve() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
     let told = endpoint(&world, "b-00000");
-    assert_eq!((told.used, told.why), (false, "its lane gets no traffic now"));
+    assert_eq!((told.used, told.why), (false, "its locality gets no traffic now"));
     world.change("a-", |endpoint| endpoint.health = Health::Down);
     world.update();
     let told = endpoint(&world, "b-00000");
@@ -98,7 +100,7 @@ fn nobody_of_a_lane_without_traffic_is_told_to_serve() {
 
 /// Half of what counts is gone and half of the rest ejected: too little, so what is ejected is used again.
 #[test]
-fn what_is_ejected_is_told_to_be_used_while_its_tier_panics() {
+fn what_is_ejected_is_told_to_be_used_while_its_priority_panics() {
     let mut world = World::with_policy(&[("a", 4), ("b", 1)], Policy { ejection_cap: 1.0, ..Policy::default() });
     world.change("a-00003", |endpoint| endpoint.health = Health::Down);
     world.change("b-", |endpoint| endpoint.health = Health::Down);
@@ -107,55 +109,56 @@ fn what_is_ejected_is_told_to_be_used_while_its_tier_panics() {
         world.attempts_on(id, 6, error());
     }
     let explanation = world.service.explain(world.now);
-    assert_eq!(explanation.tiers.iter().map(|tier| tier.panic).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(explanation.priorities.iter().map(|priority| priority.panic).collect::<Vec<_>>(), [true, true]);
     let told = endpoint(&world, "a-00000");
     assert_eq!((told.used, told.breaker), (true, "open"));
-    assert!(told.why.starts_with("it is ejected, but used: its tier panics"), "{}", told.why);
+    assert!(told.why.starts_with("it is ejected, but used: its priority panics"), "{}", told.why);
     assert!(world.counts(100).contains_key("a-00000"), "it is used indeed");
     assert_eq!(endpoint(&world, "a-00002").why, "it serves");
     assert!(!endpoint(&world, "a-00003").used, "what is down is not, whatever panics");
     world.attempts_on("a-00002", 6, error());
-    let why = lanes(&world)[0].why.clone();
-    assert!(why.ends_with("; used all the same: its tier panics"), "{why}");
+    let why = localities(&world)[0].why.clone();
+    assert!(why.ends_with("; used all the same: its priority panics"), "{why}");
     world.wait(Duration::from_secs(3));
     let told = endpoint(&world, "a-00000");
     assert_eq!((told.used, told.breaker), (true, "half-open"), "{}", told.why);
 }
 
 #[test]
-fn a_lane_that_returns_and_is_not_needed_is_told_so() {
+fn a_locality_that_returns_and_is_not_needed_is_told_so() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
     for health in [Health::Down, Health::Ready] {
         world.change("b-", |endpoint| endpoint.health = health);
         world.update();
     }
-    let lane = &lanes(&world)[1];
-    assert_eq!((lane.stage, lane.cap, lane.target), ("ramping", Some(Percent(0)), Percent(0)));
-    assert_eq!(lane.why, "nearer tiers have enough capacity");
+    let locality = &localities(&world)[1];
+    assert_eq!((locality.stage, locality.cap, locality.target), ("ramping", Some(Percent(0)), Percent(0)));
+    assert_eq!(locality.why, "nearer priorities have enough capacity");
     world.change("a-", |endpoint| endpoint.health = Health::Down);
     world.update();
     world.change("a-", |endpoint| endpoint.health = Health::Ready);
     world.update();
-    let lane = &lanes(&world)[0];
-    assert_eq!((lane.target, lane.why.as_str()), (Percent(10_000), "it returned from failure and is ramping"));
+    let locality = &localities(&world)[0];
+    assert_eq!((locality.target, locality.why.as_str()), (Percent(10_000), "it returned from failure and is ramping"));
 }
 
-/// The same numbers as offline: a third of a tier is 33 or 34 percent.
+/// The same numbers as offline: a third of a priority is 33 or 34 percent.
 #[test]
 fn the_compatible_mode_is_told_in_whole_percent() {
     let mut world = World::new(&[("b", 1), ("c", 1), ("d", 1)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
     world.update();
     let explanation = serde_json::to_value(world.service.explain(world.now)).expect("JSON");
-    let lanes = explanation["tiers"][0]["lanes"].as_array().expect("lanes");
-    let told = |name: &str| lanes.iter().map(|lane| lane[name].clone()).collect::<Vec<_>>();
+    let localities = explanation["priorities"][0]["localities"].as_array().expect("localities");
+    let told = |name: &str| localities.iter().map(|locality| locality[name].clone()).collect::<Vec<_>>();
     assert_eq!(told("share"), [34, 33, 33]);
     assert_eq!(told("target"), [34, 33, 33]);
     let offline = serde_json::to_value(world.service.situation().divide()).expect("JSON");
-    let shares = |answer: &serde_json::Value| answer["tiers"][0]["lanes"].as_array().expect("lanes").clone();
-    assert_eq!(shares(&offline).iter().map(|lane| lane["share"].clone()).collect::<Vec<_>>(), told("share"));
+    let shares =
+        |answer: &serde_json::Value| answer["priorities"][0]["localities"].as_array().expect("localities").clone();
+    assert_eq!(shares(&offline).iter().map(|locality| locality["share"].clone()).collect::<Vec<_>>(), told("share"));
     for number in ["healthy_load", "degraded_load"] {
-        assert!(explanation["tiers"][0][number].is_u64(), "{number}: {explanation}");
+        assert!(explanation["priorities"][0][number].is_u64(), "{number}: {explanation}");
     }
     assert!(explanation["normalized_total_availability"].is_u64(), "{explanation}");
 }
@@ -163,13 +166,13 @@ fn the_compatible_mode_is_told_in_whole_percent() {
 #[test]
 fn the_compatible_mode_tells_of_no_ramp() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
     for health in [Health::Down, Health::Ready] {
         world.change("a-", |endpoint| endpoint.health = health);
         world.update();
     }
-    let lane = &lanes(&world)[0];
-    assert_eq!((lane.share, lane.cap, lane.why.as_str()), (Percent(10_000), None, "it serves"));
+    let locality = &localities(&world)[0];
+    assert_eq!((locality.share, locality.cap, locality.why.as_str()), (Percent(10_000), None, "it serves"));
 }
 
 #[test]
@@ -180,14 +183,14 @@ fn a_residency_fence_is_the_reason_for_what_it_keeps_out() {
     world.view.spec.policy.balancing.residency = Some(vec!["us".to_owned()]);
     world.update();
     assert_eq!(world.service.explain(world.now).residency, Some(vec!["us".to_owned()]));
-    let lane = &lanes(&world)[1];
-    assert_eq!((lane.share, lane.why.as_str()), (Percent(0), "it is outside of the residency fence: us"));
+    let locality = &localities(&world)[1];
+    assert_eq!((locality.share, locality.why.as_str()), (Percent(0), "it is outside of the residency fence: us"));
     for loss in ["cluster=eu-west", "region=eu", "zone=eu-west/a", "cluster=ap"] {
         let error = world.service.answer(&[("lose".to_owned(), loss.to_owned())]).expect_err("out").to_string();
         assert!(error.contains("the residency fence keeps traffic inside of us, where there are us-east/a"), "{error}");
     }
     let answer = world.service.answer(&[("lose".to_owned(), "region=us".to_owned())]).expect("an answer");
-    assert_eq!(answer.division.tiers.len(), 1);
+    assert_eq!(answer.division.priorities.len(), 1);
 }
 
 #[test]
@@ -195,16 +198,16 @@ fn a_capacity_that_nobody_states_is_told_in_endpoints() {
     let mut world = World::new(&[("a", 4), ("b", 3)]);
     world.change("b-", |endpoint| endpoint.capacity = 20);
     world.update();
-    let capacities: Vec<f64> = lanes(&world).iter().map(|lane| lane.capacity).collect();
+    let capacities: Vec<f64> = localities(&world).iter().map(|locality| locality.capacity).collect();
     assert_eq!(capacities, [4.0, 60.0]);
 }
 
 fn why(world: &World, zone: &str) -> String {
-    lanes(world).into_iter().find(|lane| lane.name.to_string() == zone).expect("a lane").why
+    localities(world).into_iter().find(|locality| locality.name.to_string() == zone).expect("a locality").why
 }
 
 #[test]
-fn every_reason_against_a_lane_of_the_own_cluster_is_told() {
+fn every_reason_against_a_locality_of_the_own_cluster_is_told() {
     let mut world = World::new(&[("a", 4), ("b", 2), ("c", 2), ("d", 1)]);
     world.change("b-", |endpoint| endpoint.health = Health::Warming);
     world.change("c-", |endpoint| endpoint.health = Health::Unready);
@@ -220,7 +223,7 @@ fn every_reason_against_a_lane_of_the_own_cluster_is_told() {
 }
 
 #[test]
-fn every_reason_against_a_lane_of_another_cluster_is_told() {
+fn every_reason_against_a_locality_of_another_cluster_is_told() {
     let mut world = World::new(&[("a", 1)]);
     for cluster in ["down", "failing", "old", "older"] {
         world.add_remote(&format!("{cluster}/a"), cluster, 2);
@@ -240,7 +243,7 @@ fn every_reason_against_a_lane_of_another_cluster_is_told() {
     assert!(why(&world, "old/a").contains("30 seconds"), "{}", why(&world, "old/a"));
     assert!(why(&world, "older/a").contains("15 minutes"), "{}", why(&world, "older/a"));
     assert_eq!(why(&world, "us-east/a"), "it serves");
-    let old = lanes(&world).into_iter().find(|lane| lane.name.to_string() == "old/a").expect("a lane");
+    let old = localities(&world).into_iter().find(|locality| locality.name.to_string() == "old/a").expect("a locality");
     assert_eq!((old.healthy, old.degraded, old.total), (0.0, 3.0, 4.0), "all of it is second choice");
 }
 
@@ -251,25 +254,25 @@ fn endpoints_are_told_in_whole_ones_by_their_state() {
     world.change("a-00001", |endpoint| endpoint.health = Health::Unready);
     world.update();
     world.attempts_on("a-00002", 4, error());
-    let a = lanes(&world).remove(0);
+    let a = localities(&world).remove(0);
     assert_eq!((a.healthy, a.degraded, a.soft, a.total, a.hosts), (3.0, 1.0, 1.0, 6.0, 6));
 }
 
 #[test]
 fn a_factor_is_told_where_there_is_one() {
     let mut world = World::new(&[("a", 1)]);
-    let factor = |world: &World| world.service.explain(world.now).tiers[0].utilisation_factor;
+    let factor = |world: &World| world.service.explain(world.now).priorities[0].utilisation_factor;
     assert_eq!(factor(&world), None, "nothing is known");
     world.service.apply_load(
         &EndpointId::new("a-00000"),
-        LoadReport { rif: 0, utilisation: Some(0.5), error_rate: 0.0 },
+        LoadReport { active_requests: 0, utilisation: Some(0.5), error_rate: 0.0 },
         world.now,
     );
     world.wait(Duration::from_millis(200));
     assert_eq!(factor(&world), Some(1.0));
-    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
     world.update();
-    assert_eq!(factor(&world), None, "the compatible mode knows none");
+    assert_eq!(factor(&world), None, "the Envoy mode knows none");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Endpoints and lanes that fail.
+//! Endpoints and localities that fail.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::pick::Permits;
 use crate::{Attempts, Outcome, Pick, Policy, Tried};
 
 #[test]
-fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_lane() {
+fn a_refused_connection_takes_the_endpoint_out_at_once_and_the_last_one_its_locality() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
     assert_eq!((world.share("us-east/a"), world.share("us-east/b")), (10_000, 0));
     world.attempts_on("a-00000", 1, refused());
@@ -30,13 +30,13 @@ fn a_killed_zone_loses_no_request() {
         let mut tried = Tried::new();
         let served = (0..4).any(|attempt| {
             let pick = world.try_pick(&tried).expect("somebody serves");
-            let dead = *pick.lane.zone.zone == *"a";
+            let dead = *pick.locality.zone.zone == *"a";
             if attempt == 0 && !dead {
                 first_attempts_elsewhere += 1;
             }
             if dead {
                 tried.push_endpoint(pick.endpoint().expect("local"));
-                tried.push_lane(&pick.lane.zone);
+                tried.push_locality(&pick.locality.zone);
             }
             world.finish(&pick, if dead { refused() } else { success() });
             !dead
@@ -85,7 +85,7 @@ fn a_probe_with_a_long_answer_is_settled_by_its_beginning() {
 #[test]
 fn the_load_that_a_long_answer_brings_is_as_of_its_head() {
     let mut world = World::new(&[("a", 1)]);
-    let load = |rif| LoadReport { rif, utilisation: None, error_rate: 0.0 };
+    let load = |active_requests| LoadReport { active_requests, utilisation: None, error_rate: 0.0 };
     let mut attempts = Attempts::new(true, Deadline::NONE);
     let pick = attempts.pick(&world.service, None, &mut world.rng, world.now).expect("the only one");
     let outcome = success().with_load(Some(load(40)));
@@ -190,7 +190,7 @@ fn four_errors_in_a_row_eject_an_endpoint_and_three_do_not() {
 }
 
 #[test]
-fn at_most_half_of_a_lane_is_ejected_until_the_lane_itself_trips() {
+fn at_most_half_of_a_locality_is_ejected_until_the_locality_itself_trips() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
     for id in ["a-00000", "a-00001"] {
         world.attempts_on(id, 4, error());
@@ -200,31 +200,31 @@ fn at_most_half_of_a_lane_is_ejected_until_the_lane_itself_trips() {
     // A third that is bad enough is kept, and does not bring another back either.
     world.attempts_on("a-00002", 2, Outcome::failed(Reason::AppUnreachable));
     let explanation = world.service.explain(world.now);
-    let breakers: Vec<_> = explanation.tiers[0].lanes[0].endpoints.iter().map(|e| e.breaker).collect();
+    let breakers: Vec<_> = explanation.priorities[0].localities[0].endpoints.iter().map(|e| e.breaker).collect();
     assert_eq!(breakers, ["open", "open", "closed", "closed"]);
     world.attempts_on("a-00002", 1, error());
     world.check();
-    // The third would exceed the cap; but now enough distinct endpoints failed for the lane's own breaker.
+    // The third would exceed the cap; but now enough distinct endpoints failed for the locality's own breaker.
     world.attempts_on("a-00002", 6, error());
     world.attempts_on("a-00003", 6, error());
     world.check();
-    assert_eq!(world.share("us-east/a"), 0, "the lane is tripped");
+    assert_eq!(world.share("us-east/a"), 0, "the locality is tripped");
     assert_eq!(world.share("us-east/b"), 10_000);
 }
 
 #[test]
-fn one_bad_endpoint_never_trips_its_lane() {
+fn one_bad_endpoint_never_trips_its_locality() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
     world.attempts_on("a-00000", 100, error());
-    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].breaker, "closed");
+    assert_eq!(world.service.explain(world.now).priorities[0].localities[0].breaker, "closed");
     assert_eq!(world.share("us-east/a"), 10_000);
 }
 
 #[test]
-fn a_single_endpoint_is_ejected_only_if_another_lane_can_serve() {
+fn a_single_endpoint_is_ejected_only_if_another_locality_can_serve() {
     let mut alone = World::new(&[("a", 1)]);
     alone.attempts_on("a-00000", 4, error());
-    assert_eq!(alone.service.explain(alone.now).tiers[0].lanes[0].endpoints[0].breaker, "closed");
+    assert_eq!(alone.service.explain(alone.now).priorities[0].localities[0].endpoints[0].breaker, "closed");
     alone.pick();
     let mut pair = World::new(&[("a", 1), ("b", 1)]);
     pair.attempts_on("a-00000", 4, error());
@@ -242,7 +242,7 @@ fn a_dependency_that_fails_everywhere_empties_nothing() {
     }
     world.check();
     let explanation = world.service.explain(world.now);
-    assert!(explanation.tiers.iter().all(|tier| tier.panic), "{explanation:#?}");
+    assert!(explanation.priorities.iter().all(|priority| priority.panic), "{explanation:#?}");
     // And it recovers.
     for _ in 0..200 {
         world.wait(Duration::from_millis(500));
@@ -257,9 +257,9 @@ fn a_dependency_that_fails_everywhere_empties_nothing() {
 }
 
 #[test]
-fn the_usual_error_rate_is_that_of_the_other_lanes_and_is_not_learned_from_an_alarm() {
+fn the_usual_error_rate_is_that_of_the_other_localities_and_is_not_learned_from_an_alarm() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
-    let p0 = |world: &World| world.service.control.lock().lanes[0].state.p0();
+    let p0 = |world: &World| world.service.control.lock().localities[0].state.p0();
     for _ in 0..5 {
         world.attempts_on("b-00000", 1, error());
         world.attempts_on("b-00000", 19, success());
@@ -282,7 +282,7 @@ fn callers_faults_and_limits_cost_nobody_its_health() {
     world.attempts_on("a-00000", 50, Outcome::failed(Reason::CallerGone));
     world.attempts_on("a-00000", 50, Outcome::status(429, LATENCY));
     world.attempts_on("a-00000", 50, Outcome::status(404, LATENCY));
-    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].breaker, "closed");
+    assert_eq!(world.service.explain(world.now).priorities[0].localities[0].endpoints[0].breaker, "closed");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn only_the_first_end_of_a_pick_counts() {
     let world = World::new(&[("a", 2)]);
     let pick = world.pick_of("a-00000");
     (0..10).for_each(|_| world.finish(&pick, error()));
-    let shown = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].clone();
+    let shown = |world: &World| world.service.explain(world.now).priorities[0].localities[0].endpoints[0].clone();
     let (after_ten, pressure) = (shown(&world), shown(&world).statistic);
     assert_eq!(after_ten.breaker, "closed");
     let another = world.pick_of("a-00000");
@@ -299,14 +299,14 @@ fn only_the_first_end_of_a_pick_counts() {
 }
 
 #[test]
-fn a_lane_that_shrinks_below_the_cap_takes_the_ejected_back() {
+fn a_locality_that_shrinks_below_the_cap_takes_the_ejected_back() {
     let mut world = World::new(&[("a", 4)]);
     for id in ["a-00000", "a-00001"] {
         world.attempts_on(id, 4, error());
     }
     world.view.endpoints.retain(|e| e.id.as_str() != "a-00003");
     world.update();
-    let used = world.service.explain(world.now).tiers[0].lanes[0].endpoints.iter().filter(|e| e.used).count();
+    let used = world.service.explain(world.now).priorities[0].localities[0].endpoints.iter().filter(|e| e.used).count();
     assert_eq!(used, 2);
     world.change("a-00002", |e| e.health = Health::Unready);
     world.update();
@@ -323,7 +323,7 @@ fn a_grey_zone_loses_its_traffic_after_some_forty_requests() {
         let mut requests = 0;
         while world.share("us-east/a") > 500 {
             let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), None, false).expect("a pick");
-            let grey = *pick.lane.zone.zone == *"a";
+            let grey = *pick.locality.zone.zone == *"a";
             requests += usize::from(grey);
             let fails = grey && world.rng.f64() < 0.3;
             world.finish(&pick, if fails { error() } else { success() });
@@ -350,7 +350,7 @@ fn an_endpoint_that_is_ejected_for_being_slow_is_tried_again() {
     world.view.spec.policy.breaker.endpoint = Some(slow);
     world.update();
     world.attempts_on("a-00000", 10, Outcome::success(Duration::from_millis(500)));
-    let breaker = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].breaker;
+    let breaker = |world: &World| world.service.explain(world.now).priorities[0].localities[0].endpoints[0].breaker;
     assert_eq!(breaker(&world), "open");
     world.wait(Duration::from_secs(2));
     assert_eq!(breaker(&world), "half-open");
@@ -365,17 +365,24 @@ fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
     let mut world = World::new(&[("a", 1)]);
     world.add_remote("eu-west/a", "eu", 4);
     world.update();
-    let lane =
-        |world: &World| world.service.lanes().into_iter().map(|(lane, _)| lane).find(|lane| lane.remote).expect("one");
-    let session = |world: &World, id: &str| world.service.session(&lane(world), &EndpointId::new(id));
+    let locality = |world: &World| {
+        world
+            .service
+            .localities()
+            .into_iter()
+            .map(|(locality, _)| locality)
+            .find(|locality| locality.remote)
+            .expect("one")
+    };
+    let session = |world: &World, id: &str| world.service.session(&locality(world), &EndpointId::new(id));
     let fail = |world: &mut World, id: &str, times: usize, outcome: Outcome| {
         for _ in 0..times {
-            let mut pick = Pick::remote(lane(world), Permits::default());
+            let mut pick = Pick::remote(locality(world), Permits::default());
             assert!(pick.bind(session(world, id)));
             world.finish(&pick, outcome);
         }
     };
-    world.view.spec.policy.breaker.lane = Some(BreakerTrigger::Consecutive { failures: 1_000 });
+    world.view.spec.policy.breaker.locality = Some(BreakerTrigger::Consecutive { failures: 1_000 });
     world.update();
     for id in ["gone-1", "gone-2"] {
         fail(&mut world, id, 1, refused());
@@ -387,27 +394,27 @@ fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
     assert_eq!(session(&world, "worse").acceptance(), 0.0, "half of four may be");
     fail(&mut world, "third", 4, error());
     assert_eq!(session(&world, "third").acceptance(), 1.0, "no more");
-    assert_eq!(lane(&world).total(), 4);
+    assert_eq!(locality(&world).total(), 4);
 }
 
 #[test]
-fn a_remote_lane_of_three_that_fails_is_left() {
+fn a_remote_locality_of_three_that_fails_is_left() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 3);
     world.add_remote("ap/a", "ap", 3);
     world.view.spec.failover = vec!["eu-west".to_owned()];
     world.update();
-    let lane = world.service.lanes()[0].0.clone();
-    assert_eq!(&*lane.zone.cluster, "eu-west");
+    let locality = world.service.localities()[0].0.clone();
+    assert_eq!(&*locality.zone.cluster, "eu-west");
     // The first of two sessions is ejected; the second may not be, and gets everything.
     for id in ["one", "two"].into_iter().chain(std::iter::repeat_n("two", 40)) {
         for _ in 0..4 {
-            let mut pick = Pick::remote(lane.clone(), Permits::default());
-            pick.bind(world.service.session(&lane, &EndpointId::new(id)));
+            let mut pick = Pick::remote(locality.clone(), Permits::default());
+            pick.bind(world.service.session(&locality, &EndpointId::new(id)));
             world.finish(&pick, error());
         }
         if id == "one" {
-            assert_eq!(world.share("eu-west/a"), 10_000, "one bad endpoint trips no lane");
+            assert_eq!(world.share("eu-west/a"), 10_000, "one bad endpoint trips no locality");
         }
     }
     assert_eq!((world.share("eu-west/a"), world.share("ap/a")), (0, 10_000));
@@ -442,8 +449,12 @@ fn probe(world: &mut World, id: &str) -> Pick {
 }
 
 fn breaker_of(world: &World, id: &str) -> &'static str {
-    let lanes = world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes);
-    lanes.flat_map(|lane| lane.endpoints).find(|endpoint| endpoint.id.as_str() == id).expect("known").breaker
+    let localities = world.service.explain(world.now).priorities.into_iter().flat_map(|priority| priority.localities);
+    localities
+        .flat_map(|locality| locality.endpoints)
+        .find(|endpoint| endpoint.id.as_str() == id)
+        .expect("known")
+        .breaker
 }
 
 #[test]
@@ -475,7 +486,7 @@ fn an_error_that_has_begun_settles_no_probe_until_it_ends() {
 }
 
 #[test]
-fn the_probe_of_a_lane_is_settled_by_what_speaks_of_the_lane() {
+fn the_probe_of_a_locality_is_settled_by_what_speaks_of_the_locality() {
     for (outcome, settled) in [
         (success(), "closed"),
         (error(), "open"),
@@ -486,22 +497,23 @@ fn the_probe_of_a_lane_is_settled_by_what_speaks_of_the_lane() {
         for i in 0..4 {
             world.attempts_on(&format!("a-0000{i}"), 8, error());
         }
-        let lane = |world: &World| world.service.explain(world.now).tiers[0].lanes[0].breaker;
-        assert_eq!(lane(&world), "open");
+        let locality = |world: &World| world.service.explain(world.now).priorities[0].localities[0].breaker;
+        assert_eq!(locality(&world), "open");
         world.wait(Duration::from_secs(2));
-        assert_eq!(lane(&world), "half-open");
+        assert_eq!(locality(&world), "half-open");
         let control = world.service.plan.load();
-        let at = control.probes.iter().position(|p| matches!(p.what, crate::plan::Probing::Lane)).expect("it waits");
-        assert_eq!(control.probes[at].lane, 0);
+        let at =
+            control.probes.iter().position(|p| matches!(p.what, crate::plan::Probing::Locality)).expect("it waits");
+        assert_eq!(control.probes[at].locality, 0);
         let pick = loop {
             world.now = world.now + Duration::from_millis(25);
             let pick = world.pick();
-            if pick.permits().lane {
+            if pick.permits().locality {
                 break pick;
             }
         };
         world.finish(&pick, outcome);
-        assert_eq!(lane(&world), settled, "{outcome:?}");
+        assert_eq!(locality(&world), settled, "{outcome:?}");
     }
 }
 
@@ -523,13 +535,13 @@ fn what_this_sidecar_itself_did_wrong_is_charged_to_nobody() {
     for i in 0..4 {
         world.attempts_on(&format!("a-0000{i}"), 10, Outcome::failed(Reason::Internal));
     }
-    let lane = &world.service.explain(world.now).tiers[0].lanes[0];
-    assert_eq!((lane.breaker, lane.pressure), ("closed", 0.0));
-    assert!(lane.endpoints.iter().all(|e| e.others == 0.0 && e.statistic == 0.0), "{lane:?}");
+    let locality = &world.service.explain(world.now).priorities[0].localities[0];
+    assert_eq!((locality.breaker, locality.pressure), ("closed", 0.0));
+    assert!(locality.endpoints.iter().all(|e| e.others == 0.0 && e.statistic == 0.0), "{locality:?}");
 }
 
 #[test]
-fn one_of_two_may_be_ejected_and_the_only_one_not_without_another_lane() {
+fn one_of_two_may_be_ejected_and_the_only_one_not_without_another_locality() {
     let mut two = World::new(&[("a", 2)]);
     two.attempts_on("a-00000", 4, error());
     assert_eq!(breaker_of(&two, "a-00000"), "open");
@@ -541,30 +553,30 @@ fn one_of_two_may_be_ejected_and_the_only_one_not_without_another_lane() {
 }
 
 #[test]
-fn too_many_requests_make_an_endpoint_look_slower_by_the_median_of_its_lane() {
+fn too_many_requests_make_an_endpoint_look_slower_by_the_median_of_its_locality() {
     let mut world = World::new(&[("a", 3)]);
     for i in 0..3 {
         world.attempts_on(&format!("a-0000{i}"), 3, Outcome::success(Duration::from_millis(5)));
     }
     world.wait(Duration::from_secs(2));
     world.attempts_on("a-00000", 1, Outcome::status(429, Duration::from_micros(10)));
-    let shown = world.service.explain(world.now).tiers[0].lanes[0].endpoints[0].latency_ms.expect("known");
+    let shown = world.service.explain(world.now).priorities[0].localities[0].endpoints[0].latency_ms.expect("known");
     // A fifth of the way from 5 ms to four medians.
     assert!((shown - 8.0).abs() < 1e-3, "{shown}");
 }
 
 #[test]
-fn a_remote_lane_of_four_needs_three_that_fail() {
+fn a_remote_locality_of_four_needs_three_that_fail() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 4);
     world.add_remote("ap/a", "ap", 4);
     world.view.spec.failover = vec!["eu-west".to_owned()];
     world.update();
-    let lane = world.service.lanes()[0].0.clone();
+    let locality = world.service.localities()[0].0.clone();
     for (id, share) in [("one", 10_000), ("two", 10_000), ("three", 0)] {
         for _ in 0..30 {
-            let mut pick = Pick::remote(lane.clone(), Permits::default());
-            pick.bind(world.service.session(&lane, &EndpointId::new(id)));
+            let mut pick = Pick::remote(locality.clone(), Permits::default());
+            pick.bind(world.service.session(&locality, &EndpointId::new(id)));
             world.finish(&pick, error());
         }
         assert_eq!(world.share("eu-west/a"), share, "{id}");

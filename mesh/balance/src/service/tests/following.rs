@@ -29,14 +29,14 @@ fn degraded_and_draining_endpoints_are_second_choice() {
     world.update();
     let counts = world.counts(1_000);
     assert!(counts.values().all(|n| *n > 400), "{counts:?}");
-    let lanes = |world: &World| -> Vec<_> {
-        world.service.explain(world.now).tiers.into_iter().flat_map(|tier| tier.lanes).collect()
+    let localities = |world: &World| -> Vec<_> {
+        world.service.explain(world.now).priorities.into_iter().flat_map(|priority| priority.localities).collect()
     };
-    assert_eq!((lanes(&world)[0].degraded, lanes(&world)[0].why.as_str()), (2.0, "it serves"));
+    assert_eq!((localities(&world)[0].degraded, localities(&world)[0].why.as_str()), (2.0, "it serves"));
     world.add("b-0", "b", 1.0);
     world.update();
     assert_eq!(world.share("us-east/b"), 10_000);
-    assert_eq!(lanes(&world)[0].why, "nearer tiers have enough capacity");
+    assert_eq!(localities(&world)[0].why, "nearer priorities have enough capacity");
 }
 
 #[test]
@@ -47,13 +47,13 @@ fn what_the_node_knows_survives_a_new_view() {
     world.change("a-00001", |e| e.weight = 3.0);
     world.add("a-9", "a", 1.0);
     world.update();
-    let lanes = world.service.explain(world.now).tiers.remove(0).lanes;
-    let by_id = |id: &str| lanes[0].endpoints.iter().find(|e| e.id.as_str() == id).expect("known");
-    assert_eq!((by_id("a-00000").breaker, by_id("a-00002").rif), ("open", 1));
+    let localities = world.service.explain(world.now).priorities.remove(0).localities;
+    let by_id = |id: &str| localities[0].endpoints.iter().find(|e| e.id.as_str() == id).expect("known");
+    assert_eq!((by_id("a-00000").breaker, by_id("a-00002").active_requests), ("open", 1));
     assert_eq!(by_id("a-00001").weight, 3.0);
     assert!(by_id("a-9").acceptance < 0.2, "new after the first view: {:?}", by_id("a-9"));
     drop(held);
-    assert_eq!(world.pick_of("a-00002").endpoint().expect("local").rif(), 1);
+    assert_eq!(world.pick_of("a-00002").endpoint().expect("local").active_requests(), 1);
 }
 
 #[test]
@@ -63,7 +63,10 @@ fn a_request_under_way_when_its_endpoint_restarts_is_counted_off_the_old_life() 
     world.change("a", |e| e.incarnation = 2);
     world.update();
     let fresh = world.pick();
-    assert_eq!((held.endpoint().expect("local").rif(), fresh.endpoint().expect("local").rif()), (1, 1));
+    assert_eq!(
+        (held.endpoint().expect("local").active_requests(), fresh.endpoint().expect("local").active_requests()),
+        (1, 1)
+    );
     world.finish(&held, refused());
     drop(held);
     assert_eq!(world.share("us-east/a"), 10_000, "the evidence is against the old life");
@@ -93,7 +96,7 @@ fn locality_weights_shift_shares_and_still_fail_over() {
 }
 
 #[test]
-fn capacities_count_where_every_lane_of_a_tier_states_one() {
+fn capacities_count_where_every_locality_of_a_priority_states_one() {
     let mut world = World::new(&[("b", 2), ("c", 2)]);
     world.change("b", |e| e.capacity = 900);
     world.update();
@@ -104,11 +107,11 @@ fn capacities_count_where_every_lane_of_a_tier_states_one() {
 }
 
 #[test]
-fn reported_load_and_a_busy_tier_move_traffic_slowly() {
+fn reported_load_and_a_busy_priority_move_traffic_slowly() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
     let report = |world: &World, utilisation: f32| {
         for id in ["a-00000", "a-00001"] {
-            let load = LoadReport { rif: 9, utilisation: Some(utilisation), error_rate: 0.0 };
+            let load = LoadReport { active_requests: 9, utilisation: Some(utilisation), error_rate: 0.0 };
             world.service.apply_load(&EndpointId::new(id), load, world.now);
         }
     };
@@ -128,10 +131,10 @@ fn reported_load_and_a_busy_tier_move_traffic_slowly() {
 }
 
 #[test]
-fn the_shares_follow_also_where_every_tier_is_on_its_way() {
+fn the_shares_follow_also_where_every_priority_is_on_its_way() {
     let mut world = World::new(&[("a", 1), ("b", 1)]);
     for (id, utilisation) in [("a-00000", 2.0), ("b-00000", 1.0)] {
-        let load = LoadReport { rif: 9, utilisation: Some(utilisation), error_rate: 0.0 };
+        let load = LoadReport { active_requests: 9, utilisation: Some(utilisation), error_rate: 0.0 };
         world.service.apply_load(&EndpointId::new(id), load, world.now);
     }
     world.wait(Duration::from_secs(5));
@@ -159,20 +162,20 @@ fn a_service_without_a_view_or_without_endpoints_says_so() {
 }
 
 #[test]
-fn a_tier_keeps_its_factor_when_others_come_and_go() {
+fn a_priority_keeps_its_factor_when_others_come_and_go() {
     let mut world = World::new(&[("b", 2)]);
     world.add_remote("eu-west/a", "eu", 2);
     world.change("", |e| e.capacity = 10);
     world.update();
     for _ in 0..100 {
         for endpoint in ["b-00000", "b-00001"] {
-            let load = LoadReport { rif: 0, utilisation: Some(1.6), error_rate: 0.0 };
+            let load = LoadReport { active_requests: 0, utilisation: Some(1.6), error_rate: 0.0 };
             world.service.apply_load(&EndpointId::new(endpoint), load, world.now);
         }
         world.wait(Duration::from_millis(500));
     }
     let factors = |world: &World| -> Vec<Option<f64>> {
-        world.service.explain(world.now).tiers.iter().map(|tier| tier.utilisation_factor).collect()
+        world.service.explain(world.now).priorities.iter().map(|priority| priority.utilisation_factor).collect()
     };
     let before = factors(&world)[0].expect("known");
     assert!(before < 0.8, "{before}");

@@ -142,7 +142,7 @@ impl World {
 
     /// The name of what a pick leads to: an endpoint, or a zone.
     pub(super) fn name(pick: &Pick) -> String {
-        pick.endpoint().map_or_else(|| pick.lane.zone.to_string(), |endpoint| endpoint.id.to_string())
+        pick.endpoint().map_or_else(|| pick.locality.zone.to_string(), |endpoint| endpoint.id.to_string())
     }
 
     /// How often each is picked by POSTs, which try nothing half-open, in `n` picks.
@@ -172,13 +172,13 @@ impl World {
         let control = self.service.control.lock();
         let endpoint = Arc::clone(control.member(&EndpointId::new(id)).expect("a member"));
         let plan = self.service.plan.load();
-        let lane = plan.lanes.iter().find(|lane| lane.zone == endpoint.zone).expect("its lane");
-        Pick::to_endpoint(Arc::clone(lane), endpoint, crate::pick::Permits::default())
+        let locality = plan.localities.iter().find(|locality| locality.zone == endpoint.zone).expect("its locality");
+        Pick::to_endpoint(Arc::clone(locality), endpoint, crate::pick::Permits::default())
     }
 
     /// The shares by zone, of 10,000.
     pub(super) fn shares(&self) -> BTreeMap<String, u32> {
-        self.service.lanes().into_iter().map(|(lane, share)| (lane.zone.to_string(), share)).collect()
+        self.service.localities().into_iter().map(|(locality, share)| (locality.zone.to_string(), share)).collect()
     }
 
     pub(super) fn share(&self, id: &str) -> u32 {
@@ -190,26 +190,30 @@ impl World {
         let control = self.service.control.lock();
         let plan = self.service.plan.load();
         let sum: u32 = plan.decision.shares.iter().sum();
-        let reachable = control.lanes.iter().any(|lane| lane.reachable());
+        let reachable = control.localities.iter().any(|locality| locality.reachable());
         assert_eq!(sum, if reachable { crate::shares::S } else { 0 }, "shares {:?}", plan.decision);
-        assert_eq!(plan.lanes.len(), control.lanes.len());
-        for (i, lane) in control.lanes.iter().enumerate() {
-            assert_eq!(plan.lanes[i].zone, lane.zone);
-            assert_eq!((plan.lanes[i].tier, plan.lanes[i].level), (lane.tier, lane.level));
-            assert!(lane.reachable() || plan.decision.shares[i] == 0, "{}: a share but nobody there", lane.zone);
-            if lane.remote {
+        assert_eq!(plan.localities.len(), control.localities.len());
+        for (i, locality) in control.localities.iter().enumerate() {
+            assert_eq!(plan.localities[i].zone, locality.zone);
+            assert_eq!((plan.localities[i].priority, plan.localities[i].level), (locality.priority, locality.level));
+            assert!(
+                locality.reachable() || plan.decision.shares[i] == 0,
+                "{}: a share but nobody there",
+                locality.zone
+            );
+            if locality.remote {
                 continue;
             }
             let mut tally = crate::service::control::Tally::default();
-            for member in lane.roster.endpoints.iter() {
+            for member in locality.roster.endpoints.iter() {
                 let cold = member.cold.lock();
                 assert!(cold.member);
                 assert_eq!(cold.class, cold.classify(), "{}", member.id);
                 tally.add(cold.class, cold.units());
             }
-            assert_eq!(tally, lane.tally, "{}", lane.zone);
+            assert_eq!(tally, locality.tally, "{}", locality.zone);
             let cap = control.rules.policy.ejection_cap * tally.total() as f64;
-            assert!(tally.count < 2 || lane.tripped() || tally.soft as f64 <= cap, "{}: {tally:?}", lane.zone);
+            assert!(tally.count < 2 || locality.tripped() || tally.soft as f64 <= cap, "{}: {tally:?}", locality.zone);
         }
     }
 }

@@ -105,7 +105,7 @@ fn requests_in_flight_return_to_zero() {
         });
         let world = at_once(world, vec![worker(0), worker(1), control]);
         for endpoint in all.iter().chain([&member(&world, "a-00000")]) {
-            assert_eq!(endpoint.rif(), 0, "{}", endpoint.id);
+            assert_eq!(endpoint.active_requests(), 0, "{}", endpoint.id);
         }
     });
 }
@@ -116,8 +116,8 @@ fn reports_and_requests_do_not_disturb_one_another() {
     check(1_000, || {
         let world = World::new(&[("a", 1)]);
         let report = work(|world| {
-            for rif in [5, 2] {
-                let load = LoadReport { rif, ..LoadReport::default() };
+            for active_requests in [5, 2] {
+                let load = LoadReport { active_requests, ..LoadReport::default() };
                 world.service.apply_load(&EndpointId::new("a-00000"), load, world.now);
             }
         });
@@ -131,7 +131,7 @@ fn reports_and_requests_do_not_disturb_one_another() {
         };
         let world = at_once(world, vec![report, requests(), requests()]);
         let endpoint = member(&world, "a-00000");
-        assert_eq!(endpoint.rif(), 0);
+        assert_eq!(endpoint.active_requests(), 0);
         assert!((0.0..=2.0).contains(&endpoint.others()), "{}", endpoint.others());
     });
 }
@@ -168,12 +168,12 @@ fn a_half_open_endpoint_is_probed_by_one() {
         for id in ["a-00000", "a-00001"] {
             let endpoint = member(&world, id);
             assert!(!endpoint.permit.is_taken(), "the permit of {id} is lost");
-            assert_eq!(endpoint.rif(), 0);
+            assert_eq!(endpoint.active_requests(), 0);
         }
     });
 }
 
-/// The word that picks read says what the breaker and discovery say, and the lane's sums what its endpoints are.
+/// The word that picks read says what the breaker and discovery say, and the locality's sums what its endpoints are.
 #[test]
 fn marks_and_sums_agree_in_the_end() {
     check(1_000, || {
@@ -208,7 +208,7 @@ fn marks_and_sums_agree_in_the_end() {
         let world = at_once(world, works);
         world.check();
         let control = world.service.control.lock();
-        for endpoint in control.lanes.iter().flat_map(|lane| lane.roster.endpoints.iter()) {
+        for endpoint in control.localities.iter().flat_map(|locality| locality.roster.endpoints.iter()) {
             let cold = endpoint.cold.lock();
             let before = endpoint.gate();
             endpoint.regate(&cold, now);
@@ -217,15 +217,15 @@ fn marks_and_sums_agree_in_the_end() {
     });
 }
 
-/// Sessions of a remote lane: bound by several at once, moved, and given back.
+/// Sessions of a remote locality: bound by several at once, moved, and given back.
 #[test]
 fn sessions_are_bound_and_given_back() {
     check(1_000, || {
         let mut world = World::new(&[]);
         world.add_remote("eu-west/a", "eu", 2);
         world.update();
-        let lane = Arc::clone(&world.pick().lane);
-        let sessions: Vec<_> = ["p-1", "p-2"].map(|id| world.service.session(&lane, &EndpointId::new(id))).into();
+        let locality = Arc::clone(&world.pick().locality);
+        let sessions: Vec<_> = ["p-1", "p-2"].map(|id| world.service.session(&locality, &EndpointId::new(id))).into();
         world.service.mark_down(&sessions[0], world.now);
         world.wait(Duration::from_secs(2));
         let probing = Probing::default();
@@ -248,7 +248,7 @@ fn sessions_are_bound_and_given_back() {
         };
         at_once(world, vec![worker(0), worker(1), worker(2)]);
         for session in &sessions {
-            assert_eq!(session.rif(), 0, "{}", session.id);
+            assert_eq!(session.active_requests(), 0, "{}", session.id);
             assert!(!session.permit.is_taken(), "the permit of {} is lost", session.id);
         }
     });

@@ -13,7 +13,7 @@ use crate::shares::S;
 use crate::situation::{Loss, Question};
 use crate::{Outcome, Policy, Tried};
 
-/// Endpoints by zone: weight and health. Zone a is the first tier, b and c are the second.
+/// Endpoints by zone: weight and health. Zone a is the first priority, b and c are the second.
 type Endpoints = Vec<(usize, u8, Health)>;
 
 fn any_endpoints() -> impl Strategy<Value = Endpoints> {
@@ -50,18 +50,18 @@ fn populate(mut world: World, endpoints: &Endpoints, remotes: &Remotes, scale: f
     world
 }
 
-/// The share of each tier, and whether any panics.
-fn tiers(world: &World) -> (Vec<u32>, bool) {
-    let lanes = world.service.lanes();
-    let count = lanes.iter().map(|(lane, _)| lane.tier + 1).max().unwrap_or(0);
-    let mut tiers = vec![0; count];
-    lanes.iter().for_each(|(lane, share)| tiers[lane.tier] += share);
-    (tiers, world.service.explain(world.now).tiers.iter().any(|tier| tier.panic))
+/// The share of each priority, and whether any panics.
+fn priorities(world: &World) -> (Vec<u32>, bool) {
+    let localities = world.service.localities();
+    let count = localities.iter().map(|(locality, _)| locality.priority + 1).max().unwrap_or(0);
+    let mut priorities = vec![0; count];
+    localities.iter().for_each(|(locality, share)| priorities[locality.priority] += share);
+    (priorities, world.service.explain(world.now).priorities.iter().any(|priority| priority.panic))
 }
 
 proptest! {
-    /// Invariant 2: an endpoint that fails, in whatever way, never raises the share of its tier, nor lowers what all lower
-    /// tiers have together.
+    /// Invariant 2: an endpoint that fails, in whatever way, never raises the share of its priority, nor lowers what all
+    /// lower priorities have together.
     #[test]
     fn a_failing_endpoint_moves_traffic_down_only(
         endpoints in any_endpoints(), remotes in any_remotes(), which in any::<prop::sample::Index>(), way in 0u8..3,
@@ -72,23 +72,23 @@ proptest! {
             return Ok(());
         }
         let failing = which.get(&ready);
-        let lane = world.service.lanes().into_iter().find(|(lane, _)| lane.zone.zone == failing.zone && !lane.remote);
-        let tier = lane.expect("its lane").0.tier;
-        let (before, panic) = tiers(&world);
+        let locality = world.service.localities().into_iter().find(|(locality, _)| locality.zone.zone == failing.zone && !locality.remote);
+        let priority = locality.expect("its locality").0.priority;
+        let (before, panic) = priorities(&world);
         match way {
             0 => world.change(failing.id.as_str(), |e| e.health = Health::Unready),
             1 => world.attempts_on(failing.id.as_str(), 1, refused()),
             _ => world.attempts_on(failing.id.as_str(), 4, error()),
         }
         world.update();
-        let (after, panic_now) = tiers(&world);
+        let (after, panic_now) = priorities(&world);
         if panic || panic_now {
             return Ok(());
         }
-        let below = |tiers: &[u32]| tiers[tier + 1..].iter().sum::<u32>();
+        let below = |priorities: &[u32]| priorities[priority + 1..].iter().sum::<u32>();
         // Rounding: at most one unit for each of the parts that are summed.
-        prop_assert!(after[tier] <= before[tier] + 2, "tier {tier}: {before:?} to {after:?}");
-        prop_assert!(below(&after) + 4 >= below(&before), "below {tier}: {before:?} to {after:?}");
+        prop_assert!(after[priority] <= before[priority] + 2, "priority {priority}: {before:?} to {after:?}");
+        prop_assert!(below(&after) + 4 >= below(&before), "below {priority}: {before:?} to {after:?}");
     }
 
     /// Invariant 4: neither the order in which endpoints, zones and clusters are listed, nor the unit of weights matters.
@@ -115,7 +115,7 @@ proptest! {
         }
     }
 
-    /// Invariant 4: which of a lane's endpoints has which weight and health does not matter either.
+    /// Invariant 4: which of a locality's endpoints has which weight and health does not matter either.
     #[test]
     fn names_do_not_matter(endpoints in any_endpoints(), remotes in any_remotes(), seed in any::<u64>()) {
         let mut renamed = endpoints.clone();
@@ -123,8 +123,8 @@ proptest! {
         prop_assert_eq!(build(&endpoints, &remotes, 1.0).shares(), build(&renamed, &remotes, 1.0).shares());
     }
 
-    /// Invariant 6: an endpoint that shows a wrong identity is never picked again, not even in a panic; and a pick carries the
-    /// accounts that its own cluster states, whatever they were before.
+    /// Invariant 6: an endpoint that shows a wrong identity is never picked again, not even in a panic; and a pick carries
+    /// the accounts that its own cluster states, whatever they were before.
     #[test]
     fn a_wrong_identity_is_never_picked(
         endpoints in any_endpoints(), wrong in prop::collection::vec(any::<prop::sample::Index>(), 1..6), seed in any::<u64>(),
@@ -141,14 +141,14 @@ proptest! {
         let mut tried = Tried::new();
         for _ in 0..60 {
             let pick = world.service.pick(&mut world.rng, world.now, &tried, None, true).expect("clusters beyond");
-            let expected = match pick.lane.zone.to_string().as_str() {
+            let expected = match pick.locality.zone.to_string().as_str() {
                 "eu-west/b" => &own[2],
                 zone if zone.starts_with("us-east") => &own[0],
                 _ => &own[1],
             };
-            prop_assert_eq!(&*pick.lane.accounts, expected.as_slice());
+            prop_assert_eq!(&*pick.locality.accounts, expected.as_slice());
             let Some(endpoint) = pick.endpoint() else {
-                tried.push_lane(&pick.lane.zone);
+                tried.push_locality(&pick.locality.zone);
                 continue;
             };
             prop_assert!(!wrong.iter().any(|id| **id == endpoint.id.as_str()), "{} again", endpoint.id);
@@ -156,30 +156,30 @@ proptest! {
         }
     }
 
-    /// What `what-if` says of a zone's loss is what picks do once it is lost, also where every tier panics.
+    /// What `what-if` says of a zone's loss is what picks do once it is lost, also where every priority panics.
     #[test]
     fn what_is_predicted_of_a_loss_is_what_happens(
         endpoints in any_endpoints(), remotes in any_remotes(), lost in any::<prop::sample::Index>(), compatible in any::<bool>(),
     ) {
-        let mode = if compatible { Mode::Compatible } else { Mode::Native };
+        let mode = if compatible { Mode::Envoy } else { Mode::Native };
         let world = World::with_policy(&[], Policy { mode, ..Policy::default() });
         let mut world = populate(world, &endpoints, &remotes, 1.0);
         let zone = ["a", "b", "c"][endpoints[lost.index(endpoints.len())].0];
-        let question = Question { losses: vec![Loss::Lane(format!("us-east/{zone}"))], load: 1.0 };
-        let predicted = world.service.what_if(&question).expect("the zone is there").division.tiers;
+        let question = Question { losses: vec![Loss::Locality(format!("us-east/{zone}"))], load: 1.0 };
+        let predicted = world.service.what_if(&question).expect("the zone is there").division.priorities;
         world.change(zone, |e| if e.health != Health::Warming { e.health = Health::Down });
         world.update();
-        let told = world.service.explain(world.now).tiers;
-        let told: BTreeMap<_, _> = told.iter().flat_map(|t| &t.lanes).map(|l| (l.name.to_string(), l.share)).collect();
+        let told = world.service.explain(world.now).priorities;
+        let told: BTreeMap<_, _> = told.iter().flat_map(|t| &t.localities).map(|l| (l.name.to_string(), l.share)).collect();
         let predicted: BTreeMap<_, _> =
-            predicted.into_iter().flat_map(|tier| tier.lanes).map(|lane| (lane.name, lane.share)).collect();
+            predicted.into_iter().flat_map(|priority| priority.localities).map(|locality| (locality.name, locality.share)).collect();
         prop_assert_eq!(predicted, told);
     }
 
-    /// Invariant 12: a returning lane never has more than its ramp while another lane can serve, nor more than its target
-    /// unless a nearer one still ramps, and it has its target within 35 s, whatever the jitter of this node is.
+    /// Invariant 12: a returning locality never has more than its ramp while another locality can serve, nor more than its
+    /// target unless a nearer one still ramps, and it has its target within 35 s, whatever the jitter of this node is.
     #[test]
-    fn returning_lanes_keep_to_their_ramps(
+    fn returning_localities_keep_to_their_ramps(
         counts in prop::array::uniform3(1usize..5), returns in prop::collection::btree_set(0usize..3, 1..4),
         seed in any::<u64>(), down in 1u64..20,
     ) {
@@ -223,7 +223,7 @@ fn unwinding_ends_a_request() {
         std::panic::resume_unwind(Box::new("the handler panics"))
     }));
     assert!(unwound.is_err());
-    assert_eq!((endpoint.rif(), endpoint.permit.is_taken()), (0, false));
+    assert_eq!((endpoint.active_requests(), endpoint.permit.is_taken()), (0, false));
     world.wait(Duration::from_millis(100));
     assert!(world.pick().probe, "somebody else may try");
 }

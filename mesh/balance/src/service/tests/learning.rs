@@ -46,10 +46,10 @@ fn picks_that_pass_the_table_by_keep_to_the_ramp_as_well() {
     let near = (0..2_000)
         .filter(|_| {
             let pick = world.service.pick(&mut world.rng, world.now, &tried, cluster, true).expect("a pick");
-            &*pick.lane.zone.zone == "a"
+            &*pick.locality.zone.zone == "a"
         })
         .count();
-    // 6 of 30 s: a fifth of its hosts, times what a tier may take beyond.
+    // 6 of 30 s: a fifth of its hosts, times what a priority may take beyond.
     assert!((400..750).contains(&near), "{near} of 2000 went to the zone that ramps");
 }
 
@@ -65,8 +65,8 @@ fn the_usual_error_rate_is_learnt_also_while_an_endpoint_starts_slowly() {
     world.change("a-00000", |endpoint| endpoint.incarnation += 1);
     world.update();
     world.wait(Duration::from_secs(2));
-    let p0 = world.service.plan.load().lanes[0].state.p0();
-    assert!((p0 - 0.05).abs() < 0.001, "the other lane fails 5 %, and {p0} is what is usual");
+    let p0 = world.service.plan.load().localities[0].state.p0();
+    assert!((p0 - 0.05).abs() < 0.001, "the other locality fails 5 %, and {p0} is what is usual");
 }
 
 #[test]
@@ -74,9 +74,13 @@ fn a_session_brings_the_load_of_its_endpoint() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 2);
     world.update();
-    let lane = world.service.lanes()[0].0.clone();
-    let endpoint = world.service.session(&lane, &EndpointId::new("p-1"));
-    world.service.report(&endpoint, LoadReport { rif: 7, utilisation: Some(0.5), error_rate: 0.0 }, world.now);
+    let locality = world.service.localities()[0].0.clone();
+    let endpoint = world.service.session(&locality, &EndpointId::new("p-1"));
+    world.service.report(
+        &endpoint,
+        LoadReport { active_requests: 7, utilisation: Some(0.5), error_rate: 0.0 },
+        world.now,
+    );
     assert_eq!((endpoint.others(), endpoint.utilisation()), (7.0, Some(0.5)));
 }
 

@@ -11,7 +11,7 @@ use crate::{Algorithm, Outcome, Policy, Tried};
 #[test]
 fn the_less_loaded_of_two_wins() {
     let mut world = World::new(&[("a", 2)]);
-    let load = LoadReport { rif: 10, ..LoadReport::default() };
+    let load = LoadReport { active_requests: 10, ..LoadReport::default() };
     world.service.apply_load(&EndpointId::new("a-00000"), load, world.now);
     assert!(world.counts(500).get("a-00000").is_none_or(|n| *n < 60));
     let held: Vec<_> = (0..20).map(|_| world.pick_of("a-00001")).collect();
@@ -104,7 +104,7 @@ fn fast_failures_attract_nobody() {
 }
 
 #[test]
-fn a_retry_leaves_the_endpoint_then_the_lane_then_the_path() {
+fn a_retry_leaves_the_endpoint_then_the_locality_then_the_path() {
     let mut world = World::new(&[("a", 2), ("b", 1)]);
     world.add_remote("eu-west/a", "eu", 2);
     world.add_remote("ap/a", "ap", 2);
@@ -114,25 +114,25 @@ fn a_retry_leaves_the_endpoint_then_the_lane_then_the_path() {
     tried.push_endpoint(first.endpoint().expect("local"));
     for _ in 0..50 {
         let second = world.try_pick(&tried).expect("the other of zone a");
-        assert_eq!(&*second.lane.zone.zone, "a");
+        assert_eq!(&*second.locality.zone.zone, "a");
         assert_ne!(World::name(&second), World::name(&first));
     }
-    tried.push_lane(&zone("us-east/a"));
+    tried.push_locality(&zone("us-east/a"));
     assert!((0..50).all(|_| World::name(&world.try_pick(&tried).expect("zone b")) == "b-00000"));
-    tried.push_lane(&zone("us-east/b"));
+    tried.push_locality(&zone("us-east/b"));
     let remote: Vec<_> = (0..50).map(|_| World::name(&world.try_pick(&tried).expect("a region"))).collect();
     assert!(remote.iter().all(|name| name == "eu-west/a" || name == "ap/a"), "{remote:?}");
     tried.push_cluster("eu-west");
     assert!((0..50).all(|_| World::name(&world.try_pick(&tried).expect("the other path")) == "ap/a"));
     tried.push_cluster("ap");
-    // Everything failed once: lanes that were left are better than a path that failed.
+    // Everything failed once: localities that were left are better than a path that failed.
     let name = World::name(&world.try_pick(&tried).expect("still somebody untried"));
     assert!(name.starts_with("b-") || name.starts_with("a-"), "{name}");
     assert_ne!(name, World::name(&first));
 }
 
 #[test]
-fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
+fn what_a_retry_is_left_with_is_divided_by_priority_and_by_part() {
     let mut world = World::new(&[("a", 4), ("b", 4), ("tried", 4)]);
     for (zone, count) in [("eu-west/a", 1), ("eu-west/b", 2), ("eu-west/c", 3)] {
         world.add_remote(zone, "eu", count);
@@ -143,12 +143,12 @@ fn what_a_retry_is_left_with_is_divided_by_tier_and_by_part() {
     }
     world.update();
     let mut tried = Tried::new();
-    tried.push_lane(&zone("us-east/tried"));
+    tried.push_locality(&zone("us-east/tried"));
     let mut counts = std::collections::BTreeMap::<_, u32>::new();
     for _ in 0..20_000 {
-        *counts.entry(World::name(&world.try_pick(&tried).expect("a lane"))).or_default() += 1;
+        *counts.entry(World::name(&world.try_pick(&tried).expect("a locality"))).or_default() += 1;
     }
-    // One of four serves, overprovisioned by 1.4: 35 % for each of the first two tiers. The rest is divided 1 : 2 : 3.
+    // One of four serves, overprovisioned by 1.4: 35 % for each of the first two priorities. The rest is divided 1 : 2 : 3.
     let expected = [("a-00000", 0.35), ("b-00000", 0.35), ("eu-west/a", 0.05), ("eu-west/b", 0.1), ("eu-west/c", 0.15)];
     for (name, share) in expected {
         let measured = f64::from(counts[name]) / 20_000.0;
@@ -187,7 +187,7 @@ fn neither_a_pick_nor_a_success_waits_for_a_lock() {
     let (service, now) = (&world.service, world.now);
     let retry = {
         let mut tried = Tried::new();
-        tried.push_lane(&zone("us-east/b"));
+        tried.push_locality(&zone("us-east/b"));
         tried
     };
     let picks = move || {
@@ -204,7 +204,7 @@ fn neither_a_pick_nor_a_success_waits_for_a_lock() {
     std::thread::scope(|scope| {
         // Held here, so that they are released before the scope waits for its thread, also where the thread needs them.
         let control = service.control.lock();
-        let members: Vec<_> = control.lanes.iter().flat_map(|lane| lane.roster.endpoints.iter()).collect();
+        let members: Vec<_> = control.localities.iter().flat_map(|locality| locality.roster.endpoints.iter()).collect();
         let _cold: Vec<_> = members.iter().map(|member| member.cold.lock()).collect();
         scope.spawn(move || {
             picks();
@@ -219,7 +219,7 @@ fn what_was_tried_is_tried_again_only_when_nothing_else_exists() {
     let mut world = World::new(&[("a", 2)]);
     let mut tried = Tried::new();
     tried.push_endpoint(world.pick_of("a-00000").endpoint().expect("local"));
-    tried.push_lane(&zone("us-east/a"));
+    tried.push_locality(&zone("us-east/a"));
     assert_eq!(World::name(&world.try_pick(&tried).expect("the other")), "a-00001");
     tried.push_endpoint(world.pick_of("a-00001").endpoint().expect("local"));
     world.try_pick(&tried).expect("one of them again");
@@ -275,7 +275,7 @@ fn turns_are_taken_in_order_and_by_weight() {
 fn least_request_ignores_what_others_report() {
     let policy = Policy { algorithm: Algorithm::LeastRequest, ..Policy::default() };
     let mut world = World::with_policy(&[("a", 2)], policy);
-    let load = LoadReport { rif: 100, ..LoadReport::default() };
+    let load = LoadReport { active_requests: 100, ..LoadReport::default() };
     world.service.apply_load(&EndpointId::new("a-00000"), load, world.now);
     assert!(world.counts(1_000)["a-00000"] > 400);
     let _held = world.pick_of("a-00001");
@@ -287,12 +287,12 @@ fn sessions_are_chosen_by_load_and_avoid_what_was_tried() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 3);
     world.update();
-    let lane = world.pick().lane.clone();
+    let locality = world.pick().locality.clone();
     let sessions: Vec<_> =
-        ["p-1", "p-2"].map(|id| world.service.session(&lane, &EndpointId::new(id))).into_iter().collect();
-    assert!(std::sync::Arc::ptr_eq(&sessions[0], &world.service.session(&lane, &EndpointId::new("p-1"))));
+        ["p-1", "p-2"].map(|id| world.service.session(&locality, &EndpointId::new(id))).into_iter().collect();
+    assert!(std::sync::Arc::ptr_eq(&sessions[0], &world.service.session(&locality, &EndpointId::new("p-1"))));
     let mut bound = world.pick();
-    assert!(bound.bind(sessions[0].clone()) && sessions[0].rif() == 1);
+    assert!(bound.bind(sessions[0].clone()) && sessions[0].active_requests() == 1);
     let choose =
         |world: &mut World, tried: &Tried| world.service.choose(&mut world.rng, world.now, &sessions, tried, true);
     assert!((0..100).all(|_| choose(&mut world, &Tried::new()) == Some(1)), "the idle one");
@@ -303,9 +303,9 @@ fn sessions_are_chosen_by_load_and_avoid_what_was_tried() {
     assert_eq!(choose(&mut world, &tried), None);
     assert_eq!(world.service.choose(&mut world.rng, world.now, &[], &Tried::new(), true), None);
     assert!(bound.bind(sessions[1].clone()));
-    assert_eq!((sessions[0].rif(), sessions[1].rif()), (0, 1));
+    assert_eq!((sessions[0].active_requests(), sessions[1].active_requests()), (0, 1));
     drop(bound);
-    assert_eq!(sessions[1].rif(), 0);
+    assert_eq!(sessions[1].active_requests(), 0);
 }
 
 #[test]
@@ -313,8 +313,8 @@ fn a_slow_session_loses_to_a_busier_one() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 2);
     world.update();
-    let lane = world.pick().lane.clone();
-    let sessions = ["p-1", "p-2"].map(|id| world.service.session(&lane, &EndpointId::new(id)));
+    let locality = world.pick().locality.clone();
+    let sessions = ["p-1", "p-2"].map(|id| world.service.session(&locality, &EndpointId::new(id)));
     for (session, ms) in sessions.iter().zip([10, 100]) {
         let mut pick = world.pick();
         assert!(pick.bind(session.clone()));
@@ -336,8 +336,8 @@ fn sessions_are_judged_by_the_caller() {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 4);
     world.update();
-    let lane = world.pick().lane.clone();
-    let session = |world: &World, id: &str| world.service.session(&lane, &EndpointId::new(id));
+    let locality = world.pick().locality.clone();
+    let session = |world: &World, id: &str| world.service.session(&locality, &EndpointId::new(id));
     let (bad, good) = (session(&world, "p-1"), session(&world, "p-2"));
     let fail = |world: &mut World, session: &std::sync::Arc<crate::Endpoint>, outcome| {
         let mut pick = world.pick();
@@ -388,7 +388,7 @@ fn a_pick_for_one_cluster_divides_by_the_formulas() {
     world.change("a-", |e| e.health = Health::Draining);
     world.change("a-00000", |e| e.health = Health::Ready);
     world.update();
-    for tried in [Tried::new(), tried_lane("eu-west/a")] {
+    for tried in [Tried::new(), tried_locality("eu-west/a")] {
         let counts = pinned(&mut world, "us-east", &tried);
         assert!((counts["a-00000"] - 0.14).abs() < 0.015, "{counts:?}");
         assert!(counts.keys().all(|id| id == "a-00000" || id.starts_with("b-")), "{counts:?}");
@@ -401,20 +401,20 @@ fn a_pick_for_one_cluster_divides_by_the_formulas() {
         world.attempts_on(&format!("a-0000{i}"), 12, error());
     }
     world.wait(Duration::from_secs(1));
-    let shown = &world.service.explain(world.now).tiers[0];
-    assert_eq!(shown.lanes[0].breaker, "open");
+    let shown = &world.service.explain(world.now).priorities[0];
+    assert_eq!(shown.localities[0].breaker, "open");
     let counts = pinned(&mut world, "us-east", &Tried::new());
     assert!(counts.len() == 10 && counts.values().all(|part| (part - 0.1).abs() < 0.03), "{counts:?}");
 }
 
 #[test]
-fn a_pick_for_one_cluster_knows_how_busy_its_tiers_are() {
+fn a_pick_for_one_cluster_knows_how_busy_its_priorities_are() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
     world.change("", |e| e.capacity = 10);
     world.update();
     let report = |world: &World, utilisation| {
         for endpoint in ["a-00000", "a-00001"] {
-            let load = LoadReport { rif: 0, utilisation: Some(utilisation), error_rate: 0.0 };
+            let load = LoadReport { active_requests: 0, utilisation: Some(utilisation), error_rate: 0.0 };
             world.service.apply_load(&EndpointId::new(endpoint), load, world.now);
         }
     };
@@ -429,8 +429,8 @@ fn a_pick_for_one_cluster_knows_how_busy_its_tiers_are() {
     assert!((measured - share).abs() < 0.02, "{measured}, not {share}");
 }
 
-fn tried_lane(id: &str) -> Tried {
+fn tried_locality(id: &str) -> Tried {
     let mut tried = Tried::new();
-    tried.push_lane(&zone(id));
+    tried.push_locality(&zone(id));
     tried
 }

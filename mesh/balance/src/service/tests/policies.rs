@@ -34,7 +34,7 @@ fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothin
 #[test]
 fn the_compatible_mode_divides_as_envoy_does() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
     let set = |world: &mut World, prefixes: &[&str], health| {
         prefixes.iter().for_each(|prefix| world.change(prefix, |endpoint| endpoint.health = health));
         world.update();
@@ -59,19 +59,19 @@ fn what_if_starts_from_the_live_state() {
         std::sync::Arc::make_mut(endpoint).capacity = 10;
     }
     world.update();
-    let load = |utilisation| LoadReport { rif: 1, utilisation: Some(utilisation), error_rate: 0.0 };
+    let load = |utilisation| LoadReport { active_requests: 1, utilisation: Some(utilisation), error_rate: 0.0 };
     for endpoint in world.view.endpoints.clone() {
         world.service.apply_load(&endpoint.id, load(if &*endpoint.zone == "a" { 0.7 } else { 0.2 }), world.now);
     }
     world.wait(Duration::from_millis(100));
-    let question = |load| Question { losses: vec![Loss::Lane("us-east/a".to_owned())], load };
+    let question = |load| Question { losses: vec![Loss::Locality("us-east/a".to_owned())], load };
     let answer = world.service.what_if(&question(1.0)).expect("known");
-    let b = &answer.division.tiers[1].lanes[0];
+    let b = &answer.division.priorities[1].localities[0];
     assert_eq!((b.share.0, b.utilisation), (10_000, Some(Some(0.9))));
     assert_eq!(answer.division.warnings, Some(vec![]));
     assert_eq!(answer.loaded, ["us-east/a", "us-east/b"]);
     let more = world.service.what_if(&question(1.3)).expect("known");
-    assert_eq!(more.division.tiers[1].lanes[0].utilisation, Some(Some(1.17)));
+    assert_eq!(more.division.priorities[1].localities[0].utilisation, Some(Some(1.17)));
     assert_eq!(more.division.warnings.map(|warnings| warnings.len()), Some(1));
     // Asking changes nothing.
     assert_eq!(world.share("us-east/a"), 10_000);
@@ -80,7 +80,7 @@ fn what_if_starts_from_the_live_state() {
 #[test]
 fn a_compatible_panic_divides_by_what_can_be_picked() {
     let mut world = World::new(&[("b", 4), ("c", 4)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Compatible);
+    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
     world.change("", |endpoint| endpoint.health = Health::Unready);
     world.change("b-00000", |endpoint| endpoint.health = Health::Ready);
     world.change("b-00001", |endpoint| endpoint.health = Health::Draining);

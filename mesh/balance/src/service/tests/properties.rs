@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::harness::*;
-use crate::service::control::LaneControl;
+use crate::service::control::LocalityControl;
 use crate::{Algorithm, Outcome, Pick, Policy, Tried};
 
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => prop::sample::select(vec![Staleness::Fresh, Staleness::Stale1, Staleness::Stale2, Staleness::Stale3])
             .prop_map(Step::Stale),
         1 => (0u32..4, 0u32..4).prop_map(|(ready, more)| Step::Summary { ready, total: ready + more }),
-        1 => (0usize..9, 0u32..50).prop_map(|(i, rif)| Step::Load(i, rif)),
+        1 => (0usize..9, 0u32..50).prop_map(|(i, active_requests)| Step::Load(i, active_requests)),
         2 => (0u64..4_000).prop_map(Step::Wait),
     ]
 }
@@ -113,10 +113,14 @@ impl Run {
                 (world.summary("eu-west/a").ready, world.summary("eu-west/a").total) = (ready, total);
                 world.update();
             }
-            Step::Load(index, rif) => {
+            Step::Load(index, active_requests) => {
                 let ids: Vec<EndpointId> = world.view.endpoints.iter().map(|e| e.id.clone()).collect();
                 if !ids.is_empty() {
-                    let load = LoadReport { rif, utilisation: Some(rif as f32 / 20.0), error_rate: 0.0 };
+                    let load = LoadReport {
+                        active_requests,
+                        utilisation: Some(active_requests as f32 / 20.0),
+                        error_rate: 0.0,
+                    };
                     world.service.apply_load(&ids[index % ids.len()], load, world.now);
                 }
             }
@@ -198,7 +202,7 @@ fn pickable(world: &World) -> (bool, bool) {
         crate::plan::Probing::Endpoint(endpoint) => !endpoint.permit.is_taken(),
         _ => false,
     });
-    (control.lanes.iter().any(LaneControl::conceivable), free)
+    (control.localities.iter().any(LocalityControl::conceivable), free)
 }
 
 proptest! {
@@ -216,9 +220,9 @@ proptest! {
         }
         // Invariant 9: whatever happened, nothing stays in flight.
         run.held.clear();
-        for lane in &run.world.service.control.lock().lanes {
-            for endpoint in lane.roster.endpoints.iter() {
-                prop_assert_eq!(endpoint.rif(), 0);
+        for locality in &run.world.service.control.lock().localities {
+            for endpoint in locality.roster.endpoints.iter() {
+                prop_assert_eq!(endpoint.active_requests(), 0);
             }
         }
     }
@@ -228,7 +232,7 @@ proptest! {
     fn retries_find_something_new_while_there_is_something(
         zones in [0usize..4, 0usize..4, 0usize..3],
         bad in prop::collection::vec((0usize..12, 0u8..3), 0..6),
-        lanes_too in any::<bool>(),
+        localities_too in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let mut world = World::new(&[("a", zones[0]), ("b", zones[1]), ("c", zones[2])]);
@@ -246,7 +250,7 @@ proptest! {
         world.update();
         let reachable: usize = {
             let control = world.service.control.lock();
-            control.lanes.iter().flat_map(|l| l.roster.endpoints.iter()).filter(|e| e.is_reachable()).count()
+            control.localities.iter().flat_map(|l| l.roster.endpoints.iter()).filter(|e| e.is_reachable()).count()
         };
         let mut tried = Tried::new();
         let mut seen = Vec::new();
@@ -256,8 +260,8 @@ proptest! {
             prop_assert!(!seen.contains(&endpoint.id), "{} again, after {:?} of {reachable}", endpoint.id, seen);
             seen.push(endpoint.id.clone());
             tried.push_endpoint(endpoint);
-            if lanes_too {
-                tried.push_lane(&pick.lane.zone);
+            if localities_too {
+                tried.push_locality(&pick.locality.zone);
             }
         }
         prop_assert_eq!(world.try_pick(&tried).is_ok(), reachable > 0);
@@ -267,7 +271,7 @@ proptest! {
 proptest! {
     #![proptest_config(statistical())]
 
-    /// Invariant 8: at equal load, frequencies are those of the lane table × weights × ramps.
+    /// Invariant 8: at equal load, frequencies are those of the locality table × weights × ramps.
     #[test]
     fn frequencies_follow_the_table_the_weights_and_the_ramps(
         zones in [1usize..5, 1usize..5],
@@ -305,7 +309,8 @@ proptest! {
         }
     }
 
-    /// Invariant 7, its bound: a pick of a huge lane in which almost everything is down still ends, with the one that serves.
+    /// Invariant 7, its bound: a pick of a huge locality in which almost everything is down still ends, with the one that
+    /// serves.
     #[test]
     fn the_one_that_serves_is_found(survivor in 0usize..300, seed in any::<u64>()) {
         let mut world = World::new(&[("a", 300)]);
@@ -333,13 +338,13 @@ fn statistical() -> ProptestConfig {
     ProptestConfig { cases: config.cases.div_ceil(8), rng_seed, ..config }
 }
 
-/// Slots of the lane table times the part of each endpoint in its lane.
+/// Slots of the locality table times the part of each endpoint in its locality.
 fn expected_frequencies(world: &World) -> Vec<(String, f64)> {
     let plan = world.service.plan.load();
     let mut expected = Vec::new();
-    for (index, lane) in plan.lanes.iter().enumerate() {
+    for (index, locality) in plan.localities.iter().enumerate() {
         let slots = plan.table.slots_of(index) as f64 / crate::table::SLOTS as f64;
-        let parts: Vec<(String, f64)> = lane
+        let parts: Vec<(String, f64)> = locality
             .ready
             .endpoints
             .iter()

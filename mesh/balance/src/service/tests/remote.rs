@@ -29,8 +29,10 @@ fn a_lost_region_moves_to_the_next_one() {
     lose_home(&mut world);
     assert_eq!((world.share("eu-west/a"), world.share("eu-west/b")), (5_000, 5_000));
     let pick = world.pick();
-    assert!(pick.lane.remote && pick.endpoint().is_none() && (pick.lane.tier, pick.lane.level) == (1, 2));
-    assert_eq!(&*pick.lane.accounts, ["payments".to_owned()]);
+    assert!(
+        pick.locality.remote && pick.endpoint().is_none() && (pick.locality.priority, pick.locality.level) == (1, 2)
+    );
+    assert_eq!(&*pick.locality.accounts, ["payments".to_owned()]);
 }
 
 #[test]
@@ -38,9 +40,10 @@ fn a_service_that_exists_only_elsewhere_is_failed_over_from_the_first_request() 
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", 2);
     world.update();
-    let lane = world.pick().lane.clone();
-    assert_eq!((lane.tier, lane.level), (0, 2));
-    let levels: Vec<usize> = world.service.explain(world.now).tiers.iter().map(|tier| tier.tier).collect();
+    let locality = world.pick().locality.clone();
+    assert_eq!((locality.priority, locality.level), (0, 2));
+    let levels: Vec<usize> =
+        world.service.explain(world.now).priorities.iter().map(|priority| priority.level).collect();
     assert_eq!(levels, [2]);
 }
 
@@ -110,13 +113,13 @@ fn counts_that_cannot_be_true_are_no_fault_of_the_caller() {
 }
 
 #[test]
-fn tunnel_failures_trip_the_path_and_blame_no_lane() {
+fn tunnel_failures_trip_the_path_and_blame_no_locality() {
     let mut world = world();
     lose_home(&mut world);
     world.add_remote("ap/a", "ap", 2);
     world.update();
     while let Ok(pick) = world.try_pick(&Tried::new()) {
-        if pick.probe || &*pick.lane.zone.cluster != "eu-west" {
+        if pick.probe || &*pick.locality.zone.cluster != "eu-west" {
             break;
         }
         world.finish(&pick, Outcome::failed(Reason::StreamOpenTimeout));
@@ -126,11 +129,15 @@ fn tunnel_failures_trip_the_path_and_blame_no_lane() {
         world.finish(&pick, Outcome::failed(Reason::GatewayUnreachable));
     }
     assert_eq!(world.share("ap/a"), 10_000);
-    let lanes: Vec<_> = world.service.explain(world.now).tiers.into_iter().flat_map(|t| t.lanes).collect();
-    assert!(lanes.iter().all(|lane| lane.breaker == "closed" && lane.pressure == 0.0), "{lanes:#?}");
+    let localities: Vec<_> =
+        world.service.explain(world.now).priorities.into_iter().flat_map(|t| t.localities).collect();
+    assert!(
+        localities.iter().all(|locality| locality.breaker == "closed" && locality.pressure == 0.0),
+        "{localities:#?}"
+    );
     world.wait(Duration::from_secs(2));
     let probe = world.pick();
-    assert!(probe.probe && &*probe.lane.zone.cluster == "eu-west");
+    assert!(probe.probe && &*probe.locality.zone.cluster == "eu-west");
     // An answer from beyond shows the path to work, even a failure there.
     world.finish(&probe, Outcome::failed(Reason::NoReadyEndpoint));
     drop(probe);
@@ -139,12 +146,12 @@ fn tunnel_failures_trip_the_path_and_blame_no_lane() {
 }
 
 #[test]
-fn a_lane_whose_gateway_finds_no_endpoint_is_left() {
+fn a_locality_whose_gateway_finds_no_endpoint_is_left() {
     let mut world = world();
     lose_home(&mut world);
     for _ in 0..100 {
         let pick = world.service.pick(&mut world.rng, world.now, &Tried::new(), None, false).expect("a pick");
-        let empty = &*pick.lane.zone.zone == "a";
+        let empty = &*pick.locality.zone.zone == "a";
         world.finish(&pick, if empty { Outcome::failed(Reason::NoReadyEndpoint) } else { success() });
     }
     assert_eq!((world.share("eu-west/a"), world.share("eu-west/b")), (0, 10_000));

@@ -102,7 +102,7 @@ fn a_zone_found_dead_by_this_node_alone_ramps_too() {
 }
 
 #[test]
-fn the_last_lane_takes_all_at_once() {
+fn the_last_locality_takes_all_at_once() {
     let mut world = World::new(&[("a", 2)]);
     kill(&mut world, "a-");
     assert_eq!(world.share("us-east/a"), 0);
@@ -165,16 +165,16 @@ fn a_flapping_zone_is_kept_out_while_another_can_serve() {
         world.wait(secs(10));
     }
     assert_eq!(world.share("us-east/a"), 0);
-    assert_eq!(world.service.explain(world.now).tiers[0].lanes[0].stage, "damped");
+    assert_eq!(world.service.explain(world.now).priorities[0].localities[0].stage, "damped");
     kill(&mut world, "b-");
-    assert_eq!(world.share("us-east/a"), 10_000, "never the last lane");
+    assert_eq!(world.share("us-east/a"), 10_000, "never the last locality");
     restart(&mut world, "b-");
     world.wait(secs(340));
     assert_eq!(world.share("us-east/a"), 10_000);
 }
 
 #[test]
-fn errors_while_it_ramps_set_a_lane_back() {
+fn errors_while_it_ramps_set_a_locality_back() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
     kill(&mut world, "a-");
     restart(&mut world, "a-");

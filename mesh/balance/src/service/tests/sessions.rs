@@ -1,4 +1,4 @@
-//! Sessions in a remote lane: which is chosen when the endpoints of some or all of them were ejected.
+//! Sessions in a remote locality: which is chosen when the endpoints of some or all of them were ejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,33 +6,33 @@ use std::time::Duration;
 use eastway_core::{EndpointId, Reason};
 
 use super::harness::*;
-use crate::{Endpoint, Lane, Outcome, Tried};
+use crate::{Endpoint, LocalityEndpoints, Outcome, Tried};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A service of one remote lane with so many endpoints, and sessions to all of them.
-fn sessions(endpoints: u32) -> (World, Arc<Lane>, Vec<Arc<Endpoint>>) {
+/// A service of one remote locality with so many endpoints, and sessions to all of them.
+fn sessions(endpoints: u32) -> (World, Arc<LocalityEndpoints>, Vec<Arc<Endpoint>>) {
     let mut world = World::new(&[]);
     world.add_remote("eu-west/a", "eu", endpoints);
     world.update();
-    let lane = Arc::clone(&world.pick().lane);
+    let locality = Arc::clone(&world.pick().locality);
     let ids = (0..endpoints).map(|i| EndpointId::new(format!("p-{i}")));
-    let sessions = ids.map(|id| world.service.session(&lane, &id)).collect();
-    (world, lane, sessions)
+    let sessions = ids.map(|id| world.service.session(&locality, &id)).collect();
+    (world, locality, sessions)
 }
 
-/// A POST as the sidecar sends it in a remote lane, where no further session leads elsewhere: whether it was answered. What
-/// it finds at the endpoint is said by `ends`.
+/// A POST as the sidecar sends it in a remote locality, where no further session leads elsewhere: whether it was answered.
+/// What it finds at the endpoint is said by `ends`.
 fn post(world: &mut World, sessions: &[Arc<Endpoint>], ends: impl Fn(&Endpoint) -> Outcome) -> bool {
     let tried = Tried::new();
     let Ok(mut pick) = world.service.pick(&mut world.rng, world.now, &tried, None, false) else { return false };
-    let lane = Arc::clone(&pick.lane);
+    let locality = Arc::clone(&pick.locality);
     let chosen = world.service.choose(&mut world.rng, world.now, sessions, &tried, false);
     let bound = chosen.is_some_and(|index| pick.bind(sessions[index].clone()));
     if !bound {
-        match world.service.choose_any(&lane, sessions, &tried) {
+        match world.service.choose_any(&locality, sessions, &tried) {
             Some(index) => pick.bind_anyway(sessions[index].clone()),
             None => {
                 world.finish(&pick, Outcome::failed(Reason::NoReadyEndpoint));
@@ -86,30 +86,30 @@ fn one_ejected_remote_endpoint_of_two_is_tried_by_posts_too_but_not_before_it_wa
 }
 
 #[test]
-fn an_ejected_remote_endpoint_is_no_last_resort_while_another_lane_can_serve() {
-    let (mut world, lane, sessions) = sessions(1);
+fn an_ejected_remote_endpoint_is_no_last_resort_while_another_locality_can_serve() {
+    let (mut world, locality, sessions) = sessions(1);
     world.add_remote("ap/a", "ap", 1);
     world.update();
     let mut tried = Tried::new();
-    assert_eq!(world.service.choose_any(&lane, &sessions, &tried), None);
-    tried.push_lane(&zone("ap/a"));
-    assert_eq!(world.service.choose_any(&lane, &sessions, &tried), Some(0), "the other was tried");
+    assert_eq!(world.service.choose_any(&locality, &sessions, &tried), None);
+    tried.push_locality(&zone("ap/a"));
+    assert_eq!(world.service.choose_any(&locality, &sessions, &tried), Some(0), "the other was tried");
     tried = Tried::new();
-    tried.push_lane(&zone("eu-west/a"));
+    tried.push_locality(&zone("eu-west/a"));
     assert_eq!(
-        world.service.choose_any(&lane, &sessions, &tried),
+        world.service.choose_any(&locality, &sessions, &tried),
         Some(0),
         "it was left before, and nothing else is left"
     );
-    assert_eq!(world.service.choose_any(&lane, &[], &tried), None);
+    assert_eq!(world.service.choose_any(&locality, &[], &tried), None);
 }
 
 #[test]
 fn the_last_resort_prefers_what_was_not_tried_then_what_waits_then_what_is_not_down() {
-    let (mut world, lane, sessions) = sessions(3);
+    let (mut world, locality, sessions) = sessions(3);
     let now = world.now;
     world.service.mark_down(&sessions[0], now);
-    let chosen = |world: &World, tried: &Tried| world.service.choose_any(&lane, &sessions, tried);
+    let chosen = |world: &World, tried: &Tried| world.service.choose_any(&locality, &sessions, tried);
     assert!(chosen(&world, &Tried::new()).is_some_and(|index| index != 0));
     world.wait(secs(2));
     assert_eq!(chosen(&world, &Tried::new()), Some(0), "half-open: it waits for its probe");

@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::super::reference::{Counts, TierPart, divide as exactly};
+use super::super::reference::{Counts, PriorityPart, divide as exactly};
 use super::*;
 
-fn input(counts: &Counts) -> LaneInput {
+fn input(counts: &Counts) -> LocalityInput {
     let total = counts.total();
     let pull = if counts.pull == 0 { total } else { counts.pull };
-    LaneInput {
+    LocalityInput {
         total: f64::from(total),
         healthy: f64::from(counts.healthy),
         degraded: f64::from(counts.degraded),
@@ -19,18 +19,25 @@ fn input(counts: &Counts) -> LaneInput {
     }
 }
 
-fn check(tiers: &[Vec<Counts>]) {
-    let inputs: Vec<Vec<LaneInput>> = tiers.iter().map(|tier| tier.iter().map(input).collect()).collect();
+fn check(priorities: &[Vec<Counts>]) {
+    let inputs: Vec<Vec<LocalityInput>> =
+        priorities.iter().map(|priority| priority.iter().map(input).collect()).collect();
     let got = divide(&slices(&inputs));
-    let (available, expected) = exactly(tiers);
-    let pairs = |tier: &TierShares| tier.lanes.iter().map(|lane| (lane.healthy, lane.degraded)).collect();
-    let parts: Vec<_> = got.tiers.iter().map(|tier| TierPart { panic: tier.panic, lanes: pairs(tier) }).collect();
-    assert_eq!((got.normalized_total_availability, parts), (available, expected), "{tiers:?}");
+    let (available, expected) = exactly(priorities);
+    let pairs = |priority: &PriorityShares| {
+        priority.localities.iter().map(|locality| (locality.healthy, locality.degraded)).collect()
+    };
+    let parts: Vec<_> = got
+        .priorities
+        .iter()
+        .map(|priority| PriorityPart { panic: priority.panic, localities: pairs(priority) })
+        .collect();
+    assert_eq!((got.normalized_total_availability, parts), (available, expected), "{priorities:?}");
 }
 
-/// Every way in which none to four endpoints of a tier can be healthy, degraded, ejected or down; those never warmed are
+/// Every way in which none to four endpoints of a priority can be healthy, degraded, ejected or down; those never warmed are
 /// the fewer.
-fn every_tier() -> Vec<Vec<Counts>> {
+fn every_priority() -> Vec<Vec<Counts>> {
     let upto = |most: u32| 0..=most;
     let mut all = Vec::new();
     for healthy in upto(4) {
@@ -47,7 +54,7 @@ fn every_tier() -> Vec<Vec<Counts>> {
 
 #[test]
 fn exhaustive_small_cases_equal_the_reference() {
-    let all = every_tier();
+    let all = every_priority();
     assert_eq!(all.len(), 70);
     for a in &all {
         check(std::slice::from_ref(a));
@@ -74,11 +81,11 @@ fn any_counts() -> impl Strategy<Value = Counts> {
 }
 
 proptest! {
-    /// Several lanes a tier, with weights, capacities and utilisations.
+    /// Several localities a priority, with weights, capacities and utilisations.
     #[test]
     fn random_cases_equal_the_reference(
-        tiers in prop::collection::vec(prop::collection::vec(any_counts(), 1..4), 1..5),
+        priorities in prop::collection::vec(prop::collection::vec(any_counts(), 1..4), 1..5),
     ) {
-        check(&tiers);
+        check(&priorities);
     }
 }

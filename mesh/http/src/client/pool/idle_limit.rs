@@ -1,7 +1,7 @@
 //! How long an upstream lets a connection be idle, learned from when it closes them.
 //!
-//! A request that is sent as the upstream closes is lost, and may not be repeated if it changes something. So a connection is not
-//! used any more shortly before its upstream would close it.
+//! A request that is sent as the upstream closes is lost, and may not be repeated if it changes something. So a connection
+//! is not used any more shortly before its upstream would close it.
 
 use std::time::Duration;
 

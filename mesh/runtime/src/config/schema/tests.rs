@@ -19,6 +19,7 @@ struct Sample {
     on: bool,
     zones: BTreeMap<String, Zone>,
     store: Option<Store>,
+    #[schemars(extend("x-formerly" = "manner"))]
     mode: Mode,
 }
 
@@ -48,6 +49,7 @@ enum Mode {
     #[default]
     Auto,
     /// With words.
+    #[schemars(extend("x-formerly" = "http"))]
     Http1,
 }
 
@@ -112,6 +114,21 @@ fn ranges_lengths_and_missing_keys() {
         ]
     );
     assert_eq!(faults::<Sample>("names: [a, b, c]"), ["1 names: at most 2 expected, found 3"]);
+}
+
+#[test]
+fn former_names_are_read_where_present_ones_are_missing() {
+    let renamed = |text: &str| {
+        let mut document = yaml::parse(text).documents.remove(0);
+        rename_former(&of::<BTreeMap<String, Sample>>(), &mut document);
+        document
+    };
+    assert_eq!(renamed("a: { manner: http }\nb: { on: true }\n"), renamed("a: { mode: http1 }\nb: { on: true }\n"));
+    assert_eq!(renamed("a: { manner: auto }\n"), renamed("a: { mode: auto }\n"));
+    let both = renamed("a: { manner: http, mode: auto }\n");
+    let found = check(&of::<BTreeMap<String, Sample>>(), &both);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.contains("unknown key `manner`"), "{found:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn open() -> StreamOpen {
 }
 
 fn accepted() -> StreamAccepted {
-    let load = LoadReport::from_header("rif=1");
+    let load = LoadReport::from_header("active=1");
     StreamAccepted { endpoint: EndpointId::new("payments-1"), zone: Some("b".to_owned()), load }
 }
 

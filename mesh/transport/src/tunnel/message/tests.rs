@@ -48,7 +48,7 @@ fn answers_round_trip() {
     let accepted = StreamAccepted {
         endpoint: EndpointId::new("payments-1"),
         zone: Some("a".to_owned()),
-        load: LoadReport::from_header("rif=3;util=0.5"),
+        load: LoadReport::from_header("active=3;util=0.5"),
     };
     let mut replies = vec![
         StreamReply::Accepted(accepted),

@@ -2,21 +2,24 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn place(zone: &str, region: &str, ring: usize, headroom: f64) -> Place {
-    Place { zone: zone.parse().expect("a zone"), region: region.into(), ring, cost_ms: None, headroom }
+fn place(zone: &str, region: &str, ring: usize, headroom: f64) -> Candidate {
+    Candidate { zone: zone.parse().expect("a zone"), region: region.into(), ring, cost_ms: None, headroom }
 }
 
 fn caller() -> Locality {
     Locality::new("us-east", "us", "a")
 }
 
-fn names(places: &[Place], failover: &[&str]) -> Vec<Vec<String>> {
+fn names(places: &[Candidate], failover: &[&str]) -> Vec<Vec<String>> {
     let failover: Vec<String> = failover.iter().map(|s| (*s).to_owned()).collect();
-    let tiers = arrange(&caller(), places, &failover);
-    tiers.into_iter().map(|tier| tier.lanes.into_iter().map(|i| places[i].zone.to_string()).collect()).collect()
+    let priorities = arrange(&caller(), places, &failover);
+    priorities
+        .into_iter()
+        .map(|priority| priority.localities.into_iter().map(|i| places[i].zone.to_string()).collect())
+        .collect()
 }
 
-fn world() -> Vec<Place> {
+fn world() -> Vec<Candidate> {
     vec![
         place("ap/a", "ap", 4, 1.0),
         place("eu/a", "eu", 3, 1.0),
@@ -39,41 +42,41 @@ fn an_operators_order_wins_and_the_unnamed_follow() {
     assert_eq!(names(&world(), &["ap"]), expected);
 }
 
-/// The levels of the tiers.
-fn levels(places: &[Place], failover: &[&str]) -> Vec<usize> {
+/// The levels of the priorities.
+fn levels(places: &[Candidate], failover: &[&str]) -> Vec<usize> {
     let failover: Vec<String> = failover.iter().map(|s| (*s).to_owned()).collect();
-    arrange(&caller(), places, &failover).into_iter().map(|tier| tier.level).collect()
+    arrange(&caller(), places, &failover).into_iter().map(|priority| priority.level).collect()
 }
 
 #[test]
-fn levels_say_how_far_also_where_nearer_tiers_are_missing() {
+fn levels_say_how_far_also_where_nearer_priorities_are_missing() {
     assert_eq!(levels(&world(), &[]), [0, 1, 2, 3]);
     assert_eq!(levels(&world(), &["ap"]), [0, 1, 2, 3, 4]);
-    let away: Vec<Place> = world().into_iter().filter(|place| *place.zone.cluster != *"us-east").collect();
+    let away: Vec<Candidate> = world().into_iter().filter(|place| *place.zone.cluster != *"us-east").collect();
     assert_eq!(levels(&away, &[]), [1, 2, 3], "nothing in the own zone");
-    let far: Vec<Place> = world().into_iter().filter(|place| *place.region != *"us").collect();
+    let far: Vec<Candidate> = world().into_iter().filter(|place| *place.region != *"us").collect();
     assert_eq!(levels(&far, &[]), [2, 3], "nothing in the own region");
     assert_eq!(levels(&far, &["ap", "eu"]), [2, 3], "in the operator's order");
-    let home: Vec<Place> = world().into_iter().filter(|place| place.zone == caller().zone).collect();
+    let home: Vec<Candidate> = world().into_iter().filter(|place| place.zone == caller().zone).collect();
     assert_eq!(levels(&home, &[]), [0]);
 }
 
 #[test]
-fn ties_inside_a_tier_fall_by_distance_then_name() {
-    let near = Place { cost_ms: Some(5.0), ..place("z/z", "eu", 2, 1.0) };
-    let far = Place { cost_ms: Some(9.0), ..place("a/a", "eu", 2, 1.0) };
+fn ties_inside_a_priority_fall_by_distance_then_name() {
+    let near = Candidate { cost_ms: Some(5.0), ..place("z/z", "eu", 2, 1.0) };
+    let far = Candidate { cost_ms: Some(9.0), ..place("a/a", "eu", 2, 1.0) };
     let unknown = place("b/b", "eu", 2, 1.0);
     let expected: [&[&str]; 1] = [&["z/z", "a/a", "b/b"]];
     assert_eq!(names(&[unknown, far, near], &[]), expected);
 }
 
-fn any_place() -> impl Strategy<Value = Place> {
+fn any_place() -> impl Strategy<Value = Candidate> {
     (0usize..4, 0usize..3, 0usize..6, prop::option::of(0u32..300), 0u32..4).prop_map(|(c, z, ring, cost, room)| {
         let cluster = ["us-east", "us-two", "eu", "ap"][c];
         let region = ["us", "us", "eu", "ap"][c];
         let zone = ZoneId::new(cluster, ["a", "b", "c"][z]);
         let cost_ms = cost.map(f64::from);
-        Place { zone, region: region.into(), ring, cost_ms, headroom: f64::from(room) }
+        Candidate { zone, region: region.into(), ring, cost_ms, headroom: f64::from(room) }
     })
 }
 
@@ -89,10 +92,10 @@ proptest! {
         places.dedup_by(|a, b| a.zone == b.zone);
         let mut shuffled = places.clone();
         fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
-        let tiers = names(&places, &named);
-        prop_assert_eq!(&tiers, &names(&shuffled, &named));
-        prop_assert_eq!(tiers.iter().flatten().count(), places.len());
-        prop_assert!(tiers.iter().all(|tier| !tier.is_empty()));
+        let priorities = names(&places, &named);
+        prop_assert_eq!(&priorities, &names(&shuffled, &named));
+        prop_assert_eq!(priorities.iter().flatten().count(), places.len());
+        prop_assert!(priorities.iter().all(|priority| !priority.is_empty()));
         let levels = levels(&places, &named);
         prop_assert!(levels.is_sorted_by(|a, b| a < b), "farther is a higher level: {levels:?}");
         prop_assert_eq!(levels.contains(&0), places.iter().any(|place| place.zone == caller().zone));

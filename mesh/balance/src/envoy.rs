@@ -1,4 +1,4 @@
-//! Compatibility mode: Envoy's priority levels, in its integers.
+//! Envoy mode: Envoy's priority levels, in its integers.
 //!
 //! For operators who must get the same numbers as before; it knows neither weights, capacity and utilisation nor ramps.
 
@@ -61,7 +61,7 @@ pub fn loads(levels: &[Hosts], overprovisioning: f64, panic_threshold: f64) -> L
     } else if total == 0 {
         result.levels[0].healthy_load = 100;
     } else {
-        pour(&mut result.levels, &healthy, &degraded, total);
+        allocate(&mut result.levels, &healthy, &degraded, total);
     }
     result
 }
@@ -107,7 +107,7 @@ fn by_hosts(loads: &mut [Level], levels: &[Hosts]) {
 }
 
 /// The healthy pass, then the degraded one; what integer division leaves goes to the first level that can serve.
-fn pour(loads: &mut [Level], healthy: &[u32], degraded: &[u32], total: u32) {
+fn allocate(loads: &mut [Level], healthy: &[u32], degraded: &[u32], total: u32) {
     let mut rest = 100;
     for (load, ability) in loads.iter_mut().zip(healthy) {
         load.healthy_load = (ability * 100 / total).min(rest);

@@ -1,4 +1,4 @@
-//! A lane: one zone of one cluster, as picks see it, and what survives when its snapshot is replaced.
+//! A locality: one zone of one cluster, as picks see it, and what survives when its snapshot is replaced.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::endpoint::{Endpoint, HARD};
 use crate::policy::Rules;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use crate::table::Mode;
+use crate::table::HealthBand;
 use crate::tried::Tried;
 
-/// A lane of one snapshot.
+/// A locality of one snapshot.
 #[derive(Debug)]
-pub struct Lane {
+pub struct LocalityEndpoints {
     /// Cluster and zone.
     pub zone: ZoneId,
     /// The region of the cluster.
     pub region: Arc<str>,
-    /// Its tier among those of the service, 0 for the nearest that has a lane.
-    pub tier: usize,
+    /// Its priority among those of the service, 0 for the nearest that has a locality.
+    pub priority: usize,
     /// The failover level of a request that it serves: 0 in the caller's zone, 1 in its region, 2 and up beyond.
     pub level: usize,
     /// Reached through gateways: the caller chooses among its sessions.
@@ -37,16 +37,16 @@ pub struct Lane {
     pub(crate) total: usize,
     pub(crate) ready: Pool,
     pub(crate) degraded: Pool,
-    pub(crate) state: Arc<LaneState>,
+    pub(crate) state: Arc<LocalityState>,
     /// The path to its cluster, if it is remote.
-    pub(crate) path: Option<Arc<Circuit>>,
+    pub(crate) path: Option<Arc<CircuitBreaker>>,
     pub(crate) rules: Arc<Rules>,
 }
 
-/// What a lane remembers over snapshots.
+/// What a locality remembers over snapshots.
 #[derive(Debug)]
-pub(crate) struct LaneState {
-    pub(crate) circuit: Circuit,
+pub(crate) struct LocalityState {
+    pub(crate) circuit: CircuitBreaker,
     /// The median of the endpoints' latencies in µs, as an `f32`.
     median: AtomicU32,
     /// The usual error rate elsewhere, as an `f32`.
@@ -55,7 +55,7 @@ pub(crate) struct LaneState {
     pub(crate) failed: Window<RATE_BUCKETS>,
     /// Whose turn it is, where endpoints serve in turn.
     turn: AtomicU32,
-    /// Endpoints of a remote lane that sessions led to.
+    /// Endpoints of a remote locality that sessions led to.
     sessions: Mutex<HashMap<EndpointId, Arc<Endpoint>>>,
 }
 
@@ -64,31 +64,31 @@ pub(crate) const RATE_BUCKETS: usize = 61;
 /// Endpoints known through sessions; beyond this, those nobody holds are forgotten.
 const MAX_SESSIONS: usize = 256;
 
-/// The breaker of a lane or a path.
+/// The breaker of a locality or a path.
 #[derive(Debug)]
-pub(crate) struct Circuit {
-    pub(crate) guard: Mutex<Guard>,
+pub(crate) struct CircuitBreaker {
+    pub(crate) guard: Mutex<BreakerState>,
     pub(crate) permit: ProbePermit,
     alert: AtomicBool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct BreakerState {
     pub(crate) breaker: Breaker,
     /// The distinct endpoints whose failures the statistic holds, as hashes of their names.
     contributors: Vec<u64>,
 }
 
-impl Lane {
+impl LocalityEndpoints {
     /// Endpoints that count, whether they can serve or not.
     pub const fn total(&self) -> usize {
         self.total
     }
 }
 
-impl Circuit {
+impl CircuitBreaker {
     pub(crate) fn new(config: &Arc<BreakerConfig>, now: Timestamp) -> Self {
-        let guard = Guard { breaker: Breaker::new(Arc::clone(config), now), contributors: Vec::new() };
+        let guard = BreakerState { breaker: Breaker::new(Arc::clone(config), now), contributors: Vec::new() };
         Self { guard: Mutex::new(guard), permit: ProbePermit::default(), alert: AtomicBool::new(false) }
     }
 
@@ -123,10 +123,10 @@ impl Circuit {
     }
 }
 
-impl LaneState {
+impl LocalityState {
     pub(crate) fn new(config: &Arc<BreakerConfig>, now: Timestamp) -> Arc<Self> {
         Arc::new(Self {
-            circuit: Circuit::new(config, now),
+            circuit: CircuitBreaker::new(config, now),
             median: AtomicU32::new(0),
             p0: AtomicU32::new(LEAST_P0.to_bits()),
             succeeded: Window::new(Duration::from_secs(1)),
@@ -185,16 +185,16 @@ impl LaneState {
 const LEAST_P0: f32 = 0.01;
 const MOST_P0: f32 = 0.1;
 
-/// Endpoints of one kind in a lane, with the table that draws them by weight.
+/// Endpoints of one kind in a locality, with the table that draws them by weight.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     pub(crate) endpoints: Arc<[Arc<Endpoint>]>,
     alias: Option<AliasTable>,
 }
 
-/// The place of an endpoint in its lane.
+/// The place of an endpoint in its locality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub(crate) struct EndpointSlot {
     degraded: bool,
     index: u32,
 }
@@ -221,35 +221,35 @@ impl Pool {
     }
 }
 
-impl Lane {
-    /// Chooses an endpoint, or `None` if the lane has none for this mode.
+impl LocalityEndpoints {
+    /// Chooses an endpoint, or `None` if the locality has none for this mode.
     #[inline]
     pub(crate) fn draw(
         &self,
-        mode: Mode,
+        mode: HealthBand,
         rng: &mut fastrand::Rng,
         algorithm: Algorithm,
         veto: f32,
         tried: &Tried,
-    ) -> Option<Seat> {
-        let choice = Choice { algorithm, panic: mode == Mode::Panic, tried, veto_us: self.state.median() * veto };
+    ) -> Option<EndpointSlot> {
+        let choice = Choice { algorithm, panic: mode == HealthBand::Panic, tried, veto_us: self.state.median() * veto };
         let turn = &self.state.turn;
-        let index = if mode == Mode::Degraded { None } else { self.ready.draw(rng, turn, choice) };
+        let index = if mode == HealthBand::Degraded { None } else { self.ready.draw(rng, turn, choice) };
         if let Some(index) = index {
-            return Some(Seat { degraded: false, index: index as u32 });
+            return Some(EndpointSlot { degraded: false, index: index as u32 });
         }
-        if mode == Mode::Healthy {
+        if mode == HealthBand::Healthy {
             return None;
         }
         let index = self.degraded.draw(rng, turn, choice)?;
-        Some(Seat { degraded: true, index: index as u32 })
+        Some(EndpointSlot { degraded: true, index: index as u32 })
     }
 
-    /// The endpoint in a place that [`Lane::draw`] gave.
+    /// The endpoint in a place that [`LocalityEndpoints::draw`] gave.
     #[inline]
-    pub(crate) fn member(&self, seat: Seat) -> &Arc<Endpoint> {
-        let pool = if seat.degraded { &self.degraded } else { &self.ready };
-        &pool.endpoints[seat.index as usize]
+    pub(crate) fn member(&self, slot: EndpointSlot) -> &Arc<Endpoint> {
+        let pool = if slot.degraded { &self.degraded } else { &self.ready };
+        &pool.endpoints[slot.index as usize]
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn h2(limits: &Limits, ping: Option<Ping>) -> H2Options {
 
 /// The numbers that hold for the requests to one service.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Settings {
+pub(crate) struct TrafficPolicy {
     pub(crate) retries: RetryPolicy,
     /// For the first byte of one attempt's response.
     pub(crate) per_try: Option<Duration>,
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) endpoint_connections: u32,
 }
 
-impl Settings {
+impl TrafficPolicy {
     /// Those of a service of which the operator says nothing.
     pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.limits;
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_the_operator_says_replaces_the_sidecars_own_numbers() {
-        let own = Settings {
+        let own = TrafficPolicy {
             retries: RetryPolicy::default(),
             per_try: None,
             request: Duration::from_secs(15),

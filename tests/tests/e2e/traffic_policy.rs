@@ -34,9 +34,13 @@ fn knows(storefront: &Node, endpoints: usize) {
         client::get(storefront.proxy(), "http://payments.shop.mesh.internal:9999/")?;
         let explained = explanation(storefront)?;
         let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-        let lanes: Vec<_> = list(&explained["tiers"]).iter().flat_map(|tier| list(&tier["lanes"])).collect();
-        let ready =
-            lanes.iter().flat_map(|lane| list(&lane["endpoints"])).filter(|end| end["health"] == "ready").count();
+        let localities: Vec<_> =
+            list(&explained["priorities"]).iter().flat_map(|priority| list(&priority["localities"])).collect();
+        let ready = localities
+            .iter()
+            .flat_map(|locality| list(&locality["endpoints"]))
+            .filter(|end| end["health"] == "ready")
+            .count();
         check(ready == endpoints, || format!("{explained}"))
     });
 }
@@ -126,7 +130,7 @@ fn what_an_application_says_of_its_load_reaches_who_picks() {
     eventually("explain tells the utilisation", || {
         assert_eq!(client::get(storefront.proxy(), PAYMENTS)?.status, 200);
         let explained = explanation(&storefront)?;
-        let utilisation = explained["tiers"][0]["lanes"][0]["endpoints"][0]["utilisation"].as_f64();
+        let utilisation = explained["priorities"][0]["localities"][0]["endpoints"][0]["utilisation"].as_f64();
         check(utilisation.is_some_and(|used| (0.6..=0.76).contains(&used)), || format!("{utilisation:?}"))
     });
 }
@@ -216,12 +220,12 @@ fn numbers_of_a_service_are_taken_at_sighup_and_a_fence_is_never_crossed() {
     // A name of the other cluster is fenced in as well.
     let there = client::get(storefront.proxy(), "http://payments.shop.eu-west.mesh.internal/").expect("an answer");
     assert_eq!(there.reason(), Some("no_ready_endpoint"), "{there:?}");
-    let nonsense = service("payments", "export: ['*'], balancing: { mode: compatible, ramp: 5s }");
+    let nonsense = service("payments", "export: ['*'], balancing: { mode: envoy, ramp: 5s }");
     lab.declare("us-east", &[nonsense, peer.clone()]);
     lab.process(&gateway.name).signal("HUP");
     eventually("the gateway says what is wrong", || {
         let log = lab.process(&gateway.name).log();
-        check(log.contains("it has no effect with `mode: compatible`"), || "not a word of it".to_owned())
+        check(log.contains("it has no effect with `mode: envoy`"), || "not a word of it".to_owned())
     });
     lab.declare("us-east", &[service("payments", "export: ['*']"), peer]);
     lab.process(&gateway.name).signal("HUP");

@@ -3,24 +3,24 @@ use eastway_resilience::breaker::LANE_THRESHOLD;
 
 use super::*;
 
-fn circuit(trigger: Trigger) -> Circuit {
-    let config = BreakerConfig { trigger, ..BreakerConfig::lane() };
-    Circuit::new(&Arc::new(config), Timestamp::ZERO)
+fn circuit(trigger: Trigger) -> CircuitBreaker {
+    let config = BreakerConfig { trigger, ..BreakerConfig::locality() };
+    CircuitBreaker::new(&Arc::new(config), Timestamp::ZERO)
 }
 
-fn cusum() -> Circuit {
-    circuit(BreakerConfig::lane().trigger)
+fn cusum() -> CircuitBreaker {
+    circuit(BreakerConfig::locality().trigger)
 }
 
 const NOW: Timestamp = Timestamp::ZERO;
 const P0: f64 = 0.01;
 
-fn statistic(circuit: &Circuit) -> f64 {
+fn statistic(circuit: &CircuitBreaker) -> f64 {
     circuit.guard.lock().breaker.statistic(NOW)
 }
 
 #[test]
-fn an_endpoint_alone_never_brings_its_lane_beyond_its_part() {
+fn an_endpoint_alone_never_brings_its_locality_beyond_its_part() {
     let circuit = cusum();
     let failures = |contributor| (0..100).filter(|_| circuit.failed(Some(contributor), 3, P0, NOW)).count();
     assert_eq!(failures(1), 0);
@@ -60,8 +60,8 @@ fn a_success_waits_for_a_lock_only_where_it_counts() {
 
 #[test]
 fn remote_endpoints_are_remembered_up_to_a_bound_and_those_in_use_first() {
-    let rules = Arc::new(BreakerConfig::lane());
-    let (state, zone) = (LaneState::new(&rules, NOW), ZoneId::new("eu", "a"));
+    let rules = Arc::new(BreakerConfig::locality());
+    let (state, zone) = (LocalityState::new(&rules, NOW), ZoneId::new("eu", "a"));
     let session = |i: usize| state.session(&EndpointId::new(format!("p-{i:04}")), &zone, &rules);
     let mut held: Vec<_> = (0..10).map(session).collect();
     (10..MAX_SESSIONS).for_each(|i| drop(session(i)));
