@@ -26,8 +26,8 @@ pub use kept::{Kept, Upload};
 pub use observe::{End, Observer};
 pub use reader::Unread;
 
-use crate::client::find_h2;
 use crate::framing;
+use crate::h2_cause::find_h2;
 use crate::sweeper::{Deadline, Sweeper};
 use observe::Watch;
 

@@ -6,7 +6,6 @@
 //!
 //! Nothing here dials, chooses an endpoint or retries: that is the sidecar's business.
 
-mod answer_first;
 mod error;
 mod expect;
 mod h1;
@@ -15,8 +14,6 @@ mod options;
 mod pool;
 mod tunnel;
 
-pub(crate) use answer_first::AnswerFirst;
-pub(crate) use error::find_h2;
 pub use error::{Failure, SendError};
 pub use h1::H1;
 pub use h2::H2;

@@ -10,12 +10,14 @@
 //! Suggested reading order: [`head`], [`framing`], [`body`], [`reserved`], [`server`], [`client`], [`refuse`],
 //! [`sweeper`].
 
+mod answer_first;
 pub mod body;
 pub mod client;
 pub mod exec;
 pub mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
+mod h2_cause;
 pub mod head;
 pub mod refuse;
 pub mod reserved;

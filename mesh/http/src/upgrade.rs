@@ -6,7 +6,7 @@ use eastway_transport::Io;
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::client::AnswerFirst;
+use crate::answer_first::AnswerFirst;
 use crate::server::ServerIo;
 
 /// The promise of the connection's raw bytes, taken from a request before answering it, or from a response.

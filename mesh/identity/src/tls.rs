@@ -3,16 +3,16 @@
 //! A configuration lives as long as its owner likes: certificates and bundles are asked for in each handshake, so that a
 //! reload reaches it by itself.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use rustls_pki_types::ServerName;
 
 use crate::held::{ClientTls, ServerTls, Tls};
+use crate::provider::provider;
 use crate::verifier::Verifier;
 use crate::{Expected, Identity};
 
@@ -51,33 +51,6 @@ pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]
 pub fn server_name() -> ServerName<'static> {
     ServerName::try_from("mesh.internal").expect("a valid DNS name")
 }
-
-/// The one crypto provider of the mesh: AES-128-GCM first, because it costs the least CPU for each byte; the hybrid key
-/// exchange first, so that what is recorded today stays unread.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::clone(&PROVIDER)
-}
-
-pub(crate) fn provider_ref() -> &'static CryptoProvider {
-    &PROVIDER
-}
-
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
-            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![
-            aws_lc_rs::kx_group::X25519MLKEM768,
-            aws_lc_rs::kx_group::X25519,
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ],
-        ..aws_lc_rs::default_provider()
-    })
-});
 
 /// Shows the node's present certificate, whichever that is at the time of the handshake.
 #[derive(Debug)]

@@ -14,8 +14,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 use x509_parser::extensions::GeneralName;
 
+use crate::provider::provider_ref;
 use crate::roots::Roots;
-use crate::{Expected, Identity, IdentityError, tls};
+use crate::{Expected, Identity, IdentityError};
 
 /// Whom the first of `certificates` names: for a chain that a handshake has verified, as a connection reports it.
 ///
@@ -99,7 +100,7 @@ impl Presented<'_> {
     }
 
     fn chain(&self, roots: &Roots, time: UnixTime) -> Result<(), webpki::Error> {
-        let algorithms = tls::provider_ref().signature_verification_algorithms.all;
+        let algorithms = provider_ref().signature_verification_algorithms.all;
         let leaf = EndEntityCert::try_from(self.leaf)?;
         leaf.verify_for_usage(algorithms, roots.anchors(), self.intermediates, time, self.usage, None, None)?;
         Ok(())
@@ -225,5 +226,5 @@ impl ClientCertVerifier for Verifier {
 }
 
 fn algorithms() -> &'static WebPkiSupportedAlgorithms {
-    &tls::provider_ref().signature_verification_algorithms
+    &provider_ref().signature_verification_algorithms
 }

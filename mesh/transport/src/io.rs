@@ -3,6 +3,9 @@
 //! An enum rather than a boxed trait, so that the hot kinds are called directly and can be taken apart again: the relay
 //! looks for QUIC streams to move their chunks without copying, and TLS runs over any `Io`, also over another TLS session.
 
+pub(crate) mod quic;
+pub(crate) mod tls;
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -16,9 +19,9 @@ use eastway_core::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::quic::QuicStream;
 use crate::tcp::Watched;
-use crate::tls::TlsStream;
+pub use quic::QuicStream;
+pub use tls::TlsStream;
 
 /// A byte stream. Shutting it down sends the end of its kind (FIN, `close_notify` and FIN) and leaves reading open.
 ///

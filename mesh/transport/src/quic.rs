@@ -10,20 +10,21 @@ mod cid;
 mod congestion;
 mod datagram;
 mod endpoint;
+mod error;
 mod mtu;
 mod options;
 mod reset;
 mod socket;
-mod stream;
 mod tunnel;
 
-pub use endpoint::{ConnectError, Endpoint, Incoming};
+pub use endpoint::{Endpoint, Incoming};
+pub use error::ConnectError;
 pub use options::QuicOptions;
 pub use reset::{derived_reset_secret, new_reset_secret};
 pub use socket::bind;
-pub use stream::QuicStream;
 pub use tunnel::QuicTunnel;
 
+pub use crate::io::quic::QuicStream;
 pub use crate::tunnel::Kind;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! This module never decides where a stream goes: gateways do, between [`IncomingStream::opening`] and [`Opening::accept`].
 
 mod codec;
+mod malformed;
 mod message;
 
 use std::fmt;
@@ -21,7 +22,8 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
 
 pub use codec::{FrameError, MAX_MESSAGE};
-pub use message::{Malformed, StreamAccepted, StreamOpen};
+pub use malformed::Malformed;
+pub use message::{StreamAccepted, StreamOpen};
 
 use crate::error::StreamError;
 use crate::io::Io;

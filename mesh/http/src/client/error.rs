@@ -7,6 +7,7 @@ use eastway_core::Reason;
 use http::Request;
 
 use crate::body::Body;
+use crate::h2_cause::find_h2;
 use crate::sweeper::Elapsed;
 
 /// What failed.
@@ -165,15 +166,4 @@ fn classify_h2(error: &h2::Error) -> Failure {
         }
         _ => Failure::Reset,
     }
-}
-
-pub(crate) fn find_h2(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(h2) = error.downcast_ref() {
-            return Some(h2);
-        }
-        cause = error.source();
-    }
-    None
 }

@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::expect::Gate;
-use super::{AnswerFirst, Asked, ClientOptions, Failure, Fault, SendError, failed, received};
+use super::{Asked, ClientOptions, Failure, Fault, SendError, failed, received};
+use crate::answer_first::AnswerFirst;
 use crate::body::Body;
 use crate::framing;
 

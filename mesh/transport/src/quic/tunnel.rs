@@ -13,11 +13,11 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::Admission;
-use super::endpoint::ConnectError;
-use super::stream::{QuicStream, Shared};
+use super::error::ConnectError;
 use super::{QuicOptions, congestion};
 use crate::error::{code, lost};
 use crate::io::Io;
+use crate::io::quic::{QuicStream, Shared};
 use crate::tunnel::{self, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
 
 /// A connection between two gateways.
@@ -54,10 +54,10 @@ impl QuicTunnel {
             })?),
             None => None,
         };
-        let watching = tokio::spawn(end_when_revoked(connection.clone(), hold(&chain)));
+        // It holds the connection, so it must not outlive those who use it.
+        let watching = AbortOnDropHandle::new(tokio::spawn(end_when_revoked(connection.clone(), hold(&chain))));
         let shared = Arc::new(Shared {
-            _watching: AbortOnDropHandle::new(watching),
-            _place: place,
+            _kept: Box::new((place, watching)),
             peer: Arc::new(peer),
             chain,
             remote: connection.remote_address(),

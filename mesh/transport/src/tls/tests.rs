@@ -1,5 +1,6 @@
 //! Tests of handshakes.
 
+use eastway_core::SpiffeId;
 use eastway_identity::{Expected, Identity, client_config, server_config};
 use tokio::io::AsyncReadExt;
 

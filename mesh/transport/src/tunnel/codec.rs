@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::message::Malformed;
+use super::malformed::Malformed;
 
 /// The largest message, in bytes, without its prefix.
 pub const MAX_MESSAGE: usize = 65_536;

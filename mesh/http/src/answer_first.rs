@@ -2,7 +2,7 @@
 //!
 //! An upstream may answer a request early (401, 413) and close before it has read the body. Then writing fails although the
 //! answer is here to be read; hyper would end the connection by the write's error and drop the answer. [`AnswerFirst`] keeps
-//! that error until reading has come to an end. Used by [`H1`](super::H1) alone: over HTTP/2 a stream's end is told by
+//! that error until reading has come to an end. Used by [`H1`](crate::client::H1) alone: over HTTP/2 a stream's end is told by
 //! frames.
 
 use std::io::{self, IoSlice};

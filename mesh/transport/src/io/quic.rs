@@ -1,5 +1,6 @@
 //! A stream of a tunnel.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -14,36 +15,31 @@ use eastway_core::{Reason, SpiffeId};
 use quinn::{RecvStream, SendStream, WriteError};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::admission::ConnectionPlace;
 use crate::error::{StreamError, code};
 
 /// What the streams of a connection share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    /// The connection's place among those that peers opened.
-    pub(super) _place: Option<ConnectionPlace>,
-    /// Ends the connection when the peer's identity is accepted no longer. It holds the connection, so it must not outlive
-    /// those who use it.
-    pub(super) _watching: AbortOnDropHandle<()>,
-    pub(super) peer: Arc<SpiffeId>,
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) remote: SocketAddr,
+pub(crate) struct Shared {
+    /// What must live as long as the connection is used, and no longer.
+    pub(crate) _kept: Box<dyn Any + Send + Sync>,
+    pub(crate) peer: Arc<SpiffeId>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) remote: SocketAddr,
     /// Streams that are open now.
-    pub(super) streams: AtomicU64,
+    pub(crate) streams: AtomicU64,
     /// Streams that this side ever opened.
-    pub(super) opened: AtomicU64,
+    pub(crate) opened: AtomicU64,
     /// Streams that the peer ever opened.
-    pub(super) accepted: AtomicU64,
+    pub(crate) accepted: AtomicU64,
     /// Bytes of streams, sent.
-    pub(super) sent: AtomicU64,
+    pub(crate) sent: AtomicU64,
     /// Bytes of streams, received.
-    pub(super) received: AtomicU64,
+    pub(crate) received: AtomicU64,
     /// Streams whose bytes wait for a reader that takes nothing.
-    pub(super) stalled: AtomicU64,
+    pub(crate) stalled: AtomicU64,
     /// So many stalled streams may hold half of the connection's window.
-    pub(super) stall_limit: u64,
+    pub(crate) stall_limit: u64,
 }
 
 /// A bidirectional stream of a tunnel.
@@ -63,7 +59,7 @@ pub struct QuicStream {
 }
 
 impl QuicStream {
-    pub(super) fn new((send, recv): (SendStream, RecvStream), shared: Arc<Shared>, opener: bool) -> Self {
+    pub(crate) fn new((send, recv): (SendStream, RecvStream), shared: Arc<Shared>, opener: bool) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let total = if opener { &shared.opened } else { &shared.accepted };
         total.fetch_add(1, Ordering::Relaxed);
