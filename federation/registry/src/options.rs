@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::peers::PeerBounds;
-
 /// Times and bounds of a [`crate::Catalogue`]. The defaults are the design's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -49,5 +47,28 @@ impl Default for Options {
             peer: PeerBounds::default(),
             slice_size: 100,
         }
+    }
+}
+
+/// Bounds of what one peer cluster may say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerBounds {
+    /// Gateways whose statements are kept. Default 16.
+    pub gateways: usize,
+    /// Zones of the cluster, and of each of its services. Default 64.
+    pub zones: usize,
+    /// Ports of a service. Default 64.
+    pub ports: usize,
+    /// Accounts that may serve a service. Default 32.
+    pub accounts: usize,
+    /// Endpoints of a zone. Default 50,000.
+    pub endpoints: u32,
+    /// Services, each with its zones, accounts and ports, over all gateways. Default 200,000.
+    pub entries: usize,
+}
+
+impl Default for PeerBounds {
+    fn default() -> Self {
+        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000 }
     }
 }

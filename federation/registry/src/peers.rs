@@ -21,8 +21,8 @@ mod bounds;
 mod peer;
 mod source;
 
+pub use bounds::Cut;
 pub(crate) use bounds::Taking;
-pub use bounds::{Cut, PeerBounds};
 
 use peer::Peer;
 use source::Source;

@@ -17,7 +17,7 @@ impl Catalogue {
         let Some(policy) = self.resources.peers.get(&meta.name) else { return };
         let mut taking = Taking { own: &self.meta, policy, bounds: &self.options.peer, cut: Cut::default() };
         let meta = &taking.meta(meta);
-        let fact = taking.fact(fact);
+        let fact = take(&mut taking, fact);
         let cut = taking.cut;
         let stored = !matches!(fact, Fact::Alive | Fact::GoAway);
         let touched = match fact {
@@ -108,5 +108,19 @@ impl Catalogue {
         self.changes.mesh |= touched.mesh;
         self.changes.mirrors.extend(touched.mirrors);
         self.touched.extend(touched.services);
+    }
+}
+
+/// What is taken of an established fact.
+fn take(taking: &mut Taking<'_>, fact: Fact) -> Fact {
+    match fact {
+        Fact::Snapshot(version, services) => {
+            let services = services.into_iter().map(|(name, exported)| (name, taking.exported(exported)));
+            Fact::Snapshot(version, services.collect())
+        }
+        Fact::Change(version, name, exported) => {
+            Fact::Change(version, name, exported.map(|exported| taking.exported(exported)))
+        }
+        Fact::Alive | Fact::GoAway => fact,
     }
 }

@@ -6,36 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use eastway_core::ServiceName;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{ServiceSpec, ZoneSummary};
 
 use super::Exported;
-use crate::reader::Fact;
+use crate::options::PeerBounds;
 use crate::resources::PeerPolicy;
-
-/// Bounds of what one peer cluster may say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PeerBounds {
-    /// Gateways whose statements are kept. Default 16.
-    pub gateways: usize,
-    /// Zones of the cluster, and of each of its services. Default 64.
-    pub zones: usize,
-    /// Ports of a service. Default 64.
-    pub ports: usize,
-    /// Accounts that may serve a service. Default 32.
-    pub accounts: usize,
-    /// Endpoints of a zone. Default 50,000.
-    pub endpoints: u32,
-    /// Services, each with its zones, accounts and ports, over all gateways. Default 200,000.
-    pub entries: usize,
-}
-
-impl Default for PeerBounds {
-    fn default() -> Self {
-        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000 }
-    }
-}
 
 /// How often something of a peer's was left out or replaced, by what it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,20 +64,6 @@ impl Taking<'_> {
         }
         self.keep_first(&mut meta.zones, "zones of the cluster");
         meta
-    }
-
-    /// One established fact.
-    pub(crate) fn fact(&mut self, fact: Fact) -> Fact {
-        match fact {
-            Fact::Snapshot(version, services) => {
-                let take = |(name, exported): (ServiceName, Exported)| (name, self.exported(exported));
-                Fact::Snapshot(version, services.into_iter().map(take).collect())
-            }
-            Fact::Change(version, name, exported) => {
-                Fact::Change(version, name, exported.map(|exported| self.exported(exported)))
-            }
-            Fact::Alive | Fact::GoAway => fact,
-        }
     }
 
     /// How a service is exported.

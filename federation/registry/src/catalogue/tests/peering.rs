@@ -272,7 +272,7 @@ fn a_peer_has_no_more_gateways_than_are_kept_and_what_is_cut_is_told() {
 #[test]
 fn all_that_a_peer_says_together_is_bounded_and_what_is_known_may_still_change() {
     let mut world = World::new();
-    let peer = crate::peers::PeerBounds { entries: 10, ..Default::default() };
+    let peer = crate::options::PeerBounds { entries: 10, ..Default::default() };
     let options = Options { peer, ..Options::default() };
     world.catalogue = Catalogue::new(meta("us-east"), "gw-1", 1, options);
     world.catalogue.set_resources(resources(), world.now);
