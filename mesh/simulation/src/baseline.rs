@@ -5,9 +5,10 @@
 
 use eastway_core::Timestamp;
 
-use crate::engine::{Arrival, Driver};
+use crate::driver::{Arrival, Driver};
 use crate::faults::Action;
-use crate::net::{End, Flight, FlightId, Net, Trip};
+use crate::flight::{End, Flight, FlightId, Trip};
+use crate::net::Net;
 use crate::queue::Own;
 use crate::server::Life;
 use crate::world::millis;

@@ -5,41 +5,18 @@ use std::time::Duration;
 use eastway_core::Timestamp;
 
 use crate::baseline::GlobalJsq2;
-use crate::faults::{Action, Active, actions, peak};
-use crate::net::{ARRIVALS, End, Flight, FlightId, Net};
+use crate::driver::{Arrival, Driver};
+use crate::faults::{Action, Active, actions};
+use crate::flight::End;
+use crate::net::{ARRIVALS, Net};
 use crate::production::Production;
-use crate::queue::{Event, Own};
+use crate::queue::Event;
 use crate::report::{Baseline, Report};
 use crate::scenario::{Scenario, exponential};
 use crate::world::{START, World, at, stream};
 
 /// Before this, in-flight requests do not count towards the imbalance, in seconds.
 const WARM_UP_S: f64 = 10.0;
-
-/// A request as it arrives.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    /// In order of arrival, from 0.
-    pub(crate) number: u64,
-    /// Who makes it.
-    pub(crate) caller: usize,
-}
-
-/// Who decides where requests go.
-pub(crate) trait Driver {
-    /// A request is made.
-    fn arrival(&mut self, net: &mut Net<'_>, arrival: Arrival);
-    /// A caller learns how an attempt ended.
-    fn ended(&mut self, net: &mut Net<'_>, id: FlightId, flight: Flight, end: End);
-    /// A connection for an attempt is there.
-    fn connected(&mut self, net: &mut Net<'_>, id: FlightId);
-    /// Something of its own happens.
-    fn event(&mut self, net: &mut Net<'_>, event: Own);
-    /// A fault began or ended, and the endpoints know.
-    fn changed(&mut self, net: &mut Net<'_>, action: &Action);
-    /// The share of each zone in the callers' present tables, in percent.
-    fn shares(&self, net: &Net<'_>) -> Vec<f64>;
-}
 
 /// Runs a scenario without mistakes ([`Scenario::mistakes`]), and the baseline over the same arrivals.
 pub fn run(scenario: &Scenario) -> Report {
@@ -72,7 +49,7 @@ impl Engine {
         Self {
             actions: actions(net.scenario, net.world),
             arrivals: stream(net.seed, ARRIVALS, 0, 0),
-            peak: peak(net.scenario),
+            peak: net.scenario.peak(),
             load: Active::default(),
             number: 0,
             end: at(net.scenario.duration_s),

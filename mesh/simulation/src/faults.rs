@@ -110,37 +110,6 @@ fn servers(fault: &Fault, world: &World) -> Rc<[usize]> {
     places.flat_map(|place| place.servers.clone()).take(count.map_or(usize::MAX, |count| count as usize)).collect()
 }
 
-/// The largest factor of the rate that the scenario reaches: of those that are active at once, the product.
-pub(crate) fn peak(scenario: &Scenario) -> f64 {
-    greatest(scenario, |fault| if let Fault::Load { factor, .. } = fault { Some(*factor) } else { None })
-}
-
-/// The largest factor of the service time that an endpoint may reach.
-pub(crate) fn slowest(scenario: &Scenario) -> f64 {
-    let slow = |fault: &Fault| if let Fault::Slow { factor, .. } = fault { Some(*factor) } else { None };
-    let cold = |fault: &Fault| if let Fault::Kill { cold_factor, .. } = fault { *cold_factor } else { 1.0 };
-    greatest(scenario, slow) * scenario.faults.iter().map(cold).fold(1.0, f64::max)
-}
-
-/// The greatest product of factors that are active at once. It is reached where one begins.
-fn greatest(scenario: &Scenario, factor: impl Fn(&Fault) -> Option<f64>) -> f64 {
-    let factors: Vec<(f64, f64, f64)> = scenario
-        .faults
-        .iter()
-        .filter_map(|fault| {
-            let (from, until) = fault.span();
-            factor(fault).map(|factor| (from, until.unwrap_or(f64::INFINITY), factor))
-        })
-        .collect();
-    let at = |moment: f64| {
-        let active = factors.iter().filter(|(from, until, _)| (*from..*until).contains(&moment));
-        active.map(|(_, _, factor)| factor).product::<f64>()
-    };
-    // Also where one ends that made it less.
-    let moments = factors.iter().flat_map(|(from, until, _)| [*from, *until]);
-    moments.map(at).fold(1.0, f64::max)
-}
-
 /// How long in-flight requests and connections to a vanished host take to be given up: a ping after 200 ms of silence,
 /// and 250 ms for its answer.
 pub(crate) fn silence() -> std::time::Duration {

@@ -7,15 +7,17 @@
 //!
 //! Nothing here decides where a request goes, does I/O, or reads a clock. The command line and the benches call it.
 //!
-//! Suggested reading order: [`scenario`] (what can be stated), `world` (places and distances), `net` and `server` (what
-//! happens to an attempt), `discovery` (who learns what, and when), `caller` and `session` (what a sidecar does), `gateway`,
-//! `baseline`, `record` (what is counted), then [`report`], [`table`] and [`plot`].
+//! Suggested reading order: [`scenario`] (what can be stated), `world` (places and distances), `flight`, `net` and `server`
+//! (what happens to an attempt), `discovery` (who learns what, and when), `driver` (what the loop, `engine`, tells whoever
+//! decides), `production` (what sidecars do), `gateway`, `baseline`, `record` (what is counted), then [`report`], [`table`]
+//! and [`plot`].
 
 mod baseline;
-mod caller;
 mod discovery;
+mod driver;
 mod engine;
 mod faults;
+mod flight;
 mod gateway;
 mod net;
 pub mod plot;
@@ -25,7 +27,6 @@ mod record;
 pub mod report;
 pub mod scenario;
 mod server;
-mod session;
 pub mod table;
 mod world;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use eastway_core::{LoadReport, Timestamp};
 
 use crate::faults::{Action, silence};
+use crate::flight::{End, Flight, FlightId, Stage, Trip};
 use crate::queue::{Event, Queue};
 use crate::record::Record;
 use crate::scenario::Scenario;
@@ -16,70 +17,6 @@ use crate::world::{START, World, millis, stream};
 
 /// What a caller waits for a connection within the region.
 const CONNECT_LIMIT: Duration = Duration::from_millis(250);
-
-/// An attempt under way. Old ids of a reused place are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FlightId {
-    index: u32,
-    generation: u32,
-}
-
-impl FlightId {
-    /// Its place, below the greatest number of flights at once.
-    pub(crate) fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// One attempt of one request on its way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flight {
-    /// The driver's own number of the request.
-    pub(crate) request: usize,
-    /// Where it goes.
-    pub(crate) server: usize,
-    /// It opened its connection itself.
-    pub(crate) fresh: bool,
-    incarnation: u64,
-    one_way: Duration,
-    /// The request's number in order of arrival, and the attempt's.
-    work: (u64, u64),
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Coming,
-    There,
-    Answered,
-}
-
-/// How an attempt ended, as its caller sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum End {
-    /// A response, and the load that came with it.
-    Answer { ok: bool, load: LoadReport },
-    /// No connection: refused.
-    Refused,
-    /// No connection in time.
-    ConnectTimeout,
-    /// The connection broke.
-    Reset,
-    /// The host answered nothing any more.
-    Unresponsive,
-    /// No response in time.
-    Deadline,
-}
-
-/// Where an attempt goes, and for whom.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trip {
-    pub(crate) request: usize,
-    pub(crate) server: usize,
-    pub(crate) one_way: Duration,
-    pub(crate) work: (u64, u64),
-    pub(crate) deadline: Timestamp,
-}
 
 /// The network, the endpoints, and the time.
 #[derive(Debug)]

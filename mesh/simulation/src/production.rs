@@ -7,17 +7,22 @@ use eastway_balance::{Policy, Service};
 use eastway_core::{EndpointId, LoadReport};
 use eastway_resilience::attempts::RetryPolicy;
 
-use crate::caller::{Active, Caller, Request};
 use crate::discovery::{Discovery, SILENT_NOTICE};
-use crate::engine::{Arrival, Driver};
+use crate::driver::{Arrival, Driver};
 use crate::faults::Action;
+use crate::flight::{End, Flight, FlightId};
 use crate::gateway::Gateways;
-use crate::net::{End, Flight, FlightId, Net, SEEDS};
+use crate::net::{Net, SEEDS};
 use crate::queue::{Event, Own, Slots};
 use crate::scenario::Overrides;
 use crate::server::Life;
-use crate::session::Opening;
 use crate::world::{millis, stream};
+
+mod caller;
+mod session;
+
+use caller::{Active, Caller, Request};
+use session::Opening;
 
 /// How often a control loop looks at ramps, decays and breakers.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,13 +30,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// Callers, gateways, and what they have under way.
 #[derive(Debug)]
 pub(crate) struct Production {
-    pub(crate) callers: Vec<Caller>,
-    pub(crate) gateways: Gateways,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) requests: Vec<Request>,
-    pub(crate) openings: Vec<Option<Opening>>,
+    callers: Vec<Caller>,
+    gateways: Gateways,
+    retry: RetryPolicy,
+    requests: Vec<Request>,
+    openings: Vec<Option<Opening>>,
     /// By the place of the flight.
-    pub(crate) active: Vec<Option<Active>>,
+    active: Vec<Option<Active>>,
     discovery: Discovery,
     free: Vec<usize>,
     /// Reports on their way.
@@ -89,7 +94,7 @@ impl Production {
     }
 
     /// A place for a request.
-    pub(crate) fn store(&mut self, request: Request) -> usize {
+    fn store(&mut self, request: Request) -> usize {
         if let Some(index) = self.free.pop() {
             self.requests[index] = request;
             return index;
@@ -99,7 +104,7 @@ impl Production {
     }
 
     /// The request has its end.
-    pub(crate) fn forget(&mut self, index: usize) {
+    fn forget(&mut self, index: usize) {
         self.free.push(index);
     }
 
@@ -141,7 +146,7 @@ impl Production {
     }
 
     /// Asynchronous probes: some endpoints of the cluster, at random, are asked with each request.
-    pub(crate) fn ask_for_loads(&mut self, net: &mut Net<'_>, caller: usize) {
+    fn ask_for_loads(&mut self, net: &mut Net<'_>, caller: usize) {
         if net.scenario.probes == 0 {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use eastway_core::Timestamp;
 
-use crate::net::{End, FlightId};
+use crate::flight::{End, FlightId};
 
 /// Something that happens at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -259,6 +259,37 @@ impl Scenario {
     pub fn mean_service_s(&self) -> f64 {
         self.service.mean_ms() / 1000.0
     }
+
+    /// The largest factor of the rate that it reaches: of those that are active at once, the product.
+    pub(crate) fn peak(&self) -> f64 {
+        self.greatest(|fault| if let Fault::Load { factor, .. } = fault { Some(*factor) } else { None })
+    }
+
+    /// The largest factor of the service time that an endpoint may reach.
+    fn slowest(&self) -> f64 {
+        let slow = |fault: &Fault| if let Fault::Slow { factor, .. } = fault { Some(*factor) } else { None };
+        let cold = |fault: &Fault| if let Fault::Kill { cold_factor, .. } = fault { *cold_factor } else { 1.0 };
+        self.greatest(slow) * self.faults.iter().map(cold).fold(1.0, f64::max)
+    }
+
+    /// The greatest product of factors that are active at once. It is reached where one begins.
+    fn greatest(&self, factor: impl Fn(&Fault) -> Option<f64>) -> f64 {
+        let factors: Vec<(f64, f64, f64)> = self
+            .faults
+            .iter()
+            .filter_map(|fault| {
+                let (from, until) = fault.span();
+                factor(fault).map(|factor| (from, until.unwrap_or(f64::INFINITY), factor))
+            })
+            .collect();
+        let at = |moment: f64| {
+            let active = factors.iter().filter(|(from, until, _)| (*from..*until).contains(&moment));
+            active.map(|(_, _, factor)| factor).product::<f64>()
+        };
+        // Also where one ends that made it less.
+        let moments = factors.iter().flat_map(|(from, until, _)| [*from, *until]);
+        moments.map(at).fold(1.0, f64::max)
+    }
 }
 
 impl ServiceTime {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use eastway_core::{LoadReport, Timestamp};
 
 use crate::faults::Active;
-use crate::net::FlightId;
+use crate::flight::FlightId;
 use crate::world::START;
 
 /// The smoothing of the error rate that the called sidecar reports, as in production.

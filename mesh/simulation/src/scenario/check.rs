@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use eastway_core::ZoneId;
 
 use super::{Fault, Mistake, Scenario, ServiceTime};
-use crate::faults;
 
 // Bounds, so that a mistyped number ends at once, and not at night or when the memory is full. Each keeps what it bounds to
 // about a gigabyte.
@@ -124,7 +123,7 @@ impl Check<'_> {
     /// What single numbers allow, and their products do not.
     fn amounts(&mut self) {
         let s = self.scenario;
-        let peak = faults::peak(s);
+        let peak = s.peak();
         let times = if peak > 1.0 { format!(" × the greatest load factor {peak}") } else { String::new() };
         let requests = s.rate * peak * s.duration_s;
         if requests > MOST_REQUESTS {
@@ -132,7 +131,7 @@ impl Check<'_> {
             self.mistake("rate", format!("{sum}, at most {MOST_REQUESTS}: lower the rate or shorten duration_s"));
         }
         // Whoever waits is held until the time limit, and in an endpoint that works on any number until that is done.
-        let work = s.service.mean_ms() / 1000.0 * faults::slowest(s);
+        let work = s.service.mean_ms() / 1000.0 * s.slowest();
         let (held, name) = match s.concurrency {
             0 if work > s.timeout_s => (work, "the time that an endpoint works on one"),
             _ => (s.timeout_s, "timeout_s"),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use eastway_balance::{Endpoint, LocalityEndpoints, Pick};
 use eastway_core::{EndpointId, Timestamp};
 
+use super::Production;
 use crate::net::Net;
-use crate::production::Production;
 use crate::queue::{Event, Own};
 use crate::server::Life;
 use crate::world::server_of;
@@ -25,7 +25,7 @@ const MAX_OPEN: usize = 8;
 
 /// The sessions of one caller with one locality.
 #[derive(Debug, Default)]
-pub(crate) struct LocalitySessions {
+pub(super) struct LocalitySessions {
     open: Vec<Session>,
     opening: usize,
     failed: bool,
@@ -42,16 +42,16 @@ struct Session {
 
 /// An attempt that waits for a session.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) request: usize,
-    pub(crate) pick: Pick,
-    pub(crate) started: Timestamp,
+pub(super) struct Waiting {
+    pub(super) request: usize,
+    pub(super) pick: Pick,
+    pub(super) started: Timestamp,
     round: usize,
 }
 
 /// A session being opened.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub(super) struct Opening {
     caller: usize,
     zone: usize,
     locality: Arc<LocalityEndpoints>,
@@ -60,14 +60,14 @@ pub(crate) struct Opening {
 }
 
 impl Waiting {
-    pub(crate) fn new(request: usize, pick: Pick, started: Timestamp) -> Self {
+    pub(super) fn new(request: usize, pick: Pick, started: Timestamp) -> Self {
         Self { request, pick, started, round: 0 }
     }
 }
 
 impl Production {
     /// Sends an attempt in a remote locality over the best session, once there is one.
-    pub(crate) fn acquire(&mut self, net: &mut Net<'_>, mut waiting: Waiting) {
+    pub(super) fn acquire(&mut self, net: &mut Net<'_>, mut waiting: Waiting) {
         let request = &self.requests[waiting.request];
         let (caller, zone) = (request.caller, net.world.zone(&waiting.pick.locality.zone));
         if let Some(server) = self.choose(net, &mut waiting, caller, zone) {
@@ -170,7 +170,7 @@ impl Production {
     }
 
     /// The request for a session has reached the remote gateway.
-    pub(crate) fn on_open(&mut self, net: &mut Net<'_>, index: usize) {
+    pub(super) fn on_open(&mut self, net: &mut Net<'_>, index: usize) {
         let Some(opening) = &mut self.openings[index] else { return };
         let admitted = self.gateways.admit(net, opening.zone, &opening.exclude);
         opening.server = admitted.server;
@@ -181,7 +181,7 @@ impl Production {
     }
 
     /// The session is open, or there is none.
-    pub(crate) fn on_opened(&mut self, net: &mut Net<'_>, index: usize) {
+    pub(super) fn on_opened(&mut self, net: &mut Net<'_>, index: usize) {
         let Some(opening) = self.openings[index].take() else { return };
         if self.openings.iter().all(Option::is_none) {
             self.openings.clear();

@@ -8,43 +8,44 @@ use eastway_core::{LoadReport, Reason, Timestamp};
 use eastway_resilience::attempts::{AttemptEnd, Decision};
 use eastway_resilience::deadline::Deadline;
 
-use crate::engine::Arrival;
-use crate::net::{End, Flight, FlightId, Net, Trip};
-use crate::production::Production;
+use super::Production;
+use super::session::{LocalitySessions, Waiting};
+use crate::driver::Arrival;
+use crate::flight::{End, Flight, FlightId, Trip};
+use crate::net::Net;
 use crate::queue::{Event, Own};
 use crate::server::Life;
-use crate::session::{LocalitySessions, Waiting};
 use crate::world::{millis, server_of};
 
 /// One sidecar.
 #[derive(Debug)]
-pub(crate) struct Caller {
-    pub(crate) zone: usize,
-    pub(crate) service: Service,
+pub(super) struct Caller {
+    pub(super) zone: usize,
+    pub(super) service: Service,
     /// The lives of endpoints that it has a connection to; 0 for none.
-    pub(crate) connections: Vec<u64>,
+    pub(super) connections: Vec<u64>,
     /// Its sessions, by the zone of the locality.
-    pub(crate) localities: BTreeMap<usize, LocalitySessions>,
+    pub(super) localities: BTreeMap<usize, LocalitySessions>,
 }
 
 /// A request under way.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) caller: usize,
-    pub(crate) attempts: Attempts,
+pub(super) struct Request {
+    pub(super) caller: usize,
+    pub(super) attempts: Attempts,
     number: u64,
     scheduled: Timestamp,
 }
 
 /// An attempt under way.
 #[derive(Debug)]
-pub(crate) struct Active {
+pub(super) struct Active {
     pick: Pick,
     started: Timestamp,
 }
 
 impl Production {
-    pub(crate) fn begin(&mut self, net: &mut Net<'_>, arrival: Arrival) {
+    pub(super) fn begin(&mut self, net: &mut Net<'_>, arrival: Arrival) {
         let deadline = Deadline::after(millis(net.scenario.timeout_s * 1000.0), net.now);
         let request = Request {
             caller: arrival.caller,
@@ -58,7 +59,7 @@ impl Production {
     }
 
     /// One attempt, from the pick on.
-    pub(crate) fn attempt(&mut self, net: &mut Net<'_>, index: usize) {
+    pub(super) fn attempt(&mut self, net: &mut Net<'_>, index: usize) {
         let request = &mut self.requests[index];
         let caller = &self.callers[request.caller];
         let now = net.now;
@@ -96,7 +97,7 @@ impl Production {
         self.activate(id, Active { pick, started: net.now });
     }
 
-    pub(crate) fn send_over_session(&mut self, net: &mut Net<'_>, waiting: Waiting, server: usize) {
+    pub(super) fn send_over_session(&mut self, net: &mut Net<'_>, waiting: Waiting, server: usize) {
         let trip = self.trip(net, waiting.request, server);
         let id = net.send(&trip, Duration::ZERO);
         self.activate(id, Active { pick: waiting.pick, started: waiting.started });
@@ -110,7 +111,7 @@ impl Production {
     }
 
     /// A connection for an attempt is there.
-    pub(crate) fn on_connected(&mut self, net: &mut Net<'_>, id: FlightId) {
+    pub(super) fn on_connected(&mut self, net: &mut Net<'_>, id: FlightId) {
         let Some(flight) = net.flight(id).copied() else { return };
         let caller = &mut self.callers[self.requests[flight.request].caller];
         caller.connections[flight.server] = net.servers[flight.server].incarnation;
@@ -121,7 +122,7 @@ impl Production {
     }
 
     /// The caller learns how an attempt ended.
-    pub(crate) fn on_ended(&mut self, net: &mut Net<'_>, id: FlightId, flight: Flight, end: End) {
+    pub(super) fn on_ended(&mut self, net: &mut Net<'_>, id: FlightId, flight: Flight, end: End) {
         let Some(active) = self.active[id.index()].take() else { return };
         let failed = match end {
             End::Answer { ok, load } => return self.answered(net, flight.request, active, ok, load),
@@ -157,7 +158,7 @@ impl Production {
     }
 
     /// A remote locality had no session for the request.
-    pub(crate) fn no_session(&mut self, net: &mut Net<'_>, waiting: Waiting) {
+    pub(super) fn no_session(&mut self, net: &mut Net<'_>, waiting: Waiting) {
         let failed = Failed::connecting(Reason::NoReadyEndpoint);
         self.failed(net, waiting.request, &waiting.pick, waiting.started, &failed);
     }
