@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::feed::Feed;
-use crate::server::ServerOptions;
+use crate::options::ServerOptions;
 
 /// The shared state of a server.
 #[derive(Debug)]

@@ -4,14 +4,16 @@
 //! endpoints whose sidecars fell silent, keeps membership and mirrors in the [`store`], and peers with other clusters.
 //! Never: carrying requests, or picking endpoints for them. Called by the gateway role.
 //!
-//! Read in this order: [`server`], `hub` (the state and its publication), `discovery` (sidecars), `probing`,
-//! `membership` (the store), `peering` (other clusters).
+//! Read in this order: [`server`], `options` (what it is told), `hub` (the state and its publication), `discovery`
+//! (sidecars), `probing`, `membership` (the store), `peering` (other clusters).
 
 pub mod resources;
 pub mod server;
 pub mod store;
 
+mod dialer;
 mod discovery;
+mod error;
 mod feed;
 mod grpc;
 mod hub;
@@ -19,6 +21,7 @@ mod listener;
 mod local;
 mod membership;
 mod mirrors;
+mod options;
 pub mod peering;
 mod probing;
 
@@ -27,6 +30,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use peering::{DialError, Dialer, PeerPath, PeerStatus};
+pub use dialer::{DialError, Dialer};
+pub use error::StartError;
+pub use options::{PeeringOptions, ServerConfig, ServerOptions};
+pub use peering::{PeerPath, PeerStatus};
 pub use resources::{ResourcesError, resources};
-pub use server::{Server, ServerConfig, ServerOptions, StartError};
+pub use server::Server;

@@ -5,6 +5,7 @@
 //! vanishes without explanation. A store that was restored or edited is made to hold again what the gateway has.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::Coordinates;
@@ -16,8 +17,13 @@ mod slices;
 mod stuck;
 
 pub(crate) use collect::{StoredAddress, collect, follow as follow_gateways};
-pub(crate) use life::{claim, is_plausible, wall_clock};
+pub(crate) use life::{claim, is_plausible};
 pub(crate) use slices::Slices;
+
+/// The pause before the store is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest pause; it doubles while the store fails.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// The cluster as stored: who it is, and which life each gateway is in.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,21 +10,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use eastway_core::Reason;
+use eastway_core::SpiffeId;
 use eastway_core::view::{PathState, Staleness};
 use eastway_registry::PathFacts;
 use eastway_runtime::tasks::TaskGroup;
-use eastway_transport::Tunnel;
 use serde::Serialize;
 use tokio::task::AbortHandle;
 
+use crate::dialer::Dialer;
 use crate::hub::Hub;
 
 mod incoming;
 mod outgoing;
+mod path;
 mod ping;
 mod publish;
 mod subscribe;
@@ -33,24 +32,6 @@ mod subscribe;
 mod tests;
 
 pub(crate) use incoming::serve;
-
-/// Opens control connections. The gateway role implements it over its QUIC endpoint.
-#[async_trait]
-pub trait Dialer: Send + Sync + std::fmt::Debug {
-    /// A control connection to the gateway at `address` (`HOST:PORT`), which must show the identity of a gateway of
-    /// `trust_domain`. Limited in time by itself.
-    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError>;
-}
-
-/// Why a control connection could not be opened.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct DialError {
-    /// The reason, as for a stream.
-    pub reason: Reason,
-    /// What happened, for the log.
-    pub message: String,
-}
 
 /// A way to a peer cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -155,32 +136,13 @@ fn declared(hub: &Hub, siblings: &BTreeMap<String, String>) -> BTreeSet<(String,
     })
 }
 
-/// Times of peering.
-#[derive(Clone, Debug)]
-pub struct PeeringOptions {
-    /// When a path is suspect, and when down.
-    pub liveness: eastway_resilience::liveness::PathMonitorConfig,
-    /// A connection whose path has been down for this long is given up and dialled anew. Default 3 s.
-    pub redial_after: Duration,
-    /// How long opening a connection may take. Default 2 s.
-    pub dial_timeout: Duration,
-    /// The longest pause before a gateway is dialled again. Default 1 s: peers are few, and one that returns is wanted.
-    pub backoff_max: Duration,
-    /// Before statements are asked for again on the same connection. Default 500 ms.
-    pub resync_pause: Duration,
-    /// Raw streams that a peer may have open on one control connection. Default 8.
-    pub max_streams: usize,
-}
-
-impl Default for PeeringOptions {
-    fn default() -> Self {
-        Self {
-            liveness: eastway_resilience::liveness::PathMonitorConfig::default(),
-            redial_after: Duration::from_secs(3),
-            dial_timeout: Duration::from_secs(2),
-            backoff_max: Duration::from_secs(1),
-            resync_pause: Duration::from_millis(500),
-            max_streams: 8,
+/// The cluster that the identity is a gateway of: this one, or the declared peer whose trust domain it lies in.
+fn cluster_of(hub: &Hub, peer: &SpiffeId) -> Option<String> {
+    hub.read(|catalogue, _| {
+        if peer.is_gateway() && peer.trust_domain == hub.trust_domain {
+            return Some(catalogue.meta().name.clone());
         }
-    }
+        let mut peers = catalogue.resources().peers.iter().filter(|_| peer.is_gateway());
+        peers.find(|(_, policy)| policy.trust_domain == peer.trust_domain).map(|(cluster, _)| cluster.clone())
+    })
 }

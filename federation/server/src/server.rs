@@ -4,143 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_client::{LinkOptions, Sink};
+use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, PathState, ServiceView};
-use eastway_core::{Coordinates, EndpointId, Reason, ServiceName, ZoneId};
-use eastway_identity::Identity;
+use eastway_core::{EndpointId, Reason, ServiceName, ZoneId};
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_registry::{Admission, Catalogue, Options, PathFacts, Probe, ProbeOutcome, Resources};
+use eastway_registry::{Catalogue, PathFacts, Probe, ProbeOutcome, Resources};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
-use eastway_transport::accept::HandshakeLimits;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::error::StartError;
 use crate::feed::{Feed, Item};
 use crate::hub::{Hub, raised};
 use crate::membership::{self, Slices, StoredAddress};
-use crate::peering::{self, Dialer, PeerPath, PeerStatus, PeeringOptions};
+use crate::options::ServerConfig;
+use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
-use crate::store::{Election, Session, Store, StoreError, StoreHealth, keys};
+use crate::store::{Election, Session, Store, StoreHealth, keys};
 use crate::{listener, mirrors};
-
-/// What a server needs to know.
-#[derive(Debug)]
-pub struct ServerConfig {
-    /// The cluster's name.
-    pub cluster: String,
-    /// The region it lies in.
-    pub region: String,
-    /// The trust domain of its identities.
-    pub trust_domain: String,
-    /// Its zones.
-    pub zones: BTreeMap<String, Option<Coordinates>>,
-    /// This gateway's id.
-    pub gateway: String,
-    /// The address at which siblings and peers reach this gateway, for the store.
-    pub address: String,
-    /// This gateway's identity.
-    pub identity: Arc<Identity>,
-    /// Where sidecars are accepted; bound, not yet listened on.
-    pub discovery: std::net::TcpListener,
-    /// Opens control connections to peers.
-    pub dialer: Arc<dyn Dialer>,
-    /// Where workloads may be reached.
-    pub admission: Admission,
-    /// Times and bounds.
-    pub options: ServerOptions,
-}
-
-/// Times and bounds of a server.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Of the catalogue.
-    pub registry: Options,
-    /// Of the peers.
-    pub peering: PeeringOptions,
-    /// Between signs of life on every stream. Default 1 s.
-    pub heartbeat: Duration,
-    /// A stream that is silent for this long is lost. Default 3 s.
-    pub silence: Duration,
-    /// Between two looks at the clock, and between two batches of loads. Default 100 ms.
-    pub tick: Duration,
-    /// How long a probe may take. Default 500 ms.
-    pub probe_timeout: Duration,
-    /// Probes at a time. Default 64.
-    pub max_probes: usize,
-    /// How long subscribers wait at most after a start, until what was loaded has been probed. Default 600 ms.
-    pub settle: Duration,
-    /// Between two statements of exported loads. Default 1 s.
-    pub export_interval: Duration,
-    /// The least time between two writes of the peers' mirrors. Default 10 s.
-    pub mirror_interval: Duration,
-    /// A gateway's slices are collected when it has been gone for this long. Default 60 s.
-    pub collect_after: Duration,
-    /// The time to live of the gateway's own key. Default 10 s.
-    pub session_ttl: Duration,
-    /// The bounds of sidecars' TLS handshakes. Default 512, 128 from one address, 5 s.
-    pub handshakes: HandshakeLimits,
-    /// Connections of sidecars at a time. Default 20,000.
-    pub max_connections: u32,
-    /// Services that one sidecar may follow. Default 2,000.
-    pub max_subscriptions: usize,
-    /// The wall clock in milliseconds since 1970, which epochs follow.
-    pub wall_clock: fn() -> u64,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            registry: Options::default(),
-            peering: PeeringOptions::default(),
-            heartbeat: Duration::from_secs(1),
-            silence: Duration::from_secs(3),
-            tick: Duration::from_millis(100),
-            probe_timeout: Duration::from_millis(500),
-            max_probes: 64,
-            settle: Duration::from_millis(600),
-            export_interval: Duration::from_secs(1),
-            mirror_interval: Duration::from_secs(10),
-            collect_after: Duration::from_secs(60),
-            session_ttl: Duration::from_secs(10),
-            handshakes: HandshakeLimits { places: 512, per_address: 128, timeout: Duration::from_secs(5) },
-            max_connections: 20_000,
-            max_subscriptions: 2_000,
-            wall_clock: membership::wall_clock,
-        }
-    }
-}
-
-impl ServerOptions {
-    /// The same times for gRPC towards a peer.
-    pub(crate) fn link(&self) -> LinkOptions {
-        LinkOptions { silence: self.silence, heartbeat: self.heartbeat, ..LinkOptions::default() }
-    }
-}
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store refuses.
-    #[error("the store cannot be used")]
-    Store(#[from] StoreError),
-    /// The store belongs to another cluster.
-    #[error("the store belongs to the cluster `{found}`, not to `{expected}`")]
-    OtherCluster {
-        /// The cluster that it belongs to.
-        found: String,
-        /// The configured one.
-        expected: String,
-    },
-    /// The cluster's entry in the store cannot be read.
-    #[error("the cluster's entry in the store is damaged")]
-    Damaged(#[source] serde_json::Error),
-    /// The listener cannot be used.
-    #[error("the discovery listener cannot be used")]
-    Listener(#[source] std::io::Error),
-}
 
 /// A running server. Its tasks end with [`Server::shutdown`].
 #[derive(Debug)]

@@ -21,11 +21,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::dialer::{DialError, Dialer};
 use crate::discovery;
 use crate::hub::Hub;
-use crate::peering::{DialError, Dialer};
+use crate::options::{ServerConfig, ServerOptions};
 use crate::probing::Prober;
-use crate::server::{Server, ServerConfig, ServerOptions};
+use crate::server::Server;
 use crate::store::EmbeddedStore;
 
 /// Where all registrations come from.

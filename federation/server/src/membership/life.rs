@@ -3,31 +3,22 @@
 //! The epoch lives in the store under a key of its own, which outlives the gateway's lease. A write compares that key's
 //! revision, so that a process that was suspended and replaced under the same id cannot write over its successor.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use eastway_core::resource::ClusterMeta;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{StoredGateway, StoredMeta, to_json};
-use crate::server::{ServerConfig, StartError};
+use super::{RETRY, StoredGateway, StoredMeta, to_json};
+use crate::error::StartError;
+use crate::options::ServerConfig;
 use crate::store::keys;
 use crate::store::{Entry, Expect, Revision, Store, StoreError, Txn};
-
-/// The pause before the store is tried again.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// How far ahead of the wall clock an epoch may lie: more than clocks differ, and little enough that a mistaken one is
 /// outlived soon. One that lies further ahead counts as none.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
-
-/// The wall clock in milliseconds since 1970.
-pub(crate) fn wall_clock() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "epochs must grow even if the store that counts them is restored")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Whether a gateway may be in its life `epoch` when the wall clock shows `now`.
 pub(crate) const fn is_plausible(epoch: u64, now: u64) -> bool {

@@ -12,17 +12,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::life::{Life, LifeError};
 use super::stuck::{SliceName, Stuck};
-use super::to_json;
+use super::{RETRY, RETRY_MAX, to_json};
+use crate::error::StartError;
 use crate::hub::Hub;
 use crate::local::is_local;
-use crate::server::StartError;
 use crate::store::keys::{self, Key};
 use crate::store::{Change, Commit, Entry, Expect, Follower, SessionState, Store, StoreError};
 
-/// The pause before the store is tried again.
-pub(super) const RETRY: Duration = Duration::from_millis(500);
-/// The longest pause; it doubles while the store fails.
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often a slice is tried against a store that turns out to hold something else.

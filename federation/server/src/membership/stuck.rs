@@ -7,7 +7,7 @@ use std::time::Duration;
 use eastway_core::ServiceName;
 use tokio::time::Instant;
 
-use super::slices::{RETRY, RETRY_MAX};
+use super::{RETRY, RETRY_MAX};
 
 /// A slice of a service, by its number.
 pub(super) type SliceName = (ServiceName, u32);

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{PINGS, STATEMENTS, ping, publish};
+use super::{PINGS, STATEMENTS, cluster_of, ping, publish};
 use crate::grpc;
 use crate::hub::Hub;
 
@@ -63,17 +63,6 @@ async fn serve_stream(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut io: Io, tasks: Tas
         Ok(Ok(_)) => io.abort(Reason::MalformedOpen),
         Ok(Err(_)) | Err(_) => {}
     }
-}
-
-/// The cluster that the identity is a gateway of: this one, or the declared peer whose trust domain it lies in.
-pub(super) fn cluster_of(hub: &Hub, peer: &SpiffeId) -> Option<String> {
-    hub.read(|catalogue, _| {
-        if peer.is_gateway() && peer.trust_domain == hub.trust_domain {
-            return Some(catalogue.meta().name.clone());
-        }
-        let mut peers = catalogue.resources().peers.iter().filter(|_| peer.is_gateway());
-        peers.find(|(_, policy)| policy.trust_domain == peer.trust_domain).map(|(cluster, _)| cluster.clone())
-    })
 }
 
 /// The service as one peer's gateway sees it.

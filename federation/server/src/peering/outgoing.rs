@@ -14,47 +14,13 @@ use eastway_transport::Tunnel;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Dialer, ping, subscribe};
+use super::path::Path;
+use super::{ping, subscribe};
+use crate::dialer::Dialer;
 use crate::hub::Hub;
 
 /// A connection that lasted this long was accepted. One that ends at once was refused: no reason to hurry.
 const LASTED: Duration = Duration::from_secs(1);
-
-/// What one task knows of its path, and the catalogue's copy of it.
-pub(super) struct Path {
-    pub(super) hub: Arc<Hub>,
-    pub(super) cluster: String,
-    pub(super) address: String,
-    facts: parking_lot::Mutex<PathFacts>,
-}
-
-impl Path {
-    /// Whether it leads to a gateway of this cluster.
-    pub(super) fn leads_to_sibling(&self) -> bool {
-        self.hub.read(|catalogue, _| catalogue.meta().name == self.cluster)
-    }
-
-    /// Changes what is known of the path, and publishes it if it changed.
-    pub(super) fn note(&self, change: impl FnOnce(&mut PathFacts)) {
-        let (facts, moved) = {
-            let mut facts = self.facts.lock();
-            let before = facts.clone();
-            change(&mut facts);
-            if *facts == before {
-                return;
-            }
-            if facts.state != before.state {
-                let (from, to) = (before.state, facts.state);
-                tracing::info!(cluster = self.cluster, address = self.address, ?from, ?to, "a path changed");
-            }
-            (facts.clone(), (facts.state, facts.leaving) != (before.state, before.leaving))
-        };
-        self.hub.change(|catalogue, _| catalogue.set_path(&self.cluster, &self.address, facts));
-        if moved {
-            self.hub.paths.send_modify(|version| *version += 1);
-        }
-    }
-}
 
 /// Runs until it is dropped, or the peer is no longer declared.
 pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String, address: String) {
@@ -62,7 +28,7 @@ pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String,
     let mut arrivals = hub.arrivals.subscribe();
     let mut monitor = PathMonitor::new(hub.options.peering.liveness, hub.clock.now());
     let mut backoff = Backoff::new();
-    let path = Path { hub, cluster, address, facts: parking_lot::Mutex::default() };
+    let path = Path::new(hub, cluster, address);
     path.hub.change(|catalogue, _| catalogue.set_path(&path.cluster, &path.address, PathFacts::default()));
     while let Some(trust_domain) = trust_domain(&path) {
         let seen = arrived(&arrivals.borrow_and_update(), &path.cluster);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::PINGS;
-use super::outgoing::Path;
+use super::path::Path;
 use crate::hub::Hub;
 
 /// How many pings may wait for their answers; more than a path that is not down can have.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tonic::{Status, Streaming};
 
-use super::incoming::cluster_of;
+use super::cluster_of;
 use crate::hub::{Hub, raised};
 
 type Outgoing = mpsc::Sender<Result<SyncResponse, Status>>;

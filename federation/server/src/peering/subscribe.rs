@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::STATEMENTS;
-use super::outgoing::Path;
+use super::path::Path;
 use crate::hub::Hub;
 use crate::membership;
 

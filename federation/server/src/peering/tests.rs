@@ -5,19 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use eastway_client::DiscoveryOptions;
 use eastway_core::resource::Peer;
 use eastway_core::view::{PathState, RemoteZone, Staleness};
-use eastway_core::{Health, SpiffeId};
+use eastway_core::{Health, Reason, SpiffeId};
 use eastway_registry::{PeerPolicy, ProbeOutcome, Resources};
-use eastway_transport::{IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, TunnelStats};
+use eastway_transport::{IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::dialer::DialError;
 use crate::store::{Store, keys};
 use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
 

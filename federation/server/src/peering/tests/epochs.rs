@@ -23,7 +23,7 @@ async fn an_epoch_from_the_far_future_is_not_believed_and_does_not_kill_the_name
     sleep(Duration::from_secs(20)).await;
     assert_eq!((ready(&us), staleness(&us)), (None, None));
     eu.kill().await;
-    eu.options.wall_clock = crate::membership::wall_clock;
+    eu.options.wall_clock = crate::options::wall_clock;
     let server = eu.run().await;
     assert!(server.epoch() < far_future());
     eventually("believed", || (ready(&us) == Some(1)).then_some(())).await;

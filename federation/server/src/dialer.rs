@@ -1,0 +1,25 @@
+//! How control connections to other gateways are opened: the gateway role says how.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eastway_core::Reason;
+use eastway_transport::Tunnel;
+
+/// Opens control connections. The gateway role implements it over its QUIC endpoint.
+#[async_trait]
+pub trait Dialer: Send + Sync + std::fmt::Debug {
+    /// A control connection to the gateway at `address` (`HOST:PORT`), which must show the identity of a gateway of
+    /// `trust_domain`. Limited in time by itself.
+    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError>;
+}
+
+/// Why a control connection could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DialError {
+    /// The reason, as for a stream.
+    pub reason: Reason,
+    /// What happened, for the log.
+    pub message: String,
+}

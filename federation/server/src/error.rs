@@ -1,0 +1,25 @@
+//! Why a server does not start.
+
+use crate::store::StoreError;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store refuses.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// The store belongs to another cluster.
+    #[error("the store belongs to the cluster `{found}`, not to `{expected}`")]
+    OtherCluster {
+        /// The cluster that it belongs to.
+        found: String,
+        /// The configured one.
+        expected: String,
+    },
+    /// The cluster's entry in the store cannot be read.
+    #[error("the cluster's entry in the store is damaged")]
+    Damaged(#[source] serde_json::Error),
+    /// The listener cannot be used.
+    #[error("the discovery listener cannot be used")]
+    Listener(#[source] std::io::Error),
+}
