@@ -17,9 +17,11 @@ mod tunnel;
 pub use error::{Failure, SendError};
 pub use h1::H1;
 pub use h2::H2;
-pub use options::{ClientOptions, H2Options, Ping};
+pub use options::ClientOptions;
 pub use pool::{Leased, Pool, PoolOptions};
 pub use tunnel::{ConnectError, Connected, connect};
+
+pub use crate::h2_options::{H2Options, Ping};
 
 use std::cell::Cell;
 use std::rc::Rc;

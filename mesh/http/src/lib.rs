@@ -18,6 +18,7 @@ pub mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod h2_cause;
+mod h2_options;
 pub mod head;
 pub mod refuse;
 pub mod reserved;

@@ -1,6 +1,8 @@
-//! The settings of connections to upstreams, and of HTTP/2 on both sides.
+//! The settings of connections to upstreams.
 
 use std::time::Duration;
+
+use crate::h2_options::{H2Options, Ping};
 
 /// How to speak with an upstream.
 #[derive(Clone, Debug)]
@@ -20,43 +22,4 @@ impl Default for ClientOptions {
         let continue_after = Duration::from_secs(1);
         Self { max_header_bytes: 64 * 1024, continue_after, h2: H2Options { ping: Some(ping), ..H2Options::default() } }
     }
-}
-
-/// The settings of an HTTP/2 connection.
-#[derive(Clone, Debug)]
-pub struct H2Options {
-    /// Bytes that the peer may send on one stream before we read them; 1 MiB by default.
-    pub stream_window: u32,
-    /// Bytes that the peer may send on all streams together; 8 MiB by default.
-    pub connection_window: u32,
-    /// The largest frame that we accept; 64 KiB by default.
-    pub max_frame_size: u32,
-    /// Streams that the peer may have open at once; 1,000 by default.
-    pub max_streams: u32,
-    /// Bytes buffered for sending on one stream; 256 KiB by default.
-    pub send_buffer: usize,
-    /// Pings while work is outstanding; by default of clients only.
-    pub ping: Option<Ping>,
-}
-
-impl Default for H2Options {
-    fn default() -> Self {
-        Self {
-            stream_window: 1024 * 1024,
-            connection_window: 8 * 1024 * 1024,
-            max_frame_size: 64 * 1024,
-            max_streams: 1000,
-            send_buffer: 256 * 1024,
-            ping: None,
-        }
-    }
-}
-
-/// When to ask a silent peer whether it still lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ping {
-    /// Silence after which a ping is sent, while streams are open; 200 ms by default.
-    pub interval: Duration,
-    /// How long to wait for the answer before the connection counts as dead; 250 ms by default.
-    pub timeout: Duration,
 }

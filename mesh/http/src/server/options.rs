@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::H2Options;
+use crate::h2_options::H2Options;
 
 /// How connections are served.
 #[derive(Clone, Debug)]
