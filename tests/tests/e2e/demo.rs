@@ -12,10 +12,13 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(240);
 const PHASES: [&str; 6] = ["steady", "zone-loss", "region-loss", "return", "gateway-restart", "recovered"];
 
+/// Requests a second: enough for a thousand in the shortest phase, and what a slow machine serves in a debug build.
+const RATE: &str = "300";
+
 /// A demo with its report in `folder`, which is also its working directory.
 fn demo(folder: &Path, more: &[&str]) -> Process {
     let mut command: Command = eastway_command();
-    command.args(["demo", "--no-timing", "--report", "report.json"]).args(more).current_dir(folder);
+    command.args(["demo", "--no-timing", "--rate", RATE, "--report", "report.json"]).args(more).current_dir(folder);
     Process::start("demo", command, &folder.join("demo.log"))
 }
 
