@@ -14,8 +14,9 @@ use eastway_http::{Body, Upgrading, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
+use eastway_transport::Io;
+use eastway_transport::accept::{self, Handshakes};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
-use eastway_transport::{Io, accept};
 use http::header::HeaderValue;
 use http::{Method, Request, Response, Version};
 use tokio::net::TcpListener;
@@ -27,7 +28,7 @@ use crate::{exit, relay};
 const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
 
 /// The listener's name in logs.
-pub(crate) const LISTENER: &str = "tunnel.listen (tcp)";
+const LISTENER: &str = "tunnel.listen (tcp)";
 
 /// What a sidecar asks for to be told when it should leave; the answer comes then.
 const LEAVING: &str = "/leaving";
@@ -38,11 +39,15 @@ const VIA: &str = "eastway-via";
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let tls = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
     let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
-    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, tls.clone())).await;
+    let handshakes = Handshakes::new(LISTENER, &worker.node.config.handshakes());
+    accept::each(listener, LISTENER, stop, admit, |stream| {
+        connection(Rc::clone(&worker), Arc::clone(&handshakes), stream, tls.clone())
+    })
+    .await;
 }
 
-async fn connection(worker: Rc<Worker>, stream: Io, tls: ServerTls) {
-    let Some((io, caller)) = worker.handshakes.shake(stream, tls).await else { return };
+async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io, tls: ServerTls) {
+    let Some((io, caller)) = handshakes.shake(stream, tls).await else { return };
     let Some(_place) = worker.connections.try_acquire() else {
         throttled!(warn, %caller, "turned a sidecar away: the limit of connections is reached");
         return;
@@ -97,7 +102,7 @@ async fn open(
     span(worker, &target, &open, &trace, started, outcome.as_ref().err().copied());
     let (accepted, upstream, counted) = outcome?;
     let response = accepted_response(&accepted, counted.as_ref().and_then(|counted| counted.via.as_deref()));
-    relay::spawn(worker, relay::Downstream::Upgrading(upgrading), upstream, (place, counted), std::future::pending());
+    relay::spawn(node, relay::Downstream::Upgrading(upgrading), upstream, (place, counted), std::future::pending());
     Ok(response)
 }
 
@@ -130,7 +135,7 @@ async fn connect(
     let own: &str = &worker.node.config.cluster;
     match target.cluster.as_deref() {
         Some(cluster) if cluster != own => {
-            let (accepted, io, counted) = worker.peers.open(worker, cluster, open).await?;
+            let (accepted, io, counted) = worker.peers.open(&worker.node, cluster, open).await?;
             Ok((accepted, io, Some(counted)))
         }
         _ => {

@@ -87,7 +87,7 @@ async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
             Ok(peer) => {
                 let counted = relay::PeerStream::accepted(metrics);
                 let withdrawn = export_ends(Rc::clone(worker), cluster.to_owned(), authority);
-                relay::spawn(worker, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)), withdrawn);
+                relay::spawn(&worker.node, relay::Downstream::Ready(peer), endpoint, (place, Some(counted)), withdrawn);
             }
             Err(error) => tracing::debug!(cluster, %error, "the peer gave the stream up before it was accepted"),
         },

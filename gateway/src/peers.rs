@@ -17,7 +17,6 @@ use tokio::sync::Mutex;
 
 use crate::node::Node;
 use crate::relay::PeerStream;
-use crate::worker::Worker;
 
 /// How long the peers may take to hear that this gateway leaves.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
@@ -75,11 +74,10 @@ impl Peers {
     /// The peer's refusal, or [`Reason::PathDown`] if no path works.
     pub(crate) async fn open(
         &self,
-        worker: &Rc<Worker>,
+        node: &Node,
         cluster: &str,
         open: &StreamOpen,
     ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
-        let node = &worker.node;
         let (trust_domain, paths) = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
         let metrics = self.metrics(node, cluster);
         let mut last = Reason::PathDown;

@@ -1,7 +1,6 @@
 //! Relaying the bytes of an accepted stream, and counting them.
 
 use eastway_core::{Chain, Reason};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,8 +10,8 @@ use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice_until};
 
+use crate::node::Node;
 use crate::streams::StreamPlace;
-use crate::worker::Worker;
 
 /// How often the bytes of a running stream reach the metrics.
 const REPORT: Duration = Duration::from_secs(1);
@@ -60,14 +59,13 @@ impl PeerStream {
 
 /// Relays in the background until both directions have ended, or what allowed it is `withdrawn`.
 pub(crate) fn spawn(
-    worker: &Rc<Worker>,
+    node: &Arc<Node>,
     downstream: Downstream,
     upstream: Io,
     (place, peer): (StreamPlace, Option<PeerStream>),
     withdrawn: impl Future<Output = Reason> + 'static,
 ) {
-    let node = Arc::clone(&worker.node);
-    let guard = node.draining.guard();
+    let (node, guard) = (Arc::clone(node), node.draining.guard());
     tokio::task::spawn_local(async move {
         let _guards = (place, guard);
         let downstream = match downstream {

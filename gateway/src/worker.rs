@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use eastway_http::Sweeper;
 use eastway_resilience::limits::Limit;
-use eastway_transport::accept::Handshakes;
 use eastway_transport::quic::Endpoint;
 
-use crate::entry::LISTENER;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::streams::Streams;
@@ -25,8 +23,6 @@ pub(crate) struct Worker {
     pub(crate) peers: Peers,
     /// Accepted TCP connections, after their handshakes.
     pub(crate) connections: Arc<Limit>,
-    /// Handshakes on accepted TCP connections.
-    pub(crate) handshakes: Arc<Handshakes>,
     /// Relayed streams.
     pub(crate) streams: Streams,
     rng: RefCell<fastrand::Rng>,
@@ -39,7 +35,6 @@ impl Worker {
             sweeper: Sweeper::new(),
             peers: Peers::new(endpoint),
             connections: Limit::new(node.config.limits.connections),
-            handshakes: Handshakes::new(LISTENER, &node.config.handshakes()),
             streams: Streams::new(&node.config.limits),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             node,
