@@ -15,7 +15,8 @@ use eastway_http::{Body, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::throttled;
 use eastway_telemetry::metrics::Direction;
-use eastway_transport::{Io, accept};
+use eastway_transport::Io;
+use eastway_transport::accept::{self, HandshakeLimits, Handshakes};
 use http::{Method, Request, Response};
 use tokio::net::TcpListener;
 
@@ -24,30 +25,34 @@ use crate::record::RequestRecord;
 use crate::traffic_policy;
 use crate::worker::Worker;
 
-mod app;
+mod forward;
 mod opaque;
 mod rules;
-mod spoken;
 mod within;
 
-pub(crate) use app::App;
 use rules::Carried;
 
 /// The protocols that callers may choose from, in our order.
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The listener's name in logs.
-pub(crate) const LISTENER: &str = "inbound.listen";
+const LISTENER: &str = "inbound.listen";
 
 /// Accepts callers until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     let tls = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
     let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
-    accept::each(listener, LISTENER, stop, admit, |stream| connection(Rc::clone(&worker), stream, tls.clone())).await;
+    let (limits, timeout) = (&worker.node.config.limits, worker.node.config.timeouts.handshake);
+    let handshakes = HandshakeLimits { places: limits.handshakes, per_address: limits.address_handshakes, timeout };
+    let handshakes = Handshakes::new(LISTENER, &handshakes);
+    accept::each(listener, LISTENER, stop, admit, |stream| {
+        connection(Rc::clone(&worker), Arc::clone(&handshakes), stream, tls.clone())
+    })
+    .await;
 }
 
-async fn connection(worker: Rc<Worker>, stream: Io, tls: ServerTls) {
-    let Some((io, caller)) = worker.handshakes.shake(stream, tls).await else { return };
+async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io, tls: ServerTls) {
+    let Some((io, caller)) = handshakes.shake(stream, tls).await else { return };
     let Some(_place) = worker.inbound.try_acquire() else {
         throttled!(warn, %caller, "turned a caller away: the limit of inbound connections is reached");
         return;
@@ -109,14 +114,14 @@ async fn run(
     let is_connect = request.method() == Method::CONNECT;
     let is_own = caller.trust_domain == worker.node.identity.id().trust_domain;
     if is_own && !is_connect {
-        return app::forward(worker, caller, record, request).await;
+        return forward::forward(worker, caller, record, request).await;
     }
     let rules = rules_of(worker, &target.service).await?;
     if !is_own {
         rules::let_in(&rules, &worker.node.services.mesh(), caller)?;
     }
     match (is_connect, layer) {
-        (false, _) => app::forward(worker, caller, record, request).await,
+        (false, _) => forward::forward(worker, caller, record, request).await,
         (true, Layer::Connected) => Err(Reason::MalformedRequest),
         (true, Layer::Connection) => match rules::carried(&rules, target.port)? {
             Carried::Bytes => opaque::open(worker, record, request).await,

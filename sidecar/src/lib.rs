@@ -1,8 +1,8 @@
 //! The sidecar: next to each workload, it takes the workload's calls, finds where they are served, and admits calls to it.
 //!
 //! Reading path: this file is the life of the process; `outbound.rs` and `inbound.rs` are the two sides, a phase a file;
-//! `upstream.rs` holds the connections; `services.rs` what discovery says. A sidecar never talks to a store and never
-//! knows remote endpoints one by one.
+//! `upstream.rs` holds the connections to other sidecars, `app.rs` those to the application; `services.rs` what discovery
+//! says. A sidecar never talks to a store and never knows remote endpoints one by one.
 
 pub mod config;
 mod exchange;
@@ -11,6 +11,7 @@ pub mod load;
 
 mod access_log;
 mod admin;
+mod app;
 mod inbound;
 mod node;
 mod outbound;

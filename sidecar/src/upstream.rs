@@ -14,7 +14,7 @@ use eastway_balance::{Endpoint, Pick, Tried};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
 use eastway_http::client::{Failure, Ping, PoolOptions};
 use eastway_http::framing::UpgradeTo;
-use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
+use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError, Sweeper};
 use eastway_identity::{Expected, Refusal, client_config};
 use eastway_resilience::Failed;
 use eastway_transport::tls::TlsError;
@@ -26,7 +26,6 @@ use tokio::time::timeout;
 use crate::node::Node;
 use crate::services::Entry;
 use crate::traffic_policy;
-use crate::worker::Worker;
 pub(crate) use places::Place;
 use places::Places;
 use session::Sessions;
@@ -46,6 +45,10 @@ type Key = (ServiceName, EndpointId, u64);
 
 /// A worker's connections.
 pub(crate) struct Upstreams {
+    node: Arc<Node>,
+    sweeper: Sweeper,
+    /// Never borrowed across an await.
+    rng: RefCell<fastrand::Rng>,
     h1: Pool<Key>,
     h2: RefCell<HashMap<Key, H2>>,
     sessions: Sessions,
@@ -99,21 +102,24 @@ fn timed_out(error: &SendError) -> bool {
 
 impl Upstreams {
     /// No connections yet. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: &Arc<Node>) -> Self {
+    pub(crate) fn new(node: &Arc<Node>, sweeper: &Sweeper, rng: fastrand::Rng) -> Rc<Self> {
         let limits = &node.config.limits;
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
         let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
         options.h2 = traffic_policy::h2(limits, Some(Ping { interval, timeout }));
         options.continue_after = node.config.timeouts.continue_after;
-        Self {
+        Rc::new(Self {
+            node: Arc::clone(node),
+            sweeper: sweeper.clone(),
+            rng: RefCell::new(rng),
             h1: Pool::new(pool),
             h2: RefCell::default(),
             sessions: Sessions::default(),
             questions: silence::Questions::default(),
             places: Places::default(),
             options,
-        }
+        })
     }
 
     /// Closes what is idle, for the end of the worker.
@@ -134,26 +140,26 @@ pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
 /// # Errors
 /// [`Failed`] if no response began.
 pub(crate) async fn send(
-    worker: &Rc<Worker>,
+    upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     if request.extensions().get::<UpgradeTo>().is_some() {
-        return send_upgrade(worker, call, pick, request).await;
+        return send_upgrade(upstreams, call, pick, request).await;
     }
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             has_room(call, &endpoint)?;
             if request.version() == Version::HTTP_2 {
-                send_h2(worker, call, &endpoint, request).await
+                send_h2(upstreams, call, &endpoint, request).await
             } else {
-                send_h1(worker, call, &endpoint, request).await
+                send_h1(upstreams, call, &endpoint, request).await
             }
         }
         None => {
-            let session = session::acquire(worker, call, pick).await?;
+            let session = session::acquire(upstreams, call, pick).await?;
             session.send(request).await.map_err(sending)
         }
     }
@@ -169,13 +175,13 @@ fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), Failed> {
 }
 
 async fn send_h1(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     let key = key(call, endpoint);
-    let pool = &worker.upstreams.h1;
+    let pool = &upstreams.h1;
     while let Some(connection) = if call.idempotent { pool.take(&key) } else { pool.take_for_once(&key) } {
         match connection.send(request).await {
             Ok(response) => return Ok(response),
@@ -186,27 +192,27 @@ async fn send_h1(
             },
         }
     }
-    let (io, place) = connect_local(worker, call, endpoint, ALPN_H1).await?;
-    let connection = H1::new(io, &worker.upstreams.options).await.map_err(sending)?;
-    worker.upstreams.h1.lease(key, connection.holding(place)).send(request).await.map_err(sending)
+    let (io, place) = connect_local(upstreams, call, endpoint, ALPN_H1).await?;
+    let connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
+    upstreams.h1.lease(key, connection.holding(place)).send(request).await.map_err(sending)
 }
 
 async fn send_h2(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
     let key = key(call, endpoint);
-    let known = worker.upstreams.h2.borrow().get(&key).filter(|h2| !h2.is_closed() && h2.available() > 0).cloned();
+    let known = upstreams.h2.borrow().get(&key).filter(|h2| !h2.is_closed() && h2.available() > 0).cloned();
     let connection = match known {
         Some(connection) => connection,
         None => {
-            let (io, place) = connect_local(worker, call, endpoint, ALPN_H2).await?;
-            let options = &worker.upstreams.options;
+            let (io, place) = connect_local(upstreams, call, endpoint, ALPN_H2).await?;
+            let options = &upstreams.options;
             let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(sending)?;
             let fresh = fresh.holding(place);
-            let mut all = worker.upstreams.h2.borrow_mut();
+            let mut all = upstreams.h2.borrow_mut();
             all.retain(|_, h2| !h2.is_closed());
             all.insert(key, fresh.clone());
             fresh
@@ -223,12 +229,16 @@ fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
 ///
 /// # Errors
 /// [`Failed`] if there is no way.
-pub(crate) async fn open(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
-    let (io, place) = reach(worker, call, pick).await?;
-    let authority = session::authority(&worker.node, call, None);
+pub(crate) async fn open(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    pick: &mut Pick,
+) -> Result<(Io, Option<Place>), Failed> {
+    let (io, place) = reach(upstreams, call, pick).await?;
+    let authority = session::authority(&upstreams.node, call, None);
     let headers = [("traceparent", call.traceparent.as_str())];
-    let limit = worker.node.config.timeouts.stream_open;
-    let options = &worker.upstreams.options;
+    let limit = upstreams.node.config.timeouts.stream_open;
+    let options = &upstreams.options;
     match timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await {
         Ok(Ok(tunnel)) => Ok((tunnel.io, place)),
         Ok(Err(reason)) => Err(Failed::said(reason)),
@@ -238,27 +248,27 @@ pub(crate) async fn open(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) 
 
 /// Sends a request that asks for another protocol, over a connection of its own.
 async fn send_upgrade(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failed> {
-    let (io, place) = reach(worker, call, pick).await?;
-    let mut connection = H1::new(io, &worker.upstreams.options).await.map_err(sending)?;
+    let (io, place) = reach(upstreams, call, pick).await?;
+    let mut connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
     let response = connection.send(request).await.map_err(sending)?;
     Ok(response.map(|body| body.hold(place)))
 }
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
-async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
+async fn reach(upstreams: &Upstreams, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             has_room(call, &endpoint)?;
-            connect_local(worker, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
+            connect_local(upstreams, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         None => {
-            let (io, endpoint, _) = session::connect_remote(worker, call, &pick.locality, ALPN_H1).await?;
+            let (io, endpoint, _) = session::connect_remote(upstreams, call, &pick.locality, ALPN_H1).await?;
             pick.bind(Arc::clone(&endpoint));
             has_room(call, &endpoint)?;
             Ok((io, None))
@@ -268,15 +278,15 @@ async fn reach(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<
 
 /// A verified connection to a sidecar of this cluster.
 async fn connect_local(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     alpn: &[&[u8]],
 ) -> Result<(Io, Place), Failed> {
-    let node = &worker.node;
+    let node = &upstreams.node;
     let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
     let most = call.entry.traffic_policy().endpoint_connections;
-    let place = worker.upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
+    let place = upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
     let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),

@@ -9,11 +9,10 @@ use eastway_http::body::Unread;
 use eastway_http::{Body, Sweeper};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
-use eastway_transport::accept::{HandshakeLimits, Handshakes};
 use http::Response;
 use http_body::Body as _;
 
-use crate::inbound::{App, LISTENER};
+use crate::app::App;
 use crate::node::Node;
 use crate::record::Telemetry;
 use crate::upstream::Upstreams;
@@ -25,32 +24,29 @@ const FINISH_PERIOD: Duration = Duration::from_millis(20);
 pub(crate) struct Worker {
     pub(crate) node: Arc<Node>,
     pub(crate) sweeper: Sweeper,
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) app: App,
     pub(crate) telemetry: Telemetry,
     /// Accepted connections of callers, after their handshakes.
     pub(crate) inbound: Arc<Limit>,
     /// Accepted connections of the application.
     pub(crate) outbound: Arc<Limit>,
-    /// Handshakes on accepted inbound connections.
-    pub(crate) handshakes: Arc<Handshakes>,
     rng: RefCell<fastrand::Rng>,
 }
 
 impl Worker {
     /// A worker without connections. Call it on the worker's `LocalSet`.
     pub(crate) fn new(node: Arc<Node>, seed: u64) -> Rc<Self> {
-        let (limits, timeout) = (&node.config.limits, node.config.timeouts.handshake);
-        let handshakes = HandshakeLimits { places: limits.handshakes, per_address: limits.address_handshakes, timeout };
+        let connections = node.config.limits.connections;
+        let (sweeper, mut rng) = (Sweeper::new(), fastrand::Rng::with_seed(seed));
         Rc::new(Self {
-            sweeper: Sweeper::new(),
-            upstreams: Upstreams::new(&node),
+            upstreams: Upstreams::new(&node, &sweeper, rng.fork()),
+            sweeper,
             app: App::new(&node),
             telemetry: Telemetry::new(&node),
-            inbound: Limit::new(limits.connections),
-            outbound: Limit::new(limits.connections),
-            handshakes: Handshakes::new(LISTENER, &handshakes),
-            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            inbound: Limit::new(connections),
+            outbound: Limit::new(connections),
+            rng: RefCell::new(rng),
             node,
         })
     }

@@ -6,7 +6,7 @@ use eastway_core::{Chain, Reason};
 use eastway_http::{Body, Upgrading};
 use http::{Request, Response, StatusCode};
 
-use super::app;
+use crate::app;
 use crate::record::RequestRecord;
 use crate::stream;
 use crate::worker::Worker;

@@ -160,14 +160,14 @@ impl Forward<'_> {
         let mute = upstream::mute(&pick, request.version());
         let result = {
             // Pinned here, once: every function that takes a future by value keeps room for it twice.
-            let sent = pin!(upstream::send(self.worker, &call, &mut pick, request));
+            let sent = pin!(upstream::send(&self.worker.upstreams, &call, &mut pick, request));
             let answered = pin!(async {
                 match self.in_time(sent, started).await {
                     Ok(response) => self.judge(response, started).await,
                     Err(failed) => Err(self.caller_failed().unwrap_or(failed)),
                 }
             });
-            silence::unless_gone(self.worker, &call, mute.as_ref(), answered).await
+            silence::unless_gone(&self.worker.upstreams, &call, mute.as_ref(), answered).await
         };
         if let Some(endpoint) = pick.endpoint() {
             record.endpoint(endpoint.id.as_str());

@@ -95,7 +95,7 @@ async fn reach(
             attempt: attempts.begun(),
             traceparent: trace.traceparent().to_string(),
         };
-        let opened = upstream::open(worker, &call, &mut pick).await;
+        let opened = upstream::open(&worker.upstreams, &call, &mut pick).await;
         let now = clock::now();
         let endpoint = pick.endpoint().map(|endpoint| endpoint.id.as_str());
         endpoint.iter().for_each(|endpoint| attempt.endpoint(endpoint));

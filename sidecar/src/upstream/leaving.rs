@@ -5,42 +5,28 @@
 //! of the tunnel, begins to drain. One that cannot even be asked, because nobody listens any more, is answered by that. A
 //! question that breaks says nothing: its sessions break by themselves, or live on.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
-use std::rc::Rc;
+use std::net::SocketAddr;
 
 use eastway_http::{Body, H1};
 use eastway_identity::Expected;
 use http::Request;
 use http::header::HOST;
 
-use super::session::{Way, move_away};
-use super::{ALPN_H1, dial, handshake};
-use crate::worker::Worker;
+use super::{ALPN_H1, Upstreams, dial, handshake};
 
-/// The ways for which a question waits.
-pub(super) type Watched = RefCell<HashSet<Way>>;
-
-/// Sees to it that the sessions through `way` move when it is about to end.
-pub(super) fn watch(worker: &Rc<Worker>, way: &Way) {
-    if !worker.upstreams.sessions.watched.borrow_mut().insert(way.clone()) {
-        return;
-    }
-    let (worker, way) = (Rc::clone(worker), way.clone());
-    tokio::task::spawn_local(async move {
-        let leaving = ask(&worker, &way).await.unwrap_or(false);
-        worker.upstreams.sessions.watched.borrow_mut().remove(&way);
-        if leaving {
-            tracing::info!(gateway = %way.gateway, via = way.via, "a gateway drains: its sessions move");
-            move_away(&worker, &way);
-        }
-    });
+/// The gateways that a session leads through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    /// The own cluster's.
+    pub(super) gateway: SocketAddr,
+    /// The other cluster's, as the own one names it.
+    pub(super) via: Option<String>,
 }
 
 /// Waits for the answer, whether to leave; `None` if there is none.
-async fn ask(worker: &Rc<Worker>, way: &Way) -> Option<bool> {
-    let node = &worker.node;
+pub(super) async fn ask(upstreams: &Upstreams, way: &Way) -> Option<bool> {
+    let node = &upstreams.node;
     let stream = match dial(node, way.gateway).await {
         Ok(stream) => stream,
         // A moment ago it took a session.
@@ -48,7 +34,7 @@ async fn ask(worker: &Rc<Worker>, way: &Way) -> Option<bool> {
     };
     let expected = Expected::Gateway { trust_domain: node.identity.id().trust_domain.clone() };
     let io = handshake(node, stream, expected, ALPN_H1).await.ok()?;
-    let mut connection = H1::new(io, &worker.upstreams.options).await.ok()?;
+    let mut connection = H1::new(io, &upstreams.options).await.ok()?;
     let mut request = Request::get("/leaving").header(HOST, way.gateway.to_string());
     if let Some(via) = &way.via {
         request = request.header("eastway-via", via);

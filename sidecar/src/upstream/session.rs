@@ -4,8 +4,7 @@
 //! so that the caller can balance per request, and each is renewed before the remote gateway's choice grows old.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,10 +23,10 @@ use http::uri::Scheme;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, ALPN_H2, Call, accounts, connect, dial, handshake, handshake_within, leaving, sending};
+use super::leaving::{self, Way};
+use super::{ALPN_H1, ALPN_H2, Call, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
 use crate::node::Node;
 use crate::services::Entry;
-use crate::worker::Worker;
 
 /// Sessions kept for each locality in use, to distinct endpoints.
 const KEPT: usize = 2;
@@ -44,7 +43,8 @@ const GATEWAY_ATTEMPTS: usize = 2;
 #[derive(Default)]
 pub(super) struct Sessions {
     localities: RefCell<HashMap<(ServiceName, ZoneId), Rc<LocalitySessions>>>,
-    pub(super) watched: leaving::Watched,
+    /// The ways for which a question waits.
+    watched: RefCell<HashSet<Way>>,
     /// The gateway that opened a stream last, by its place in the configuration: the next stream begins there.
     gateway: Cell<usize>,
 }
@@ -121,15 +121,6 @@ struct Session {
     wanted: Wanted,
 }
 
-/// The gateways that a session leads through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Way {
-    /// The own cluster's.
-    pub(super) gateway: SocketAddr,
-    /// The other cluster's, as the own one names it.
-    pub(super) via: Option<String>,
-}
-
 impl Sessions {
     fn locality(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LocalitySessions> {
         let (key, mut localities) = ((service.clone(), zone.clone()), self.localities.borrow_mut());
@@ -158,10 +149,10 @@ struct Wanted {
 
 /// A session of the picked locality, with `pick` bound to its endpoint. Waits only while the locality has none that should
 /// be used.
-pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
+pub(super) async fn acquire(upstreams: &Rc<Upstreams>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, Failed> {
     let locality = Arc::clone(&pick.locality);
     let most = call.entry.traffic_policy().endpoint_requests;
-    let sessions = worker.upstreams.sessions.locality(call.entry.service.name(), &locality.zone);
+    let sessions = upstreams.sessions.locality(call.entry.service.name(), &locality.zone);
     let wanted = Wanted {
         entry: Arc::clone(call.entry),
         port: call.port,
@@ -169,8 +160,8 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         attempt: call.attempt,
     };
     for round in 0..=OPEN_ROUNDS {
-        if let Some(h2) = choose(worker, call, pick, &sessions, most) {
-            replenish(worker, &wanted, &locality, &sessions);
+        if let Some(h2) = choose(upstreams, call, pick, &sessions, most) {
+            replenish(upstreams, &wanted, &locality, &sessions);
             return Ok(h2);
         }
         let full = sessions.full(most);
@@ -185,7 +176,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         if (in_vain || !elsewhere)
             && let Some(h2) = choose_any(call, pick, &sessions, most)
         {
-            replenish(worker, &wanted, &locality, &sessions);
+            replenish(upstreams, &wanted, &locality, &sessions);
             return Ok(h2);
         }
         if in_vain && let Some(failed) = sessions.failed.get() {
@@ -196,7 +187,7 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
         }
         if sessions.opening.get() == 0 {
             let exclude: BTreeSet<EndpointId> = call.tried.endpoint_ids().cloned().chain(known).collect();
-            spawn_open(worker, wanted.clone(), Arc::clone(&locality), &sessions, exclude.into_iter().collect());
+            spawn_open(upstreams, wanted.clone(), Arc::clone(&locality), &sessions, exclude.into_iter().collect());
         }
         let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
         sessions.changed.notified().await;
@@ -206,13 +197,19 @@ pub(super) async fn acquire(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pic
 }
 
 /// The best of the open sessions, or none that should be used.
-fn choose(worker: &Rc<Worker>, call: &Call<'_>, pick: &mut Pick, sessions: &LocalitySessions, most: u32) -> Option<H2> {
+fn choose(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    pick: &mut Pick,
+    sessions: &LocalitySessions,
+    most: u32,
+) -> Option<H2> {
     let mut usable = sessions.usable(most);
     while !usable.is_empty() {
         let endpoints: Vec<Arc<Endpoint>> = usable.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect();
         let now = clock::now();
         let chosen =
-            worker.random(|rng| call.entry.service.choose(rng, now, &endpoints, call.tried, call.idempotent))?;
+            call.entry.service.choose(&mut upstreams.rng.borrow_mut(), now, &endpoints, call.tried, call.idempotent)?;
         let (endpoint, h2) = usable.swap_remove(chosen);
         if pick.bind(endpoint) {
             return Some(h2);
@@ -231,7 +228,12 @@ fn choose_any(call: &Call<'_>, pick: &mut Pick, sessions: &LocalitySessions, mos
 }
 
 /// Opens a further session in the background when there are too few, or when one grows old.
-fn replenish(worker: &Rc<Worker>, wanted: &Wanted, locality: &Arc<LocalityEndpoints>, sessions: &Rc<LocalitySessions>) {
+fn replenish(
+    upstreams: &Rc<Upstreams>,
+    wanted: &Wanted,
+    locality: &Arc<LocalityEndpoints>,
+    sessions: &Rc<LocalitySessions>,
+) {
     if sessions.opening.get() > 0 {
         return;
     }
@@ -253,7 +255,7 @@ fn replenish(worker: &Rc<Worker>, wanted: &Wanted, locality: &Arc<LocalityEndpoi
     let exclude = avoided(open.iter().map(|session| &session.endpoint.id), old);
     drop(open);
     if !alone {
-        spawn_open(worker, wanted.clone(), Arc::clone(locality), sessions, exclude);
+        spawn_open(upstreams, wanted.clone(), Arc::clone(locality), sessions, exclude);
     }
 }
 
@@ -265,28 +267,28 @@ fn avoided<'a>(open: impl Iterator<Item = &'a EndpointId>, old: Option<usize>) -
 }
 
 fn spawn_open(
-    worker: &Rc<Worker>,
+    upstreams: &Rc<Upstreams>,
     wanted: Wanted,
     locality: Arc<LocalityEndpoints>,
     sessions: &Rc<LocalitySessions>,
     exclude: Vec<EndpointId>,
 ) {
-    let (worker, opening) = (Rc::clone(worker), Opening::begin(sessions));
-    tokio::task::spawn_local(async move { open_another(&worker, &wanted, &locality, opening, &exclude).await });
+    let (upstreams, opening) = (Rc::clone(upstreams), Opening::begin(sessions));
+    tokio::task::spawn_local(async move { open_another(&upstreams, &wanted, &locality, opening, &exclude).await });
 }
 
 /// Opens a further session of the locality, and tells those who wait for it how that went.
 async fn open_another(
-    worker: &Rc<Worker>,
+    upstreams: &Rc<Upstreams>,
     wanted: &Wanted,
     locality: &Arc<LocalityEndpoints>,
     opening: Opening,
     exclude: &[EndpointId],
 ) {
     let sessions = &opening.0;
-    match open_session(worker, wanted, locality, exclude).await {
+    match open_session(upstreams, wanted, locality, exclude).await {
         Ok(session) => {
-            leaving::watch(worker, &session.way);
+            watch(upstreams, &session.way);
             sessions.failed.set(None);
             sessions.open.borrow_mut().push(session);
         }
@@ -297,21 +299,36 @@ async fn open_another(
     }
 }
 
+/// Sees to it that the sessions through `way` move when it is about to end.
+fn watch(upstreams: &Rc<Upstreams>, way: &Way) {
+    if !upstreams.sessions.watched.borrow_mut().insert(way.clone()) {
+        return;
+    }
+    let (upstreams, way) = (Rc::clone(upstreams), way.clone());
+    tokio::task::spawn_local(async move {
+        let leaving = leaving::ask(&upstreams, &way).await.unwrap_or(false);
+        upstreams.sessions.watched.borrow_mut().remove(&way);
+        if leaving {
+            tracing::info!(gateway = %way.gateway, via = way.via, "a gateway drains: its sessions move");
+            move_away(&upstreams, &way);
+        }
+    });
+}
+
 /// Replaces every session that leads through `way`. Requests that are under way on one finish, because they hold it; it
 /// ends with the last of them, also where there is no other way for the next.
-pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
-    let localities: Vec<Rc<LocalitySessions>> =
-        worker.upstreams.sessions.localities.borrow().values().cloned().collect();
+fn move_away(upstreams: &Rc<Upstreams>, way: &Way) {
+    let localities: Vec<Rc<LocalitySessions>> = upstreams.sessions.localities.borrow().values().cloned().collect();
     for sessions in localities {
         let open = sessions.open.borrow();
         let Some(session) = open.iter().find(|session| session.way == *way) else { continue };
         let (wanted, locality) = (session.wanted.clone(), Arc::clone(&session.locality));
         let others = open.iter().any(|session| session.way != *way && !session.h2.is_closed());
         drop(open);
-        let (worker, way) = (Rc::clone(worker), way.clone());
+        let (upstreams, way) = (Rc::clone(upstreams), way.clone());
         tokio::task::spawn_local(async move {
             if !others {
-                open_another(&worker, &wanted, &locality, Opening::begin(&sessions), &[]).await;
+                open_another(&upstreams, &wanted, &locality, Opening::begin(&sessions), &[]).await;
             }
             sessions.open.borrow_mut().retain(|session| session.way != way);
         });
@@ -319,7 +336,7 @@ pub(super) fn move_away(worker: &Rc<Worker>, way: &Way) {
 }
 
 async fn open_session(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     wanted: &Wanted,
     locality: &Arc<LocalityEndpoints>,
     exclude: &[EndpointId],
@@ -334,18 +351,18 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent.clone(),
     };
-    let (io, endpoint, way) = connect_remote(worker, &call, locality, ALPN_H2).await?;
-    let h2 = H2::new(io, Scheme::HTTPS, &options(worker, &locality.zone.cluster)).await.map_err(sending)?;
-    let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(worker.random(fastrand::Rng::f64));
+    let (io, endpoint, way) = connect_remote(upstreams, &call, locality, ALPN_H2).await?;
+    let h2 = H2::new(io, Scheme::HTTPS, &options(upstreams, &locality.zone.cluster)).await.map_err(sending)?;
+    let renew_after = RENEW_AFTER + RENEW_AFTER.mul_f64(upstreams.rng.borrow_mut().f64());
     let renew_at = Instant::now() + renew_after;
     Ok(Session { endpoint, h2, renew_at, way, locality: Arc::clone(locality), wanted: wanted.clone() })
 }
 
 /// The options of a session: an answer to a ping may take longer than within the region.
-fn options(worker: &Rc<Worker>, cluster: &str) -> ClientOptions {
-    let mut options = worker.upstreams.options.clone();
+fn options(upstreams: &Upstreams, cluster: &str) -> ClientOptions {
+    let mut options = upstreams.options.clone();
     if let Some(ping) = &mut options.h2.ping {
-        ping.timeout += way_there(&worker.node.services.mesh(), cluster);
+        ping.timeout += way_there(&upstreams.node.services.mesh(), cluster);
         // Nobody can ask for a body over HTTP/2: who does not answer as soon as a ping would be takes it.
         options.continue_after = options.continue_after.min(ping.timeout);
     }
@@ -361,22 +378,22 @@ fn way_there(mesh: &MeshView, cluster: &str) -> Duration {
 
 /// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the way there.
 pub(super) async fn connect_remote(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
     alpn: &[&[u8]],
 ) -> Result<(Io, Arc<Endpoint>, Way), Failed> {
-    let node = &worker.node;
+    let node = &upstreams.node;
     let own = node.identity.id();
     let service = &call.entry.service;
     let mut failed = Failed::connecting(Reason::GatewayUnreachable);
-    let (gateways, last) = (&node.config.gateways, &worker.upstreams.sessions.gateway);
+    let (gateways, last) = (&node.config.gateways, &upstreams.sessions.gateway);
     let turns = gateways.iter().enumerate().cycle().skip(last.get()).take(gateways.len().max(GATEWAY_ATTEMPTS));
     for (turn, (place, gateway)) in turns.enumerate() {
         let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
         let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
         let Ok(outer) = handshake(node, stream, expected, ALPN_H1).await else { continue };
-        let connected = match through_gateway(worker, call, locality, outer).await {
+        let connected = match through_gateway(upstreams, call, locality, outer).await {
             Ok(connected) => connected,
             Err(refusal) if goes_on(refusal.reason, turn + 1 < gateways.len()) => {
                 failed = refusal;
@@ -408,12 +425,12 @@ fn goes_on(reason: Reason, other: bool) -> bool {
 }
 
 async fn through_gateway(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
     outer: Io,
 ) -> Result<connect::Tunnel, Failed> {
-    let node = &worker.node;
+    let node = &upstreams.node;
     let authority = authority(node, call, Some(&locality.zone.cluster));
     let exclude: Vec<&str> = call.tried.endpoint_ids().take(MAX_EXCLUDED).map(EndpointId::as_str).collect();
     let exclude = exclude.join(",");
@@ -428,7 +445,7 @@ async fn through_gateway(
     // The gateway needs its own limit for the stream, and a little for the way to it.
     let timeouts = &node.config.timeouts;
     let limit = timeouts.stream_open + timeouts.connect + way_there(&node.services.mesh(), &locality.zone.cluster);
-    let options = &worker.upstreams.options;
+    let options = &upstreams.options;
     match timeout(limit, connect::connect(outer, &authority, &headers, options, Reason::GatewayUnreachable)).await {
         Ok(Ok(tunnel)) => Ok(tunnel),
         // Whatever the gateways say, there was no connection yet: such failures cost no retry.

@@ -20,8 +20,7 @@ use eastway_transport::tls;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::{ALPN_H1, Call, Key, dial, expected, key};
-use crate::worker::Worker;
+use super::{ALPN_H1, Call, Key, Upstreams, dial, expected, key};
 
 /// How long it is believed that a host lives, before it is asked again.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -43,13 +42,13 @@ struct Question {
 /// # Errors
 /// Those of `attempt`, or that the host is gone.
 pub(crate) async fn unless_gone<T>(
-    worker: &Rc<Worker>,
+    upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: Option<&Arc<Endpoint>>,
     mut attempt: Pin<&mut impl Future<Output = Result<T, Failed>>>,
 ) -> Result<T, Failed> {
     let Some(endpoint) = endpoint else { return attempt.await };
-    let mut silence = worker.sweeper.after(worker.node.config.timeouts.ping_after);
+    let mut silence = upstreams.sweeper.after(upstreams.node.config.timeouts.ping_after);
     loop {
         tokio::select! {
             biased;
@@ -59,38 +58,38 @@ pub(crate) async fn unless_gone<T>(
         tokio::select! {
             biased;
             ended = &mut attempt => return ended,
-            gone = Box::pin(is_gone(worker, call, endpoint)) => {
+            gone = Box::pin(is_gone(upstreams, call, endpoint)) => {
                 if gone {
                     // As for an HTTP/2 connection whose ping is not answered.
                     return Err(Failed::silent());
                 }
             }
         }
-        silence = worker.sweeper.after(BELIEVED);
+        silence = upstreams.sweeper.after(BELIEVED);
     }
 }
 
 /// Asks, or waits for the answer to a question that is under way.
-async fn is_gone(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+async fn is_gone(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
     let key = key(call, endpoint);
     let gone = {
-        let mut all = worker.upstreams.questions.0.borrow_mut();
+        let mut all = upstreams.questions.0.borrow_mut();
         all.retain(|_, question| question.asked.elapsed() < BELIEVED);
         let new = || Question { asked: Instant::now(), gone: Rc::default() };
         Rc::clone(&all.entry(key.clone()).or_insert_with(new).gone)
     };
     // If whoever asks gives up, the next one that waits goes on.
-    let answer = *gone.get_or_init(|| ask(worker, call, endpoint)).await;
+    let answer = *gone.get_or_init(|| ask(upstreams, call, endpoint)).await;
     if answer {
         // It may come back at any time: that is found out anew.
-        worker.upstreams.questions.0.borrow_mut().remove(&key);
+        upstreams.questions.0.borrow_mut().remove(&key);
     }
     answer
 }
 
-async fn ask(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+async fn ask(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
     for _ in 0..UNANSWERED {
-        if answers(worker, call, endpoint).await {
+        if answers(upstreams, call, endpoint).await {
             return false;
         }
     }
@@ -98,8 +97,8 @@ async fn ask(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> 
     true
 }
 
-async fn answers(worker: &Rc<Worker>, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
-    let node = &worker.node;
+async fn answers(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> bool {
+    let node = &upstreams.node;
     let Some(address) = endpoint.address else { return true };
     let stream = match dial(node, address).await {
         Ok(stream) => stream,

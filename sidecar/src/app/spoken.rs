@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::app;
+use super::connect;
 use crate::node::Node;
 
 /// The preface of HTTP/2, and empty SETTINGS.
@@ -46,7 +46,7 @@ impl Spoken {
         if let Some(known) = self.h2.get() {
             return Ok(known);
         }
-        let io = app::connect(node).await?;
+        let io = connect(node).await?;
         let answers = answers(io, node.config.timeouts.stream_open).await;
         tracing::info!(http2 = answers, "found out what the application speaks");
         self.h2.set(answers);
