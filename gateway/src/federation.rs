@@ -172,7 +172,8 @@ fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn options(config: &Config) -> ServerOptions {
+/// What the configuration says of the server; the rest are its defaults.
+pub(crate) fn options(config: &Config) -> ServerOptions {
     let registry = Options {
         max_per_account: config.registration.per_account,
         peer: config.peering.clone(),

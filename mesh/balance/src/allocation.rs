@@ -105,8 +105,8 @@ pub(crate) struct Localities<'a> {
 
 impl Localities<'_> {
     /// Divides all traffic: by the formulas, then floored for evidence, then held back.
-    pub(crate) fn divide(&self, formulas: Mode, options: &Options) -> Allocation {
-        match formulas {
+    pub(crate) fn divide(&self, mode: Mode, options: &Options) -> Allocation {
+        match mode {
             Mode::Native => self.native(options),
             Mode::Envoy => self.envoy(options),
         }
@@ -189,8 +189,8 @@ impl Allocation {
 
     /// What each locality gets, for a human: in the Envoy mode in whole percent, as Envoy counts, though localities are
     /// drawn in hundredths of that.
-    pub(crate) fn told(&self, formulas: Mode) -> Vec<ShownShare> {
-        let round = |parts: Vec<u32>| if formulas == Mode::Envoy { whole_percents(&parts) } else { parts };
+    pub(crate) fn told(&self, mode: Mode) -> Vec<ShownShare> {
+        let round = |parts: Vec<u32>| if mode == Mode::Envoy { whole_percents(&parts) } else { parts };
         let mut told = Vec::with_capacity(self.shares.len());
         for priority in &self.target.priorities {
             let healthy = round(priority.localities.iter().map(|locality| locality.healthy).collect());

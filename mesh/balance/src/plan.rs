@@ -19,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) localities: Arc<[Arc<LocalityEndpoints>]>,
     pub(crate) table: LocalityTable,
     pub(crate) stats: ServiceStats,
-    pub(crate) decision: Allocation,
+    pub(crate) allocation: Allocation,
     pub(crate) probes: Box<[Probe]>,
     /// Tables of the localities of one cluster, of clusters that were asked for by name.
     pinned: ArcSwap<Vec<Pinned>>,
@@ -51,9 +51,9 @@ pub(crate) enum Probing {
 impl Plan {
     /// The plan for `localities`, of which `stats` counts each.
     pub(crate) fn new(localities: Arc<[Arc<LocalityEndpoints>]>, stats: ServiceStats, probes: Box<[Probe]>) -> Self {
-        let decision = stats.divide(|_| true);
-        let table = LocalityTable::new(&decision.bins());
-        Self { localities, table, stats, decision, probes, pinned: ArcSwap::default() }
+        let allocation = stats.divide(|_| true);
+        let table = LocalityTable::new(&allocation.bins());
+        Self { localities, table, stats, allocation, probes, pinned: ArcSwap::default() }
     }
 
     /// Before the first facts: nothing can be picked.

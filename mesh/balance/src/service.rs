@@ -88,7 +88,7 @@ impl Service {
     /// The localities of the present plan, in priority order, with their shares of 10,000.
     pub fn localities(&self) -> Vec<(Arc<LocalityEndpoints>, u32)> {
         let plan = self.plan.load();
-        plan.localities.iter().cloned().zip(plan.decision.shares.iter().copied()).collect()
+        plan.localities.iter().cloned().zip(plan.allocation.shares.iter().copied()).collect()
     }
 
     /// The shared state of an endpoint of a remote locality that a session led to.

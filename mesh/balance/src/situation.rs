@@ -128,14 +128,14 @@ pub enum LossError {
 impl Situation {
     /// How traffic is divided.
     pub fn divide(&self) -> Division {
-        let decision = self.decide();
-        let told = decision.told(self.mode);
+        let allocation = self.decide();
+        let told = allocation.told(self.mode);
         let mut localities = self.priorities.iter().flatten().zip(told).map(|(locality, told)| LocalityDivision {
             name: locality.name.clone(),
             share: Percent(told.share),
             utilisation: None,
         });
-        let priorities = decision.target.priorities.iter().map(|priority| PriorityDivision {
+        let priorities = allocation.target.priorities.iter().map(|priority| PriorityDivision {
             healthy_load: Percent(priority.healthy_load),
             degraded_load: Percent(priority.degraded_load),
             panic: priority.panic,
@@ -143,7 +143,7 @@ impl Situation {
         });
         Division {
             priorities: priorities.collect(),
-            normalized_total_availability: Percent(decision.target.normalized_total_availability),
+            normalized_total_availability: Percent(allocation.target.normalized_total_availability),
             warnings: None,
         }
     }

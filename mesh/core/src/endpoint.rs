@@ -116,6 +116,7 @@ mod tests {
     fn load_reports_round_trip_through_the_header() {
         let full = LoadReport { active_requests: 7, utilisation: Some(0.5), error_rate: 0.25 };
         assert_eq!(LoadReport::from_header(&full.to_header()), Some(full));
+        assert!(full.to_header().contains("active=7;rif=7"), "{}", full.to_header()); // a former name
         let unknown = LoadReport { active_requests: 0, utilisation: None, error_rate: 0.0 };
         assert_eq!(LoadReport::from_header(&unknown.to_header()), Some(unknown));
     }

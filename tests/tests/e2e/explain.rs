@@ -126,6 +126,12 @@ fn a_gateway_explains_for_every_zone_of_its_cluster_and_mistakes_say_what_to_do(
     let from = |admin: &str, zone: &str| json(&["explain", "shop/payments", "--admin", admin, "--from", zone]);
     let near = from(&gateway, "us-east/a").expect("explained");
     assert_eq!((&near["from"], &near["priorities"][0]["level"]), (&"us-east/a".into(), &0.into()));
+    for admin in [lab.gateway("us-east").at(15000), storefront.at(15000)] {
+        let told = client::get(admin, &format!("http://{admin}/explain/shop/payments")).expect("explained").json();
+        let told = (&told["priorities"][0]["localities"][0], &told["tiers"][0]["lanes"][0]); // former names
+        assert_eq!(told.0["share"], told.1["share"]);
+        assert!(told.0["endpoints"][0]["active_requests"].is_u64() && told.1["endpoints"][0]["rif"].is_u64()); // former names
+    }
     let far = from(&gateway, "us-east/b").expect("explained");
     assert_eq!((&far["from"], &far["priorities"][0]["level"]), (&"us-east/b".into(), &1.into()));
     for (admin, zone, words) in [

@@ -36,8 +36,8 @@ fn envoy(panic_threshold: f64, priorities: &[&[LocalityStats]]) -> ServiceStats 
     stats(Policy { mode: Mode::Envoy, panic_threshold, ..Policy::default() }, priorities)
 }
 
-fn loads(decision: &Allocation) -> Vec<(u32, u32)> {
-    decision.target.priorities.iter().map(|priority| (priority.healthy_load, priority.degraded_load)).collect()
+fn loads(allocation: &Allocation) -> Vec<(u32, u32)> {
+    allocation.target.priorities.iter().map(|priority| (priority.healthy_load, priority.degraded_load)).collect()
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn what_is_held_back_goes_on_as_far_as_the_next_priorities_can_take_it() {
 
 #[test]
 fn bins_tell_healthy_from_degraded() {
-    let decision = native(&[&[locality(10.0, 5.0, 5.0)]]).divide(|_| true);
-    assert_eq!(decision.bins(), [(0, HealthBand::Healthy, 7_000), (0, HealthBand::Degraded, 3_000)]);
+    let allocation = native(&[&[locality(10.0, 5.0, 5.0)]]).divide(|_| true);
+    assert_eq!(allocation.bins(), [(0, HealthBand::Healthy, 7_000), (0, HealthBand::Degraded, 3_000)]);
     let mut rng = fastrand::Rng::with_seed(5);
-    let degraded = (0..10_000).filter(|_| decision.draw(&mut rng) == Some((0, HealthBand::Degraded))).count();
+    let degraded = (0..10_000).filter(|_| allocation.draw(&mut rng) == Some((0, HealthBand::Degraded))).count();
     assert!((2_800..3_200).contains(&degraded), "{degraded}");
     assert_eq!(native(&[&[locality(10.0, 0.0, 0.0)]]).divide(|_| true).draw(&mut rng), None);
 }
@@ -91,14 +91,17 @@ fn a_stale_locality_is_topped_up_to_one_percent() {
 #[test]
 fn the_compatible_mode_counts_percent_in_hundreds() {
     let half = || locality(4.0, 2.0, 0.0);
-    let decision = envoy(50.0, &[&[half()], &[half()]]).divide(|_| true);
-    assert_eq!((loads(&decision), decision.target.normalized_total_availability), (vec![(7_000, 0), (3_000, 0)], S));
-    assert_eq!(decision.shares, [7_000, 3_000]);
+    let allocation = envoy(50.0, &[&[half()], &[half()]]).divide(|_| true);
+    assert_eq!(
+        (loads(&allocation), allocation.target.normalized_total_availability),
+        (vec![(7_000, 0), (3_000, 0)], S)
+    );
+    assert_eq!(allocation.shares, [7_000, 3_000]);
     // One of the written vectors.
     let priorities = [locality(5.0, 0.0, 1.0), locality(5.0, 0.0, 5.0), locality(5.0, 1.0, 0.0)];
-    let decision = envoy(50.0, &[&priorities[..1], &priorities[1..2], &priorities[2..]]).divide(|_| true);
-    assert_eq!(loads(&decision), [(0, 2_800), (0, 4_400), (2_800, 0)]);
-    assert_eq!(decision.shares, [2_800, 4_400, 2_800]);
+    let allocation = envoy(50.0, &[&priorities[..1], &priorities[1..2], &priorities[2..]]).divide(|_| true);
+    assert_eq!(loads(&allocation), [(0, 2_800), (0, 4_400), (2_800, 0)]);
+    assert_eq!(allocation.shares, [2_800, 4_400, 2_800]);
 }
 
 #[test]
@@ -113,11 +116,11 @@ fn localities_of_a_level_divide_by_what_serves_and_in_a_panic_by_what_can_be_pic
 fn what_is_told_of_the_compatible_mode_is_whole_percents() {
     let thirds = [locality(1.0, 1.0, 0.0), locality(1.0, 1.0, 0.0), locality(1.0, 1.0, 0.0)];
     let told =
-        |decision: &Allocation, mode| decision.told(mode).iter().map(|locality| locality.share).collect::<Vec<_>>();
-    let decision = envoy(50.0, &[&thirds]).divide(|_| true);
-    assert_eq!(told(&decision, Mode::Envoy), [3_400, 3_300, 3_300]);
-    let decision = native(&[&thirds]).divide(|_| true);
-    assert_eq!(told(&decision, Mode::Native), [3_334, 3_333, 3_333]);
+        |allocation: &Allocation, mode| allocation.told(mode).iter().map(|locality| locality.share).collect::<Vec<_>>();
+    let allocation = envoy(50.0, &[&thirds]).divide(|_| true);
+    assert_eq!(told(&allocation, Mode::Envoy), [3_400, 3_300, 3_300]);
+    let allocation = native(&[&thirds]).divide(|_| true);
+    assert_eq!(told(&allocation, Mode::Native), [3_334, 3_333, 3_333]);
 }
 
 #[test]
@@ -125,9 +128,9 @@ fn what_cannot_be_picked_leaves_its_load_to_what_can() {
     let soft = LocalityStats { reachable_hosts: 2, ..locality(2.0, 0.0, 0.0) };
     let hard = locality(2.0, 0.0, 0.0);
     // No panic, and everything to the first priority, says Envoy; but nobody there can be picked.
-    let decision = envoy(0.0, &[std::slice::from_ref(&hard), std::slice::from_ref(&soft)]).divide(|_| true);
-    assert_eq!((loads(&decision)[0].0, decision.shares), (S, vec![0, S]));
+    let allocation = envoy(0.0, &[std::slice::from_ref(&hard), std::slice::from_ref(&soft)]).divide(|_| true);
+    assert_eq!((loads(&allocation)[0].0, allocation.shares), (S, vec![0, S]));
     // All panic: half each, by hosts.
-    let decision = envoy(50.0, &[&[hard], &[soft]]).divide(|_| true);
-    assert_eq!((loads(&decision)[0].0, decision.shares), (S / 2, vec![0, S]));
+    let allocation = envoy(50.0, &[&[hard], &[soft]]).divide(|_| true);
+    assert_eq!((loads(&allocation)[0].0, allocation.shares), (S / 2, vec![0, S]));
 }

@@ -1,4 +1,4 @@
-//! The explanation of a service's decision.
+//! The explanation of a service's allocation.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ impl Service {
         let plan = self.plan.load();
         let policy = &control.rules.policy;
         let mode = policy.mode;
-        let divided = plan.decision.told(mode);
+        let divided = plan.allocation.told(mode);
         let mut priorities = Vec::new();
         for (priority, range) in control.priorities().into_iter().enumerate() {
-            let shares = plan.decision.target.priorities.get(priority).cloned().unwrap_or_default();
+            let shares = plan.allocation.target.priorities.get(priority).cloned().unwrap_or_default();
             let known = control.localities[range.clone()].iter().any(|locality| locality.utilisation.get().is_some());
             priorities.push(PriorityExplanation {
                 level: control.localities[range.start].level,
@@ -45,7 +45,7 @@ impl Service {
             from: self.caller.zone.clone(),
             mode,
             residency: policy.regions.as_ref().map(|regions| regions.iter().map(ToString::to_string).collect()),
-            normalized_total_availability: Percent(plan.decision.target.normalized_total_availability),
+            normalized_total_availability: Percent(plan.allocation.target.normalized_total_availability),
             priorities,
         }
     }

@@ -40,7 +40,7 @@ impl Service {
             let pressure = locality.state.circuit.guard.lock().breaker.pressure(now);
             moved |= locality.failback.halve(pressure, now) || locality.failback.moves();
         }
-        let lacking = self.plan.load().decision.target.normalized_total_availability < S;
+        let lacking = self.plan.load().allocation.target.normalized_total_availability < S;
         moved |= control.move_factors(lacking, now);
         if control.second.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             control.second = Some(now);

@@ -167,13 +167,13 @@ fn balancing(checks: &mut Checks<'_>, service: &Service) {
     let set = &service.balancing;
     time(checks, "spec.balancing.ramp", set.ramp.as_ref(), Duration::ZERO..=MINUTE * 10);
     time(checks, "spec.balancing.slowStart", set.slow_start.as_ref(), Duration::ZERO..=MINUTE * 10);
-    let compatible = set.mode == Some(Mode::Envoy);
+    let is_envoy = set.mode == Some(Mode::Envoy);
     for (path, given) in [
         ("spec.balancing.ramp", set.ramp.is_some()),
         ("spec.balancing.targetUtilisation", set.target_utilisation.is_some()),
         ("spec.localityWeights", !service.locality_weights.is_empty()),
     ] {
-        if compatible && given {
+        if is_envoy && given {
             checks.problem(path, "it has no effect with `mode: envoy`, which knows hosts and their health only");
         }
     }

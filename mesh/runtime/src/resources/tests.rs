@@ -189,6 +189,20 @@ fn what_is_said_of_calls_is_read() {
 }
 
 #[test]
+fn resources_written_for_an_earlier_release_say_the_same() {
+    let policy = |text: &str| {
+        let folder = folder(&[("a.yaml", &SERVICE.replace("  export: ['*']\n", text))]);
+        let loaded = load(&[folder.path().to_owned()]).expect("valid");
+        let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
+        service.spec.policy()
+    };
+    let earlier = "  balancing: { mode: compatible }\n  breaker: { lane: { trigger: consecutive, failures: 9 } }\n"; // former names
+    let present = "  balancing: { mode: envoy }\n  breaker: { locality: { trigger: consecutive, failures: 9 } }\n";
+    assert_eq!(policy(earlier), policy(present));
+    assert!(policy(earlier).breaker.locality.is_some());
+}
+
+#[test]
 fn two_peers_cannot_share_a_trust_domain() {
     let second = PEER
         .replace("name: eu-west", "name: eu-north")

@@ -189,15 +189,15 @@ impl World {
     pub(super) fn check(&self) {
         let control = self.service.control.lock();
         let plan = self.service.plan.load();
-        let sum: u32 = plan.decision.shares.iter().sum();
+        let sum: u32 = plan.allocation.shares.iter().sum();
         let reachable = control.localities.iter().any(|locality| locality.reachable());
-        assert_eq!(sum, if reachable { crate::shares::S } else { 0 }, "shares {:?}", plan.decision);
+        assert_eq!(sum, if reachable { crate::shares::S } else { 0 }, "shares {:?}", plan.allocation);
         assert_eq!(plan.localities.len(), control.localities.len());
         for (i, locality) in control.localities.iter().enumerate() {
             assert_eq!(plan.localities[i].zone, locality.zone);
             assert_eq!((plan.localities[i].priority, plan.localities[i].level), (locality.priority, locality.level));
             assert!(
-                locality.reachable() || plan.decision.shares[i] == 0,
+                locality.reachable() || plan.allocation.shares[i] == 0,
                 "{}: a share but nobody there",
                 locality.zone
             );
