@@ -91,9 +91,10 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
             format!("this gateway answers for the zones of its own cluster: {}", node.services.zones().join(", "));
         return text(StatusCode::BAD_REQUEST, &line);
     };
-    let Some(service) = node.services.service(name, zone) else {
+    let Some(entry) = node.services.service(name, zone) else {
         return text(StatusCode::NOT_FOUND, "no cluster known here offers the service; see /services");
     };
+    let service = entry.service();
     if !what_if {
         return json_by_both_names(StatusCode::OK, &service.explain(clock::now()));
     }

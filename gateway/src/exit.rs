@@ -5,9 +5,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_balance::{Endpoint, Tried};
+use eastway_balance::Endpoint;
 use eastway_core::{Authority, Chain, Reason, Timestamp};
-use eastway_resilience::Outcome;
+use eastway_request::{BodyState, Exit, Outbound, Step};
+use eastway_resilience::AttemptError;
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, attribute};
 use eastway_transport::quic::{Endpoint as QuicEndpoint, Incoming};
@@ -17,9 +18,6 @@ use eastway_transport::{Io, tcp};
 use crate::relay;
 use crate::streams::StreamPlace;
 use crate::worker::Worker;
-
-/// Endpoints tried for one stream; nothing of the stream was sent to any of them.
-const ATTEMPTS: usize = 4;
 
 /// Accepts peer gateways' data connections on this worker's socket until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, endpoint: QuicEndpoint) {
@@ -143,53 +141,53 @@ pub(crate) async fn connect_local(
     open: &StreamOpen,
 ) -> Result<(StreamAccepted, Io), Reason> {
     let node = &worker.node;
-    let service = node.services.arriving(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
-    let own = node.config.cluster.as_str();
-    let mut tried = Tried::new();
-    tried.set_named(&open.exclude);
-    let mut last = Reason::NoReadyEndpoint;
-    for _ in 0..ATTEMPTS {
-        let now = clock::now();
-        // Nothing of the stream was sent yet: another endpoint is as good, and a probe does no harm.
-        let picked = worker.random(|rng| service.pick(rng, now, &tried, Some(own), true));
-        let Ok(pick) = picked else { return Err(last) };
-        let Some(endpoint) = pick.endpoint() else { return Err(Reason::NoReadyEndpoint) };
-        match dial(worker, endpoint).await {
-            Ok(io) => {
-                service.revive(endpoint, clock::now());
-                service.finish(&pick, Outcome::success(clock::now().since(now)), clock::now());
-                let accepted = StreamAccepted {
-                    endpoint: endpoint.id.clone(),
-                    zone: Some(endpoint.zone.zone.to_string()),
-                    load: node.services.load(&endpoint.id),
-                };
-                return Ok((accepted, io));
-            }
-            Err(Reason::Overloaded) => {
-                // This gateway has no descriptors left: that says nothing about the endpoint.
-                service.finish(&pick, Outcome::cancelled(), clock::now());
-                return Err(Reason::Overloaded);
-            }
-            Err(reason) => {
-                last = reason;
-                tried.push_endpoint(endpoint);
-                service.finish(&pick, Outcome::down(reason), clock::now());
-            }
+    let entry = node.services.arriving(&target.service, open.zone.as_deref()).ok_or(Reason::UnknownService)?;
+    let exit = Exit {
+        authority: &open.authority,
+        entry: &entry,
+        port: target.port.unwrap_or_default(),
+        exclude: &open.exclude,
+        parent: open.traceparent,
+    };
+    let mut stream = worker.random(|rng| Outbound::exit(&(), &worker.exit_options, &exit, clock::now(), rng));
+    loop {
+        match worker.random(|rng| stream.step(clock::now(), rng)) {
+            Step::Attempt(pick) => match dial(worker, pick.endpoint()).await {
+                Ok((io, endpoint)) => {
+                    entry.service().revive(&endpoint, clock::now());
+                    // The gateway does not count sessions: they balance by what their callers and endpoints say.
+                    drop(stream.opened(pick, clock::now()));
+                    let accepted = StreamAccepted {
+                        endpoint: endpoint.id.clone(),
+                        zone: Some(endpoint.zone.zone.to_string()),
+                        load: node.services.load(&endpoint.id),
+                    };
+                    return Ok((accepted, io));
+                }
+                Err(error) => {
+                    worker.random(|rng| stream.failed(&pick, error, &BodyState::NONE, clock::now(), rng));
+                }
+            },
+            Step::Wait(wait) => tokio::time::sleep(wait).await,
+            Step::Refuse(refusal) => return Err(refusal.reason),
+            Step::Resolve(_) | Step::FallBack => return Err(Reason::Internal),
         }
     }
-    Err(last)
 }
 
-async fn dial(worker: &Rc<Worker>, endpoint: &Arc<Endpoint>) -> Result<Io, Reason> {
+async fn dial(worker: &Rc<Worker>, endpoint: Option<&Arc<Endpoint>>) -> Result<(Io, Arc<Endpoint>), AttemptError> {
+    // In the own cluster, every endpoint is known with its address.
+    let known = endpoint.and_then(|endpoint| Some((endpoint, endpoint.address?)));
+    let (endpoint, address) = known.ok_or(AttemptError::said(Reason::Internal))?;
     let timeouts = &worker.node.config.timeouts;
     let options = tcp::DialOptions::data(timeouts.connect, timeouts.tcp_keepalive, timeouts.tcp_user);
-    let address = endpoint.address.ok_or(Reason::Internal)?;
-    let dialled = tcp::dial(address, &options).await;
-    dialled.map(|stream| Io::watched(stream, timeouts.tcp_user)).map_err(|error| match error.kind() {
-        std::io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-        _ if tcp::is_exhaustion(&error) => Reason::Overloaded,
-        _ => Reason::ConnectFailed,
-    })
+    match tcp::dial(address, &options).await {
+        Ok(stream) => Ok((Io::watched(stream, timeouts.tcp_user), Arc::clone(endpoint))),
+        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(AttemptError::gone(Reason::ConnectTimeout)),
+        // This gateway has no descriptors left: that says nothing about the endpoint.
+        Err(error) if tcp::is_exhaustion(&error) => Err(AttemptError::full(Reason::Overloaded)),
+        Err(_) => Err(AttemptError::gone(Reason::ConnectFailed)),
+    }
 }
 
 fn span(worker: &Rc<Worker>, cluster: &str, open: &StreamOpen, started: Timestamp, failed: Option<Reason>) {

@@ -10,6 +10,9 @@ use eastway_client::Sink;
 use eastway_core::policy::ServicePolicy;
 use eastway_core::view::{EndpointView, MeshView, ServiceSpec, ServiceView};
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName};
+use eastway_request::{ServiceEntry, TrafficPolicy};
+use eastway_resilience::RetryPolicy;
+use eastway_resilience::backoff::Backoff;
 use eastway_runtime::clock;
 use parking_lot::Mutex;
 
@@ -21,7 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct NoZone;
 
 /// Decision objects by the zone that is wanted; one that the cluster does not have counts as none.
-type ByZone = HashMap<String, Arc<Service>>;
+type ByZone = HashMap<String, Arc<ServiceEntry>>;
 
 /// One service.
 #[derive(Debug)]
@@ -35,9 +38,9 @@ struct Zones {
 
 impl Zones {
     fn each(&self, mut act: impl FnMut(&Service)) {
-        self.callers.values().for_each(|service| act(service));
+        self.callers.values().for_each(|entry| act(entry.service()));
         if let Some(arriving) = &*self.arriving.load() {
-            arriving.values().for_each(|service| act(service));
+            arriving.values().for_each(|entry| act(entry.service()));
         }
     }
 }
@@ -87,12 +90,12 @@ impl Services {
     }
 
     /// The decision object for `service`, as callers in `zone` see it.
-    pub(crate) fn service(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<Service>> {
+    pub(crate) fn service(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
         wanted(&self.all.load().get(service)?.callers, zone)
     }
 
     /// The decision object for sessions from other clusters to `service` that want `zone`.
-    pub(crate) fn arriving(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<Service>> {
+    pub(crate) fn arriving(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
         let all = self.all.load();
         let zones = all.get(service)?;
         wanted(zones.arriving.load().as_deref().unwrap_or(&zones.callers), zone)
@@ -130,7 +133,8 @@ impl Services {
     fn by_zone(&self, name: &ServiceName) -> ByZone {
         let service = |zone: &String| {
             let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone.as_str());
-            (zone.clone(), Arc::new(Service::new(name.clone(), caller, self.policy.clone())))
+            let service = Service::new(name.clone(), caller, self.policy.clone());
+            (zone.clone(), ServiceEntry::new(service, traffic_policy()))
         };
         self.zones.iter().map(service).collect()
     }
@@ -148,7 +152,7 @@ impl Services {
         let mesh = self.mesh.load();
         let Some(mesh) = mesh.as_ref() else { return };
         let now = clock::now();
-        zones.callers.values().for_each(|service| service.update(mesh, view, now));
+        zones.callers.values().for_each(|entry| entry.service().update(mesh, view, now));
         if *view.spec.policy == ServicePolicy::default() {
             zones.arriving.store(None);
             return;
@@ -156,7 +160,7 @@ impl Services {
         let arriving = zones.arriving.load_full().unwrap_or_else(|| Arc::new(self.by_zone(&view.name)));
         let spec = ServiceSpec { policy: Box::default(), ..view.spec.clone() };
         let view = ServiceView { spec, ..view.clone() };
-        arriving.values().for_each(|service| service.update(mesh, &view, now));
+        arriving.values().for_each(|entry| entry.service().update(mesh, &view, now));
         zones.arriving.store(Some(arriving));
     }
 }
@@ -198,8 +202,14 @@ impl Sink for Services {
     }
 }
 
-fn wanted(zones: &ByZone, zone: Option<&str>) -> Option<Arc<Service>> {
+fn wanted(zones: &ByZone, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
     zone.and_then(|zone| zones.get(zone)).or_else(|| zones.values().next()).cloned()
+}
+
+/// How streams are led to endpoints: nothing of one was sent yet, so the next endpoint is tried at once.
+fn traffic_policy() -> TrafficPolicy {
+    let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
+    TrafficPolicy { retries: RetryPolicy { backoff, ..RetryPolicy::default() }, ..TrafficPolicy::default() }
 }
 
 #[cfg(test)]
@@ -247,7 +257,8 @@ mod tests {
         };
         services.mesh(&Arc::new(MeshView { cluster, peers: Vec::new() }));
         let name = ServiceName::new("shop", "payments");
-        let picks = |service: Arc<Service>| {
+        let picks = |entry: Arc<ServiceEntry>| {
+            let service = entry.service();
             service.pick(&mut fastrand::Rng::with_seed(1), clock::now(), &Tried::new(), Some("us-east"), true).is_ok()
         };
         let callers = || services.service(&name, Some("b")).expect("known");
@@ -261,13 +272,13 @@ mod tests {
         Sink::service(&*services, &view(&["p-1"], policy));
         assert!(!picks(callers()), "callers of this cluster may not stay in it");
         assert!(picks(arriving()));
-        assert_eq!(arriving().policy().algorithm, Algorithm::TwoChoices);
+        assert_eq!(arriving().service().policy().algorithm, Algorithm::TwoChoices);
         let before = arriving();
         services.loads(
             &name,
             &[(EndpointId::new("p-1"), LoadReport { active_requests: 7, utilisation: None, error_rate: 0.0 })],
         );
-        let shown = before.explain(clock::now());
+        let shown = before.service().explain(clock::now());
         assert_eq!(shown.priorities[0].localities[0].endpoints[0].others, 7.0);
 
         Sink::service(&*services, &view(&["p-1"], ServicePolicy::default()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_http::Sweeper;
+use eastway_request::OutboundOptions;
 use eastway_resilience::limits::Limit;
 use eastway_transport::quic::Endpoint;
 
@@ -25,6 +26,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Arc<Limit>,
     /// Relayed streams.
     pub(crate) streams: Streams,
+    /// What decides about streams to endpoints of this cluster.
+    pub(crate) exit_options: Arc<OutboundOptions>,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -36,6 +39,12 @@ impl Worker {
             peers: Peers::new(endpoint),
             connections: Limit::new(node.config.limits.connections),
             streams: Streams::new(&node.config.limits),
+            exit_options: Arc::new(OutboundOptions {
+                suffix: node.config.suffix.clone(),
+                cluster: node.config.cluster.as_str().into(),
+                via: false,
+                idle: node.config.timeouts.idle,
+            }),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             node,
         })

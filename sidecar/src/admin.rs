@@ -54,7 +54,7 @@ fn answer(node: &Node, registrar: Option<&Registrar>, request: &Request<Bytes>) 
     match segments[..] {
         ["status"] => json(StatusCode::OK, &status(node, registrar)),
         ["services"] => {
-            let names: Vec<String> = node.services.all().iter().map(|e| e.service.name().to_string()).collect();
+            let names: Vec<String> = node.services.all().iter().map(|e| e.service().name().to_string()).collect();
             json(StatusCode::OK, &names)
         }
         [verb @ ("explain" | "what-if"), namespace, service] => {
@@ -78,9 +78,9 @@ fn about(node: &Node, name: &ServiceName, what_if: bool, parameters: &[(String, 
         return text(StatusCode::BAD_REQUEST, &line);
     }
     if !what_if {
-        return json_by_both_names(StatusCode::OK, &entry.service.explain(clock::now()));
+        return json_by_both_names(StatusCode::OK, &entry.service().explain(clock::now()));
     }
-    match entry.service.answer(parameters) {
+    match entry.service().answer(parameters) {
         Ok(answer) => json_by_both_names(StatusCode::OK, &answer),
         Err(error) => text(StatusCode::BAD_REQUEST, &error.to_string()),
     }

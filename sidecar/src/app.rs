@@ -4,17 +4,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use eastway_core::Reason;
+use eastway_core::head::{HttpVersion, is_idempotent};
 use eastway_http::client::{Failure, PoolOptions};
-use eastway_http::framing::UpgradeTo;
-use eastway_http::head::is_idempotent;
+use eastway_http::head::UpgradeTo;
 use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
 use eastway_transport::{Io, tcp};
 use http::uri::Scheme;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 
 use crate::config::AppProtocol;
+use crate::h2;
 use crate::node::Node;
-use crate::traffic_policy;
 use spoken::Spoken;
 
 mod spoken;
@@ -35,7 +35,7 @@ impl App {
         let mut options =
             ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
         // The application is on this host: when it goes, the kernel says so.
-        options.h2 = traffic_policy::h2(&node.config.limits, None);
+        options.h2 = h2::options(&node.config.limits, None);
         options.continue_after = node.config.timeouts.continue_after;
         Self { node: Arc::clone(node), h1: Pool::new(pool), h2: RefCell::default(), spoken: Spoken::default(), options }
     }
@@ -50,13 +50,13 @@ impl App {
     ///
     /// # Errors
     /// The reason why there is no response.
-    pub(crate) async fn send(&self, mut request: Request<Body>, spoken: Version) -> Result<Response<Body>, Reason> {
+    pub(crate) async fn send(&self, mut request: Request<Body>, spoken: HttpVersion) -> Result<Response<Body>, Reason> {
         let protocol = self.node.config.inbound.as_ref().map(|inbound| inbound.protocol);
         let upgrade = request.extensions().get::<UpgradeTo>().is_some();
         let h2 = match protocol {
             _ if upgrade => false,
             Some(AppProtocol::H2c) => true,
-            Some(AppProtocol::Auto) if spoken == Version::HTTP_2 => self.spoken.is_h2(&self.node).await?,
+            Some(AppProtocol::Auto) if spoken == HttpVersion::Http2 => self.spoken.is_h2(&self.node).await?,
             _ => false,
         };
         if h2 {

@@ -5,13 +5,14 @@
 //! says. A sidecar never talks to a store and never knows remote endpoints one by one.
 
 pub mod config;
-mod exchange;
 pub mod health;
 pub mod load;
 
 mod access_log;
+mod adapter;
 mod admin;
 mod app;
+mod h2;
 mod inbound;
 mod node;
 mod outbound;
@@ -19,7 +20,6 @@ mod record;
 mod register;
 mod services;
 mod stream;
-mod traffic_policy;
 mod upstream;
 mod worker;
 
@@ -50,12 +50,7 @@ use config::Config;
 use load::OwnLoad;
 use node::Node;
 use services::Services;
-use traffic_policy::TrafficPolicy;
 use worker::Worker;
-
-/// The HTTP version that a caller's application spoke, from its sidecar to the called one, where the session between them
-/// speaks another.
-const SPOKEN: http::HeaderName = http::HeaderName::from_static("eastway-spoken");
 
 /// How long the control tasks may take to end after the workers have.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -235,7 +230,7 @@ fn services(config: &Config, identity: &Arc<Identity>) -> Arc<Services> {
     let caller = Locality::new(config.cluster.as_str(), config.cluster.as_str(), config.zone.as_str());
     let policy = Policy { seed: fastrand::Rng::new().u64(..), ..Policy::default() };
     let mesh = MeshView { cluster, peers: Vec::new() };
-    Services::new(caller, mesh, Arc::clone(identity), policy, TrafficPolicy::new(config))
+    Services::new(caller, mesh, Arc::clone(identity), policy, services::traffic_policy(config))
 }
 
 fn link(config: &Config, identity: &Arc<Identity>) -> Link {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastway_client::Discovery;
-use eastway_core::{ServiceName, ZoneId};
+use eastway_core::ZoneId;
 use eastway_identity::Identity;
 use eastway_runtime::drain::Draining;
 use eastway_telemetry::metrics::{Metrics, Party, TrafficMetrics};
@@ -32,14 +32,4 @@ pub(crate) struct Node {
     pub(crate) tracer: Tracer,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) draining: Draining,
-}
-
-impl Node {
-    /// The caller's part of metric labels for a service.
-    pub(crate) fn destination(service: &ServiceName, zone: Option<&ZoneId>) -> Party {
-        match zone {
-            Some(zone) => Party::new(service.clone(), zone.clone()),
-            None => Party::service_only(service.clone()),
-        }
-    }
 }

@@ -1,34 +1,25 @@
 //! The outbound side: the application's calls, taken as an HTTP proxy and sent to where the mesh serves them.
 //!
-//! The phases, in order, a file each: [`identify`] which service is meant, [`route`] to its view, [`admit`] within
-//! limits, pick and [`forward`] with retries, and [`respond`]. Each returns a value or the [`Reason`] of a refusal; only
-//! the driver here turns either into a response. CONNECT leaves the path after admission for [`opaque`].
+//! What happens to a request is decided by [`Outbound`](eastway_request::Outbound); here it is done: services are found, attempts sent and waited for,
+//! streams relayed, and the application is answered.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::Reason;
-use eastway_http::head::is_grpc;
+use eastway_core::{Reason, ServiceName};
+use eastway_http::Body;
 use eastway_http::server::{Ended, Protocol, ServerOptions, serve};
-use eastway_http::{Body, Upgrading};
-use eastway_telemetry::metrics::Direction;
+use eastway_request::{ServiceEntry, Step};
 use eastway_transport::{Io, accept};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response};
 use tokio::net::TcpListener;
 
-use crate::exchange;
-use crate::record::RequestRecord;
-use crate::traffic_policy;
+use crate::adapter;
+use crate::h2;
 use crate::worker::Worker;
+use forward::Forward;
 
-mod admit;
 mod forward;
-mod identify;
-mod opaque;
-mod patience;
-mod respond;
-mod route;
-mod said;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
@@ -37,7 +28,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
-    options.h2 = traffic_policy::h2(&worker.node.config.limits, None);
+    options.h2 = h2::options(&worker.node.config.limits, None);
     let options = Rc::new(options);
     let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
     accept::each(listener, "outbound.proxy", stop, admit, |stream| {
@@ -52,59 +43,44 @@ async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions) {
     let sweeper = worker.sweeper.clone();
     let telemetry = worker.telemetry.clone();
     let handle = move |request| handle(Rc::clone(&worker), request);
-    let handler = exchange::Counting { telemetry: telemetry.clone(), direction: Direction::Outbound, handle };
+    let handler = adapter::Counting { telemetry: telemetry.clone(), handle };
     let ended = serve(io, options, &sweeper, stop, handler).await;
     if let Ended::Malformed(reason) = ended {
-        telemetry.refused(Direction::Outbound, reason);
+        telemetry.refused(reason);
     }
     tracing::trace!(?ended, "an application's connection ended");
 }
 
-/// Takes one request through its phases.
-async fn handle(worker: Rc<Worker>, mut request: Request<Body>) -> Response<Body> {
-    let mut record = exchange::outbound(&worker, &mut request);
-    let content_type = request.headers().get("content-type").map(http::HeaderValue::as_bytes);
-    let asked = (is_grpc(content_type), request.version());
-    match run(&worker, &mut record, &mut request).await {
-        Ok(response) => respond::answer(&worker, record, response),
-        Err(reason) => respond::refuse(&worker, record, reason, asked),
+/// Takes one request to its answer.
+async fn handle(worker: Rc<Worker>, request: Request<Body>) -> Response<Body> {
+    let mut request = Forward::begin(&worker, request);
+    loop {
+        match request.step() {
+            Step::Resolve(service) => {
+                let found = resolve(&worker, &service).await;
+                request.resolved(found);
+            }
+            Step::Wait(wait) => tokio::time::sleep(wait).await,
+            Step::Attempt(pick) => {
+                if let Some(answer) = request.attempt(pick).await {
+                    return answer;
+                }
+            }
+            Step::FallBack => return request.fall_back(),
+            Step::Refuse(refusal) => return request.refuse(refusal),
+        }
     }
 }
 
-async fn run(
-    worker: &Rc<Worker>,
-    record: &mut RequestRecord,
-    request: &mut Request<Body>,
-) -> Result<Response<Body>, Reason> {
-    let target = identify::identify(worker, request)?;
-    record.names(&target.service);
-    let route = route::route(worker, target).await?;
-    record.known();
-    let permit = admit::admit(&route, request)?;
-    let mut request = std::mem::take(request);
-    if request.method() == Method::CONNECT {
-        return opaque::open(worker, record, &route, request, permit).await;
+/// The service, from the discovery cache; the first use of a name waits for it.
+///
+/// # Errors
+/// [`Reason::UnknownService`] or [`Reason::DiscoveryTimeout`].
+async fn resolve(worker: &Rc<Worker>, service: &ServiceName) -> Result<Arc<ServiceEntry>, Reason> {
+    let node = &worker.node;
+    if let Some(entry) = node.services.entry(service) {
+        return Ok(entry);
     }
-    let application = Upgrading::take(request.extensions_mut());
-    let response = forward::forward(worker, record, &route, request).await?;
-    // The place is taken until the answer has passed, or the stream that follows it.
-    let mut response = response.map(|body| body.hold(permit));
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let (Some(application), Some(upstream)) = (application, Upgrading::take(response.extensions_mut()))
-    {
-        // There is no body, but it holds whatever counts the request.
-        let held = std::mem::take(response.body_mut());
-        record.answered(response.status().as_u16());
-        opaque::switched(worker, application, upstream, (held, record.take()));
-    }
-    Ok(response)
-}
-
-/// A request's destination, once its service is known.
-pub(crate) struct Route {
-    pub(crate) entry: Arc<crate::services::Entry>,
-    /// Only that cluster, if the name says so.
-    pub(crate) cluster: Option<Arc<str>>,
-    /// The service port.
-    pub(crate) port: u16,
+    node.discovery.resolve(service).await?;
+    node.services.entry(service).ok_or(Reason::UnknownService)
 }

@@ -1,397 +1,299 @@
-//! One record of each request, and one of each attempt, written when it ends, however it ends.
+//! What becomes of the records of requests and attempts: metrics, spans, and lines of the access log.
 //!
-//! What happens to a request is told to its [`RequestRecord`]: by the phases, by the body of its answer, by the relay of its
-//! stream. Its `Drop` writes metrics, span and access log, so that a request cannot end without them: one that its caller
-//! cancelled, whose answer broke off or that was refused is counted like any other, once.
-//!
-//! Nothing here knows a socket, or a type of an HTTP library: `exchange` translates. Nothing here decides anything.
+//! [`RequestRecord`](eastway_request::RequestRecord) sees to it that each comes here once, however it ended. Nothing here
+//! decides anything, and nothing here knows a socket or a type of an HTTP library.
 
-mod attempt;
-
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::{Reason, ServiceName, Timestamp, ZoneId};
+use eastway_core::spiffe::Principal;
+use eastway_core::trace::{TraceContext, TraceParent};
+use eastway_core::view::MeshView;
+use eastway_core::{Reason, ServiceName, SpiffeId, ZoneId};
+use eastway_request::record::Details;
+use eastway_request::{AttemptFacts, AttemptResult, Recorder, RequestFacts};
 use eastway_runtime::clock;
-use eastway_telemetry::metrics::{Code, Direction, InFlight, Party, Route, RouteCache};
-use eastway_telemetry::trace::{Span, SpanKind, TraceContext, attribute};
+use eastway_telemetry::metrics::{self, AttemptKind, Code, Direction, InFlight, Party, Route, RouteCache, UNKNOWN};
+use eastway_telemetry::trace::{Span, SpanKind, attribute};
 
 use crate::access_log::{self, now_us};
 use crate::node::Node;
 
-pub(crate) use attempt::{AttemptRecord, Going};
-
 /// Where a worker's records are written to. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Telemetry {
-    pub(crate) node: Arc<Node>,
+    node: Arc<Node>,
     routes: Rc<RefCell<RouteCache>>,
+    /// Who calls, on a connection of another node's; `None` for the application beside this sidecar.
+    caller: Option<Rc<Caller>>,
 }
 
+/// Another workload, as records name it.
+struct Caller {
+    identity: String,
+    party: Party,
+}
+
+/// What counts a request or an attempt while it is under way.
+pub(crate) struct Counted(Option<(Arc<Route>, InFlight)>);
+
 impl Telemetry {
-    /// For one worker.
+    /// For one worker, and the requests of the application beside it.
     pub(crate) fn new(node: &Arc<Node>) -> Self {
-        Self { node: Arc::clone(node), routes: Rc::new(RefCell::new(node.traffic.cache())) }
+        Self { node: Arc::clone(node), routes: Rc::new(RefCell::new(node.traffic.cache())), caller: None }
+    }
+
+    /// The same, for the requests of `caller`.
+    pub(crate) fn of(&self, caller: &SpiffeId) -> Self {
+        let party = party(caller, &self.node.services.mesh());
+        Self { caller: Some(Rc::new(Caller { identity: caller.to_string(), party })), ..self.clone() }
     }
 
     /// Counts what was refused before it could be read as a request.
-    pub(crate) fn refused(&self, direction: Direction, reason: Reason) {
+    pub(crate) fn refused(&self, reason: Reason) {
         let (own, unknown) = (&self.node.own, Party::unknown());
-        let (source, destination) = match direction {
-            Direction::Inbound => (&unknown, own),
-            Direction::Outbound | Direction::Relay => (own, &unknown),
+        let route = match self.caller {
+            Some(_) => self.route(Direction::Inbound, &unknown, own),
+            None => self.route(Direction::Outbound, own, &unknown),
         };
-        self.route(direction, source, destination).finish(
-            Code::of(reason.status()),
-            Some(reason),
-            None,
-            Duration::ZERO,
-        );
+        route.finish(Code::of(reason.status()), Some(reason), None, Duration::ZERO);
     }
 
     fn route(&self, direction: Direction, source: &Party, destination: &Party) -> Arc<Route> {
         self.routes.borrow_mut().route(direction, source, destination)
     }
-}
 
-/// A request's head, as far as records need it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    /// As written.
-    pub(crate) method: &'a str,
-    /// Without the query, which may hold what nobody must read; empty for CONNECT.
-    pub(crate) path: &'a str,
-    /// HOST or HOST:PORT.
-    pub(crate) authority: &'a str,
-    /// `1.0`, `1.1` or `2`.
-    pub(crate) version: &'static str,
-    pub(crate) is_grpc: bool,
-}
-
-impl Asked<'_> {
-    /// The host and the port that was asked for; 80 if none was named.
-    fn server(&self) -> (&str, i64) {
-        let named = self.authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-        named.map_or((self.authority, 80), |(host, port)| (host, i64::from(port)))
-    }
-
-    /// What OpenTelemetry's conventions want of the spans of both kinds.
-    fn describe(&self, span: &mut Span) {
-        let (host, port) = self.server();
-        span.set(attribute::HTTP_REQUEST_METHOD, attribute::method(self.method));
-        span.set(attribute::SERVER_ADDRESS, host.to_owned());
-        span.set(attribute::SERVER_PORT, port);
-        span.set(attribute::NETWORK_PROTOCOL_VERSION, self.version);
-        if self.is_grpc {
-            span.set(attribute::RPC_SYSTEM, "grpc");
-        }
-    }
-}
-
-/// Where a request comes from and goes to, as far as that is known when it begins.
-pub(crate) enum Way {
-    /// From the application beside this sidecar, to wherever the mesh serves it.
-    Outbound,
-    /// From the caller, with this identity, to the application beside this sidecar.
-    Inbound { source: Party, identity: String },
-}
-
-/// What becomes of one request. Dropping it writes it.
-///
-/// An empty one, which is what [`RequestRecord::take`] leaves behind, is told everything in vain and writes nothing.
-#[derive(Default)]
-pub(crate) struct RequestRecord(Option<Box<Facts>>);
-
-struct Facts {
-    telemetry: Telemetry,
-    direction: Direction,
-    started: Timestamp,
-    trace: TraceContext,
-    source: Party,
-    service: Option<ServiceName>,
-    /// The service is one that the mesh knows: only then may its name become a label.
-    known: bool,
-    /// Where the last attempt went, and its failover level.
-    place: Option<(ZoneId, Option<usize>)>,
-    /// The status of the answer that was begun.
-    status: Option<u16>,
-    reason: Option<Reason>,
-    /// The answer has come to its end.
-    complete: bool,
-    is_grpc: bool,
-    grpc_status: Option<u8>,
-    sent: Rc<Cell<u64>>,
-    received: u64,
-    span: Option<Span>,
-    _in_flight: Option<InFlight>,
-    log: Option<Log>,
-}
-
-/// What the access log needs; absent where none is kept, so that it costs nothing.
-struct Log {
-    at_us: u64,
-    method: String,
-    source: Option<String>,
-    attempts: Vec<access_log::Attempt>,
-}
-
-impl RequestRecord {
-    /// A request whose head has just been read.
-    pub(crate) fn begin(telemetry: &Telemetry, asked: &Asked<'_>, trace: TraceContext, way: Way) -> Self {
-        let (node, started) = (&telemetry.node, clock::now());
-        let span = node.tracer.span(SpanKind::Server, attribute::span_name(asked.method), &trace, started);
-        let (direction, source, identity) = match way {
-            Way::Outbound => (Direction::Outbound, node.own.clone(), None),
-            Way::Inbound { source, identity } => (Direction::Inbound, source, Some(identity)),
-        };
-        let mut facts = Facts {
-            telemetry: telemetry.clone(),
-            direction,
-            started,
-            trace,
-            source,
-            service: None,
-            known: false,
-            place: None,
-            status: None,
-            reason: None,
-            complete: false,
-            is_grpc: asked.is_grpc,
-            grpc_status: None,
-            sent: Rc::default(),
-            received: 0,
-            span,
-            _in_flight: None,
-            log: None,
-        };
-        if direction == Direction::Inbound {
-            facts.service.clone_from(&node.own.service);
-            facts.known = true;
-            facts.place = Some((node.zone.clone(), None));
-            let route = facts.route();
-            facts._in_flight = Some(route.start());
-        }
-        facts.describe(asked, identity.as_deref());
-        facts.log = node.access_log.is_some().then(|| Log {
-            at_us: now_us(),
-            method: asked.method.to_owned(),
-            source: identity,
-            attempts: Vec::new(),
-        });
-        Self(Some(Box::new(facts)))
-    }
-
-    /// The record, for whoever sees the request's end.
-    #[must_use]
-    pub(crate) fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
-    /// When the request came, and its place in its trace; `None` of an empty record.
-    pub(crate) fn trace(&self) -> Option<&TraceContext> {
-        self.0.as_deref().map(|facts| &facts.trace)
-    }
-
-    /// Whether anybody wants to know how many bytes passed.
-    pub(crate) fn wants_bytes(&self) -> bool {
-        self.0.as_deref().is_some_and(|facts| facts.span.is_some() || facts.log.is_some())
-    }
-
-    /// The service that the request names.
-    pub(crate) fn names(&mut self, service: &ServiceName) {
-        let Some(facts) = &mut self.0 else { return };
-        if let Some(span) = &mut facts.span {
-            span.set(attribute::DESTINATION_SERVICE, service.to_string());
-        }
-        facts.service = Some(service.clone());
-    }
-
-    /// The mesh knows that service.
-    pub(crate) fn known(&mut self) {
-        if let Some(facts) = &mut self.0 {
-            facts.known = true;
-        }
-    }
-
-    /// The request went, or would have gone, to the locality of `zone`.
-    pub(crate) fn place(&mut self, zone: &ZoneId, level: usize) {
-        if let Some(facts) = &mut self.0 {
-            facts.place = Some((zone.clone(), Some(level)));
-        }
-    }
-
-    /// An attempt of the kind `first`, `retry` or `probe` begins in the locality of `zone`.
-    pub(crate) fn attempt(&mut self, kind: &'static str, zone: &ZoneId, level: usize) {
-        self.place(zone, level);
-        if let Some(log) = self.0.as_mut().and_then(|facts| facts.log.as_mut()) {
-            let result = String::new();
-            let zone = zone.to_string();
-            log.attempts.push(access_log::Attempt { at_us: now_us(), kind, zone, endpoint: None, result });
-        }
-    }
-
-    /// How the last attempt went that was begun: an HTTP status, or the code of a reason.
-    pub(crate) fn attempted(&mut self, endpoint: Option<&str>, result: impl FnOnce() -> String) {
-        let log = self.0.as_mut().and_then(|facts| facts.log.as_mut());
-        if let Some(attempt) = log.and_then(|log| log.attempts.last_mut()) {
-            attempt.endpoint = endpoint.map(str::to_owned);
-            attempt.result = result();
-        }
-    }
-
-    /// The head of the answer passes. What comes of the rest is told by [`RequestRecord::ended`].
-    pub(crate) fn answered(&mut self, status: u16) {
-        if let Some(facts) = &mut self.0 {
-            facts.status = Some(status);
-        }
-    }
-
-    /// The request was refused, and that is its answer.
-    pub(crate) fn refused(&mut self, reason: Reason) {
-        if let Some(facts) = &mut self.0 {
-            facts.status = Some(reason.status());
-            facts.reason = Some(reason);
-            facts.grpc_status = facts.is_grpc.then(|| reason.grpc_status());
-            facts.complete = true;
-        }
-    }
-
-    /// The `grpc-status` of the answer.
-    pub(crate) fn grpc_status(&mut self, code: u8) {
-        if let Some(facts) = &mut self.0 {
-            facts.grpc_status = Some(code);
-        }
-    }
-
-    /// Counts the bytes that go towards the destination.
-    pub(crate) fn counts_sent(&self) -> Rc<Cell<u64>> {
-        self.0.as_deref().map(|facts| Rc::clone(&facts.sent)).unwrap_or_default()
-    }
-
-    /// So many bytes of the answer came from the destination.
-    pub(crate) fn received(&mut self, bytes: u64) {
-        if let Some(facts) = &mut self.0 {
-            facts.received += bytes;
-        }
-    }
-
-    /// So many more bytes of a stream passed, which is still open: metrics count them at once.
-    pub(crate) fn streamed(&mut self, sent: u64, received: u64) {
-        let Some(facts) = &mut self.0 else { return };
-        facts.sent.set(facts.sent.get() + sent);
-        facts.received += received;
-        if sent + received > 0 {
-            facts.route().streamed(sent, received);
-        }
-    }
-
-    /// The answer, or the stream, has ended: well, or for this reason.
-    pub(crate) fn ended(&mut self, reason: Option<Reason>) {
-        if let Some(facts) = &mut self.0 {
-            facts.complete = reason.is_none();
-            facts.reason = reason;
-        }
-    }
-}
-
-impl Drop for RequestRecord {
-    fn drop(&mut self) {
-        if let Some(facts) = self.0.take() {
-            facts.write();
-        }
-    }
-}
-
-impl Facts {
-    fn describe(&mut self, asked: &Asked<'_>, identity: Option<&str>) {
-        let Some(span) = &mut self.span else { return };
-        let node = &self.telemetry.node;
-        asked.describe(span);
-        span.set(attribute::URL_SCHEME, "http");
-        if !asked.path.is_empty() {
-            span.set(attribute::URL_PATH, asked.path.to_owned());
-        }
-        match identity {
-            None => span_source(span, node),
-            Some(identity) => {
-                span.set(attribute::SOURCE_IDENTITY, identity.to_owned());
-                if let Some(zone) = &self.source.zone {
-                    span.set(attribute::SOURCE_CLUSTER, zone.cluster.clone());
-                }
-                if let Some(service) = &self.source.service {
-                    span.set(attribute::SOURCE_SERVICE, service.to_string());
-                }
-                span.set(attribute::DESTINATION_CLUSTER, node.zone.cluster.clone());
-                span.set(attribute::DESTINATION_ZONE, node.zone.zone.clone());
-                if let Some(service) = &node.own.service {
-                    span.set(attribute::DESTINATION_SERVICE, service.to_string());
-                }
+    /// The metrics of requests from here to where this one went last.
+    fn route_of(&self, request: &RequestFacts) -> Arc<Route> {
+        match &self.caller {
+            Some(caller) => self.route(Direction::Inbound, &caller.party, &self.node.own),
+            None => {
+                let destination = match &request.service {
+                    Some(service) if request.known => {
+                        destination(service, request.place.as_ref().map(|place| &place.0))
+                    }
+                    _ => Party::unknown(),
+                };
+                self.route(Direction::Outbound, &self.node.own, &destination)
             }
         }
     }
 
-    /// The metrics of requests from here to where this one went last.
-    fn route(&self) -> Arc<Route> {
-        let destination = match &self.service {
-            Some(service) if self.known => Node::destination(service, self.place.as_ref().map(|(zone, _)| zone)),
-            _ => Party::unknown(),
-        };
-        self.telemetry.route(self.direction, &self.source, &destination)
-    }
-
-    fn write(mut self: Box<Self>) {
-        // Whoever lets go of a request before its end, without a word, is its caller.
-        let reason = self.reason.or_else(|| (!self.complete).then_some(Reason::CallerGone));
-        let code = self.status.filter(|_| self.complete).map_or(Code::NoAnswer, Code::of);
-        let latency = clock::now().since(self.started);
-        let level = self.place.as_ref().and_then(|(_, level)| *level);
-        self.route().finish(code, reason, level, latency);
-        self.end_span(reason);
-        self.write_log(reason, latency.as_micros() as u64);
-    }
-
-    fn end_span(&mut self, reason: Option<Reason>) {
-        let Some(mut span) = self.span.take() else { return };
-        span.set(attribute::BYTES_SENT, self.sent.get() as i64);
-        span.set(attribute::BYTES_RECEIVED, self.received as i64);
-        if let Some(code) = self.grpc_status {
+    fn write_span(&self, request: &RequestFacts) {
+        let Some(details) = request.details.as_deref().filter(|_| request.trace.is_recorded()) else { return };
+        let (node, name) = (&self.node, attribute::span_name(&details.method));
+        let Some(mut span) = node.tracer.span(SpanKind::Server, name, &request.trace, request.started) else { return };
+        describe(&mut span, details, request.is_grpc);
+        span.set(attribute::URL_SCHEME, "http");
+        if !details.path.is_empty() {
+            span.set(attribute::URL_PATH, details.path.clone());
+        }
+        match &self.caller {
+            None => set_source(&mut span, node),
+            Some(caller) => {
+                set_caller(&mut span, caller);
+                span.set(attribute::DESTINATION_CLUSTER, node.zone.cluster.clone());
+                span.set(attribute::DESTINATION_ZONE, node.zone.zone.clone());
+            }
+        }
+        if let Some(service) = &request.service {
+            span.set(attribute::DESTINATION_SERVICE, service.to_string());
+        }
+        span.set(attribute::BYTES_SENT, request.sent.get() as i64);
+        span.set(attribute::BYTES_RECEIVED, request.received as i64);
+        if let Some(code) = request.grpc_status {
             span.set(attribute::RPC_GRPC_STATUS_CODE, i64::from(code));
         }
-        if reason == Some(Reason::CallerGone) {
+        let failure = request.failure();
+        if failure == Some(Reason::CallerGone) {
             span.set(attribute::CANCELLED, true);
         }
-        if let Some(reason) = reason {
+        if let Some(reason) = failure {
             span.fail(reason);
         }
-        if let Some(status) = self.status {
+        if let Some(status) = request.status {
             span.status(status);
         }
         span.end();
     }
 
-    fn write_log(&mut self, reason: Option<Reason>, duration_us: u64) {
-        let (Some(log), Some(writer)) = (self.log.take(), &self.telemetry.node.access_log) else { return };
+    fn write_attempt_span(&self, attempt: &AttemptFacts, request: &RequestFacts) {
+        let Some(details) = request.details.as_deref().filter(|_| attempt.trace.is_recorded()) else { return };
+        let (node, name) = (&self.node, attribute::span_name(&details.method));
+        let Some(mut span) = node.tracer.span(SpanKind::Client, name, &attempt.trace, attempt.started) else { return };
+        describe(&mut span, details, request.is_grpc);
+        let scheme = if details.path.is_empty() { "" } else { "http://" };
+        span.set(attribute::URL_FULL, format!("{scheme}{}{}", details.authority, details.path));
+        set_source(&mut span, node);
+        if let Some(service) = &request.service {
+            span.set(attribute::DESTINATION_SERVICE, service.to_string());
+        }
+        span.set(attribute::DESTINATION_CLUSTER, attempt.zone.cluster.clone());
+        span.set(attribute::DESTINATION_ZONE, attempt.zone.zone.clone());
+        span.set(attribute::LEVEL, attempt.level as i64);
+        span.set(attribute::FORMER_LEVEL, attempt.level as i64);
+        span.set(attribute::ATTEMPT, i64::from(attempt.number));
+        if attempt.number > 1 {
+            span.set(attribute::HTTP_REQUEST_RESEND_COUNT, i64::from(attempt.number - 1));
+        }
+        if let Some(endpoint) = &attempt.endpoint {
+            span.set(attribute::DESTINATION_ENDPOINT, endpoint.to_string());
+        }
+        if let Some(status) = attempt.status {
+            span.status(status);
+        }
+        if let Some(reason) = attempt.reason {
+            span.fail(reason);
+        }
+        if attempt.result == AttemptResult::Cancelled {
+            span.set(attribute::CANCELLED, true);
+        }
+        span.end();
+    }
+
+    fn write_log(&self, request: &RequestFacts, latency: Duration) {
+        let (Some(details), Some(writer)) = (request.details.as_deref(), &self.node.access_log) else { return };
+        let ended_us = now_us();
+        let duration_us = latency.as_micros() as u64;
+        let now = clock::now();
+        let at_us = |started| ended_us.saturating_sub(now.since(started).as_micros() as u64);
+        let attempt = |attempt: &AttemptFacts| access_log::Attempt {
+            at_us: at_us(attempt.started),
+            kind: kind(attempt).as_str(),
+            zone: attempt.zone.to_string(),
+            endpoint: attempt.endpoint.as_ref().map(ToString::to_string),
+            result: match (attempt.status, attempt.reason) {
+                (Some(status), _) => status.to_string(),
+                (None, Some(reason)) => reason.code().to_owned(),
+                (None, None) => String::new(),
+            },
+        };
+        let reason = request.failure();
         writer.write(access_log::Record {
-            at_us: log.at_us,
-            direction: self.direction.as_str(),
-            source: log.source,
-            service: self.service.as_ref().map(ToString::to_string).unwrap_or_default(),
-            method: log.method,
-            status: self.status.unwrap_or_else(|| reason.map_or(0, Reason::status)),
+            at_us: at_us(request.started),
+            direction: if self.caller.is_some() { Direction::Inbound } else { Direction::Outbound }.as_str(),
+            source: self.caller.as_ref().map(|caller| caller.identity.clone()),
+            service: request.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            method: details.method.clone(),
+            status: request.status.unwrap_or_else(|| reason.map_or(0, Reason::status)),
             reason: reason.map(Reason::code),
             duration_us,
-            sent_bytes: self.sent.get(),
-            received_bytes: self.received,
-            trace_id: Some(format!("{:032x}", self.trace.trace_id())),
-            attempts: log.attempts,
+            sent_bytes: request.sent.get(),
+            received_bytes: request.received,
+            trace_id: Some(format!("{:032x}", request.trace.trace_id())),
+            attempts: details.attempts.iter().map(attempt).collect(),
         });
     }
 }
 
+impl Recorder for Telemetry {
+    type Counted = Counted;
+
+    fn sample(&self, parent: Option<TraceParent>, rng: &mut fastrand::Rng) -> TraceContext {
+        self.node.tracer.sample(parent, rng)
+    }
+
+    fn wants_details(&self, trace: &TraceContext) -> bool {
+        trace.is_recorded() || self.node.access_log.is_some()
+    }
+
+    fn begin(&self, request: &RequestFacts) -> Counted {
+        // Where an outbound request goes is not known yet: its attempts are counted.
+        Counted(self.caller.is_some().then(|| {
+            let route = self.route_of(request);
+            let in_flight = route.start();
+            (route, in_flight)
+        }))
+    }
+
+    fn begin_attempt(&self, attempt: &AttemptFacts, request: &RequestFacts) -> Counted {
+        let destination = match &request.service {
+            Some(service) => destination(service, Some(&attempt.zone)),
+            None => Party::unknown(),
+        };
+        let route = self.route(Direction::Outbound, &self.node.own, &destination);
+        let in_flight = route.start();
+        Counted(Some((route, in_flight)))
+    }
+
+    fn end_attempt(&self, counted: Counted, attempt: &AttemptFacts, request: &RequestFacts) {
+        if let Counted(Some((route, _in_flight))) = counted {
+            let result = match attempt.result {
+                AttemptResult::Success => metrics::AttemptResult::Success,
+                AttemptResult::Failure => metrics::AttemptResult::Failure,
+                AttemptResult::Cancelled => metrics::AttemptResult::Cancelled,
+            };
+            route.attempt(kind(attempt), result);
+        }
+        self.write_attempt_span(attempt, request);
+    }
+
+    fn end(&self, counted: Counted, request: &RequestFacts) {
+        let route = counted.0.map_or_else(|| self.route_of(request), |(route, _in_flight)| route);
+        let code = request.status.filter(|_| request.complete).map_or(Code::NoAnswer, Code::of);
+        let latency = clock::now().since(request.started);
+        let level = request.place.as_ref().map(|(_, level)| *level);
+        route.finish(code, request.failure(), level, latency);
+        self.write_span(request);
+        self.write_log(request, latency);
+    }
+
+    fn streamed(&self, request: &RequestFacts, sent: u64, received: u64) {
+        self.route_of(request).streamed(sent, received);
+    }
+}
+
+/// The other side of metric labels for a service.
+fn destination(service: &ServiceName, zone: Option<&ZoneId>) -> Party {
+    match zone {
+        Some(zone) => Party::new(service.clone(), zone.clone()),
+        None => Party::service_only(service.clone()),
+    }
+}
+
+/// Which attempt of its request it is.
+const fn kind(attempt: &AttemptFacts) -> AttemptKind {
+    match (attempt.probe, attempt.number) {
+        (true, _) => AttemptKind::Probe,
+        (false, 1) => AttemptKind::First,
+        (false, _) => AttemptKind::Retry,
+    }
+}
+
+/// The caller in metric labels: its account stands for its service, and its trust domain for the cluster that the mesh
+/// knows by it.
+fn party(caller: &SpiffeId, mesh: &MeshView) -> Party {
+    let Principal::Workload { namespace, account } = &caller.principal else { return Party::unknown() };
+    let clusters = std::iter::once(&mesh.cluster).chain(mesh.peers.iter().map(|peer| &peer.cluster));
+    let mut named = clusters.filter(|cluster| cluster.trust_domain == caller.trust_domain);
+    Party {
+        service: Some(ServiceName::new(namespace.as_str(), account.as_str())),
+        zone: named.next().map(|cluster| ZoneId::new(cluster.name.as_str(), UNKNOWN)),
+    }
+}
+
+/// What OpenTelemetry's conventions want of the spans of both kinds.
+fn describe(span: &mut Span, details: &Details, is_grpc: bool) {
+    let (host, port) = server(&details.authority);
+    span.set(attribute::HTTP_REQUEST_METHOD, attribute::method(&details.method));
+    span.set(attribute::SERVER_ADDRESS, host.to_owned());
+    span.set(attribute::SERVER_PORT, port);
+    span.set(attribute::NETWORK_PROTOCOL_VERSION, details.version.as_str());
+    if is_grpc {
+        span.set(attribute::RPC_SYSTEM, "grpc");
+    }
+}
+
+/// The host and the port that was asked for; 80 if none was named.
+fn server(authority: &str) -> (&str, i64) {
+    let named = authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    named.map_or((authority, 80), |(host, port)| (host, i64::from(port)))
+}
+
 /// Where the spans of this node's calls come from.
-fn span_source(span: &mut Span, node: &Node) {
+fn set_source(span: &mut Span, node: &Node) {
     span.set(attribute::SOURCE_CLUSTER, node.zone.cluster.clone());
     span.set(attribute::SOURCE_ZONE, node.zone.zone.clone());
     if let Some(service) = &node.own.service {
@@ -399,13 +301,24 @@ fn span_source(span: &mut Span, node: &Node) {
     }
 }
 
+/// Where the spans of other workloads' calls come from.
+fn set_caller(span: &mut Span, caller: &Caller) {
+    span.set(attribute::SOURCE_IDENTITY, caller.identity.clone());
+    if let Some(zone) = &caller.party.zone {
+        span.set(attribute::SOURCE_CLUSTER, zone.cluster.clone());
+    }
+    if let Some(service) = &caller.party.service {
+        span.set(attribute::SOURCE_SERVICE, service.to_string());
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn asked(authority: &str) -> Asked<'_> {
-        Asked { method: "GET", path: "/", authority, version: "1.1", is_grpc: false }
-    }
+    use eastway_core::resource::ClusterMeta;
+
+    use super::*;
 
     #[test]
     fn the_port_that_was_asked_for_is_the_schemes_own_if_none_was_named() {
@@ -416,7 +329,22 @@ mod tests {
             ("[::1]", "[::1]", 80),
             ("", "", 80),
         ] {
-            assert_eq!(asked(authority).server(), (host, port), "{authority}");
+            assert_eq!(server(authority), (host, port), "{authority}");
         }
+    }
+
+    #[test]
+    fn the_callers_cluster_is_the_one_that_the_mesh_knows_by_its_trust_domain() {
+        let cluster = |name: &str, trust_domain: &str| ClusterMeta {
+            name: name.to_owned(),
+            uid: String::new(),
+            region: name.to_owned(),
+            trust_domain: trust_domain.to_owned(),
+            zones: BTreeMap::new(),
+        };
+        let mesh = MeshView { cluster: cluster("us-east", "prod.example.org"), peers: Vec::new() };
+        let of = |trust_domain: &str| party(&SpiffeId::workload(trust_domain, "shop", "storefront"), &mesh).zone;
+        assert_eq!(of("prod.example.org").map(|zone| zone.cluster.to_string()).as_deref(), Some("us-east"));
+        assert_eq!(of("us-east.mesh.internal"), None, "no guess by its first label");
     }
 }

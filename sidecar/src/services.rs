@@ -4,99 +4,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use eastway_balance::{Policy, Service};
 use eastway_client::{Discovery, Sink};
-use eastway_core::resource::{Protocol, ServicePort};
-use eastway_core::view::{InboundRules, MeshView, ServiceView};
+use eastway_core::view::{MeshView, ServiceView};
 use eastway_core::{Chain, EndpointId, LoadReport, Locality, ServiceName};
 use eastway_identity::Identity;
-use eastway_resilience::limits::Limit;
+use eastway_request::{ServiceEntry, TrafficPolicy};
+use eastway_resilience::RetryPolicy;
 use eastway_runtime::clock;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
-use crate::traffic_policy::TrafficPolicy;
+use crate::config::Config;
 
 /// How often ramps, decays and breakers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A known service.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Decides where its requests go.
-    pub(crate) service: Service,
-    /// Requests in flight.
-    pub(crate) requests: Arc<Limit>,
-    /// Opaque streams that are open.
-    pub(crate) streams: Arc<Limit>,
-    /// Requests that wait for a connection.
-    pub(crate) pending: Arc<Limit>,
-    traffic_policy: ArcSwap<TrafficPolicy>,
-    view: ArcSwap<ServiceView>,
-    inbound: ArcSwapOption<InboundRules>,
-    /// Set by each request, and cleared when discovery was told.
-    used: AtomicBool,
-}
-
-impl Entry {
-    /// Notes that the service is in use, so that discovery goes on following it.
-    pub(crate) fn touch(&self) {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// How its requests are treated.
-    pub(crate) fn traffic_policy(&self) -> TrafficPolicy {
-        **self.traffic_policy.load()
-    }
-
-    /// Takes what discovery says of it now.
-    fn follow(&self, view: &Arc<ServiceView>, own: TrafficPolicy) {
-        self.view.store(Arc::clone(view));
-        self.inbound.store(view.spec.inbound.clone().map(Arc::from));
-        let traffic_policy = own.with(&view.spec.policy);
-        self.requests.set_max(traffic_policy.requests);
-        self.streams.set_max(traffic_policy.streams);
-        self.pending.set_max(traffic_policy.pending);
-        self.traffic_policy.store(Arc::new(traffic_policy));
-    }
-
-    /// Whether `cluster` offers the service, as far as discovery tells: by the zones that it announces, also those that have
-    /// just lost their last endpoint; the own one also by declaring it.
-    pub(crate) fn is_offered_by(&self, cluster: &str, own: &str) -> bool {
-        let announced = || self.service.localities().iter().any(|(locality, _)| *locality.zone.cluster == *cluster);
-        (cluster == own && self.inbound.load().is_some()) || announced()
-    }
-
-    /// The accounts that may serve it in this cluster.
-    pub(crate) fn accounts(&self) -> Vec<String> {
-        self.view.load().spec.accounts.clone()
-    }
-
-    /// What sidecars that serve it in this cluster hold callers to; `None` until a gateway has said so.
-    pub(crate) fn inbound(&self) -> Option<Arc<InboundRules>> {
-        self.inbound.load_full()
-    }
-
-    /// The port of this number, or the first one if the caller named none.
-    pub(crate) fn port(&self, number: Option<u16>) -> Option<ServicePort> {
-        let view = self.view.load();
-        match number {
-            Some(number) => view.spec.ports.iter().find(|port| port.port == number).cloned(),
-            None => view.spec.ports.iter().find(|port| port.protocol != Protocol::Tcp).cloned(),
-        }
-    }
-}
-
 /// All known services.
 #[derive(Debug)]
 pub(crate) struct Services {
-    entries: ArcSwap<HashMap<ServiceName, Arc<Entry>>>,
+    entries: ArcSwap<HashMap<ServiceName, Arc<ServiceEntry>>>,
     mesh: ArcSwap<MeshView>,
     caller: Mutex<Locality>,
     identity: Arc<Identity>,
@@ -128,12 +58,12 @@ impl Services {
     }
 
     /// The service `name`, if discovery has delivered it.
-    pub(crate) fn entry(&self, name: &ServiceName) -> Option<Arc<Entry>> {
+    pub(crate) fn entry(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
         self.entries.load().get(name).cloned()
     }
 
     /// Every known service.
-    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn all(&self) -> Vec<Arc<ServiceEntry>> {
         self.entries.load().values().cloned().collect()
     }
 
@@ -150,9 +80,9 @@ impl Services {
             ticks.tick().await;
             let now = clock::now();
             for entry in self.entries.load().values() {
-                entry.service.tick(now);
-                if entry.used.swap(false, Ordering::Relaxed) {
-                    discovery.touch(entry.service.name());
+                entry.service().tick(now);
+                if entry.was_used() {
+                    discovery.touch(entry.service().name());
                 }
             }
         }
@@ -178,17 +108,30 @@ impl Services {
         }
     }
 
-    fn new_entry(&self, view: &Arc<ServiceView>) -> Arc<Entry> {
-        Arc::new(Entry {
-            service: Service::new(view.name.clone(), self.caller.lock().clone(), self.policy.clone()),
-            requests: Limit::new(self.own.requests),
-            streams: Limit::new(self.own.streams),
-            pending: Limit::new(self.own.pending),
-            traffic_policy: ArcSwap::from_pointee(self.own),
-            view: ArcSwap::new(Arc::clone(view)),
-            inbound: ArcSwapOption::empty(),
-            used: AtomicBool::new(true),
-        })
+    fn new_entry(&self, name: &ServiceName) -> Arc<ServiceEntry> {
+        let service = Service::new(name.clone(), self.caller.lock().clone(), self.policy.clone());
+        ServiceEntry::new(service, self.own)
+    }
+}
+
+/// The numbers that hold for requests to a service of which the operator says nothing.
+pub(crate) fn traffic_policy(config: &Config) -> TrafficPolicy {
+    let limits = &config.limits;
+    TrafficPolicy {
+        retries: RetryPolicy {
+            attempts: limits.attempts,
+            attempts_in_all: limits.unsent_attempts,
+            kept_body: limits.kept_body,
+            held_response: limits.held_response,
+            ..RetryPolicy::default()
+        },
+        per_try: None,
+        request: config.timeouts.request,
+        requests: limits.requests,
+        streams: limits.opaque_streams,
+        pending: limits.pending,
+        endpoint_requests: limits.endpoint_requests,
+        endpoint_connections: limits.endpoint_connections,
     }
 }
 
@@ -200,7 +143,7 @@ impl Sink for Services {
         self.trust(mesh);
         let now = clock::now();
         for entry in self.entries.load().values() {
-            entry.service.update(mesh, &entry.view.load(), now);
+            entry.service().update(mesh, &entry.view(), now);
         }
     }
 
@@ -209,12 +152,12 @@ impl Sink for Services {
         let mesh = self.mesh.load();
         if let Some(entry) = self.entry(&view.name) {
             entry.follow(view, self.own);
-            entry.service.update(&mesh, view, clock::now());
+            entry.service().update(&mesh, view, clock::now());
             return;
         }
-        let entry = self.new_entry(view);
+        let entry = self.new_entry(&view.name);
         entry.follow(view, self.own);
-        entry.service.update(&mesh, view, clock::now());
+        entry.service().update(&mesh, view, clock::now());
         let mut entries = HashMap::clone(&self.entries.load());
         entries.insert(view.name.clone(), entry);
         self.entries.store(Arc::new(entries));
@@ -224,7 +167,7 @@ impl Sink for Services {
         if let Some(entry) = self.entry(service) {
             let now = clock::now();
             for (endpoint, load) in loads {
-                entry.service.apply_load(endpoint, *load, now);
+                entry.service().apply_load(endpoint, *load, now);
             }
         }
     }

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_core::Reason;
+use eastway_request::{Answer, AnswerEnd};
+use eastway_runtime::clock;
 use eastway_transport::Io;
 use eastway_transport::relay::{End, Side, SpliceOptions, splice};
 
-use crate::record::RequestRecord;
+use crate::record::Telemetry;
 
 /// How often the bytes of an open stream reach the metrics.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// Relays between the side that asked and the side that serves, until both have ended, either breaks, or nothing moved for
-/// `idle`. The metrics learn of its bytes while it is open, and `record` of its end.
-pub(crate) async fn relay(asking: Io, serving: Io, idle: Duration, mut record: RequestRecord) {
+/// `idle`. The metrics learn of its bytes while it is open, and `answer` of its end.
+pub(crate) async fn relay(asking: Io, serving: Io, idle: Duration, mut answer: Answer<Telemetry>) {
     let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let options = SpliceOptions {
         idle,
@@ -23,7 +25,7 @@ pub(crate) async fn relay(asking: Io, serving: Io, idle: Duration, mut record: R
         backward: Some(Arc::clone(&received)),
         ..SpliceOptions::default()
     };
-    let mut bytes = Bytes { record: &mut record, sent, received };
+    let mut bytes = Bytes { answer: &mut answer, sent, received };
     let mut relayed = std::pin::pin!(splice(asking, serving, options));
     let mut ticks = tokio::time::interval(REPORT);
     let relayed = loop {
@@ -34,13 +36,13 @@ pub(crate) async fn relay(asking: Io, serving: Io, idle: Duration, mut record: R
         }
     };
     drop(bytes);
-    record.ended(reason(relayed.end));
+    answer.end(reason(relayed.end).map_or(AnswerEnd::Complete, AnswerEnd::Failed), clock::now());
     tracing::debug!(?relayed, "a stream ended");
 }
 
 /// What passed since the last report; the rest is reported however the relay ends.
 struct Bytes<'a> {
-    record: &'a mut RequestRecord,
+    answer: &'a mut Answer<Telemetry>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
 }
@@ -48,7 +50,7 @@ struct Bytes<'a> {
 impl Bytes<'_> {
     fn report(&mut self) {
         let (sent, received) = (self.sent.swap(0, Ordering::Relaxed), self.received.swap(0, Ordering::Relaxed));
-        self.record.streamed(sent, received);
+        self.answer.streamed(sent, received);
     }
 }
 

@@ -10,22 +10,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Endpoint, Pick, Tried};
+use eastway_balance::{Endpoint, Pick};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
 use eastway_http::client::{Failure, Ping, PoolOptions};
-use eastway_http::framing::UpgradeTo;
+use eastway_http::head::UpgradeTo;
 use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError, Sweeper};
 use eastway_identity::{Expected, Refusal, client_config};
-use eastway_resilience::Failed;
+use eastway_request::Call;
+use eastway_resilience::{AttemptError, Fault, Progress};
 use eastway_transport::tls::TlsError;
 use eastway_transport::{Io, tcp, tls};
 use http::uri::Scheme;
 use http::{Request, Response, Version};
 use tokio::time::timeout;
 
+use crate::h2;
 use crate::node::Node;
-use crate::services::Entry;
-use crate::traffic_policy;
 pub(crate) use places::Place;
 use places::Places;
 use session::Sessions;
@@ -57,34 +57,20 @@ pub(crate) struct Upstreams {
     options: ClientOptions,
 }
 
-/// What connections need to know of an attempt.
-pub(crate) struct Call<'a> {
-    pub(crate) entry: &'a Arc<Entry>,
-    /// The service port that the caller asked for.
-    pub(crate) port: u16,
-    pub(crate) tried: &'a Tried,
-    pub(crate) idempotent: bool,
-    /// From 1.
-    pub(crate) attempt: u32,
-    /// The trace context that goes on.
-    pub(crate) traceparent: String,
-}
-
 /// What a connection that broke says of the attempt that it carried.
-fn sending(error: SendError) -> Failed {
+fn sending(error: SendError) -> AttemptError {
     let failure = error.failure();
-    let stale = matches!(failure, Failure::Closed | Failure::Refused | Failure::Reset);
-    let silent = failure == Failure::Unresponsive || stale && timed_out(&error);
-    let reset = failure == Failure::Reset && (!error.is_reused() || silent);
-    Failed {
-        reason: error.reason(),
-        nothing_sent: error.is_unprocessed(),
-        connect: false,
+    let ended = matches!(failure, Failure::Closed | Failure::Refused | Failure::Reset);
+    let silent = failure == Failure::Unresponsive || failure == Failure::Reset && timed_out(&error);
+    let fault = match failure {
+        _ if silent => Fault::Silent,
         // A reset shows that somebody is there. Whether it takes connections is for the next one to find out.
-        down: failure == Failure::Unresponsive || reset && silent,
-        silent,
-        blameless: stale && !reset,
-    }
+        Failure::Reset if !error.is_reused() => Fault::Stated,
+        _ if ended => Fault::Nobody,
+        _ => Fault::Stated,
+    };
+    let progress = if error.is_unprocessed() { Progress::Unsent } else { Progress::Sent };
+    AttemptError { reason: error.reason(), progress, fault }
 }
 
 /// Whether the connection broke because the host answered nothing any more: unlike one that was closed, it says that
@@ -107,7 +93,7 @@ impl Upstreams {
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
         let (interval, timeout) = (node.config.timeouts.ping_after, node.config.timeouts.ping_timeout);
-        options.h2 = traffic_policy::h2(limits, Some(Ping { interval, timeout }));
+        options.h2 = h2::options(limits, Some(Ping { interval, timeout }));
         options.continue_after = node.config.timeouts.continue_after;
         Rc::new(Self {
             node: Arc::clone(node),
@@ -138,13 +124,13 @@ pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
 /// Sends a request to what was picked; for a remote locality this chooses the session, and binds `pick` to its endpoint.
 ///
 /// # Errors
-/// [`Failed`] if no response began.
+/// [`AttemptError`] if no response began.
 pub(crate) async fn send(
     upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request<Body>,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Response<Body>, AttemptError> {
     if request.extensions().get::<UpgradeTo>().is_some() {
         return send_upgrade(upstreams, call, pick, request).await;
     }
@@ -166,9 +152,9 @@ pub(crate) async fn send(
 }
 
 /// Whether the endpoint may have the request that its pick counts there already.
-fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), Failed> {
+fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), AttemptError> {
     if endpoint.active_requests() > call.entry.traffic_policy().endpoint_requests {
-        Err(Failed::full())
+        Err(AttemptError::full(Reason::RequestLimit))
     } else {
         Ok(())
     }
@@ -179,7 +165,7 @@ async fn send_h1(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     mut request: Request<Body>,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Response<Body>, AttemptError> {
     let key = key(call, endpoint);
     let pool = &upstreams.h1;
     while let Some(connection) = if call.idempotent { pool.take(&key) } else { pool.take_for_once(&key) } {
@@ -202,7 +188,7 @@ async fn send_h2(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     request: Request<Body>,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Response<Body>, AttemptError> {
     let key = key(call, endpoint);
     let known = upstreams.h2.borrow().get(&key).filter(|h2| !h2.is_closed() && h2.available() > 0).cloned();
     let connection = match known {
@@ -222,27 +208,28 @@ async fn send_h2(
 }
 
 fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
-    (call.entry.service.name().clone(), endpoint.id.clone(), endpoint.incarnation)
+    (call.entry.service().name().clone(), endpoint.id.clone(), endpoint.incarnation)
 }
 
 /// A byte stream to the application behind what was picked, for opaque connections, and what to hold while it is open.
 ///
 /// # Errors
-/// [`Failed`] if there is no way.
+/// [`AttemptError`] if there is no way.
 pub(crate) async fn open(
     upstreams: &Upstreams,
     call: &Call<'_>,
     pick: &mut Pick,
-) -> Result<(Io, Option<Place>), Failed> {
+) -> Result<(Io, Option<Place>), AttemptError> {
     let (io, place) = reach(upstreams, call, pick).await?;
     let authority = session::authority(&upstreams.node, call, None);
-    let headers = [("traceparent", call.traceparent.as_str())];
+    let traceparent = call.traceparent.to_string();
+    let headers = [("traceparent", traceparent.as_str())];
     let limit = upstreams.node.config.timeouts.stream_open;
     let options = &upstreams.options;
     match timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await {
         Ok(Ok(tunnel)) => Ok((tunnel.io, place)),
-        Ok(Err(reason)) => Err(Failed::said(reason)),
-        Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
+        Ok(Err(reason)) => Err(AttemptError::said(reason)),
+        Err(_) => Err(AttemptError::connecting(Reason::ConnectTimeout)),
     }
 }
 
@@ -252,7 +239,7 @@ async fn send_upgrade(
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request<Body>,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Response<Body>, AttemptError> {
     let (io, place) = reach(upstreams, call, pick).await?;
     let mut connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
     let response = connection.send(request).await.map_err(sending)?;
@@ -260,7 +247,7 @@ async fn send_upgrade(
 }
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
-async fn reach(upstreams: &Upstreams, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), Failed> {
+async fn reach(upstreams: &Upstreams, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), AttemptError> {
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
@@ -282,20 +269,20 @@ async fn connect_local(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     alpn: &[&[u8]],
-) -> Result<(Io, Place), Failed> {
+) -> Result<(Io, Place), AttemptError> {
     let node = &upstreams.node;
-    let Some(address) = endpoint.address else { return Err(Failed::connecting(Reason::Internal)) };
+    let Some(address) = endpoint.address else { return Err(AttemptError::connecting(Reason::Internal)) };
     let most = call.entry.traffic_policy().endpoint_connections;
-    let place = upstreams.places.take(&key(call, endpoint), most).ok_or_else(Failed::full)?;
-    let _pending = call.entry.pending.try_acquire().ok_or_else(Failed::waiting)?;
+    let place = upstreams.places.take(&key(call, endpoint), most).ok_or(AttemptError::full(Reason::RequestLimit))?;
+    let _pending = call.entry.pending_permit().ok_or(AttemptError::full(Reason::PendingLimit))?;
     let stream = dial(node, address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Failed::gone(Reason::ConnectTimeout),
+        io::ErrorKind::TimedOut => AttemptError::gone(Reason::ConnectTimeout),
         // This sidecar has no descriptors left: that says nothing about the endpoint.
-        _ if tcp::is_exhaustion(&error) => Failed::full(),
-        _ => Failed::gone(Reason::ConnectFailed),
+        _ if tcp::is_exhaustion(&error) => AttemptError::full(Reason::RequestLimit),
+        _ => AttemptError::gone(Reason::ConnectFailed),
     })?;
     let io = handshake(node, stream, expected(node, call), alpn).await?;
-    call.entry.service.revive(endpoint, eastway_runtime::clock::now());
+    call.entry.service().revive(endpoint, eastway_runtime::clock::now());
     Ok((io, place))
 }
 
@@ -307,7 +294,7 @@ pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
 }
 
 /// Mutual TLS over `io`, with whoever `expected` admits, within the region.
-pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&[u8]]) -> Result<Io, Failed> {
+pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&[u8]]) -> Result<Io, AttemptError> {
     handshake_within(node.config.timeouts.stream_open, node, io, expected, alpn).await
 }
 
@@ -317,16 +304,16 @@ async fn handshake_within(
     io: Io,
     expected: Expected,
     alpn: &[&[u8]],
-) -> Result<Io, Failed> {
+) -> Result<Io, AttemptError> {
     let config = client_config(&node.identity, expected, alpn);
     match timeout(limit, tls::connect(io, config)).await {
         Ok(Ok(io)) => Ok(io),
         // Who answers with another identity is not the endpoint, and is never asked again but by a probe.
         Ok(Err(error)) => match tls_reason(&error) {
-            Reason::WrongIdentity => Err(Failed::gone(Reason::WrongIdentity)),
-            reason => Err(Failed::connecting(reason)),
+            Reason::WrongIdentity => Err(AttemptError::gone(Reason::WrongIdentity)),
+            reason => Err(AttemptError::connecting(reason)),
         },
-        Err(_) => Err(Failed::connecting(Reason::ConnectTimeout)),
+        Err(_) => Err(AttemptError::connecting(Reason::ConnectTimeout)),
     }
 }
 
@@ -340,7 +327,7 @@ fn tls_reason(error: &TlsError) -> Reason {
 
 /// Who may answer a call within this cluster.
 fn expected(node: &Node, call: &Call<'_>) -> Expected {
-    accounts(&node.identity.id().trust_domain, call.entry.service.name(), &call.entry.accounts())
+    accounts(&node.identity.id().trust_domain, call.entry.service().name(), &call.entry.accounts())
 }
 
 /// Who may answer for `service` in a trust domain.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use eastway_http::body::Unread;
 use eastway_http::{Body, Sweeper};
+use eastway_request::{InboundOptions, OutboundOptions};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
 use http::Response;
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) app: App,
     pub(crate) telemetry: Telemetry,
+    pub(crate) outbound_options: Arc<OutboundOptions>,
+    pub(crate) inbound_options: InboundOptions,
     /// Accepted connections of callers, after their handshakes.
     pub(crate) inbound: Arc<Limit>,
     /// Accepted connections of the application.
@@ -44,6 +47,8 @@ impl Worker {
             sweeper,
             app: App::new(&node),
             telemetry: Telemetry::new(&node),
+            outbound_options: Arc::new(outbound_options(&node)),
+            inbound_options: inbound_options(&node),
             inbound: Limit::new(connections),
             outbound: Limit::new(connections),
             rng: RefCell::new(rng),
@@ -91,5 +96,25 @@ impl Worker {
     /// Runs `with` on the worker's random numbers. They are never borrowed across an await.
     pub(crate) fn random<T>(&self, with: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         with(&mut self.rng.borrow_mut())
+    }
+}
+
+/// What decides about the application's requests.
+fn outbound_options(node: &Node) -> OutboundOptions {
+    let config = &node.config;
+    OutboundOptions {
+        suffix: config.suffix.clone(),
+        cluster: Arc::clone(&node.zone.cluster),
+        via: config.outbound.via,
+        idle: config.timeouts.idle,
+    }
+}
+
+/// What decides about calls to the application.
+fn inbound_options(node: &Node) -> InboundOptions {
+    InboundOptions {
+        suffix: node.config.suffix.clone(),
+        service: node.own.service.clone(),
+        trust_domain: node.identity.id().trust_domain.clone(),
     }
 }

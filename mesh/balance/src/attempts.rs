@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use eastway_core::{Attribution, Reason, Timestamp};
-use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
+use eastway_core::{Attribution, EndpointId, Reason, Timestamp};
+use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, Repeatable, Retries, RetryPolicy};
 use eastway_resilience::deadline::Deadline;
-use eastway_resilience::{Failed, Outcome};
+use eastway_resilience::{AttemptError, Fault, Outcome, Progress};
 
 use crate::locality::LocalityEndpoints;
 use crate::pick::{NoPick, Pick};
@@ -46,6 +46,11 @@ impl Attempts {
     /// The answer may come later than was thought at first: the request itself took its time.
     pub fn postpone(&mut self, deadline: Deadline) {
         self.deadline = deadline;
+    }
+
+    /// Keeps away from these endpoints, wherever they are. Whoever takes the list from outside must bound it.
+    pub fn avoid(&mut self, endpoints: &[EndpointId]) {
+        self.tried.set_named(endpoints);
     }
 
     /// What the next attempt keeps away from, while there is something else.
@@ -96,35 +101,31 @@ impl Attempts {
             return None;
         }
         service.finish(pick, outcome, now);
-        self.avoid(pick, Attribution::Upstream5xx);
-        Some(AttemptEnd { answered: true, ..self.end(pick) })
+        self.leave(pick, Attribution::Upstream5xx);
+        Some(self.end(pick, Progress::Answered, Fault::Stated))
     }
 
-    /// Takes a failure that came after `latency`. `pick` has ended.
+    /// Takes an error that came after `latency`. `pick` has ended.
     pub fn failed(
         &mut self,
         service: &Service,
         pick: &Pick,
-        failed: &Failed,
+        error: &AttemptError,
         latency: Duration,
         now: Timestamp,
     ) -> AttemptEnd {
-        service.retry_budget().record_end(!failed.blameless, now);
-        let asked_too_much = self.asked_too_much(pick, failed);
-        let outcome = if asked_too_much { Outcome::cancelled() } else { failed.outcome() };
+        let blameless = error.fault == Fault::Nobody;
+        service.retry_budget().record_end(!blameless, now);
+        let asked_too_much = self.asked_too_much(pick, error);
+        let outcome = if asked_too_much { Outcome::cancelled() } else { error.outcome() };
         service.finish(pick, outcome.with_latency(latency), now);
         // The blameless may be asked again, but not at once: whatever kept them from answering may still be there.
-        self.avoid(pick, if failed.blameless { Attribution::Caller } else { failed.reason.attribution() });
-        if failed.silent {
+        self.leave(pick, if blameless { Attribution::Caller } else { error.reason.attribution() });
+        if error.fault == Fault::Silent {
             self.tried.push_locality(&pick.locality.zone);
         }
         self.exhausted = asked_too_much && !self.has_other_locality(service);
-        AttemptEnd {
-            nothing_sent: failed.nothing_sent,
-            connect_failed: failed.connect,
-            stale: failed.blameless,
-            ..self.end(pick)
-        }
+        self.end(pick, error.progress, error.fault)
     }
 
     /// Whether there is another attempt after one that ended so, and when.
@@ -147,12 +148,12 @@ impl Attempts {
     }
 
     /// The locality has nobody but those that this request keeps away from: that says nothing of the locality.
-    fn asked_too_much(&self, pick: &Pick, failed: &Failed) -> bool {
-        failed.reason == Reason::NoReadyEndpoint && self.tried.endpoints_in(&pick.locality.zone).next().is_some()
+    fn asked_too_much(&self, pick: &Pick, error: &AttemptError) -> bool {
+        error.reason == Reason::NoReadyEndpoint && self.tried.endpoints_in(&pick.locality.zone).next().is_some()
     }
 
     /// After a transport failure the locality is left as well, after a path's failure the path.
-    fn avoid(&mut self, pick: &Pick, attribution: Attribution) {
+    fn leave(&mut self, pick: &Pick, attribution: Attribution) {
         if let Some(endpoint) = pick.endpoint() {
             self.tried.push_endpoint(endpoint);
         }
@@ -179,13 +180,14 @@ impl Attempts {
         self.tried.has_locality(&locality.zone) || self.tried.has_cluster(&locality.zone.cluster)
     }
 
-    fn end(&self, pick: &Pick) -> AttemptEnd {
+    fn end(&self, pick: &Pick, progress: Progress, fault: Fault) -> AttemptEnd {
         AttemptEnd {
-            idempotent: self.idempotent,
-            body_kept: true,
+            progress,
+            fault,
+            repeatable: if self.idempotent { Repeatable::Always } else { Repeatable::Unsent },
             probe: pick.probe,
             other_locality: self.was_left(&pick.locality),
-            ..AttemptEnd::default()
+            retry_after: None,
         }
     }
 }

@@ -172,6 +172,12 @@ reasons! {
         "Too many requests to this service, or to each of its endpoints, are under way already.";
     StreamLimit = 44 "stream_limit" 503 8 "connection_limit_reached" LocalSidecar Caller true
         "Too many opaque streams to this service are open already.";
+    FaultInjected = 45 "fault_injected" 503 14 "http_request_denied" Policy Caller true
+        "An operator wants this request to fail, to see what its caller does.";
+    RateLimited = 46 "rate_limited" 429 8 "http_request_denied" Policy Caller true
+        "The rate of requests that an operator allows is exceeded.";
+    NoRoute = 47 "no_route" 404 12 "destination_not_found" Caller Caller true
+        "The service is known, but no route of it is for this request.";
 }
 
 impl Reason {

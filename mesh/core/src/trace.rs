@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use fastrand::Rng;
+
 /// The `traceparent` of a request: version 00 of <https://www.w3.org/TR/trace-context/>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
@@ -42,6 +44,82 @@ impl TraceParent {
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// A request's place in its trace at one hop: what came in, this hop's own span, and what goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: u128,
+    parent: u64,
+    span: u64,
+    sampled: bool,
+    record: bool,
+    brought: bool,
+}
+
+impl TraceContext {
+    /// The place of a request that came with the context `parent`, or begins a trace. `sampled` is the decision for the whole
+    /// trace, and `record` whether this hop has a part in it.
+    pub fn begin(parent: Option<TraceParent>, sampled: bool, record: bool, rng: &mut Rng) -> Self {
+        match parent {
+            Some(TraceParent { trace_id, span_id, .. }) => {
+                Self { trace_id, parent: 0, span: span_id, sampled, record, brought: true }.child(rng)
+            }
+            None => {
+                let (trace_id, span) = (rng.u128(1..), rng.u64(1..));
+                Self { trace_id, parent: 0, span, sampled, record, brought: false }
+            }
+        }
+    }
+
+    /// What is sent on: its span id is the id of the span made with this context.
+    pub const fn traceparent(&self) -> TraceParent {
+        TraceParent { trace_id: self.trace_id, span_id: self.span, sampled: self.sampled }
+    }
+
+    /// What an application is told: nothing of a trace that the mesh began and does not record. It would take the flag
+    /// `00` for the order not to record its own.
+    pub const fn announced(&self) -> Option<TraceParent> {
+        if self.sampled || self.brought { Some(self.traceparent()) } else { None }
+    }
+
+    /// The same context, of a trace of which only another node of the mesh told this one.
+    #[must_use]
+    pub const fn unannounced(self) -> Self {
+        Self { brought: false, ..self }
+    }
+
+    /// The context of a part of this hop's work, for example of one attempt: the same trace, this span as its parent.
+    ///
+    /// If the trace is recorded elsewhere but not here, the context stays as it came, so that the next hop's span hangs
+    /// from one that exists.
+    #[must_use]
+    pub fn child(&self, rng: &mut Rng) -> Self {
+        if self.sampled && !self.record {
+            return *self;
+        }
+        Self { parent: self.span, span: rng.u64(1..), ..*self }
+    }
+
+    /// Whether spans of this context are recorded here.
+    pub const fn is_recorded(&self) -> bool {
+        self.record
+    }
+
+    /// The trace's id, for logs.
+    pub const fn trace_id(&self) -> u128 {
+        self.trace_id
+    }
+
+    /// The id of this hop's span.
+    pub const fn span_id(&self) -> u64 {
+        self.span
+    }
+
+    /// The span that caused this one; 0 if this one begins the trace.
+    pub const fn parent_id(&self) -> u64 {
+        self.parent
     }
 }
 

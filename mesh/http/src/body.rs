@@ -22,7 +22,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-pub use kept::{Kept, Upload};
+pub use kept::Kept;
 pub use observe::{End, Observer};
 pub use reader::Unread;
 

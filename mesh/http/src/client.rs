@@ -76,7 +76,7 @@ impl Asked {
         let extensions = request.extensions();
         Self {
             head: request.method() == Method::HEAD,
-            upgrade: extensions.get::<framing::UpgradeTo>().is_some(),
+            upgrade: extensions.get::<crate::head::UpgradeTo>().is_some(),
             expects: extensions.get::<framing::ExpectsContinue>().is_some(),
         }
     }

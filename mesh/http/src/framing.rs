@@ -17,12 +17,13 @@ mod response;
 
 pub use forwards::{Forwards, count_forwards};
 pub use parse::{RawRequest, parse_request};
-pub use request::{ExpectsContinue, Length, Target, UpgradeTo, Verdict, admit_request, judge, seal_request};
+pub use request::{ExpectsContinue, Length, Target, Verdict, admit_request, judge, seal_request};
 pub use response::{admit_response, seal_response};
 
+use eastway_core::head::MESH_PREFIX;
 use http::header::{self, HeaderMap, HeaderName};
 
-use crate::reserved::{self, MESH_PREFIX};
+use crate::head::remove_prefix;
 
 /// The fields that concern one connection only, whether or not `Connection` names them. `te` is treated apart.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -48,7 +49,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// they say it in heads, so that in trailers it is always somebody else's.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     strip(trailers);
-    reserved::remove(trailers, MESH_PREFIX);
+    remove_prefix(trailers, MESH_PREFIX);
     for name in [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER] {
         trailers.remove(name);
     }

@@ -1,12 +1,17 @@
-//! A request's head as policy sees it: borrowed, and independent of who parsed it.
+//! A request's head, borrowed, whoever parsed it: what decisions see ([`eastway_core::head`]), and their edits made.
 //!
-//! Routing, authorization, identity headers, tracing and metrics read a [`Head`] and answer with [`Edits`]. One adapter
-//! serves hyper ([`Head::of`]), another raw heads ([`Head::raw`]), so that a forwarder of our own needs no second policy.
+//! One adapter serves hyper ([`Head::of`]), another raw heads ([`Head::raw`]).
 
+use eastway_core::head::{Edit, Edits, Fields, HttpVersion, RequestHead, ResponseHead, folds_onto};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Version, request};
+use http::{Version, request, response};
 
-use crate::reserved;
+/// The protocol of an upgrade, kept beside the head instead of in its hop-by-hop fields.
+///
+/// In the extensions of a request it says what the caller asks for; whoever sends the request on over HTTP/1.1 asks
+/// the same. In those of a 101 response it says what was agreed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeTo(pub HeaderValue);
 
 /// A borrowed request head, after [`framing`](crate::framing) admitted it: one authority, one target.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +24,8 @@ pub struct Head<'a> {
     pub authority: &'a str,
     /// The version that the caller speaks.
     pub version: Version,
+    /// The request asks for another protocol.
+    pub upgrade: bool,
     /// The header fields.
     pub headers: Headers<'a>,
 }
@@ -32,7 +39,8 @@ impl<'a> Head<'a> {
             None => headers.text("host").unwrap_or_default(),
         };
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        Self { method: parts.method.as_str(), target, authority, version: parts.version, headers }
+        let upgrade = parts.extensions.get::<UpgradeTo>().is_some();
+        Self { method: parts.method.as_str(), target, authority, version: parts.version, upgrade, headers }
     }
 
     /// The view of a head that was parsed without hyper.
@@ -41,9 +49,10 @@ impl<'a> Head<'a> {
         target: &'a str,
         authority: &'a str,
         version: Version,
+        upgrade: bool,
         headers: &'a [httparse::Header<'a>],
     ) -> Self {
-        Self { method, target, authority, version, headers: Headers::Raw(headers) }
+        Self { method, target, authority, version, upgrade, headers: Headers::Raw(headers) }
     }
 
     /// The first field of this name. Case does not matter.
@@ -56,31 +65,65 @@ impl<'a> Head<'a> {
         self.headers.text(name)
     }
 
-    /// The path without the query.
-    pub fn path(&self) -> &'a str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
-    }
-
-    /// Whether the caller speaks gRPC.
-    pub fn is_grpc(&self) -> bool {
-        is_grpc(self.header("content-type"))
-    }
-
-    /// Whether repeating the request has the effect of making it once (RFC 9110, section 9.2.2).
-    pub fn is_idempotent(&self) -> bool {
-        is_idempotent(self.method)
+    /// What decisions see of it.
+    pub fn view(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: self.method,
+            target: self.target,
+            authority: self.authority,
+            version: version(self.version),
+            upgrade: self.upgrade,
+            fields: &self.headers,
+        }
     }
 }
 
-/// Whether making a request by this method again has the effect of making it once (RFC 9110, section 9.2.2).
-pub fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+/// The view of a response's head. `fields` are those of `parts`.
+pub fn response<'a>(parts: &response::Parts, fields: &'a Headers<'a>) -> ResponseHead<'a> {
+    ResponseHead { status: parts.status.as_u16(), fields }
 }
 
-/// Whether this content type is gRPC's.
-pub fn is_grpc(content_type: Option<&[u8]>) -> bool {
-    let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else { return false };
-    matches!(rest.first(), None | Some(b'+' | b';'))
+/// The version in the mesh's words.
+pub fn version(version: Version) -> HttpVersion {
+    match version {
+        Version::HTTP_2 => HttpVersion::Http2,
+        Version::HTTP_10 => HttpVersion::Http10,
+        _ => HttpVersion::Http11,
+    }
+}
+
+/// Makes the changes in hyper's map. What is no header text is left out.
+pub fn apply(edits: Edits, headers: &mut HeaderMap) {
+    for edit in edits {
+        match edit {
+            Edit::Drop(name) => {
+                headers.remove(&*name);
+            }
+            Edit::DropPrefix(prefix) => remove_prefix(headers, prefix),
+            Edit::Set(name, value) => {
+                if let Some((name, value)) = field(&name, &value) {
+                    headers.insert(name, value);
+                }
+            }
+            Edit::Append(name, value) => {
+                if let Some((name, value)) = field(&name, &value) {
+                    headers.append(name, value);
+                }
+            }
+        }
+    }
+}
+
+fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+}
+
+/// Removes all fields whose name [`folds_onto`] `prefix`.
+pub fn remove_prefix(headers: &mut HeaderMap, prefix: &str) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| folds_onto(name.as_str(), prefix)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 /// Header fields, wherever they are kept.
@@ -127,110 +170,43 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// One change of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edit {
-    /// All fields of the name go.
-    Drop(HeaderName),
-    /// All fields go whose name starts so, or folds onto one that does ([`reserved::folds_onto`]).
-    DropPrefix(&'static str),
-    /// Exactly one field of the name, with this value.
-    Set(HeaderName, HeaderValue),
-}
-
-/// The changes that policy wants, in order: later ones win.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edits(Vec<Edit>);
-
-impl Edits {
-    /// No change.
-    pub const fn new() -> Self {
-        Self(Vec::new())
+impl Fields for Headers<'_> {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        (*self).get(name)
     }
 
-    /// Removes all fields named `name`.
-    pub fn drop(&mut self, name: HeaderName) -> &mut Self {
-        self.0.push(Edit::Drop(name));
-        self
-    }
-
-    /// Removes all fields whose name starts with `prefix` (lower-case), or is folded onto such a name by some servers
-    /// ([`reserved::folds_onto`]): what only the mesh may say.
-    pub fn drop_prefix(&mut self, prefix: &'static str) -> &mut Self {
-        self.0.push(Edit::DropPrefix(prefix));
-        self
-    }
-
-    /// Replaces all fields named `name` by one.
-    pub fn set(&mut self, name: HeaderName, value: HeaderValue) -> &mut Self {
-        self.0.push(Edit::Set(name, value));
-        self
-    }
-
-    /// The changes, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Edit> {
-        self.0.iter()
-    }
-
-    /// Whether nothing is to be changed.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Makes the changes in hyper's map.
-    pub fn apply(self, headers: &mut HeaderMap) {
-        for edit in self.0 {
-            match edit {
-                Edit::Drop(name) => {
-                    headers.remove(name);
-                }
-                Edit::DropPrefix(prefix) => reserved::remove(headers, prefix),
-                Edit::Set(name, value) => {
-                    headers.insert(name, value);
-                }
-            }
-        }
+    fn count(&self, name: &str) -> usize {
+        (*self).all(name).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use eastway_core::head::MESH_PREFIX;
+
     use super::*;
 
-    fn parts(request: http::Request<()>) -> request::Parts {
-        request.into_parts().0
-    }
-
     #[test]
-    fn both_adapters_show_the_same_head() {
-        let parts = parts(
-            http::Request::get("/a?b=c")
-                .header("host", "x.y")
-                .header("x-twice", "1")
-                .header("x-twice", "2")
-                .body(())
-                .expect("valid"),
-        );
+    fn heads_look_the_same_whoever_parsed_them() {
+        let (parts, ()) = http::Request::get("/a?b=c")
+            .header("host", "x.y")
+            .header("x-twice", "1")
+            .header("x-twice", "2")
+            .body(())
+            .expect("valid")
+            .into_parts();
         let raw = [
             httparse::Header { name: "Host", value: b"x.y" },
             httparse::Header { name: "X-Twice", value: b"1" },
             httparse::Header { name: "x-twice", value: b"2" },
         ];
-        let adapters = [Head::of(&parts), Head::raw("GET", "/a?b=c", "x.y", Version::HTTP_11, &raw)];
-        for head in adapters {
-            assert_eq!((head.method, head.target, head.path(), head.authority), ("GET", "/a?b=c", "/a", "x.y"));
+        for head in [Head::of(&parts), Head::raw("GET", "/a?b=c", "x.y", Version::HTTP_11, false, &raw)] {
+            let view = head.view();
+            assert_eq!((view.method, view.target, view.path(), view.authority), ("GET", "/a?b=c", "/a", "x.y"));
             assert_eq!(head.headers.all("x-twice").collect::<Vec<_>>(), [b"1", b"2"]);
-            assert_eq!(head.text("HOST"), Some("x.y"));
+            assert_eq!((view.fields.text("HOST"), view.fields.count("x-twice")), (Some("x.y"), 2));
             assert_eq!(head.headers.iter().count(), 3);
         }
-    }
-
-    #[test]
-    fn grpc_is_a_media_type_and_not_a_prefix() {
-        assert!(is_grpc(Some(b"application/grpc")));
-        assert!(is_grpc(Some(b"application/grpc+proto")));
-        assert!(!is_grpc(Some(b"application/grpc-web")));
-        assert!(!is_grpc(None));
     }
 
     #[test]
@@ -241,11 +217,13 @@ mod tests {
         }
         headers.append("x", HeaderValue::from_static("1"));
         headers.append("x", HeaderValue::from_static("2"));
+        headers.append("via", HeaderValue::from_static("1.1 other"));
         let mut edits = Edits::new();
-        edits.drop_prefix("eastway-").set(HeaderName::from_static("eastway-zone"), HeaderValue::from_static("a"));
-        edits.drop(HeaderName::from_static("x"));
-        edits.apply(&mut headers);
-        assert_eq!(headers.len(), 1);
+        edits.drop_prefix(MESH_PREFIX).set("eastway-zone", "a").drop("x").append("via", "2.0 eastway");
+        edits.set("x-broken", "a\nb");
+        apply(edits, &mut headers);
         assert_eq!(headers["eastway-zone"], "a");
+        let via: Vec<_> = headers.get_all("via").iter().filter_map(|value| value.to_str().ok()).collect();
+        assert_eq!((headers.len(), via), (3, vec!["1.1 other", "2.0 eastway"]));
     }
 }

@@ -7,7 +7,7 @@
 //! It never decides where a request goes, never opens a socket and never logs a request. Everything here lives on a
 //! data worker: a current-thread runtime with a `LocalSet`, so nothing needs to be `Send`.
 //!
-//! Suggested reading order: [`head`], [`framing`], [`body`], [`reserved`], [`server`], [`client`], [`refuse`],
+//! Suggested reading order: [`head`], [`framing`], [`body`], [`server`], [`client`], [`refuse`],
 //! [`sweeper`].
 
 mod answer_first;
@@ -21,7 +21,6 @@ mod h2_cause;
 mod h2_options;
 pub mod head;
 pub mod refuse;
-pub mod reserved;
 pub mod server;
 pub mod sweeper;
 pub mod upgrade;
@@ -31,7 +30,7 @@ mod testing;
 
 pub use body::{Body, BodyError, Kept};
 pub use client::{ClientOptions, H1, H2, Pool, SendError};
-pub use head::{Edits, Head};
+pub use head::Head;
 pub use server::{ServerOptions, serve};
 pub use sweeper::{Deadline, Sweeper};
 pub use upgrade::Upgrading;

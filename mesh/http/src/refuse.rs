@@ -3,8 +3,8 @@
 //! A caller that speaks gRPC gets a trailers-only answer, every other one a status and one line of text. Both carry
 //! `Proxy-Status` (RFC 9209). Nothing of the failure's inner details is told: those belong in the log.
 
-use eastway_core::Reason;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use eastway_core::{Reason, Refusal};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode, Version};
 
 use crate::body::Body;
@@ -12,14 +12,20 @@ use crate::body::Body;
 /// RFC 9209's header.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// The answer to a request that fails for `reason`, spoken by the node `node`.
-pub fn response(reason: Reason, node: &str, is_grpc: bool, version: Version) -> Response<Body> {
-    let mut response = if is_grpc { grpc(reason) } else { plain(reason) };
-    if let Ok(status) = HeaderValue::try_from(reason.proxy_status(node)) {
-        response.headers_mut().insert(PROXY_STATUS, status);
+/// The answer to a request that is refused so, spoken by the node `node`.
+pub fn response(refusal: impl Into<Refusal>, node: &str, is_grpc: bool, version: Version) -> Response<Body> {
+    let refusal = refusal.into();
+    let mut response = if is_grpc { grpc(&refusal) } else { plain(&refusal) };
+    let headers = response.headers_mut();
+    if let Ok(status) = HeaderValue::try_from(refusal.reason.proxy_status(node)) {
+        headers.insert(PROXY_STATUS, status);
     }
-    if closes(reason) && version <= Version::HTTP_11 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(wait) = refusal.retry_after {
+        // In whole seconds, of which there is at least one.
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1) as u64));
+    }
+    if closes(refusal.reason) && version <= Version::HTTP_11 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -42,19 +48,19 @@ pub fn line(reason: Reason) -> String {
     format!("{} ({})\n", reason.meaning(), reason.code())
 }
 
-fn plain(reason: Reason) -> Response<Body> {
-    let mut response = Response::new(Body::full(line(reason)));
-    *response.status_mut() = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+fn plain(refusal: &Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::full(line(refusal.reason)));
+    *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn grpc(reason: Reason) -> Response<Body> {
+fn grpc(refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
-    if let Ok(message) = HeaderValue::try_from(line(reason).trim_end()) {
+    headers.insert("grpc-status", HeaderValue::from(u16::from(refusal.grpc_status)));
+    if let Ok(message) = HeaderValue::try_from(line(refusal.reason).trim_end()) {
         headers.insert("grpc-message", message);
     }
     response

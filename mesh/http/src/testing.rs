@@ -104,7 +104,7 @@ pub(crate) fn proxy(upstream: Upstream) -> impl Handler {
     move |request: Request<Body>| async move {
         let version = request.version();
         let (parts, body) = request.into_parts();
-        let is_grpc = Head::of(&parts).is_grpc();
+        let is_grpc = Head::of(&parts).view().is_grpc();
         let request = Request::from_parts(parts, body);
         let answer = match upstream {
             Upstream::H1(address) => h1(address).await.send(request).await,

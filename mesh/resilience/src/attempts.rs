@@ -10,6 +10,7 @@ use eastway_core::Timestamp;
 use crate::backoff::Backoff;
 use crate::budget::RetryBudget;
 use crate::deadline::Deadline;
+use crate::error::{Fault, Progress};
 
 /// The rules for repeating attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,30 +39,39 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Whether a request may be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeatable {
+    /// Its method may be repeated without harm, and its body, if any, is still there in full.
+    Always,
+    /// Its body is still there, but only an application that has not seen the request may be asked again.
+    Unsent,
+    /// Its body is gone.
+    Never,
+}
+
 /// What is known of an attempt that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptEnd {
-    /// No byte of the request can have reached the application.
-    pub nothing_sent: bool,
-    /// The connection could not be made: such a failure does not draw from the budget.
-    pub connect_failed: bool,
-    /// The method may be repeated without harm.
-    pub idempotent: bool,
-    /// The request's body, if any, is still there in full.
-    pub body_kept: bool,
-    /// Bytes of the response went to the caller already.
-    pub response_begun: bool,
-    /// The application answered, with a server error.
-    pub answered: bool,
-    /// A kept connection had been closed meanwhile, or its peer goes away (GOAWAY): that blames nobody, and costs none of
-    /// the attempts of which something was sent. A killed zone breaks all kept connections to it at once.
-    pub stale: bool,
+    /// How far it came.
+    pub progress: Progress,
+    /// Whose fault it was. What is nobody's costs none of the attempts of which something was sent: a killed zone breaks all
+    /// kept connections to it at once.
+    pub fault: Fault,
+    /// Whether the request may be sent once more.
+    pub repeatable: Repeatable,
     /// The attempt was the probe of a half-open breaker: it costs no attempt.
     pub probe: bool,
     /// The next attempt goes to another locality: then the first retry does not wait.
     pub other_locality: bool,
     /// What the answer's `Retry-After` asks for.
     pub retry_after: Option<Duration>,
+}
+
+impl AttemptEnd {
+    fn was_seen(&self) -> bool {
+        self.progress > Progress::Unsent
+    }
 }
 
 /// The attempts of one request so far.
@@ -94,8 +104,6 @@ pub enum Decision {
 /// Why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveUp {
-    /// Part of the response reached the caller.
-    ResponseBegun,
     /// The application may have acted, and the method must not be repeated.
     NotIdempotent,
     /// The body is gone or was too large to keep.
@@ -137,20 +145,16 @@ impl RetryPolicy {
         budgets: &[&RetryBudget],
         now: Timestamp,
     ) -> Result<(), GiveUp> {
-        if end.response_begun {
-            return Err(GiveUp::ResponseBegun);
-        }
-        if !end.nothing_sent && !end.idempotent {
-            return Err(GiveUp::NotIdempotent);
-        }
-        if !end.body_kept {
-            return Err(GiveUp::BodyGone);
+        match end.repeatable {
+            Repeatable::Never => return Err(GiveUp::BodyGone),
+            Repeatable::Unsent if end.was_seen() => return Err(GiveUp::NotIdempotent),
+            Repeatable::Unsent | Repeatable::Always => {}
         }
         let exhausted = retries.counted >= self.attempts || retries.all >= self.attempts_in_all;
         if exhausted || retries.probes > MAX_PROBES {
             return Err(GiveUp::Attempts);
         }
-        if end.answered && budgets.iter().any(|budget| budget.mostly_failing(now)) {
+        if end.progress == Progress::Answered && budgets.iter().any(|budget| budget.mostly_failing(now)) {
             return Err(GiveUp::MostlyFailing);
         }
         Ok(())
@@ -167,7 +171,8 @@ impl RetryPolicy {
     ) -> Decision {
         let first = retries.failed() <= 1;
         // Nor does one that follows what blames nobody.
-        let jittered = match first && (end.other_locality || end.stale) || end.probe {
+        let blameless = end.fault == Fault::Nobody;
+        let jittered = match first && (end.other_locality || blameless) || end.probe {
             true => Duration::ZERO,
             false => self.backoff.delay(retries.all.saturating_sub(1), rng),
         };
@@ -175,7 +180,7 @@ impl RetryPolicy {
         if !deadline.allows(after, now) {
             return Decision::GiveUp(GiveUp::Deadline);
         }
-        let free = end.connect_failed || end.probe || end.stale;
+        let free = end.progress == Progress::Connecting || end.probe || blameless;
         if !free && !take_from_each(budgets, now) {
             return Decision::GiveUp(GiveUp::Budget);
         }
@@ -201,7 +206,7 @@ fn count(retries: &mut Retries, end: &AttemptEnd) {
         return;
     }
     retries.all += 1;
-    if !end.nothing_sent && !end.stale {
+    if end.was_seen() && end.fault != Fault::Nobody {
         retries.counted += 1;
     }
 }

@@ -4,7 +4,7 @@
 //! source, it never sleeps, spawns or reads a clock. `mesh/balance` drives the breakers; the roles drive the rest.
 //!
 //! Suggested reading order: [`attribution`] (what an attempt's end means), [`breaker`], [`attempts`] with [`backoff`]
-//! and [`budget`], then [`limits`], [`deadline`] and [`liveness`].
+//! and [`budget`], then [`limits`], [`deadline`], [`patience`] and [`liveness`].
 
 pub mod attempts;
 pub mod attribution;
@@ -12,19 +12,21 @@ pub mod backoff;
 pub mod breaker;
 pub mod budget;
 pub mod deadline;
-pub mod failed;
+pub mod error;
 pub mod limits;
 pub mod liveness;
+pub mod patience;
 pub mod sync;
 pub mod window;
 
-pub use attempts::{AttemptEnd, Decision, GiveUp, Retries, RetryPolicy};
+pub use attempts::{AttemptEnd, Decision, GiveUp, Repeatable, Retries, RetryPolicy};
 pub use attribution::{Class, Failure, Outcome};
 pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;
-pub use failed::Failed;
+pub use error::{AttemptError, Fault, Progress};
 pub use limits::{KeyedLimit, KeyedPermit, Limit, Permit};
 pub use liveness::{PathMonitor, PathMonitorConfig};
+pub use patience::{Patience, Upload, Waited};
 
 #[cfg(all(test, eastway_interleave))]
 mod interleave;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::resource::ClusterMeta;
+use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
 use eastway_core::view::{
     EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary,
 };
@@ -191,7 +191,7 @@ impl Discovery {
     }
 
     /// What the sidecars of a cluster are told now.
-    pub(crate) fn view(&mut self, net: &Net<'_>, cluster: usize) -> (MeshView, ServiceView) {
+    pub(crate) fn view(&mut self, net: &Net<'_>, cluster: usize) -> (MeshView, Arc<ServiceView>) {
         let (world, now) = (net.world, net.now);
         let known = &mut self.clusters[cluster];
         known.publishing = false;
@@ -214,12 +214,16 @@ impl Discovery {
             zones.iter().filter_map(|z| Some((Arc::clone(&world.zones[*z].id.zone), recent(self.returned[*z], now)?)));
         let view = ServiceView {
             name: world.service.clone(),
-            spec: ServiceSpec { accounts: vec!["payments".to_owned()], ..ServiceSpec::default() },
+            spec: ServiceSpec {
+                ports: vec![ServicePort { port: 80, protocol: Protocol::Http }],
+                accounts: vec!["payments".to_owned()],
+                ..ServiceSpec::default()
+            },
             endpoints,
             remote,
             returned: returned.collect(),
         };
-        (mesh, view)
+        (mesh, Arc::new(view))
     }
 
     fn endpoint(&self, net: &Net<'_>, server: usize) -> EndpointView {

@@ -1,10 +1,12 @@
 //! The production driver: many callers, each with the decision object of a sidecar, fed by discovery.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_balance::{Policy, Service};
 use eastway_core::{EndpointId, LoadReport};
+use eastway_request::{OutboundOptions, ServiceEntry, TrafficPolicy};
 use eastway_resilience::attempts::RetryPolicy;
 
 use crate::discovery::{Discovery, SILENT_NOTICE};
@@ -14,7 +16,7 @@ use crate::flight::{End, Flight, FlightId};
 use crate::gateway::Gateways;
 use crate::net::{Net, SEEDS};
 use crate::queue::{Event, Own, Slots};
-use crate::scenario::Overrides;
+use crate::scenario::{Overrides, Scenario};
 use crate::server::Life;
 use crate::world::{millis, stream};
 
@@ -24,6 +26,10 @@ mod session;
 use caller::{Active, Caller, Request};
 use session::Opening;
 
+/// The domain of the mesh's names.
+const SUFFIX: &str = "mesh.internal";
+/// The name that every request is for.
+const AUTHORITY: &str = "payments.shop.mesh.internal";
 /// How often a control loop looks at ramps, decays and breakers.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -32,7 +38,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Production {
     callers: Vec<Caller>,
     gateways: Gateways,
-    retry: RetryPolicy,
+    options: Arc<OutboundOptions>,
+    traffic_policy: TrafficPolicy,
     requests: Vec<Request>,
     openings: Vec<Option<Opening>>,
     /// By the place of the flight.
@@ -54,20 +61,25 @@ impl Production {
     pub(crate) fn new(net: &mut Net<'_>) -> Self {
         let (world, seed) = (net.world, net.seed);
         let policy = policy(&net.scenario.policy);
+        let traffic_policy = traffic_policy(net.scenario);
         let caller = |(number, zone): (usize, &usize)| {
             let seed = stream(seed, SEEDS, number as u64, 0).u64(..);
             let policy = Policy { seed, ..policy.clone() };
             Caller {
                 zone: *zone,
-                service: Service::new(world.service.clone(), world.locality(*zone), policy),
+                entry: ServiceEntry::new(
+                    Service::new(world.service.clone(), world.locality(*zone), policy),
+                    traffic_policy,
+                ),
                 connections: vec![0; world.servers.len()],
                 localities: BTreeMap::new(),
             }
         };
         let mut production = Self {
             callers: world.callers.iter().enumerate().map(caller).collect(),
-            gateways: Gateways::new(world, &policy, seed),
-            retry: RetryPolicy { attempts: net.scenario.policy.attempts.unwrap_or(2), ..RetryPolicy::default() },
+            gateways: Gateways::new(world, &policy, seed, options),
+            options: Arc::new(options("")),
+            traffic_policy,
             requests: Vec::new(),
             openings: Vec::new(),
             active: Vec::new(),
@@ -112,10 +124,11 @@ impl Production {
         let (mesh, view) = self.discovery.view(net, cluster);
         let here = |zone: usize| net.world.zones[zone].cluster == cluster;
         for caller in self.callers.iter().filter(|caller| here(caller.zone)) {
-            caller.service.update(&mesh, &view, net.now);
+            caller.entry.follow(&view, self.traffic_policy);
+            caller.entry.service().update(&mesh, &view, net.now);
         }
         for zone in &net.world.clusters[cluster].zones {
-            self.gateways.services[*zone].update(&mesh, &view, net.now);
+            self.gateways.entries[*zone].service().update(&mesh, &view, net.now);
         }
     }
 
@@ -137,10 +150,12 @@ impl Production {
         let Some(Batch { cluster, loads }) = self.reports.take(index) else { return };
         let here = |zone: usize| net.world.zones[zone].cluster == cluster;
         for caller in self.callers.iter().filter(|caller| here(caller.zone)) {
-            loads.iter().for_each(|(_, id, load)| caller.service.apply_load(id, *load, net.now));
+            loads.iter().for_each(|(_, id, load)| caller.entry.service().apply_load(id, *load, net.now));
         }
         for zone in &net.world.clusters[cluster].zones {
-            loads.iter().for_each(|(_, id, load)| self.gateways.services[*zone].apply_load(id, *load, net.now));
+            loads
+                .iter()
+                .for_each(|(_, id, load)| self.gateways.entries[*zone].service().apply_load(id, *load, net.now));
         }
         loads.iter().for_each(|(server, _, load)| self.gateways.loads[*server] = Some(*load));
     }
@@ -180,16 +195,16 @@ impl Driver for Production {
     fn event(&mut self, net: &mut Net<'_>, event: Own) {
         match event {
             Own::Tick(caller) => {
-                self.callers[caller].service.tick(net.now);
+                self.callers[caller].entry.service().tick(net.now);
                 net.after(TICK, Event::Own(event));
             }
             Own::GatewayTicks => {
-                self.gateways.services.iter().for_each(|service| service.tick(net.now));
+                self.gateways.entries.iter().for_each(|entry| entry.service().tick(net.now));
                 net.after(TICK, Event::Own(event));
             }
             Own::Report => self.report(net),
             Own::Loads(index) => self.loads(net, index),
-            Own::Retry(request) => self.attempt(net, request),
+            Own::Retry(request) => self.proceed(net, request),
             Own::Open(index) => self.on_open(net, index),
             Own::Opened(index) => self.on_opened(net, index),
             Own::Noticed { server, incarnation, ready } => self.discovery.noticed(net, server, incarnation, ready),
@@ -199,7 +214,7 @@ impl Driver for Production {
             Own::Probed { caller, server, active_requests } => {
                 let load =
                     LoadReport { active_requests, utilisation: net.servers[server].utilisation(), error_rate: 0.0 };
-                self.callers[caller].service.apply_load(&net.world.id(server), load, net.now);
+                self.callers[caller].entry.service().apply_load(&net.world.id(server), load, net.now);
             }
         }
     }
@@ -229,7 +244,7 @@ impl Driver for Production {
     fn shares(&self, net: &Net<'_>) -> Vec<f64> {
         let mut shares = vec![0.0; net.world.zones.len()];
         for caller in &self.callers {
-            for (locality, share) in caller.service.localities() {
+            for (locality, share) in caller.entry.service().localities() {
                 shares[net.world.zone(&locality.zone)] += f64::from(share);
             }
         }
@@ -255,4 +270,18 @@ fn policy(overrides: &Overrides) -> Policy {
     policy.latency_veto = overrides.latency_veto.unwrap_or(policy.latency_veto);
     policy.algorithm = overrides.algorithm.unwrap_or(policy.algorithm);
     policy
+}
+
+/// What decides about requests in the cluster `cluster`.
+fn options(cluster: &str) -> OutboundOptions {
+    OutboundOptions { suffix: SUFFIX.to_owned(), cluster: cluster.into(), via: false, idle: Duration::MAX }
+}
+
+/// The production defaults for requests, with what the scenario says otherwise. Nothing limits how many there are.
+fn traffic_policy(scenario: &Scenario) -> TrafficPolicy {
+    TrafficPolicy {
+        retries: RetryPolicy { attempts: scenario.policy.attempts.unwrap_or(2), ..RetryPolicy::default() },
+        request: millis(scenario.timeout_s * 1000.0),
+        ..TrafficPolicy::default()
+    }
 }

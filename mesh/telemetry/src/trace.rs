@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::Timestamp;
+pub use eastway_core::trace::TraceContext;
 use eastway_core::trace::TraceParent;
 use fastrand::Rng;
-use opentelemetry::trace::SpanContext;
 
 pub use self::span::Span;
 use crate::Node;
@@ -127,20 +127,12 @@ impl Tracer {
             (None, Some(parent)) => (false, parent.sampled),
             (None, None) => (false, false),
         };
-        match parent {
-            Some(TraceParent { trace_id, span_id, .. }) => {
-                TraceContext { trace_id, parent: 0, span: span_id, sampled, record, brought: true }.child(rng)
-            }
-            None => {
-                let (trace_id, span) = (rng.u128(1..), rng.u64(1..));
-                TraceContext { trace_id, parent: 0, span, sampled, record, brought: false }
-            }
-        }
+        TraceContext::begin(parent, sampled, record, rng)
     }
 
     /// The span of this hop, if the request is recorded. `start` comes from the tracer's clock.
     pub fn span(&self, kind: SpanKind, name: &'static str, context: &TraceContext, start: Timestamp) -> Option<Span> {
-        if !context.record {
+        if !context.is_recorded() {
             return None;
         }
         self.exporting.as_ref().map(|exporting| Span::new(exporting, kind, name, context, start))
@@ -160,72 +152,6 @@ impl Tracer {
             Some(exporting) => exporting.queue.shutdown(limit).await,
             None => true,
         }
-    }
-}
-
-/// A request's place in its trace at one hop: what came in, this hop's own span, and what goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceContext {
-    trace_id: u128,
-    /// The span that caused this one; 0 if this one begins the trace.
-    parent: u64,
-    span: u64,
-    sampled: bool,
-    record: bool,
-    /// The caller brought the trace.
-    brought: bool,
-}
-
-impl TraceContext {
-    /// What is sent on: its span id is the id of the span made with this context.
-    pub const fn traceparent(&self) -> TraceParent {
-        TraceParent { trace_id: self.trace_id, span_id: self.span, sampled: self.sampled }
-    }
-
-    /// What an application is told: nothing of a trace that the mesh began and does not record. It would take the flag
-    /// `00` for the order not to record its own.
-    pub const fn announced(&self) -> Option<TraceParent> {
-        if self.sampled || self.brought { Some(self.traceparent()) } else { None }
-    }
-
-    /// The same context, of a trace of which only another node of the mesh told this one.
-    #[must_use]
-    pub const fn unannounced(self) -> Self {
-        Self { brought: false, ..self }
-    }
-
-    /// The context of a part of this hop's work, for example of one attempt: the same trace, this span as its parent.
-    ///
-    /// If the trace is recorded elsewhere but not here, the context stays as it came, so that the next hop's span hangs
-    /// from one that exists.
-    #[must_use]
-    pub fn child(&self, rng: &mut Rng) -> Self {
-        if self.sampled && !self.record {
-            return *self;
-        }
-        Self { parent: self.span, span: rng.u64(1..), ..*self }
-    }
-
-    /// Whether spans of this context are recorded here.
-    pub const fn is_recorded(&self) -> bool {
-        self.record
-    }
-
-    /// The trace's id, for logs.
-    pub const fn trace_id(&self) -> u128 {
-        self.trace_id
-    }
-
-    /// The identity of the span in the exporter's terms.
-    fn span_context(&self) -> SpanContext {
-        use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
-        SpanContext::new(
-            TraceId::from(self.trace_id),
-            SpanId::from(self.span),
-            TraceFlags::SAMPLED,
-            false,
-            TraceState::NONE,
-        )
     }
 }
 

@@ -1,95 +1,124 @@
-//! A call on its way to the application, and the application's answer on its way back.
+//! One call on its way to the application, and the application's answer on its way back.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use eastway_core::{Reason, SpiffeId};
+use eastway_core::head::{Edits, HttpVersion};
+use eastway_core::{Chain, Reason, Refusal, SpiffeId};
 use eastway_http::body::{End, Observer};
-use eastway_http::refuse::PROXY_STATUS;
-use eastway_http::reserved::MESH_PREFIX;
-use eastway_http::{Body, Edits, Upgrading};
+use eastway_http::head::{Headers, apply, response};
+use eastway_http::{Body, Head, Upgrading, refuse};
+use eastway_request::{Inbound, InboundStep, Layer};
 use eastway_runtime::clock;
-use http::header::{HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, request};
 
+use super::within;
 use crate::load::{InFlight, orca};
-use crate::record::RequestRecord;
-use crate::stream;
+use crate::record::Telemetry;
 use crate::worker::Worker;
+use crate::{adapter, app};
 
-/// The verified identity of the caller.
-const SOURCE: HeaderName = HeaderName::from_static("eastway-source");
-/// This endpoint's load, for the caller's next choice.
-const LOAD: HeaderName = HeaderName::from_static("eastway-load");
-
-/// Hands a call to the application.
-///
-/// # Errors
-/// The reason why there is no response.
-pub(super) async fn forward(
-    worker: &Rc<Worker>,
-    caller: &SpiffeId,
-    record: &mut RequestRecord,
-    request: Request<Body>,
-) -> Result<Response<Body>, Reason> {
-    let in_flight = worker.node.load.enter();
-    let (mut parts, body) = request.into_parts();
-    let spoken = if parts.headers.contains_key(crate::SPOKEN) { Version::HTTP_11 } else { parts.version };
-    let mut edits = Edits::new();
-    edits.drop_prefix(MESH_PREFIX);
-    if let Ok(source) = HeaderValue::try_from(caller.to_string()) {
-        edits.set(SOURCE, source);
-    }
-    edits.apply(&mut parts.headers);
-    let mut request = Request::from_parts(parts, worker.limited(body));
-    let from_caller = Upgrading::take(request.extensions_mut());
-    let mut charged = Charged { in_flight, failed: false };
-    match worker.app.send(request, spoken).await {
-        Ok(response) => Ok(answer(worker, record, response, charged, from_caller)),
-        Err(reason) => {
-            charged.failed = true;
-            Err(reason)
-        }
-    }
+/// A call of another node.
+pub(super) struct Forward {
+    worker: Rc<Worker>,
+    caller: Arc<SpiffeId>,
+    telemetry: Telemetry,
+    call: Inbound<Telemetry>,
+    head: request::Parts,
+    body: Body,
+    upgrading: Option<Upgrading>,
+    /// What the caller speaks: gRPC or not, in which version.
+    speaks: (bool, Version),
 }
 
-/// The application's response with this endpoint's load; nothing in it may pass for a word of the mesh.
-fn answer(
-    worker: &Rc<Worker>,
-    record: &mut RequestRecord,
-    mut response: Response<Body>,
-    mut charged: Charged,
-    from_caller: Option<Upgrading>,
-) -> Response<Body> {
-    let mut edits = Edits::new();
-    edits.drop_prefix(MESH_PREFIX).drop(PROXY_STATUS);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        edits.apply(response.headers_mut());
-        if let (Some(caller), Some(app)) = (from_caller, Upgrading::take(response.extensions_mut())) {
-            record.answered(response.status().as_u16());
-            relay(worker, caller, app, (charged, record.take()));
-        }
-        return response;
+impl Forward {
+    /// A call whose head has just been read.
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        (caller, telemetry): (&Arc<SpiffeId>, &Telemetry),
+        layer: Layer,
+        request: Request<Body>,
+    ) -> Self {
+        let (mut head, body) = request.into_parts();
+        let upgrading = Upgrading::take(&mut head.extensions);
+        let view = Head::of(&head);
+        let speaks = (view.view().is_grpc(), head.version);
+        let options = &worker.inbound_options;
+        let call =
+            worker.random(|rng| Inbound::begin(telemetry, options, (caller, layer), &view.view(), clock::now(), rng));
+        let body = worker.limited(adapter::count_sent(call.record(), body));
+        let (worker, caller, telemetry) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
+        Self { worker, caller, telemetry, call, head, body, upgrading, speaks }
     }
-    charged.failed = response.status().is_server_error();
-    let stated = response.headers().get(orca::HEADER).and_then(|value| value.to_str().ok());
-    if let Some(utilisation) = stated.and_then(orca::utilisation) {
-        worker.node.load.stated(utilisation, clock::now());
-    }
-    if let Ok(load) = HeaderValue::try_from(worker.node.load.report(clock::now()).to_header()) {
-        edits.set(LOAD, load);
-    }
-    edits.apply(response.headers_mut());
-    worker.passing(response.map(|body| body.observe(Box::new(charged))))
-}
 
-fn relay(worker: &Rc<Worker>, caller: Upgrading, app: Upgrading, (charged, record): (Charged, RequestRecord)) {
-    let (guard, limit) = (worker.node.draining.guard(), worker.node.config.timeouts.idle);
-    tokio::task::spawn_local(async move {
-        let _guards = (charged, guard);
-        if let (Ok(caller), Ok(app)) = tokio::join!(caller.io(), app.io()) {
-            stream::relay(caller, app, limit, record).await;
+    /// Takes it to its answer.
+    pub(super) async fn run(mut self) -> Response<Body> {
+        loop {
+            let done = match self.call.step() {
+                InboundStep::Rules(service) => {
+                    let found = super::rules_of(&self.worker, &service).await;
+                    self.call.ruled(found, &self.worker.node.services.mesh());
+                    continue;
+                }
+                InboundStep::Forward(edits, spoken) => self.forward(edits, spoken).await,
+                InboundStep::Stream => self.open().await,
+                InboundStep::Serve => self.serve(),
+                InboundStep::Refuse(refusal) => return self.refuse(refusal),
+            };
+            match done {
+                Ok(answer) => return answer,
+                Err(reason) => self.call.failed(reason),
+            }
         }
-    });
+    }
+
+    /// Hands the call to the application.
+    async fn forward(&mut self, edits: Edits, spoken: HttpVersion) -> Result<Response<Body>, Reason> {
+        let node = &self.worker.node;
+        let mut charged = Charged { in_flight: node.load.enter(), failed: false };
+        let mut head = self.head.clone();
+        apply(edits, &mut head.headers);
+        let request = Request::from_parts(head, std::mem::take(&mut self.body));
+        let answer = self.worker.app.send(request, spoken).await.inspect_err(|_| charged.failed = true)?;
+        let (parts, body) = answer.into_parts();
+        let fields = Headers::Map(&parts.headers);
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        charged.failed = parts.status.is_server_error();
+        if let Some(utilisation) = fields.text(orca::HEADER).and_then(orca::utilisation) {
+            node.load.stated(utilisation, clock::now());
+        }
+        let load = (!switches).then(|| node.load.report(clock::now()).to_header());
+        let passes = self.call.answered(&response(&parts, &fields), load);
+        let answer = Response::from_parts(parts, body);
+        Ok(adapter::pass(&self.worker, answer, passes, self.upgrading.take(), Some(Box::new(charged))))
+    }
+
+    /// Connects to the application and answers 200; what follows is relayed until either side has ended.
+    async fn open(&mut self) -> Result<Response<Body>, Reason> {
+        let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
+        let in_flight = self.worker.node.load.enter();
+        let application = app::connect(&self.worker.node).await?;
+        let ends = async move {
+            let asking = asking.io().await;
+            let asking = asking.inspect_err(|error| tracing::debug!(error = %Chain(error), "the caller went away"));
+            Some((asking.ok()?, application))
+        };
+        adapter::relay(&self.worker, ends, self.call.opened(), in_flight);
+        Ok(Response::new(Body::empty()))
+    }
+
+    /// Answers 200 and serves the requests that follow.
+    fn serve(&mut self) -> Result<Response<Body>, Reason> {
+        let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
+        within::serve(&self.worker, (&self.caller, &self.telemetry), asking, self.call.opened());
+        Ok(Response::new(Body::empty()))
+    }
+
+    fn refuse(self, refusal: Refusal) -> Response<Body> {
+        tracing::debug!(reason = refusal.reason.code(), caller = %self.caller, "refused");
+        let (is_grpc, version) = self.speaks;
+        refuse::response(refusal, &self.worker.node.name, is_grpc, version)
+    }
 }
 
 /// A request in flight at the application, and whether it failed there.

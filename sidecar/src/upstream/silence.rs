@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use eastway_balance::Endpoint;
 use eastway_identity::client_config;
-use eastway_resilience::Failed;
+use eastway_resilience::AttemptError;
 use eastway_transport::tls;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -45,8 +45,8 @@ pub(crate) async fn unless_gone<T>(
     upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: Option<&Arc<Endpoint>>,
-    mut attempt: Pin<&mut impl Future<Output = Result<T, Failed>>>,
-) -> Result<T, Failed> {
+    mut attempt: Pin<&mut impl Future<Output = Result<T, AttemptError>>>,
+) -> Result<T, AttemptError> {
     let Some(endpoint) = endpoint else { return attempt.await };
     let mut silence = upstreams.sweeper.after(upstreams.node.config.timeouts.ping_after);
     loop {
@@ -61,7 +61,7 @@ pub(crate) async fn unless_gone<T>(
             gone = Box::pin(is_gone(upstreams, call, endpoint)) => {
                 if gone {
                     // As for an HTTP/2 connection whose ping is not answered.
-                    return Err(Failed::silent());
+                    return Err(AttemptError::silent());
                 }
             }
         }

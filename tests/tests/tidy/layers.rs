@@ -7,7 +7,7 @@ use super::manifest::manifests;
 const ROWS: &[&[&str]] = &[
     &["mesh/core", "proto"],
     &["mesh/balance", "mesh/resilience", "mesh/telemetry"],
-    &["federation/registry", "mesh/identity", "mesh/runtime"],
+    &["federation/registry", "mesh/identity", "mesh/request", "mesh/runtime"],
     &["federation/client", "mesh/simulation", "mesh/transport"],
     &["federation/server", "mesh/http"],
     &["gateway", "sidecar"],
@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus-client", &["mesh/telemetry"]),
     ("rcgen", &["mesh/identity"]),
     ("geo", &["mesh/balance"]),
+    ("governor", &["mesh/request"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("mimalloc", &["cli"]),

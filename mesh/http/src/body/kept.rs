@@ -9,10 +9,10 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eastway_core::Reason;
+use eastway_resilience::Upload;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
@@ -23,17 +23,6 @@ use super::{Body, BodyError, Kind};
 ///
 /// Observers of the caller's body must not call back into it.
 pub struct Kept(Source);
-
-/// How far a caller's body has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
-    /// It was complete so long ago; `None` if there is none, and never was anything to wait for.
-    Complete(Option<Duration>),
-    /// More is wanted of the caller.
-    Waiting,
-    /// The endpoint has taken nothing for so long.
-    Untaken(Duration),
-}
 
 enum Source {
     /// Without a body there is nothing to share.

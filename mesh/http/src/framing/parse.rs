@@ -45,7 +45,8 @@ pub fn parse_request<'a>(
     let target = target(method, path).ok_or(Reason::MalformedRequest)?;
     let headers: &'a [httparse::Header<'a>] = parsed.headers;
     let verdict = judge(version, method, target, Headers::Raw(headers))?;
-    let head = Head::raw(method, target.path.unwrap_or(""), verdict.authority, version, headers);
+    let upgrade = verdict.upgrade.is_some();
+    let head = Head::raw(method, target.path.unwrap_or(""), verdict.authority, version, upgrade, headers);
     Ok(Some(RawRequest { head, verdict, length }))
 }
 

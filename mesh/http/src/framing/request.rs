@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request};
 
 use super::{authority, may_be_nominated, nominated, strip, tokens};
-use crate::head::Headers;
+use crate::head::{Headers, UpgradeTo};
 
 /// The target of a request line, or of HTTP/2's pseudo headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,13 +146,6 @@ fn upgrade<'a>(version: Version, method: &str, headers: Headers<'a>) -> Option<&
     let h2c = tokens(std::iter::once(protocol)).any(|token| token.eq_ignore_ascii_case(b"h2c"));
     (!h2c).then_some(protocol)
 }
-
-/// The protocol of an upgrade, kept beside the head instead of in its hop-by-hop fields.
-///
-/// In the extensions of a request it says what the caller asks for; whoever sends the request on over HTTP/1.1 asks
-/// the same. In those of a 101 response it says what was agreed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpgradeTo(pub HeaderValue);
 
 /// The caller waits for 100 (Continue) before it sends its body: kept beside the head, and asked of the next hop as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

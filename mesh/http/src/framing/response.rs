@@ -1,12 +1,13 @@
 //! Responses: what an upstream may say, and what goes to the caller.
 
 use eastway_core::Reason;
+use eastway_core::head::is_grpc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, Version, response};
 
 use super::request::parse_length;
-use super::{UpgradeTo, may_be_nominated, nominated, strip};
-use crate::head::{Headers, is_grpc};
+use super::{may_be_nominated, nominated, strip};
+use crate::head::{Headers, UpgradeTo};
 
 /// Judges an upstream's response that hyper parsed, and takes out what concerns one connection only. A 101 keeps its
 /// protocol as an [`UpgradeTo`] extension.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fuzzing::assert_admitted;
+use crate::head::UpgradeTo;
 
 /// A request as hyper hands it over.
 fn parts(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> request::Parts {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eastway_core::Reason;
+use eastway_core::head::is_grpc;
 use http::{Method, Request, Response, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -17,7 +18,6 @@ use super::Handler;
 use super::io::{Active, Progress};
 use crate::body::{Body, BodyError};
 use crate::framing::Forwards;
-use crate::head::is_grpc;
 use crate::{framing, refuse};
 
 pub(super) fn service<H: Handler>(

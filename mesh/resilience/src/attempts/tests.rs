@@ -6,7 +6,14 @@ const NOW: Timestamp = Timestamp::from_millis(5_000);
 
 /// A GET whose connection broke after it was sent.
 fn broken() -> AttemptEnd {
-    AttemptEnd { idempotent: true, body_kept: true, other_locality: true, ..AttemptEnd::default() }
+    AttemptEnd {
+        progress: Progress::Sent,
+        fault: Fault::Stated,
+        repeatable: Repeatable::Always,
+        probe: false,
+        other_locality: true,
+        retry_after: None,
+    }
 }
 
 /// Decides as for one request after the other with the same end; returns the decisions until it gives up.
@@ -24,15 +31,15 @@ fn decisions(end: AttemptEnd, budget: &RetryBudget) -> (u32, GiveUp) {
 #[test]
 fn what_was_sent_is_tried_twice_and_what_was_not_four_times() {
     assert_eq!(decisions(broken(), &RetryBudget::default()), (1, GiveUp::Attempts));
-    let refused = AttemptEnd { nothing_sent: true, connect_failed: true, idempotent: false, ..broken() };
+    let refused = AttemptEnd { progress: Progress::Connecting, repeatable: Repeatable::Unsent, ..broken() };
     assert_eq!(decisions(refused, &RetryBudget::default()), (3, GiveUp::Attempts));
 }
 
 #[test]
 fn kept_connections_that_had_been_closed_cost_no_attempt() {
-    let stale = AttemptEnd { stale: true, ..broken() };
+    let stale = AttemptEnd { fault: Fault::Nobody, ..broken() };
     assert_eq!(decisions(stale, &RetryBudget::new(0.0, 0)), (3, GiveUp::Attempts));
-    let unsafe_to_repeat = AttemptEnd { idempotent: false, ..stale };
+    let unsafe_to_repeat = AttemptEnd { repeatable: Repeatable::Unsent, ..stale };
     assert_eq!(decisions(unsafe_to_repeat, &RetryBudget::default()), (0, GiveUp::NotIdempotent));
 }
 
@@ -53,9 +60,8 @@ fn a_probe_costs_no_attempt_but_does_not_go_on_for_ever() {
 fn nothing_is_repeated_that_could_do_harm() {
     let budget = RetryBudget::default();
     for (end, why) in [
-        (AttemptEnd { response_begun: true, ..broken() }, GiveUp::ResponseBegun),
-        (AttemptEnd { idempotent: false, ..broken() }, GiveUp::NotIdempotent),
-        (AttemptEnd { body_kept: false, ..broken() }, GiveUp::BodyGone),
+        (AttemptEnd { repeatable: Repeatable::Unsent, ..broken() }, GiveUp::NotIdempotent),
+        (AttemptEnd { repeatable: Repeatable::Never, ..broken() }, GiveUp::BodyGone),
     ] {
         assert_eq!(decisions(end, &budget), (0, why));
     }
@@ -69,7 +75,7 @@ fn the_first_retry_on_another_locality_does_not_wait() {
     let mut first =
         |end: AttemptEnd| policy.decide(&mut Retries::default(), &end, &[&budget], Deadline::NONE, NOW, &mut rng);
     assert_eq!(first(broken()), Decision::Retry { after: Duration::ZERO });
-    let blames_nobody = AttemptEnd { other_locality: false, stale: true, ..broken() };
+    let blames_nobody = AttemptEnd { other_locality: false, fault: Fault::Nobody, ..broken() };
     assert_eq!(first(blames_nobody), Decision::Retry { after: Duration::ZERO });
     let same_locality = AttemptEnd { other_locality: false, ..broken() };
     let Decision::Retry { after } = first(same_locality) else { panic!("retried") };
@@ -80,7 +86,7 @@ fn the_first_retry_on_another_locality_does_not_wait() {
 fn retry_after_is_honoured_up_to_the_deadline() {
     let (policy, budget) = (RetryPolicy::default(), RetryBudget::default());
     let mut rng = fastrand::Rng::with_seed(9);
-    let end = AttemptEnd { answered: true, retry_after: Some(Duration::from_secs(2)), ..broken() };
+    let end = AttemptEnd { progress: Progress::Answered, retry_after: Some(Duration::from_secs(2)), ..broken() };
     let mut decide = |deadline| policy.decide(&mut Retries::default(), &end, &[&budget], deadline, NOW, &mut rng);
     assert_eq!(decide(Deadline::after(Duration::from_secs(3), NOW)), Decision::Retry { after: Duration::from_secs(2) });
     assert_eq!(decide(Deadline::after(Duration::from_secs(2), NOW)), Decision::GiveUp(GiveUp::Deadline));
@@ -90,7 +96,7 @@ fn retry_after_is_honoured_up_to_the_deadline() {
 fn connect_failures_draw_nothing_from_the_budget_and_others_from_each() {
     let empty = RetryBudget::new(0.0, 0);
     assert_eq!(decisions(broken(), &empty), (0, GiveUp::Budget));
-    let refused = AttemptEnd { nothing_sent: true, connect_failed: true, ..broken() };
+    let refused = AttemptEnd { progress: Progress::Connecting, ..broken() };
     assert_eq!(decisions(refused, &empty), (3, GiveUp::Attempts));
 
     let (own, across) = (RetryBudget::default(), RetryBudget::new(0.0, 0));
@@ -128,23 +134,20 @@ fn a_retry_that_one_budget_refuses_costs_the_other_nothing() {
 fn answers_are_not_retried_while_most_attempts_fail() {
     let budget = RetryBudget::default();
     (0..20).for_each(|i| budget.record_end(i % 3 != 0, NOW));
-    let answered = AttemptEnd { answered: true, ..broken() };
+    let answered = AttemptEnd { progress: Progress::Answered, ..broken() };
     assert_eq!(decisions(answered, &budget), (0, GiveUp::MostlyFailing));
     assert_eq!(decisions(broken(), &budget), (1, GiveUp::Attempts));
 }
 
 fn any_end() -> impl Strategy<Value = AttemptEnd> {
-    (any::<[bool; 9]>(), prop::option::of(0u64..5_000)).prop_map(|(b, wait)| AttemptEnd {
-        nothing_sent: b[0],
-        connect_failed: b[0] && b[1],
-        idempotent: b[2],
-        body_kept: b[3],
-        response_begun: b[4] && b[5],
-        answered: b[5] && !b[0],
-        probe: b[6],
-        other_locality: b[7],
-        stale: b[8] && !b[0],
-        retry_after: wait.map(Duration::from_millis),
+    let progress =
+        prop::sample::select(vec![Progress::Connecting, Progress::Unsent, Progress::Sent, Progress::Answered]);
+    let fault = prop::sample::select(vec![Fault::Nobody, Fault::Stated, Fault::Down, Fault::Silent]);
+    let repeatable = prop::sample::select(vec![Repeatable::Always, Repeatable::Unsent, Repeatable::Never]);
+    let wait = prop::option::of(0u64..5_000);
+    (progress, fault, repeatable, any::<[bool; 2]>(), wait).prop_map(|(progress, fault, repeatable, flags, wait)| {
+        let [probe, other_locality] = flags;
+        AttemptEnd { progress, fault, repeatable, probe, other_locality, retry_after: wait.map(Duration::from_millis) }
     })
 }
 
@@ -161,13 +164,14 @@ proptest! {
             prop_assert!(!deadline.passed(now));
             match end {
                 AttemptEnd { probe: true, .. } => probes += 1,
-                AttemptEnd { nothing_sent: true, .. } | AttemptEnd { stale: true, .. } => others += 1,
+                AttemptEnd { fault: Fault::Nobody, .. } => others += 1,
+                end if !end.was_seen() => others += 1,
                 _ => sent += 1,
             }
             match policy.decide(&mut retries, &end, &[&budget], deadline, now, &mut rng) {
                 Decision::Retry { after } => {
-                    prop_assert!(end.nothing_sent || end.idempotent);
-                    prop_assert!(end.body_kept && !end.response_begun);
+                    prop_assert!(!end.was_seen() || end.repeatable == Repeatable::Always);
+                    prop_assert!(end.repeatable != Repeatable::Never);
                     now = now + after;
                 }
                 Decision::GiveUp(_) => break,

@@ -1,38 +1,52 @@
 //! What a sidecar does with a request: it sends. Where to, what that comes to, and whether once more is production code.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Attempts, Failed, Outcome, Pick, Service};
+use eastway_balance::{Outcome, Pick};
+use eastway_core::head::{HttpVersion, RequestHead};
 use eastway_core::{LoadReport, Reason, Timestamp};
-use eastway_resilience::attempts::{AttemptEnd, Decision};
-use eastway_resilience::deadline::Deadline;
+use eastway_request::{AnswerEnd, BodyState, Judged, Outbound, ServiceEntry, Step};
+use eastway_resilience::{AttemptError, Fault};
 
-use super::Production;
 use super::session::{LocalitySessions, Waiting};
+use super::{AUTHORITY, Production};
 use crate::driver::Arrival;
 use crate::flight::{End, Flight, FlightId, Trip};
 use crate::net::Net;
 use crate::queue::{Event, Own};
 use crate::server::Life;
-use crate::world::{millis, server_of};
+use crate::world::server_of;
 
 /// One sidecar.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) zone: usize,
-    pub(super) service: Service,
+    pub(super) entry: Arc<ServiceEntry>,
     /// The lives of endpoints that it has a connection to; 0 for none.
     pub(super) connections: Vec<u64>,
     /// Its sessions, by the zone of the locality.
     pub(super) localities: BTreeMap<usize, LocalitySessions>,
 }
 
+/// What a request looks like.
+fn head(idempotent: bool) -> RequestHead<'static> {
+    RequestHead {
+        method: if idempotent { "GET" } else { "POST" },
+        target: "/",
+        authority: AUTHORITY,
+        version: HttpVersion::Http11,
+        upgrade: false,
+        fields: &(),
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) caller: usize,
-    pub(super) attempts: Attempts,
+    pub(super) outbound: Outbound<()>,
     number: u64,
     scheduled: Timestamp,
 }
@@ -46,32 +60,48 @@ pub(super) struct Active {
 
 impl Production {
     pub(super) fn begin(&mut self, net: &mut Net<'_>, arrival: Arrival) {
-        let deadline = Deadline::after(millis(net.scenario.timeout_s * 1000.0), net.now);
+        // What is drawn for traces is not taken from what decides.
+        let mut ids = fastrand::Rng::with_seed(arrival.number);
         let request = Request {
             caller: arrival.caller,
-            attempts: Attempts::new(net.scenario.idempotent, deadline),
+            outbound: Outbound::begin(&(), &self.options, &head(net.scenario.idempotent), net.now, &mut ids),
             number: arrival.number,
             scheduled: net.now,
         };
         let index = self.store(request);
-        self.attempt(net, index);
+        self.proceed(net, index);
         self.ask_for_loads(net, arrival.caller);
     }
 
-    /// One attempt, from the pick on.
-    pub(super) fn attempt(&mut self, net: &mut Net<'_>, index: usize) {
+    /// Does what comes next for a request.
+    pub(super) fn proceed(&mut self, net: &mut Net<'_>, index: usize) {
         let request = &mut self.requests[index];
-        let caller = &self.callers[request.caller];
+        match request.outbound.step(net.now, &mut net.choices) {
+            Step::Resolve(_) => {
+                let found = Ok(Arc::clone(&self.callers[request.caller].entry));
+                let head = head(net.scenario.idempotent);
+                request.outbound.resolved(found, &head, net.now, &mut net.choices);
+                self.proceed(net, index);
+            }
+            Step::Attempt(pick) => self.attempt(net, index, pick),
+            Step::Wait(wait) => net.after(wait, Event::Own(Own::Retry(index))),
+            Step::Refuse(_) | Step::FallBack => self.give_up(net, index),
+        }
+    }
+
+    fn attempt(&mut self, net: &mut Net<'_>, index: usize, pick: Pick) {
         let now = net.now;
-        let picked = request.attempts.pick(&caller.service, None, &mut net.choices, now);
-        let Ok(pick) = picked else { return self.give_up(net, index) };
-        if request.attempts.begun() == 1 && !pick.probe {
+        if self.number_of_attempt(index) == 1 && !pick.probe {
             net.record.first(now, net.world.zone(&pick.locality.zone));
         }
         match pick.endpoint().map(|endpoint| server_of(&endpoint.id)) {
             None => self.acquire(net, Waiting::new(index, pick, now)),
             Some(server) => self.send_nearby(net, index, pick, server),
         }
+    }
+
+    fn number_of_attempt(&self, index: usize) -> u32 {
+        self.requests[index].outbound.call().map_or(0, |call| call.attempt)
     }
 
     fn trip(&self, net: &Net<'_>, index: usize, server: usize) -> Trip {
@@ -81,8 +111,8 @@ impl Production {
             request: index,
             server,
             one_way: net.world.rtt(here, net.world.servers[server]) / 2,
-            work: (request.number, u64::from(request.attempts.begun())),
-            deadline: request.attempts.deadline().at().unwrap_or(net.now),
+            work: (request.number, u64::from(self.number_of_attempt(index))),
+            deadline: net.now + request.outbound.patience(&BodyState::NONE, net.now).unwrap_or(Duration::ZERO),
         }
     }
 
@@ -116,7 +146,7 @@ impl Production {
         let caller = &mut self.callers[self.requests[flight.request].caller];
         caller.connections[flight.server] = net.servers[flight.server].incarnation;
         if let Some(endpoint) = self.active[id.index()].as_ref().and_then(|active| active.pick.endpoint()) {
-            caller.service.revive(endpoint, net.now);
+            caller.entry.service().revive(endpoint, net.now);
         }
         net.proceed(id);
     }
@@ -124,32 +154,31 @@ impl Production {
     /// The caller learns how an attempt ended.
     pub(super) fn on_ended(&mut self, net: &mut Net<'_>, id: FlightId, flight: Flight, end: End) {
         let Some(active) = self.active[id.index()].take() else { return };
-        let failed = match end {
+        let error = match end {
             End::Answer { ok, load } => return self.answered(net, flight.request, active, ok, load),
-            End::Refused => Failed::gone(Reason::ConnectFailed),
-            End::ConnectTimeout => Failed::gone(Reason::ConnectTimeout),
-            End::Reset if flight.fresh => Failed { down: true, ..Failed::said(Reason::UpstreamReset) },
-            End::Reset => Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) },
-            End::Unresponsive => Failed::silent(),
-            End::Deadline => Failed::said(Reason::ResponseTimeout),
+            End::Refused => AttemptError::gone(Reason::ConnectFailed),
+            End::ConnectTimeout => AttemptError::gone(Reason::ConnectTimeout),
+            End::Reset if flight.fresh => {
+                AttemptError { fault: Fault::Down, ..AttemptError::said(Reason::UpstreamReset) }
+            }
+            End::Reset => AttemptError::said(Reason::UpstreamReset).blameless(),
+            End::Unresponsive => AttemptError::silent(),
+            End::Deadline => AttemptError::said(Reason::ResponseTimeout),
         };
         if matches!(end, End::Reset | End::Unresponsive) {
             self.callers[self.requests[flight.request].caller].connections[flight.server] = 0;
         }
-        self.failed(net, flight.request, &active.pick, active.started, &failed);
+        self.failed(net, flight.request, &active.pick, error);
     }
 
     fn answered(&mut self, net: &mut Net<'_>, index: usize, active: Active, ok: bool, load: LoadReport) {
-        let now = net.now;
-        let request = &mut self.requests[index];
-        let service = &self.callers[request.caller].service;
+        let (now, request) = (net.now, &mut self.requests[index]);
         let status = if ok { 200 } else { 503 };
         let outcome = Outcome::status(status, now - active.started).with_load(Some(load));
-        if let Some(end) = request.attempts.answered(service, &active.pick, status, outcome, now) {
-            drop(active);
-            return self.again(net, index, &end);
-        }
-        service.finish(&active.pick, outcome, now);
+        let judged = Judged { status, grpc: None, outcome, hold: None, retry_after: None };
+        let passes = request.outbound.answered(active.pick, &judged, &BodyState::NONE, now, &mut net.choices);
+        let Some((_, mut answer)) = passes else { return self.proceed(net, index) };
+        answer.end(AnswerEnd::Complete, now);
         if !ok {
             return self.give_up(net, index);
         }
@@ -157,28 +186,9 @@ impl Production {
         self.forget(index);
     }
 
-    /// A remote locality had no session for the request.
-    pub(super) fn no_session(&mut self, net: &mut Net<'_>, waiting: Waiting) {
-        let failed = Failed::connecting(Reason::NoReadyEndpoint);
-        self.failed(net, waiting.request, &waiting.pick, waiting.started, &failed);
-    }
-
-    fn failed(&mut self, net: &mut Net<'_>, index: usize, pick: &Pick, started: Timestamp, failed: &Failed) {
-        let request = &mut self.requests[index];
-        let service = &self.callers[request.caller].service;
-        let end = request.attempts.failed(service, pick, failed, net.now - started, net.now);
-        self.again(net, index, &end);
-    }
-
-    /// Another attempt, or none.
-    fn again(&mut self, net: &mut Net<'_>, index: usize, end: &AttemptEnd) {
-        let request = &mut self.requests[index];
-        let service = &self.callers[request.caller].service;
-        match request.attempts.next(service, &self.retry, end, &mut net.choices, net.now) {
-            Decision::Retry { after } if after.is_zero() => self.attempt(net, index),
-            Decision::Retry { after } => net.after(after, Event::Own(Own::Retry(index))),
-            Decision::GiveUp(_) => self.give_up(net, index),
-        }
+    pub(super) fn failed(&mut self, net: &mut Net<'_>, index: usize, pick: &Pick, error: AttemptError) {
+        self.requests[index].outbound.failed(pick, error, &BodyState::NONE, net.now, &mut net.choices);
+        self.proceed(net, index);
     }
 
     fn give_up(&mut self, net: &mut Net<'_>, index: usize) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use eastway_core::{Reason, Timestamp};
-use opentelemetry::trace::{SpanId, SpanKind as OtlpKind, Status};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind as OtlpKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
@@ -25,6 +25,17 @@ struct Recording {
     data: SpanData,
 }
 
+/// The identity of the span in the exporter's terms.
+fn span_context(context: &TraceContext) -> SpanContext {
+    SpanContext::new(
+        TraceId::from(context.trace_id()),
+        SpanId::from(context.span_id()),
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::NONE,
+    )
+}
+
 impl Span {
     pub(super) fn new(
         exporting: &Arc<Exporting>,
@@ -37,9 +48,9 @@ impl Span {
         let now = wall_clock();
         let started = now.checked_sub(since).unwrap_or(now);
         let data = SpanData {
-            span_context: context.span_context(),
-            parent_span_id: SpanId::from(context.parent),
-            parent_span_is_remote: kind == SpanKind::Server && context.parent != 0,
+            span_context: span_context(context),
+            parent_span_id: SpanId::from(context.parent_id()),
+            parent_span_is_remote: kind == SpanKind::Server && context.parent_id() != 0,
             span_kind: match kind {
                 SpanKind::Server => OtlpKind::Server,
                 SpanKind::Client => OtlpKind::Client,

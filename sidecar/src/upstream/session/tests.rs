@@ -20,21 +20,13 @@ fn another_gateway_is_asked_if_the_tunnel_of_the_first_failed_and_the_same_one_o
     }
 }
 
-#[test]
-fn who_replaces_a_session_avoids_the_endpoints_of_those_that_stay_and_no_other() {
-    let open = ["a", "b"].map(EndpointId::new);
-    let avoided = |old| avoided(open.iter(), old);
-    assert_eq!(avoided(Some(0)), [EndpointId::new("b")], "of two endpoints, a alone is distinct from b");
-    assert_eq!(avoided(Some(1)), [EndpointId::new("a")]);
-    assert_eq!(avoided(None), open, "one that is added leads to a third");
-}
-
 #[tokio::test]
 async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
     let sessions = Rc::new(LocalitySessions::default());
     let waiting = sessions.changed.notified();
-    let opening = Opening::begin(&sessions);
-    assert_eq!(sessions.opening.get(), 1);
+    sessions.pool.borrow_mut().begin();
+    let opening = Opening::counted(Rc::clone(&sessions));
+    assert!(sessions.pool.borrow().is_opening());
     let local = tokio::task::LocalSet::new();
     let task = local.spawn_local(async move {
         let _opening = opening;
@@ -42,7 +34,7 @@ async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
     });
     assert!(local.run_until(task).await.is_err());
     timeout(Duration::from_secs(10), waiting).await.expect("woken");
-    assert_eq!(sessions.opening.get(), 0);
+    assert!(!sessions.pool.borrow().is_opening());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use eastway_core::Reason;
-use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, RetryPolicy};
+use eastway_resilience::attempts::{AttemptEnd, Decision, GiveUp, Repeatable, RetryPolicy};
 use eastway_resilience::deadline::Deadline;
+use eastway_resilience::{Fault, Progress};
 
 use super::harness::*;
-use crate::{Attempts, Failed, Outcome, Pick};
+use crate::{AttemptError, Attempts, Outcome, Pick};
 
 fn get() -> Attempts {
     Attempts::new(true, Deadline::NONE)
@@ -17,8 +18,8 @@ fn begin(attempts: &mut Attempts, world: &mut World) -> Pick {
     attempts.pick(&world.service, None, &mut world.rng, world.now).expect("somebody serves")
 }
 
-fn fail(attempts: &mut Attempts, world: &World, pick: &Pick, failed: Failed) -> AttemptEnd {
-    attempts.failed(&world.service, pick, &failed, LATENCY, world.now)
+fn fail(attempts: &mut Attempts, world: &World, pick: &Pick, error: AttemptError) -> AttemptEnd {
+    attempts.failed(&world.service, pick, &error, LATENCY, world.now)
 }
 
 fn next(attempts: &mut Attempts, world: &mut World, end: &AttemptEnd) -> Decision {
@@ -49,9 +50,13 @@ fn only_an_answer_that_another_may_better_is_kept_back() {
         assert_eq!(attempts.tried().has_endpoint(&endpoint), kept_back, "{status}");
         assert!(!attempts.tried().has_locality(&pick.locality.zone), "{status}");
         if let Some(end) = end {
-            let expected = AttemptEnd { answered: true, idempotent, body_kept: true, ..end };
+            let expected = AttemptEnd {
+                progress: Progress::Answered,
+                fault: Fault::Stated,
+                repeatable: Repeatable::Always,
+                ..end
+            };
             assert_eq!(end, expected);
-            assert!(!end.nothing_sent && !end.connect_failed && !end.stale && !end.response_begun);
         }
     }
 }
@@ -69,16 +74,16 @@ fn an_answer_that_is_kept_back_is_charged_at_once() {
 
 #[test]
 fn what_failed_says_what_is_left() {
-    let blameless = Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) };
+    let blameless = AttemptError::said(Reason::UpstreamReset).blameless();
     for (failed, endpoint, locality, cluster) in [
-        (Failed::said(Reason::ResponseTimeout), true, false, false),
-        (Failed::gone(Reason::ConnectFailed), true, true, false),
-        (Failed::connecting(Reason::NoReadyEndpoint), true, true, false),
-        (Failed::connecting(Reason::PathDown), true, false, true),
-        (Failed::said(Reason::Overloaded), true, false, true),
-        (Failed::silent(), true, true, false),
-        (Failed::full(), true, false, false),
-        (Failed { blameless: true, ..Failed::gone(Reason::ConnectFailed) }, true, false, false),
+        (AttemptError::said(Reason::ResponseTimeout), true, false, false),
+        (AttemptError::gone(Reason::ConnectFailed), true, true, false),
+        (AttemptError::connecting(Reason::NoReadyEndpoint), true, true, false),
+        (AttemptError::connecting(Reason::PathDown), true, false, true),
+        (AttemptError::said(Reason::Overloaded), true, false, true),
+        (AttemptError::silent(), true, true, false),
+        (AttemptError::full(Reason::RequestLimit), true, false, false),
+        (AttemptError::gone(Reason::ConnectFailed).blameless(), true, false, false),
         (blameless, true, false, false),
     ] {
         let mut world = World::new(&[("a", 2)]);
@@ -92,8 +97,8 @@ fn what_failed_says_what_is_left() {
             tried.has_cluster(&pick.locality.zone.cluster),
         );
         assert_eq!(avoided, (endpoint, locality, cluster), "{failed:?}");
-        let told = (end.nothing_sent, end.connect_failed, end.stale, end.answered, end.idempotent);
-        assert_eq!(told, (failed.nothing_sent, failed.connect, failed.blameless, false, true), "{failed:?}");
+        let told = (end.progress, end.fault, end.repeatable);
+        assert_eq!(told, (failed.progress, failed.fault, Repeatable::Always), "{failed:?}");
     }
 }
 
@@ -125,12 +130,12 @@ fn failures_and_answers_are_counted_for_the_budget() {
     assert!(!budget(&world), "too few to say");
     let mut attempts = get();
     let pick = begin(&mut attempts, &mut world);
-    fail(&mut attempts, &world, &pick, Failed::said(Reason::UpstreamReset));
+    fail(&mut attempts, &world, &pick, AttemptError::said(Reason::UpstreamReset));
     assert!(budget(&world));
     for _ in 0..10 {
         let mut attempts = get();
         let pick = begin(&mut attempts, &mut world);
-        fail(&mut attempts, &world, &pick, Failed::full());
+        fail(&mut attempts, &world, &pick, AttemptError::full(Reason::RequestLimit));
     }
     assert!(!budget(&world), "the blameless failures are none");
 }
@@ -144,11 +149,11 @@ fn a_retry_that_must_leave_the_region_needs_the_other_budget_too() {
     let (mut attempts, now) = (get(), world.now);
     let pick = begin(&mut attempts, &mut world);
     assert_eq!(World::name(&pick), "a-00000");
-    let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::ResponseTimeout));
+    let end = fail(&mut attempts, &world, &pick, AttemptError::said(Reason::ResponseTimeout));
     while world.service.cross_region_budget().try_retry(now) {}
     assert!(matches!(next(&mut attempts, &mut world, &end), Decision::Retry { .. }), "its locality is still there");
     assert_eq!(world.service.retry_budget().used(now), 1);
-    let end = fail(&mut attempts, &world, &pick, Failed::silent());
+    let end = fail(&mut attempts, &world, &pick, AttemptError::silent());
     assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Budget), "zone b has no share");
     assert_eq!(world.service.retry_budget().used(now), 1, "and it costs the service's own budget nothing");
     world.change("b-", |e| e.health = eastway_core::Health::Ready);
@@ -163,7 +168,7 @@ fn the_deadline_of_the_request_ends_its_attempts() {
     let mut attempts = Attempts::new(true, Deadline::after(Duration::from_millis(5), world.now));
     assert_eq!(attempts.deadline().at(), Some(world.now + Duration::from_millis(5)));
     let pick = begin(&mut attempts, &mut world);
-    let end = fail(&mut attempts, &world, &pick, Failed::silent());
+    let end = fail(&mut attempts, &world, &pick, AttemptError::silent());
     let late = AttemptEnd { retry_after: Some(Duration::from_millis(6)), ..end };
     assert_eq!(next(&mut attempts, &mut world, &late), Decision::GiveUp(GiveUp::Deadline));
     assert_eq!(next(&mut get(), &mut world, &end), Decision::Retry { after: Duration::ZERO });
@@ -177,7 +182,7 @@ fn a_probe_costs_no_attempt() {
     let mut attempts = get();
     let pick = begin(&mut attempts, &mut world);
     assert!(pick.probe);
-    let end = fail(&mut attempts, &world, &pick, Failed::gone(Reason::ConnectFailed));
+    let end = fail(&mut attempts, &world, &pick, AttemptError::gone(Reason::ConnectFailed));
     assert!(end.probe);
     let mut attempts = Attempts::new(false, Deadline::NONE);
     assert!(!begin(&mut attempts, &mut world).probe, "what must not be repeated tries nothing");
@@ -195,14 +200,14 @@ fn a_path_that_was_left_leaves_its_region_too() {
     assert_eq!(&*pick.locality.zone.cluster, "us-west");
     let now = world.now;
     while world.service.cross_region_budget().try_retry(now) {}
-    let end = fail(&mut attempts, &world, &pick, Failed::said(Reason::TunnelLost));
+    let end = fail(&mut attempts, &world, &pick, AttemptError::said(Reason::TunnelLost));
     assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Budget));
 }
 
 #[test]
 fn the_first_retry_waits_unless_it_goes_to_another_locality() {
     let mut world = World::new(&[("a", 2)]);
-    let waits = |world: &mut World, failed: Failed| {
+    let waits = |world: &mut World, failed: AttemptError| {
         (0..50).any(|_| {
             let mut attempts = get();
             let pick = begin(&mut attempts, world);
@@ -210,24 +215,21 @@ fn the_first_retry_waits_unless_it_goes_to_another_locality() {
             matches!(next(&mut attempts, world, &end), Decision::Retry { after } if !after.is_zero())
         })
     };
-    assert!(waits(&mut world, Failed::said(Reason::ResponseTimeout)), "another endpoint of the locality");
-    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the only locality");
-    assert!(
-        !waits(&mut world, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) }),
-        "nobody is to blame"
-    );
+    assert!(waits(&mut world, AttemptError::said(Reason::ResponseTimeout)), "another endpoint of the locality");
+    assert!(waits(&mut world, AttemptError::connecting(Reason::TlsFailed)), "the only locality");
+    assert!(!waits(&mut world, AttemptError::said(Reason::UpstreamReset).blameless()), "nobody is to blame");
     world.add("b-0", "b", 1.0);
     world.change("b-", |e| e.health = eastway_core::Health::Warming);
     world.update();
-    assert!(waits(&mut world, Failed::connecting(Reason::TlsFailed)), "the other locality has nobody");
+    assert!(waits(&mut world, AttemptError::connecting(Reason::TlsFailed)), "the other locality has nobody");
     world.change("b-", |e| e.health = eastway_core::Health::Ready);
     world.update();
-    assert!(!waits(&mut world, Failed::connecting(Reason::TlsFailed)), "another locality");
+    assert!(!waits(&mut world, AttemptError::connecting(Reason::TlsFailed)), "another locality");
 }
 
 #[test]
 fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_locality() {
-    let nobody = Failed::connecting(Reason::NoReadyEndpoint);
+    let nobody = AttemptError::connecting(Reason::NoReadyEndpoint);
     for (avoiding, expected) in [(true, "closed"), (false, "open")] {
         let mut world = World::new(&[]);
         world.add_remote("us-west/a", "us", 1);
@@ -238,7 +240,7 @@ fn a_retry_that_must_avoid_the_only_endpoint_says_nothing_of_its_locality() {
             if avoiding {
                 let endpoint = world.service.session(&pick.locality, &eastway_core::EndpointId::new("only"));
                 assert!(pick.bind(endpoint));
-                fail(&mut attempts, &world, &pick, Failed { blameless: true, ..Failed::said(Reason::UpstreamReset) });
+                fail(&mut attempts, &world, &pick, AttemptError::said(Reason::UpstreamReset).blameless());
                 let retry = begin(&mut attempts, &mut world);
                 let end = fail(&mut attempts, &world, &retry, nobody);
                 assert_eq!(next(&mut attempts, &mut world, &end), Decision::GiveUp(GiveUp::Attempts));

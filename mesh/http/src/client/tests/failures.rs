@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::{Body, BodyError};
 use crate::client::{ClientOptions, Failure, H1, H2, SendError};
-use crate::framing::UpgradeTo;
+use crate::head::UpgradeTo;
 use crate::sweeper::Sweeper;
 use crate::testing::{Recorder, channel, data, frame, get, h1, h2, listen, local, mirror, paused, post, until};
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::Body;
 use crate::client::{ClientOptions, Connected, connect};
-use crate::framing::UpgradeTo;
+use crate::head::UpgradeTo;
 use crate::refuse;
 use crate::testing::{Raw, Upstream, dial, h1, h2, listen, local};
 use crate::upgrade::Upgrading;

@@ -6,34 +6,54 @@
 
 use std::time::Duration;
 
-use eastway_http::body::Upload;
+/// How far the body of a caller's request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// It was complete so long ago; `None` if there is none, and never was anything to wait for.
+    Complete(Option<Duration>),
+    /// More is wanted of the caller.
+    Waiting,
+    /// The endpoint has taken nothing for so long.
+    Untaken(Duration),
+}
+
+impl Upload {
+    /// How long ago the request was complete, if it is: never longer ago than `in_all`, which is how long it is here.
+    pub fn complete_for(self, in_all: Duration) -> Option<Duration> {
+        match self {
+            Self::Complete(since) => Some(since.unwrap_or(Duration::MAX).min(in_all)),
+            Self::Waiting | Self::Untaken(_) => None,
+        }
+    }
+}
 
 /// The limits of one attempt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub struct Patience {
     /// For the first byte of the response, over all attempts, after the request is complete.
-    pub(super) request: Duration,
+    pub request: Duration,
     /// The same, for this attempt.
-    pub(super) per_try: Option<Duration>,
+    pub per_try: Option<Duration>,
     /// How long the endpoint may take nothing of the request.
-    pub(super) idle: Duration,
+    pub idle: Duration,
 }
 
 /// How far an attempt has come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waited {
+pub struct Waited {
     /// Since the request came.
-    pub(super) in_all: Duration,
+    pub in_all: Duration,
     /// Since the attempt began.
-    pub(super) this_try: Duration,
+    pub this_try: Duration,
     /// What is left of the time that the caller stated.
-    pub(super) stated: Option<Duration>,
-    pub(super) upload: Upload,
+    pub stated: Option<Duration>,
+    /// The request's body.
+    pub upload: Upload,
 }
 
 impl Patience {
     /// How long to wait until it is asked again; zero if the time is over.
-    pub(super) fn left(&self, waited: &Waited) -> Duration {
+    pub fn left(&self, waited: &Waited) -> Duration {
         let own = match waited.upload {
             Upload::Complete(since) => {
                 let since = since.unwrap_or(Duration::MAX);

@@ -1,24 +1,25 @@
 //! What the application is told when no attempt succeeded: the word of the one that says most.
 
 use eastway_core::{Attribution, Reason};
-use eastway_http::Body;
-use http::Response;
 
 /// What an attempt that failed would have the application told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said {
-    reason: Reason,
-    response: Option<Response<Body>>,
+    /// What happened.
+    pub(super) reason: Reason,
+    /// The application answered, with an error of its own, which is kept to fall back on.
+    pub(super) answered: bool,
 }
 
 impl Said {
-    /// The attempt got no usable response.
+    /// The attempt got no usable answer.
     pub(super) const fn failed(reason: Reason) -> Self {
-        Self { reason, response: None }
+        Self { reason, answered: false }
     }
 
     /// The application answered, with an error of its own.
-    pub(super) const fn answered(response: Response<Body>) -> Self {
-        Self { reason: Reason::UpstreamReset, response: Some(response) }
+    pub(super) const fn answered() -> Self {
+        Self { reason: Reason::UpstreamReset, answered: true }
     }
 
     /// Of two attempts, the later one tells more, unless it found nobody where the earlier one had found somebody.
@@ -29,23 +30,10 @@ impl Said {
         }
     }
 
-    /// The answer to the application, or the reason to refuse it.
-    ///
-    /// # Errors
-    /// The reason, if there is no answer to fall back on.
-    pub(super) fn into_answer(self) -> Result<Response<Body>, Reason> {
-        self.response.ok_or(self.reason)
-    }
-
-    /// What happened, if there is no answer to fall back on.
-    pub(super) const fn reason(&self) -> Reason {
-        self.reason
-    }
-
-    fn found_somebody(&self) -> bool {
+    fn found_somebody(self) -> bool {
         let nobody = self.reason.attribution() == Attribution::NoEndpoint
             || matches!(self.reason, Reason::PendingLimit | Reason::RequestLimit);
-        self.response.is_some() || !nobody
+        self.answered || !nobody
     }
 }
 
@@ -53,12 +41,9 @@ impl Said {
 mod tests {
     use super::*;
 
-    fn told(earlier: Reason, later: Reason) -> Reason {
-        Said::failed(later).over(Some(Said::failed(earlier))).reason
-    }
-
     #[test]
     fn a_retry_that_finds_nobody_does_not_hide_what_happened_before() {
+        let told = |earlier, later| Said::failed(later).over(Some(Said::failed(earlier))).reason;
         for nobody in [Reason::NoReadyEndpoint, Reason::PendingLimit, Reason::RequestLimit] {
             for happened in [Reason::UpstreamProtocol, Reason::UpstreamReset, Reason::AppUnreachable] {
                 assert_eq!(told(happened, nobody), happened);
@@ -71,10 +56,8 @@ mod tests {
 
     #[test]
     fn an_applications_own_error_is_better_than_nobody() {
-        let earlier = Said::answered(Response::new(Body::empty()));
-        assert!(Said::failed(Reason::NoReadyEndpoint).over(Some(earlier)).into_answer().is_ok());
-        let earlier = Said::answered(Response::new(Body::empty()));
-        let later = Said::failed(Reason::ResponseTimeout).over(Some(earlier)).into_answer();
-        assert_eq!(later.err(), Some(Reason::ResponseTimeout));
+        assert!(Said::failed(Reason::NoReadyEndpoint).over(Some(Said::answered())).answered);
+        let later = Said::failed(Reason::ResponseTimeout).over(Some(Said::answered()));
+        assert_eq!(later, Said::failed(Reason::ResponseTimeout));
     }
 }

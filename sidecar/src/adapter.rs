@@ -1,0 +1,121 @@
+//! Between hyper's messages and the decisions about requests: what bodies tell as they pass, and where edits are made.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use eastway_core::Reason;
+use eastway_core::head::Edits;
+use eastway_http::body::{BodyError, End, Observer};
+use eastway_http::head::{Headers, apply};
+use eastway_http::server::Handler;
+use eastway_http::{Body, Upgrading};
+use eastway_request::{Answer, AnswerEnd, RequestRecord};
+use eastway_runtime::clock;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+
+use crate::record::Telemetry;
+use crate::stream;
+use crate::worker::Worker;
+
+/// Answers the requests of one side's connections by `handle`, and counts what never became a request.
+pub(crate) struct Counting<H> {
+    pub(crate) telemetry: Telemetry,
+    pub(crate) handle: H,
+}
+
+impl<H, F> Handler for Counting<H>
+where
+    H: Fn(Request<Body>) -> F + 'static,
+    F: Future<Output = Response<Body>> + 'static,
+{
+    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + 'static + use<H, F> {
+        (self.handle)(request)
+    }
+
+    fn refused(&self, reason: Reason) {
+        self.telemetry.refused(reason);
+    }
+}
+
+/// Counts the bytes of a request's body, if anybody wants to know.
+pub(crate) fn count_sent(record: &RequestRecord<Telemetry>, body: Body) -> Body {
+    if body.is_end_stream() || !record.wants_bytes() {
+        return body;
+    }
+    body.observe(Box::new(Sent(record.counts_sent())))
+}
+
+/// A request's body on its way.
+struct Sent(Rc<Cell<u64>>);
+
+impl Observer for Sent {
+    fn data(&mut self, len: usize) {
+        self.0.set(self.0.get() + len as u64);
+    }
+
+    fn end(&mut self, _: &End<'_>) {}
+}
+
+/// Passes an answer on, with the changes of its head. If it changes the protocol, what follows is relayed between its
+/// caller, `asking`, and whoever serves it. `held` sees the application's part of it, and is kept until that has ended.
+pub(crate) fn pass(
+    worker: &Rc<Worker>,
+    mut response: Response<Body>,
+    (edits, answer): (Edits, Answer<Telemetry>),
+    asking: Option<Upgrading>,
+    held: Option<Box<dyn Observer>>,
+) -> Response<Body> {
+    apply(edits, response.headers_mut());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let (Some(asking), Some(serving)) = (asking, Upgrading::take(response.extensions_mut()))
+    {
+        // There is no body, but it may hold what counts the connection.
+        let held = (std::mem::take(response.body_mut()), held);
+        relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, answer, held);
+        return response;
+    }
+    let response = match held {
+        Some(held) => response.map(|body| body.observe(held)),
+        None => response,
+    };
+    worker.passing(response).map(|body| body.observe(Box::new(Passing(answer))))
+}
+
+/// Relays a stream, once both of its ends are there, until both have ended; `held` is kept for so long.
+pub(crate) fn relay(
+    worker: &Rc<Worker>,
+    ends: impl Future<Output = Option<(eastway_transport::Io, eastway_transport::Io)>> + 'static,
+    answer: Answer<Telemetry>,
+    held: impl Sized + 'static,
+) {
+    let (guard, limit) = (worker.node.draining.guard(), worker.node.config.timeouts.idle);
+    tokio::task::spawn_local(async move {
+        let _guards = (held, guard);
+        if let Some((asking, serving)) = ends.await {
+            stream::relay(asking, serving, limit, answer).await;
+        }
+    });
+}
+
+/// An answer's body on its way. If its reader lets go of it before its end, it ends as cancelled.
+struct Passing(Answer<Telemetry>);
+
+impl Observer for Passing {
+    fn data(&mut self, len: usize) {
+        self.0.data(len);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.0.trailers(&Headers::Map(trailers));
+    }
+
+    fn end(&mut self, end: &End<'_>) {
+        let end = match end {
+            End::Complete => AnswerEnd::Complete,
+            End::Failed(BodyError::Unread) | End::Dropped => AnswerEnd::Dropped,
+            End::Failed(error) => AnswerEnd::Failed(error.response_reason()),
+        };
+        self.0.end(end, clock::now());
+    }
+}
