@@ -20,6 +20,7 @@ pub mod fuzzing;
 mod h2_cause;
 mod h2_options;
 pub mod head;
+pub mod link;
 pub mod refuse;
 pub mod server;
 pub mod sweeper;

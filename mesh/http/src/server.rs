@@ -9,6 +9,7 @@ mod detect;
 mod drive;
 mod io;
 mod linger;
+mod link;
 mod options;
 mod service;
 
@@ -96,6 +97,7 @@ pub async fn serve(
                 Err(_) => return Ended::Idle,
             }
         }
+        Protocol::Link => return link::serve(io, options, sweeper, stop, handler).await,
         protocol => (protocol, bytes::Bytes::new()),
     };
     let progress = Arc::new(Progress::default());

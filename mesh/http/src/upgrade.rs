@@ -7,15 +7,25 @@ use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use crate::answer_first::AnswerFirst;
+use crate::link::bytes::Brought;
 use crate::server::ServerIo;
 
 /// The promise of the connection's raw bytes, taken from a request before answering it, or from a response.
-pub struct Upgrading(OnUpgrade);
+pub struct Upgrading(Promise);
+
+enum Promise {
+    Hyper(OnUpgrade),
+    /// The bytes are here already.
+    Brought(Io),
+}
 
 impl Upgrading {
     /// Takes the promise from a request's or response's extensions; `None` if it can not be upgraded.
     pub fn take(extensions: &mut http::Extensions) -> Option<Self> {
-        extensions.remove::<OnUpgrade>().map(Self)
+        if let Some(promise) = extensions.remove::<OnUpgrade>() {
+            return Some(Self(Promise::Hyper(promise)));
+        }
+        Brought::take(extensions).map(|io| Self(Promise::Brought(io)))
     }
 
     /// The bytes in both directions, those that were read ahead included. Resolves once the answer (2xx to CONNECT,
@@ -27,7 +37,10 @@ impl Upgrading {
     /// # Errors
     /// [`UpgradeError`] if the connection ended, or the answer was another.
     pub async fn io(self) -> Result<Io, UpgradeError> {
-        let upgraded = self.0.await.map_err(UpgradeError)?;
+        let upgraded = match self.0 {
+            Promise::Hyper(promise) => promise.await.map_err(UpgradeError)?,
+            Promise::Brought(io) => return Ok(io),
+        };
         Ok(match upgraded.downcast::<TokioIo<ServerIo>>() {
             Ok(Parts { io, read_buf, .. }) => {
                 let (io, ahead) = io.into_inner().into_parts();

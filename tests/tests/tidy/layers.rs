@@ -6,7 +6,7 @@ use super::manifest::manifests;
 /// The crates of the workspace, the bottom first. A crate may use those of lower rows.
 const ROWS: &[&[&str]] = &[
     &["mesh/core", "proto"],
-    &["mesh/balance", "mesh/resilience", "mesh/telemetry"],
+    &["mesh/balance", "mesh/link", "mesh/resilience", "mesh/telemetry"],
     &["federation/registry", "mesh/identity", "mesh/request", "mesh/runtime"],
     &["federation/client", "mesh/simulation", "mesh/transport"],
     &["federation/server", "mesh/http"],
@@ -127,6 +127,8 @@ fn each_broken_direction_is_found() {
         ("mesh/http", "eastway-proto"),
         ("mesh/core", "eastway-telemetry"),
         ("mesh/resilience", "eastway-balance"),
+        ("mesh/link", "eastway-resilience"),
+        ("mesh/link", "eastway-proto"),
         ("mesh/transport", "eastway-client"),
         ("federation/registry", "eastway-proto"),
         ("gateway", "quinn"),

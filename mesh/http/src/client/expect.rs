@@ -45,19 +45,32 @@ impl Gate {
         request: Request<Body>,
         patience: Duration,
     ) -> (Request<Body>, Option<Self>) {
+        let (parts, body) = request.into_parts();
+        let (body, gate) = Self::before(asked, body, patience);
+        let mut request = Request::from_parts(parts, body);
+        if let Some(said) = gate.clone() {
+            hyper::ext::on_informational(&mut request, move |interim| {
+                if interim.status() == StatusCode::CONTINUE {
+                    said.open();
+                }
+            });
+        }
+        (request, gate)
+    }
+
+    /// The same for a body whose upstream's interim answers are told by [`Gate::open`].
+    pub(super) fn before(asked: Asked, body: Body, patience: Duration) -> (Body, Option<Self>) {
         if !asked.expects {
-            return (request, None);
+            return (body, None);
         }
         let gate = Self(Arc::new(Shared { state: AtomicU8::new(WAITING), waker: AtomicWaker::new() }));
-        let held = gate.clone();
-        let mut request = request.map(|body| Body::boxed(Held { body, gate: held, patience, wait: None }));
-        let said = gate.clone();
-        hyper::ext::on_informational(&mut request, move |interim| {
-            if interim.status() == StatusCode::CONTINUE {
-                said.turn(WAITING, OPEN);
-            }
-        });
-        (request, Some(gate))
+        let held = Held { body, gate: gate.clone(), patience, wait: None };
+        (Body::boxed(held), Some(gate))
+    }
+
+    /// The upstream wants the body.
+    pub(super) fn open(&self) {
+        self.turn(WAITING, OPEN);
     }
 
     /// The upstream has answered. If the body is not under way, and the answer is no success, it never will be; that breaks

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastway_link::LinkOptions;
+
 use crate::h2_options::H2Options;
 
 /// How connections are served.
@@ -23,6 +25,8 @@ pub struct ServerOptions {
     pub idle_timeout: Duration,
     /// HTTP/2.
     pub h2: H2Options,
+    /// Links.
+    pub link: LinkOptions,
 }
 
 impl ServerOptions {
@@ -35,6 +39,7 @@ impl ServerOptions {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
             h2: H2Options::default(),
+            link: LinkOptions::default(),
         }
     }
 }
@@ -48,6 +53,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 by ALPN or prior knowledge.
     Http2,
+    /// The link between our own sidecars, by ALPN.
+    Link,
 }
 
 impl Protocol {
@@ -56,6 +63,7 @@ impl Protocol {
         match alpn {
             Some(b"h2") => Self::Http2,
             Some(b"http/1.1") => Self::Http1,
+            Some(eastway_link::ALPN) => Self::Link,
             _ => Self::Detect,
         }
     }

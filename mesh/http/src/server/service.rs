@@ -69,7 +69,7 @@ fn headed(parts: &mut response::Parts, body: Body) -> Body {
 }
 
 /// Judges the head. hyper leaves it to us to refuse an HTTP/2 head that is too large, because it would not say why.
-fn admit(parts: &mut http::request::Parts, max_head: usize) -> Result<Forwards, Reason> {
+pub(super) fn admit(parts: &mut http::request::Parts, max_head: usize) -> Result<Forwards, Reason> {
     if parts.version == http::Version::HTTP_2 && framing::head_size(parts) > max_head {
         return Err(Reason::HeaderTooLarge);
     }
@@ -79,7 +79,7 @@ fn admit(parts: &mut http::request::Parts, max_head: usize) -> Result<Forwards, 
 
 /// The answer to a request that may go no further: to OPTIONS that there is nothing to say, to TRACE that nothing of the
 /// request is shown, which could hold what is nobody's business.
-fn last_hop(parts: &http::request::Parts) -> Response<Body> {
+pub(super) fn last_hop(parts: &http::request::Parts) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     if parts.method == Method::TRACE {
         *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;

@@ -1,0 +1,235 @@
+//! A link to another sidecar: many requests and opaque streams at once.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use eastway_core::Reason;
+use eastway_link::{LinkOptions, OpaqueHead, OpenError, ResponseBuf, Side};
+use eastway_transport::Io;
+use http::{Request, Response};
+use http_body::Body as _;
+
+use super::expect::Gate;
+use super::{Asked, Failure, SendError};
+use crate::body::{Body, BodyError, Unread};
+use crate::framing;
+use crate::link::body::Incoming;
+use crate::link::bytes::Opaque;
+use crate::link::driver::Driver;
+use crate::link::heads;
+use crate::link::state::{Shared, Stream, StreamFault};
+use crate::link::upload::{Uploaded, upload};
+
+/// A link, from the side that opens streams. Clones share it; it ends with the last clone and the last stream.
+#[derive(Clone)]
+pub struct Link(Rc<Handle>);
+
+struct Handle {
+    shared: Shared,
+    continue_after: Duration,
+    /// Responses that nobody reads, of which so many take half of the connection's window.
+    unread: Unread,
+    most_unread: u32,
+    used: Cell<bool>,
+    held: RefCell<Option<Box<dyn Any>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut link = self.shared.lock();
+        link.connection.drain();
+        link.wake_driver();
+    }
+}
+
+impl Link {
+    /// Speaks over `io`, on which both sides have agreed to do so. The driving task starts on the current `LocalSet`. A body
+    /// that the other side is to ask for is sent unasked after `continue_after`.
+    pub fn new(io: Io, options: &LinkOptions, continue_after: Duration) -> Self {
+        let shared = Shared::new(Side::Connecting, options);
+        let mut driver = Driver::new(io, shared.clone());
+        tokio::task::spawn_local(async move {
+            let ended = poll_fn(|cx| {
+                let drained = driver.shared.lock().connection.is_drained();
+                if drained {
+                    driver.shared.lock().connection.close();
+                }
+                driver.poll(cx, |_| {})
+            });
+            let ended = ended.await;
+            if !ended.is_orderly() {
+                tracing::debug!(error = %ended, "a link failed");
+            }
+            driver.shut().await;
+        });
+        let options = options.bounded();
+        Self(Rc::new(Handle {
+            shared,
+            continue_after,
+            unread: Unread::default(),
+            most_unread: (options.connection_window / options.stream_window.max(1) / 2).max(1),
+            used: Cell::new(false),
+            held: RefCell::default(),
+        }))
+    }
+
+    /// Keeps `guard` for as long as the link is.
+    #[must_use]
+    pub fn holding(self, guard: impl Any) -> Self {
+        self.0.held.replace(Some(Box::new(guard)));
+        self
+    }
+
+    /// Whether it takes no new streams for good: it has ended, or one side drains.
+    pub fn is_closed(&self) -> bool {
+        let may = self.0.shared.lock().connection.may_open();
+        matches!(may, Err(OpenError::Closed | OpenError::Draining | OpenError::Exhausted))
+    }
+
+    /// Whether it takes a stream more just now. Not while responses that nobody reads take up half of the connection's
+    /// window: what comes after them might wait for their readers.
+    pub fn has_room(&self) -> bool {
+        self.0.unread.count() < self.0.most_unread && self.0.shared.lock().connection.may_open().is_ok()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.0.shared.lock().connection.stats().streams
+    }
+
+    /// Sends an admitted request (see [`framing::admit_request`]) that asks for no other protocol, and waits for the head of
+    /// the response, whose body streams. Dropping the future or the response's body resets the stream.
+    ///
+    /// # Errors
+    /// [`SendError`]; it bears the request if nothing of it was sent.
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+        let reused = self.0.used.replace(true);
+        let asked = Asked { upgrade: false, ..Asked::by(&mut request) };
+        let (parts, body) = request.into_parts();
+        let end = body.is_end_stream();
+        let length = heads::stated_length(&parts.headers).or_else(|| body.size_hint().exact()).filter(|_| !end);
+        let opened = {
+            let mut link = self.0.shared.lock();
+            let now = link.now();
+            let opened = link.connection.open_request(heads::request_head(&parts, length), end, now);
+            link.wake_driver();
+            opened
+        };
+        let stream = match opened {
+            Ok(id) => self.0.shared.stream(id),
+            Err(error) => {
+                tracing::debug!(%error, "a request cannot be sent over a link");
+                let head = matches!(error, OpenError::Head(_));
+                let failure = if head { Failure::Internal } else { Failure::Closed };
+                return Err(SendError::unsent(failure, reused, Request::from_parts(parts, body)));
+            }
+        };
+        let mut waiting = Waiting(Some(stream.clone()));
+        let (body, gate) = Gate::before(asked, body, self.0.continue_after);
+        let fault: Rc<Cell<Option<Reason>>> = Rc::default();
+        if !end {
+            let (stream, fault) = (stream.clone(), Rc::clone(&fault));
+            tokio::task::spawn_local(async move {
+                if let Uploaded::Failed(reason) = upload(&stream, body, BodyError::request_reason).await {
+                    fault.set(Some(reason));
+                }
+            });
+        }
+        let answered = poll_fn(|cx| {
+            let mut link = stream.lock();
+            let Some(state) = link.state(stream.id()) else { return Poll::Ready(Err(StreamFault::Lost)) };
+            if std::mem::take(&mut state.wants_body)
+                && let Some(gate) = &gate
+            {
+                gate.open();
+            }
+            match (state.head.take(), state.fault) {
+                (Some(head), _) => Poll::Ready(Ok(head)),
+                (None, Some(fault)) => Poll::Ready(Err(fault)),
+                (None, None) => state.wait_to_read(cx),
+            }
+        });
+        let answered = answered.await;
+        waiting.0 = None;
+        let (head, ended) = answered.map_err(|broken| match fault.get() {
+            Some(reason) => SendError::new(Failure::RequestBody(reason), reused),
+            None => SendError::new(failure(broken), reused),
+        })?;
+        let response = received(&stream, &head, ended, asked);
+        let mut response = response.ok_or_else(|| SendError::new(Failure::Protocol, reused))?;
+        stream.lock().connection.recycle(head);
+        response.extensions_mut().insert(self.0.unread.clone());
+        Ok(Gate::answered(gate, response))
+    }
+
+    /// Opens an opaque stream to `authority`.
+    ///
+    /// # Errors
+    /// Why the other side does not take it; `broken` if the link fails.
+    pub async fn open(&self, authority: &str, headers: &[(&str, &str)], broken: Reason) -> Result<Io, Reason> {
+        let stream = {
+            let mut link = self.0.shared.lock();
+            let now = link.now();
+            let head = OpaqueHead { authority, fields: headers.iter().copied() };
+            let opened = link.connection.open_opaque(head, now);
+            link.wake_driver();
+            opened.map_err(|_| broken)?
+        };
+        let stream = self.0.shared.stream(stream);
+        let mut waiting = Waiting(Some(stream.clone()));
+        let answered = poll_fn(|cx| {
+            let mut link = stream.lock();
+            let Some(state) = link.state(stream.id()) else { return Poll::Ready(Err(broken)) };
+            match (state.head.take(), state.fault) {
+                (Some(_), _) => Poll::Ready(Ok(())),
+                (None, Some(StreamFault::Refused(reason) | StreamFault::Reset(reason))) => Poll::Ready(Err(reason)),
+                (None, Some(_)) => Poll::Ready(Err(broken)),
+                (None, None) => state.wait_to_read(cx),
+            }
+        });
+        let answered = answered.await;
+        waiting.0 = None;
+        answered.map(|()| Io::other(Opaque::new(stream)))
+    }
+}
+
+/// A stream that waits for its answer: who gives up waiting gives up the stream.
+struct Waiting(Option<Stream>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.take() {
+            stream.reset(Reason::CallerGone);
+        }
+    }
+}
+
+const fn failure(broken: StreamFault) -> Failure {
+    match broken {
+        StreamFault::Refused(_) => Failure::Refused,
+        StreamFault::Silent => Failure::Unresponsive,
+        StreamFault::Reset(_) | StreamFault::Lost => Failure::Reset,
+    }
+}
+
+/// Judges what came back, as over the other versions; `None` if it breaks HTTP's rules. If it has `ended`, it is all head.
+fn received(stream: &Stream, head: &ResponseBuf, ended: bool, asked: Asked) -> Option<Response<Body>> {
+    let mut parts = heads::answered(head)?;
+    framing::admit_response(&mut parts).ok()?;
+    if ended {
+        return Some(Response::from_parts(parts, Body::empty()));
+    }
+    let length = heads::stated_length(&parts.headers).filter(|_| !asked.is_bodiless(parts.status));
+    Some(Response::from_parts(parts, Body::boxed(Incoming::answer(stream.clone(), length))))
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("closed", &self.is_closed()).finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! An opaque stream of a link as a byte stream.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use eastway_core::Reason;
+use eastway_link::SendError;
+use eastway_transport::{Io, StreamError};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::state::{Stream, StreamFault};
+
+/// An opaque stream. Dropping it before both of its ends resets it.
+#[derive(Debug)]
+pub(crate) struct Opaque {
+    stream: Stream,
+    /// What was received and not read.
+    data: Bytes,
+    read_ended: bool,
+    written_ended: bool,
+}
+
+impl Opaque {
+    pub(crate) const fn new(stream: Stream) -> Self {
+        Self { stream, data: Bytes::new(), read_ended: false, written_ended: false }
+    }
+
+    fn give_back(&self, count: usize) {
+        let mut link = self.stream.lock();
+        link.connection.consume(self.stream.id(), count);
+        if link.connection.has_output() {
+            link.wake_driver();
+        }
+    }
+}
+
+fn error(fault: Option<StreamFault>) -> io::Error {
+    match fault {
+        Some(StreamFault::Refused(reason) | StreamFault::Reset(reason)) => StreamError::Reset(reason).into(),
+        Some(StreamFault::Silent | StreamFault::Lost) => StreamError::Lost(Reason::UpstreamReset).into(),
+        None => io::ErrorKind::BrokenPipe.into(),
+    }
+}
+
+impl AsyncRead for Opaque {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.data.is_empty() && !this.read_ended {
+            let id = this.stream.id();
+            let mut link = this.stream.lock();
+            this.data = link.connection.read(id);
+            if this.data.is_empty() {
+                let Some(state) = link.state(id) else { return Poll::Ready(Ok(())) };
+                if !state.finished {
+                    let fault = state.fault;
+                    return match fault {
+                        Some(_) => Poll::Ready(Err(error(fault))),
+                        None => state.wait_to_read(cx),
+                    };
+                }
+                this.read_ended = true;
+            }
+        }
+        let count = this.data.len().min(buf.remaining());
+        if count > 0 {
+            buf.put_slice(&this.data[..count]);
+            this.data.advance(count);
+            this.give_back(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Opaque {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let id = self.stream.id();
+        let mut link = self.stream.lock();
+        let (now, mut data) = (link.now(), Bytes::copy_from_slice(&buf[..buf.len().min(AT_ONCE)]));
+        let sent = link.connection.send_data(id, &mut data, false, now);
+        link.wake_driver();
+        match sent {
+            Ok(sent) if sent > 0 || buf.is_empty() => return Poll::Ready(Ok(sent)),
+            Ok(_) | Err(SendError::Busy) => {}
+            Err(_) => {
+                let fault = link.state(id).and_then(|state| state.fault);
+                return Poll::Ready(Err(error(fault)));
+            }
+        }
+        match link.state(id) {
+            Some(state) if !state.takes_nothing() => state.wait_to_write(cx),
+            state => Poll::Ready(Err(error(state.and_then(|state| state.fault)))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.written_ended, true) {
+            let mut link = self.stream.lock();
+            // A stream that is gone has ended, too.
+            let _ = link.connection.finish(self.stream.id());
+            link.wake_driver();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Opaque {
+    fn drop(&mut self) {
+        if !(self.read_ended && self.written_ended) {
+            self.stream.reset(Reason::CallerGone);
+        }
+    }
+}
+
+/// Bytes that are taken in one write.
+const AT_ONCE: usize = 64 * 1024;
+
+/// The bytes of an opaque stream, which the request that opens it brings along until somebody takes them.
+#[derive(Clone)]
+pub(crate) struct Brought(Arc<Mutex<Option<Io>>>);
+
+impl Brought {
+    /// Has a request bring `io` along.
+    pub(crate) fn insert(extensions: &mut http::Extensions, io: Io) {
+        extensions.insert(Self(Arc::new(Mutex::new(Some(io)))));
+    }
+
+    /// What the request brings.
+    pub(crate) fn take(extensions: &mut http::Extensions) -> Option<Io> {
+        let Self(brought) = extensions.remove()?;
+        brought.lock().take()
+    }
+}

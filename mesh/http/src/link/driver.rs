@@ -1,0 +1,169 @@
+//! The one task that reads and writes a connection.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Buf as _;
+use eastway_core::Timestamp;
+use eastway_link::{LinkError, Outgoing};
+use eastway_transport::Io;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::Sleep;
+
+use super::state::{Opened, Shared};
+
+/// Bytes that are gathered for one write, beyond the heads.
+const BUDGET: usize = 128 * 1024;
+/// Reads in a row, before others have their turn.
+const READS: usize = 8;
+/// Pieces that are written at once.
+const PIECES: usize = 64;
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    /// What is read is taken in at once, so that all connections of a worker share the room for it.
+    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// Reads and writes a connection.
+pub(crate) struct Driver {
+    io: Io,
+    pub(crate) shared: Shared,
+    outgoing: Outgoing,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: Option<Timestamp>,
+    /// The stream below takes nothing more.
+    deaf: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(io: Io, shared: Shared) -> Self {
+        Self { io, shared, outgoing: Outgoing::new(), timer: None, armed: None, deaf: false }
+    }
+
+    /// Does what can be done; what opens a stream goes to `opened`. Ready when the connection has ended, and its last word
+    /// was written.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, mut opened: impl FnMut(Opened)) -> Poll<LinkError> {
+        self.shared.lock().set_driver(cx.waker());
+        let more = self.poll_read(cx);
+        self.poll_timer(cx);
+        self.take_in(&mut opened);
+        let written = self.poll_write(cx);
+        // Writing makes room, of which those who wait are told.
+        self.take_in(&mut opened);
+        let link = self.shared.lock();
+        if let Some(error) = link.ended.clone().filter(|_| written || self.deaf) {
+            return Poll::Ready(error);
+        }
+        if more || link.connection.has_output() && written {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn take_in(&self, opened: &mut impl FnMut(Opened)) {
+        loop {
+            let mut link = self.shared.lock();
+            let Some(event) = link.connection.poll_event() else { return };
+            let event = link.take_in(event);
+            drop(link);
+            if let Some(event) = event {
+                opened(event);
+            }
+        }
+    }
+
+    /// Whether there may be more to read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        ROOM.with_borrow_mut(|room| {
+            for _ in 0..READS {
+                if self.shared.lock().ended.is_some() {
+                    return false;
+                }
+                let mut buffer = ReadBuf::new(room);
+                match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                    Poll::Pending => return false,
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                        let mut link = self.shared.lock();
+                        let now = link.now();
+                        // What is wrong with it ends the connection, which is told as an event.
+                        let _ = link.connection.receive(buffer.filled(), now);
+                    }
+                    Poll::Ready(_) => {
+                        self.shared.lock().connection.lost();
+                        return false;
+                    }
+                }
+            }
+            true
+        })
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let (due, at) = {
+                let link = self.shared.lock();
+                let Some(due) = link.connection.next_timeout() else { return };
+                (due, link.instant(due))
+            };
+            // A timer that is too early costs less than one that is moved with every frame.
+            let timer = match &mut self.timer {
+                Some(timer) => {
+                    if self.armed.is_none_or(|armed| armed > due) {
+                        timer.as_mut().reset(at);
+                        self.armed = Some(due);
+                    }
+                    timer
+                }
+                None => {
+                    self.armed = Some(due);
+                    self.timer.insert(Box::pin(tokio::time::sleep_until(at)))
+                }
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.armed = None;
+            let mut link = self.shared.lock();
+            let now = link.now();
+            link.connection.handle_timeout(now);
+        }
+    }
+
+    /// Writes what waits; whether all of it went.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.outgoing.len() < BUDGET {
+                let mut link = self.shared.lock();
+                let now = link.now();
+                link.connection.transmit(now, &mut self.outgoing, BUDGET);
+            }
+            if self.outgoing.is_empty() {
+                return matches!(Pin::new(&mut self.io).poll_flush(cx), Poll::Ready(Ok(())));
+            }
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let count = self.outgoing.chunks_vectored(&mut pieces);
+            match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(written)) if written > 0 => self.outgoing.advance(written),
+                Poll::Ready(_) => {
+                    self.deaf = true;
+                    self.shared.lock().connection.lost();
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Ends the stream below in order.
+    pub(crate) async fn shut(mut self) {
+        if !self.deaf {
+            let ended = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx));
+            // The other side may have gone before, which is as good.
+            let _ = ended.await;
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A connection and its streams, as the tasks that use them share it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use eastway_core::{Reason, Timestamp};
+use eastway_link::{Connection, Event, LinkError, LinkOptions, RequestBuf, ResponseBuf, Side, StreamId, TrailersBuf};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+/// A connection that several tasks use. All of them run on one worker; the lock is for those of hyper's types that want it.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Link>>);
+
+/// A connection and its streams.
+pub(crate) struct Link {
+    pub(crate) connection: Connection,
+    streams: HashMap<StreamId, State>,
+    driver: Option<Waker>,
+    /// When the connection's time began.
+    epoch: Instant,
+    /// Why it has ended, once it has.
+    pub(crate) ended: Option<LinkError>,
+}
+
+/// What is known of a stream that somebody uses.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The final head of the answer, and whether that is all of it.
+    pub(crate) head: Option<(ResponseBuf, bool)>,
+    /// The answerer asked for the request's body.
+    pub(crate) wants_body: bool,
+    /// Nothing more comes but what was received already.
+    pub(crate) finished: bool,
+    pub(crate) trailers: Option<TrailersBuf>,
+    /// Why it broke off.
+    pub(crate) fault: Option<StreamFault>,
+    /// The other side takes nothing more.
+    pub(crate) stopped: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    answerer: Option<Waker>,
+}
+
+/// Why a stream broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFault {
+    /// The other side's application has seen nothing of it.
+    Refused(Reason),
+    /// The other side gave it up.
+    Reset(Reason),
+    /// The connection went, and its host is silent.
+    Silent,
+    /// The connection went.
+    Lost,
+}
+
+/// What a driver's user has to deal with.
+pub(crate) enum Opened {
+    Request { stream: StreamId, head: RequestBuf, end: bool },
+    Opaque { stream: StreamId, head: eastway_link::OpaqueBuf },
+}
+
+impl Shared {
+    pub(crate) fn new(side: Side, options: &LinkOptions) -> Self {
+        Self(Arc::new(Mutex::new(Link {
+            connection: Connection::new(side, options, Timestamp::ZERO),
+            streams: HashMap::new(),
+            driver: None,
+            epoch: Instant::now(),
+            ended: None,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
+        self.0.lock()
+    }
+
+    /// The stream, for one of those that use it.
+    pub(crate) fn stream(&self, id: StreamId) -> Stream {
+        self.lock().streams.entry(id).or_default();
+        Stream(Arc::new(Used { shared: self.clone(), id }))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.epoch.elapsed().as_nanos() as u64)
+    }
+
+    /// The instant of the runtime that `at` stands for.
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        self.epoch + at.since(Timestamp::ZERO)
+    }
+
+    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(known) => known.clone_from(waker),
+            None => self.driver = Some(waker.clone()),
+        }
+    }
+
+    /// Has the driver write what waits, after the tasks that are ready now.
+    pub(crate) fn wake_driver(&self) {
+        if let Some(driver) = &self.driver {
+            driver.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn state(&mut self, id: StreamId) -> Option<&mut State> {
+        self.streams.get_mut(&id)
+    }
+
+    /// Takes an event in. What opens a stream is for the connection's user.
+    pub(crate) fn take_in(&mut self, event: Event) -> Option<Opened> {
+        match event {
+            Event::Request { stream, head, end } => return Some(Opened::Request { stream, head, end }),
+            Event::Opaque { stream, head, .. } => return Some(Opened::Opaque { stream, head }),
+            Event::Interim { stream, head } => {
+                let wants_body = head.view().status == 100;
+                self.tell(stream, |state| state.wants_body |= wants_body);
+            }
+            Event::Response { stream, head, end } => self.tell(stream, |state| {
+                state.head = Some((head, end));
+                state.finished |= end;
+            }),
+            Event::Readable(stream) => self.tell(stream, |_| {}),
+            Event::Finished { stream, trailers } => self.tell(stream, |state| {
+                state.finished = true;
+                state.trailers = trailers;
+            }),
+            Event::Writable(stream) => {
+                if let Some(writer) = self.streams.get_mut(&stream).and_then(|state| state.writer.take()) {
+                    writer.wake();
+                }
+            }
+            Event::Refused { stream, reason } => self.fail(stream, StreamFault::Refused(reason)),
+            Event::Reset { stream, reason } => self.fail(stream, StreamFault::Reset(reason)),
+            Event::Stopped { stream, .. } => self.tell(stream, |state| state.stopped = true),
+            Event::Lost(stream) => {
+                let silent = matches!(self.ended_by(), Some(LinkError::Unresponsive(_)));
+                self.fail(stream, if silent { StreamFault::Silent } else { StreamFault::Lost });
+            }
+            Event::Closed(error) => self.ended = Some(error),
+            Event::Openable | Event::Draining => {}
+        }
+        None
+    }
+
+    fn ended_by(&self) -> Option<&LinkError> {
+        self.ended.as_ref()
+    }
+
+    fn fail(&mut self, stream: StreamId, fault: StreamFault) {
+        self.tell(stream, |state| {
+            state.fault.get_or_insert(fault);
+        });
+    }
+
+    /// Changes what is known of a stream, and wakes those who use it.
+    fn tell(&mut self, stream: StreamId, what: impl FnOnce(&mut State)) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        what(state);
+        state.wake();
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        let answerer = self.answerer.take_if(|_| self.fault.is_some());
+        [self.reader.take(), self.writer.take(), answerer].into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Waits for something to read, or the head of an answer.
+    pub(crate) fn wait_to_read<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        set(&mut self.reader, cx)
+    }
+
+    /// Waits until something more can be sent, or the stream ends.
+    pub(crate) fn wait_to_write<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        set(&mut self.writer, cx)
+    }
+
+    /// Waits until the stream breaks off.
+    pub(crate) fn wait_until_given_up<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        set(&mut self.answerer, cx)
+    }
+
+    /// Whether nothing more can be sent.
+    pub(crate) const fn takes_nothing(&self) -> bool {
+        self.stopped || self.fault.is_some()
+    }
+}
+
+fn set<T>(waker: &mut Option<Waker>, cx: &Context<'_>) -> Poll<T> {
+    match waker {
+        Some(known) => known.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
+    }
+    Poll::Pending
+}
+
+/// A stream that somebody uses. What is known of it is forgotten with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream(Arc<Used>);
+
+#[derive(Debug)]
+struct Used {
+    shared: Shared,
+    id: StreamId,
+}
+
+impl Stream {
+    pub(crate) fn id(&self) -> StreamId {
+        self.0.id
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
+        self.0.shared.lock()
+    }
+
+    /// Gives the stream up, unless it has ended.
+    pub(crate) fn reset(&self, reason: Reason) {
+        let mut link = self.lock();
+        link.connection.reset(self.0.id, reason);
+        link.wake_driver();
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        let mut link = self.shared.lock();
+        link.streams.remove(&self.id);
+    }
+}

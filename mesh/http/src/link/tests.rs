@@ -1,0 +1,386 @@
+//! Requests and streams over a link, from a client to a handler, in memory.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eastway_core::Reason;
+use eastway_link::LinkOptions;
+use eastway_transport::Io;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+
+use crate::body::{Body, BodyError, held};
+use crate::client::{Failure, Link};
+use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
+use crate::sweeper::Sweeper;
+use crate::upgrade::Upgrading;
+use crate::{framing, refuse};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Runs a test on a worker.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async { tokio::time::timeout(LONG, test).await.expect("it does not hang") });
+}
+
+/// A link to `handler`; the server stops when the sender is used, and says how it ended.
+fn linked(handler: impl Handler) -> (Link, oneshot::Sender<()>, tokio::task::JoinHandle<Ended>) {
+    linked_with(&LinkOptions::default(), handler)
+}
+
+fn linked_with(
+    options: &LinkOptions,
+    handler: impl Handler,
+) -> (Link, oneshot::Sender<()>, tokio::task::JoinHandle<Ended>) {
+    let (near, far) = Io::pair(64 * 1024);
+    let (stop, stopped) = oneshot::channel();
+    let mut server = ServerOptions::new("test");
+    server.protocol = Protocol::Link;
+    server.link = options.clone();
+    let served = tokio::task::spawn_local(async move {
+        let stop = async {
+            // A test that does not stop the server lets the sender go with everything else.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        serve(far, &server, &Sweeper::new(), stop, handler).await
+    });
+    (Link::new(near, options, Duration::from_millis(200)), stop, served)
+}
+
+fn admitted(request: Request<Body>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    framing::admit_request(&mut parts).expect("a valid request");
+    Request::from_parts(parts, body)
+}
+
+fn get(target: &str) -> Request<Body> {
+    request("GET", target, Body::empty())
+}
+
+fn request(method: &str, target: &str, body: Body) -> Request<Body> {
+    let request = Request::builder().method(method).uri(target).header("host", "payments.shop.mesh.internal");
+    admitted(request.body(body).expect("valid"))
+}
+
+async fn text(response: Response<Body>) -> String {
+    let (bytes, _) = response.into_body().collect(64 << 20).await.expect("whole");
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// Answers with what it was asked.
+async fn mirror(request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let host = parts.headers["host"].to_str().expect("text").to_owned();
+    let asked = format!("{} {} {:?} for {host}", parts.method, parts.uri, parts.version);
+    match body.collect(64 << 20).await {
+        Ok((body, trailers)) => {
+            let trailers = trailers.map(|trailers| format!(" and {trailers:?}")).unwrap_or_default();
+            Response::new(Body::full(format!("{asked}: {} bytes{trailers}", body.len())))
+        }
+        Err(error) => refuse::response(error.request_reason(), "mirror", false, parts.version),
+    }
+}
+
+#[test]
+fn requests_go_there_and_answers_come_back() {
+    run(async {
+        let (link, _stop, _) = linked(mirror);
+        let mut old = get("/a?b=c");
+        *old.version_mut() = Version::HTTP_10;
+        let (first, second) = tokio::join!(link.send(old), link.send(request("POST", "/", Body::full("hello"))));
+        let first = first.expect("answered");
+        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(text(first).await, "GET /a?b=c HTTP/1.0 for payments.shop.mesh.internal: 0 bytes");
+        let second = second.expect("answered");
+        assert_eq!(text(second).await, "POST / HTTP/1.1 for payments.shop.mesh.internal: 5 bytes");
+        assert!(!link.is_closed() && link.has_room());
+    });
+}
+
+#[test]
+fn large_bodies_go_both_ways_within_their_windows() {
+    run(async {
+        let echo = |request: Request<Body>| async move { Response::new(request.into_body()) };
+        let (link, _stop, _) = linked(echo);
+        let large = Bytes::from((0..8 << 20).map(|i: u32| (i % 251) as u8).collect::<Vec<u8>>());
+        let sent: Vec<_> = (0..4).map(|_| link.send(request("POST", "/", Body::full(large.clone())))).collect();
+        for answered in futures_util::future::join_all(sent).await {
+            let (back, _) = answered.expect("answered").into_body().collect(64 << 20).await.expect("whole");
+            assert!(back == large);
+        }
+    });
+}
+
+#[test]
+fn a_response_that_nobody_reads_stops_no_other() {
+    run(async {
+        let large = |_: Request<Body>| async { Response::new(Body::full(vec![7; 4 << 20])) };
+        let (link, _stop, _) = linked(large);
+        let unread = link.send(get("/")).await.expect("answered");
+        for _ in 0..8 {
+            let read = link.send(get("/")).await.expect("answered");
+            assert_eq!(read.into_body().collect(64 << 20).await.expect("whole").0.len(), 4 << 20);
+        }
+        drop(unread);
+    });
+}
+
+#[test]
+fn trailers_pass_and_nothing_in_them_speaks_for_the_mesh() {
+    run(async {
+        let with_trailers = |_: Request<Body>| async {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            trailers.insert("eastway-source", HeaderValue::from_static("forged"));
+            Response::new(Body::held(Bytes::from_static(b"data"), Some(trailers)))
+        };
+        let (link, _stop, _) = linked(with_trailers);
+        let response = link.send(get("/")).await.expect("answered");
+        let (data, trailers) = response.into_body().collect(100).await.expect("whole");
+        assert_eq!(data, "data");
+        let trailers = trailers.expect("they pass");
+        assert_eq!((trailers.len(), &trailers["grpc-status"]), (1, &HeaderValue::from_static("0")));
+    });
+}
+
+#[test]
+fn answers_without_a_body_keep_the_length_that_they_state() {
+    run(async {
+        let bodiless = |request: Request<Body>| async move {
+            let status = if request.method() == Method::HEAD { 200 } else { 304 };
+            Response::builder().status(status).header("content-length", "1234").body(Body::empty()).expect("valid")
+        };
+        let (link, _stop, _) = linked(bodiless);
+        for method in ["HEAD", "GET"] {
+            let response = link.send(request(method, "/", Body::empty())).await.expect("answered");
+            assert_eq!(response.headers()["content-length"], "1234", "{method}");
+            assert!(response.body().is_end_stream());
+        }
+        let empty = |_: Request<Body>| async { Response::new(Body::empty()) };
+        let (link, _stop, _) = linked(empty);
+        let response = link.send(get("/")).await.expect("answered");
+        assert!(response.body().is_end_stream() && !held::is_small(&response, 100));
+    });
+}
+
+#[test]
+fn a_handler_is_dropped_when_its_caller_goes_away() {
+    run(async {
+        struct Dropped(Option<oneshot::Sender<()>>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                drop(self.0.take().map(|dropped| dropped.send(())));
+            }
+        }
+        let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+        let handler = move |_: Request<Body>| {
+            let begun = begun.clone();
+            async move {
+                let (dropped, was_dropped) = oneshot::channel();
+                let _dropped = Dropped(Some(dropped));
+                begun.send(was_dropped).expect("the test listens");
+                std::future::pending().await
+            }
+        };
+        let (link, _stop, _) = linked(handler);
+        let asked = tokio::task::spawn_local({
+            let link = link.clone();
+            async move { link.send(get("/")).await.map(drop) }
+        });
+        let was_dropped = has_begun.recv().await.expect("it began");
+        asked.abort();
+        was_dropped.await.expect("it was dropped");
+        assert!(!link.is_closed(), "the others go on");
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_no_whole_one() {
+    run(async {
+        let broken = |_: Request<Body>| async {
+            let body = Body::boxed(Broken(Some(Bytes::from_static(b"half"))));
+            Response::new(body)
+        };
+        let (link, _stop, _) = linked(broken);
+        let response = link.send(get("/")).await.expect("answered");
+        let error = response.into_body().collect(100).await.expect_err("it breaks off");
+        assert_eq!(error.response_reason(), Reason::IdleTimeout, "{error:?}");
+    });
+}
+
+/// A body that breaks off after its data.
+struct Broken(Option<Bytes>);
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        let next = self.0.take().map(http_body::Frame::data).ok_or(BodyError::Idle);
+        std::task::Poll::Ready(Some(next))
+    }
+}
+
+#[test]
+fn a_callers_body_that_fails_blames_the_caller() {
+    run(async {
+        let (link, _stop, _) = linked(mirror);
+        let error = link.send(request("POST", "/", Body::boxed(Broken(None)))).await.expect_err("it fails");
+        assert_eq!(error.failure(), Failure::RequestBody(Reason::BodyTimeout));
+    });
+}
+
+#[test]
+fn a_body_waits_until_it_is_asked_for() {
+    run(async {
+        let asked = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&asked);
+        let handler = move |request: Request<Body>| {
+            let seen = Rc::clone(&seen);
+            async move {
+                if request.uri() == "/refused" {
+                    let mut response = Response::new(Body::full("no"));
+                    *response.status_mut() = StatusCode::UNAUTHORIZED;
+                    return response;
+                }
+                seen.set(request.into_body().collect(100).await.expect("whole").0.len());
+                Response::new(Body::empty())
+            }
+        };
+        let (link, _stop, _) = linked(handler);
+        let expecting = |target: &str| {
+            let request = Request::post(target).header("host", "x.y").header("expect", "100-continue");
+            admitted(request.body(Body::full("12345")).expect("valid"))
+        };
+        let refused = link.send(expecting("/refused")).await.expect("answered");
+        assert_eq!((refused.status(), text(refused).await.as_str()), (StatusCode::UNAUTHORIZED, "no"));
+        link.send(expecting("/")).await.expect("answered");
+        assert_eq!(asked.get(), 5);
+    });
+}
+
+#[test]
+fn an_opaque_stream_carries_bytes_and_both_ends() {
+    run(async {
+        let handler = |mut request: Request<Body>| async move {
+            assert_eq!((request.method(), request.headers()["x-a"].as_bytes()), (&Method::CONNECT, &b"1"[..]));
+            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+            tokio::task::spawn_local(async move {
+                let mut io = upgrading.io().await.expect("open");
+                let mut all = Vec::new();
+                io.read_to_end(&mut all).await.expect("to its end");
+                all.reverse();
+                io.write_all(&all).await.expect("taken");
+                io.shutdown().await.expect("ended");
+            });
+            Response::new(Body::empty())
+        };
+        let (link, _stop, _) = linked(handler);
+        let mut io =
+            link.open("redis.shop.mesh.internal:6379", &[("x-a", "1")], Reason::AppUnreachable).await.expect("open");
+        let sent: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 249) as u8).collect();
+        let (mut back, mut expected) = (Vec::new(), sent.clone());
+        expected.reverse();
+        io.write_all(&sent).await.expect("taken");
+        io.shutdown().await.expect("half closed");
+        io.read_to_end(&mut back).await.expect("to its end");
+        assert!(back == expected);
+    });
+}
+
+#[test]
+fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
+    run(async {
+        let refusing = |request: Request<Body>| async move {
+            refuse::response(Reason::UnknownPort, "n", false, request.version())
+        };
+        let (link, _stop, _) = linked(refusing);
+        let refused = link.open("redis.shop.mesh.internal:1", &[], Reason::AppUnreachable).await;
+        assert_eq!(refused.err(), Some(Reason::UnknownPort));
+    });
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_the_others_go_on() {
+    run(async {
+        let (link, _stop, _) = linked(mirror);
+        let mut two_hosts = get("/");
+        two_hosts.headers_mut().insert("host", HeaderValue::from_static("user@x.y"));
+        let error = link.send(two_hosts).await.expect_err("not sent");
+        assert!(error.is_unprocessed());
+        assert!(link.send(get("/")).await.is_ok());
+    });
+}
+
+#[test]
+fn a_server_that_stops_finishes_what_is_under_way_and_takes_nothing_more() {
+    run(async {
+        let (go, wait) = oneshot::channel::<()>();
+        let wait = Rc::new(Cell::new(Some(wait)));
+        let handler = move |_: Request<Body>| {
+            let wait = wait.take();
+            async move {
+                if let Some(wait) = wait {
+                    wait.await.expect("told");
+                }
+                Response::new(Body::full("done"))
+            }
+        };
+        let (link, stop, served) = linked(handler);
+        let asked = tokio::task::spawn_local({
+            let link = link.clone();
+            async move { text(link.send(get("/")).await.expect("answered")).await }
+        });
+        while link.streams() == 0 {
+            tokio::task::yield_now().await;
+        }
+        stop.send(()).expect("it serves");
+        while !link.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let error = link.send(get("/")).await.expect_err("it drains");
+        assert!(error.is_unprocessed() && error.failure() == Failure::Closed);
+        go.send(()).expect("it waits");
+        assert_eq!(asked.await.expect("no panic"), "done");
+        assert!(matches!(served.await.expect("no panic"), Ended::Done));
+    });
+}
+
+#[test]
+fn a_peer_that_is_gone_fails_what_is_under_way() {
+    run(async {
+        let (near, far) = Io::pair(64 * 1024);
+        let link = Link::new(near, &LinkOptions::default(), LONG);
+        let asked = tokio::task::spawn_local({
+            let link = link.clone();
+            async move { link.send(get("/")).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        drop(far);
+        let error = asked.await.expect("no panic").expect_err("nobody answers");
+        assert!(matches!(error.failure(), Failure::Reset | Failure::Refused), "{error:?}");
+        assert!(link.is_closed());
+    });
+}
+
+#[test]
+fn a_peer_that_is_silent_is_noticed_by_pings() {
+    run(async {
+        let (near, far) = Io::pair(64 * 1024);
+        let link = Link::new(near, &LinkOptions::default(), LONG);
+        let error = link.send(get("/")).await.expect_err("nobody answers");
+        assert_eq!(error.failure(), Failure::Unresponsive);
+        drop(far);
+    });
+}

@@ -1,0 +1,244 @@
+//! Serving a link: the requests and the opaque streams of another sidecar.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use eastway_core::{Chain, Reason};
+use eastway_link::{LinkError, OpaqueBuf, RequestBuf, ResponseHead, SendError, Side, StreamId};
+use eastway_transport::Io;
+use http::{HeaderMap, Request, response};
+use http_body::Body as _;
+use tokio::task::JoinHandle;
+
+use super::service::{admit, last_hop};
+use super::{Ended, Handler, ServerOptions};
+use crate::body::{Body, BodyError};
+use crate::framing::{self, Forwards};
+use crate::link::body::Incoming;
+use crate::link::bytes::{Brought, Opaque};
+use crate::link::driver::Driver;
+use crate::link::heads;
+use crate::link::state::{Opened, Shared, Stream};
+use crate::link::upload::upload;
+use crate::refuse::{self, PROXY_STATUS};
+use crate::sweeper::Sweeper;
+
+/// Serves a link until it ends. Once `stop` resolves it takes no further stream, tells the peer so, and ends with the last one.
+pub(super) async fn serve(
+    io: Io,
+    options: &ServerOptions,
+    sweeper: &Sweeper,
+    stop: impl Future<Output = ()>,
+    handler: impl Handler,
+) -> Ended {
+    let mut limits = options.link.clone();
+    limits.max_head_bytes = u16::try_from(options.max_header_bytes).unwrap_or(u16::MAX);
+    let shared = Shared::new(Side::Accepting, &limits);
+    let mut driver = Driver::new(io, shared.clone());
+    let mut serving =
+        Serving { shared, handler: Rc::new(handler), node: Rc::from(&*options.node), tasks: HashMap::new() };
+    let (mut stop, mut idle) = (pin!(stop), sweeper.after(options.idle_timeout));
+    let mut stopping = false;
+    let ended = poll_fn(|cx| {
+        serving.tasks.retain(|_, task| !task.is_finished());
+        if !stopping && (stop.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
+            stopping = true;
+            driver.shared.lock().connection.drain();
+        }
+        let ended = driver.poll(cx, |opened| serving.open(opened));
+        let mut link = driver.shared.lock();
+        if link.connection.stats().streams > 0 {
+            idle.restart();
+        } else if stopping && ended.is_pending() && link.connection.is_drained() {
+            link.connection.close();
+            link.wake_driver();
+        }
+        ended
+    });
+    let ended = ended.await;
+    driver.shut().await;
+    match ended {
+        error if error.is_orderly() => Ended::Done,
+        LinkError::Lost | LinkError::Unresponsive(_) => Ended::CallerGone,
+        error => {
+            tracing::debug!(error = %Chain(&error), "a link failed");
+            Ended::Malformed(Reason::MalformedRequest)
+        }
+    }
+}
+
+/// What answers the streams of a connection.
+struct Serving<H> {
+    shared: Shared,
+    handler: Rc<H>,
+    node: Rc<str>,
+    /// Those that are being answered; they end when their callers go away.
+    tasks: HashMap<StreamId, JoinHandle<()>>,
+}
+
+impl<H> Drop for Serving<H> {
+    fn drop(&mut self) {
+        self.tasks.values().for_each(JoinHandle::abort);
+    }
+}
+
+impl<H: Handler> Serving<H> {
+    fn open(&mut self, opened: Opened) {
+        let (id, request) = match opened {
+            Opened::Request { stream, head, end } => {
+                let used = self.shared.stream(stream);
+                (stream, self.request(&used, &head, end).map(|request| (used, request)))
+            }
+            Opened::Opaque { stream, head } => {
+                let used = self.shared.stream(stream);
+                (stream, connect(&used, &head).map(|request| (used, request)))
+            }
+        };
+        let Some((stream, request)) = request else { return };
+        let (handler, node) = (Rc::clone(&self.handler), Rc::clone(&self.node));
+        let task = tokio::task::spawn_local(async move {
+            let mut gone = Gone(Some(stream.clone()));
+            tokio::select! {
+                biased;
+                () = answer(&*handler, &node, &stream, request) => gone.0 = None,
+                () = given_up(&stream) => {}
+            }
+        });
+        self.tasks.insert(id, task);
+    }
+
+    /// The request of a stream, not admitted yet.
+    fn request(&self, stream: &Stream, head: &RequestBuf, end: bool) -> Option<Request<Body>> {
+        let Some(parts) = heads::received(head) else {
+            stream.lock().connection.refuse(stream.id(), Reason::MalformedRequest);
+            self.handler.refused(Reason::MalformedRequest);
+            return None;
+        };
+        let body = match end {
+            true => Body::empty(),
+            false => {
+                let expects = parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue");
+                Body::boxed(Incoming::request(stream.clone(), head.view().length, expects))
+            }
+        };
+        Some(Request::from_parts(parts, body))
+    }
+}
+
+/// An opaque stream as the request that opens it.
+fn connect(stream: &Stream, head: &OpaqueBuf) -> Option<Request<Body>> {
+    let head = head.view();
+    let mut request = Request::connect(head.authority).body(Body::empty()).ok();
+    let Some(request_mut) = request.as_mut() else {
+        stream.lock().connection.refuse(stream.id(), Reason::BadHost);
+        return None;
+    };
+    *request_mut.version_mut() = http::Version::HTTP_11;
+    heads::append(request_mut.headers_mut(), head.fields);
+    if let Ok(host) = http::HeaderValue::from_str(head.authority) {
+        request_mut.headers_mut().insert(http::header::HOST, host);
+    }
+    Brought::insert(request_mut.extensions_mut(), Io::other(Opaque::new(stream.clone())));
+    request
+}
+
+/// A stream that is being answered: it is given up if its answer is.
+struct Gone(Option<Stream>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.take() {
+            stream.reset(Reason::CallerGone);
+        }
+    }
+}
+
+/// Completes when the caller has given the stream up.
+async fn given_up(stream: &Stream) {
+    poll_fn(|cx| match stream.lock().state(stream.id()) {
+        Some(state) if state.fault.is_none() => state.wait_until_given_up(cx),
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+async fn answer<H: Handler>(handler: &H, node: &str, stream: &Stream, request: Request<Body>) {
+    let (mut parts, body) = request.into_parts();
+    let (version, is_connect) = (parts.version, parts.method == http::Method::CONNECT);
+    let is_grpc = crate::head::Head::of(&parts).view().is_grpc();
+    let answer = match admit(&mut parts, usize::MAX) {
+        Ok(Forwards::Answer) => last_hop(&parts),
+        Ok(Forwards::On) => handler.handle(Request::from_parts(parts, body)).await,
+        Err(reason) => {
+            handler.refused(reason);
+            refuse::response(reason, node, is_grpc, version)
+        }
+    };
+    let (mut parts, body) = answer.into_parts();
+    framing::seal_response(&mut parts, http::Version::HTTP_2);
+    if is_connect {
+        return opened(stream, &parts);
+    }
+    let end = body.is_end_stream();
+    if send_head(stream, &parts, &body, end).await.is_err() {
+        return;
+    }
+    if !end {
+        upload(stream, body, BodyError::response_reason).await;
+    }
+    // Whatever is left of the request is not wanted any more.
+    let mut link = stream.lock();
+    if link.state(stream.id()).is_some_and(|state| !state.finished) {
+        link.connection.reset(stream.id(), Reason::CallerGone);
+        link.wake_driver();
+    }
+}
+
+/// Accepts or refuses an opaque stream.
+fn opened(stream: &Stream, parts: &response::Parts) {
+    let mut link = stream.lock();
+    if parts.status.is_success() {
+        let head = ResponseHead { status: 200, length: None, upgrade: None, fields: heads::fields(&parts.headers) };
+        let _ = link.connection.send_response(stream.id(), head, false);
+    } else {
+        link.connection.refuse(stream.id(), reason(&parts.headers));
+    }
+    link.wake_driver();
+}
+
+fn reason(headers: &HeaderMap) -> Reason {
+    let stated = headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok());
+    stated.and_then(Reason::from_proxy_status).unwrap_or(Reason::Internal)
+}
+
+async fn send_head(stream: &Stream, parts: &response::Parts, body: &Body, end: bool) -> Result<(), SendError> {
+    let length = heads::stated_length(&parts.headers).or_else(|| body.size_hint().exact().filter(|_| !end));
+    poll_fn(|cx| {
+        let head = ResponseHead {
+            status: parts.status.as_u16(),
+            length,
+            upgrade: None,
+            fields: heads::fields(&parts.headers),
+        };
+        let mut link = stream.lock();
+        let sent = link.connection.send_response(stream.id(), head, end);
+        link.wake_driver();
+        match sent {
+            Err(SendError::Busy) => match link.state(stream.id()) {
+                Some(state) if !state.takes_nothing() => state.wait_to_write(cx),
+                _ => Poll::Ready(Err(SendError::Gone)),
+            },
+            Err(error @ SendError::Gone) => Poll::Ready(Err(error)),
+            Err(error) => {
+                tracing::debug!(%error, "an answer cannot be sent over a link");
+                link.connection.reset(stream.id(), Reason::UpstreamProtocol);
+                Poll::Ready(Err(error))
+            }
+            Ok(()) => Poll::Ready(Ok(())),
+        }
+    })
+    .await
+}
