@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use eastway_core::view::InboundRules;
 use eastway_core::{Reason, ServiceName, SpiffeId};
-use eastway_http::Body;
 use eastway_http::server::{Ended, Handler, Protocol, ServerOptions, serve};
+use eastway_http::{Body, link};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_request::Layer;
 use eastway_runtime::throttled;
@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use crate::adapter::Counting;
 use crate::h2;
 use crate::record::Telemetry;
+use crate::upstream::multiplexed::served_link;
 use crate::worker::Worker;
 use forward::Forward;
 
@@ -27,7 +28,7 @@ mod forward;
 mod within;
 
 /// The protocols that callers may choose from, in our order.
-const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+const ALPN: &[&[u8]] = &[link::ALPN, b"h2", b"http/1.1"];
 
 /// The listener's name in logs.
 const LISTENER: &str = "inbound.listen";
@@ -70,6 +71,7 @@ fn options(worker: &Worker, protocol: Protocol) -> ServerOptions {
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
     options.h2 = h2::options(&worker.node.config.limits, None);
+    options.link = served_link(&worker.node);
     options
 }
 

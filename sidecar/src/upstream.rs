@@ -2,8 +2,7 @@
 //!
 //! One `Upstreams` per worker. It never decides where to send; it gets there, and says what failed on the way.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,31 +13,37 @@ use eastway_balance::{Endpoint, Pick};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
 use eastway_http::client::{Failure, Ping, PoolOptions};
 use eastway_http::head::UpgradeTo;
-use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError, Sweeper};
+use eastway_http::{Body, ClientOptions, H1, Pool, SendError, Sweeper, link};
 use eastway_identity::{Expected, Refusal, client_config};
 use eastway_request::Call;
 use eastway_resilience::{AttemptError, Fault, Progress};
 use eastway_transport::tls::TlsError;
 use eastway_transport::{Io, tcp, tls};
-use http::uri::Scheme;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use tokio::time::timeout;
 
 use crate::h2;
 use crate::node::Node;
+use connector::{Connector, Spoken};
+use multiplexed::Multiplexed;
 pub(crate) use places::Place;
 use places::Places;
 use session::Sessions;
 
 pub(crate) mod connect;
+mod connector;
 mod leaving;
+pub(crate) mod multiplexed;
 mod places;
 mod session;
 pub(crate) mod silence;
 
-/// The protocols offered to a called sidecar: one each, so that the caller knows what it gets.
+/// The protocols offered to a called sidecar of this cluster. It says which one it takes.
+const ALPN: &[&[u8]] = &[link::ALPN, b"h2", b"http/1.1"];
+/// The same for a session through the gateways, which carries many requests in any case.
+const ALPN_SESSION: &[&[u8]] = &[link::ALPN, b"h2"];
+/// For what needs a connection of its own.
 const ALPN_H1: &[&[u8]] = &[b"http/1.1"];
-const ALPN_H2: &[&[u8]] = &[b"h2"];
 
 /// An upstream of this worker: a service's endpoint, in one life.
 type Key = (ServiceName, EndpointId, u64);
@@ -50,7 +55,7 @@ pub(crate) struct Upstreams {
     /// Never borrowed across an await.
     rng: RefCell<fastrand::Rng>,
     h1: Pool<Key>,
-    h2: RefCell<HashMap<Key, H2>>,
+    connector: Connector,
     sessions: Sessions,
     questions: silence::Questions,
     places: Places,
@@ -100,7 +105,7 @@ impl Upstreams {
             sweeper: sweeper.clone(),
             rng: RefCell::new(rng),
             h1: Pool::new(pool),
-            h2: RefCell::default(),
+            connector: Connector::default(),
             sessions: Sessions::default(),
             questions: silence::Questions::default(),
             places: Places::default(),
@@ -111,17 +116,13 @@ impl Upstreams {
     /// Closes what is idle, for the end of the worker.
     pub(crate) fn clear(&self) {
         self.h1.clear();
-        self.h2.borrow_mut().clear();
+        self.connector.clear();
         self.sessions.clear();
     }
 }
 
-/// The endpoint of an attempt whose connection cannot tell whether the host still lives: see [`silence`].
-pub(crate) fn mute(pick: &Pick, version: Version) -> Option<Arc<Endpoint>> {
-    pick.endpoint().filter(|_| version != Version::HTTP_2).cloned()
-}
-
-/// Sends a request to what was picked; for a remote locality this chooses the session, and binds `pick` to its endpoint.
+/// Sends a request to what was picked; for a remote locality this chooses the session, and binds `pick` to its endpoint. Sets
+/// `mute` if the connection cannot tell whether its host still lives: see [`silence`].
 ///
 /// # Errors
 /// [`AttemptError`] if no response began.
@@ -130,19 +131,17 @@ pub(crate) async fn send(
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request<Body>,
+    mute: &Cell<bool>,
 ) -> Result<Response<Body>, AttemptError> {
     if request.extensions().get::<UpgradeTo>().is_some() {
+        mute.set(true);
         return send_upgrade(upstreams, call, pick, request).await;
     }
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             has_room(call, &endpoint)?;
-            if request.version() == Version::HTTP_2 {
-                send_h2(upstreams, call, &endpoint, request).await
-            } else {
-                send_h1(upstreams, call, &endpoint, request).await
-            }
+            send_nearby(upstreams, call, &endpoint, request, mute).await
         }
         None => {
             let session = session::acquire(upstreams, call, pick).await?;
@@ -158,6 +157,30 @@ fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), AttemptError> {
     } else {
         Ok(())
     }
+}
+
+/// Within the cluster: over the connection that all requests to the endpoint share, or over one of several if it speaks
+/// nothing else.
+async fn send_nearby(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    endpoint: &Arc<Endpoint>,
+    mut request: Request<Body>,
+    mute: &Cell<bool>,
+) -> Result<Response<Body>, AttemptError> {
+    loop {
+        let Spoken::Many(connection) = connector::connection(upstreams, call, endpoint).await? else { break };
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            // It has just ended, and nothing was sent: another one may serve.
+            Err(mut error) => match error.take_request().filter(|_| connection.is_closed()) {
+                Some(unsent) => request = unsent,
+                None => return Err(sending(error)),
+            },
+        }
+    }
+    mute.set(true);
+    send_h1(upstreams, call, endpoint, request).await
 }
 
 async fn send_h1(
@@ -183,30 +206,6 @@ async fn send_h1(
     upstreams.h1.lease(key, connection.holding(place)).send(request).await.map_err(sending)
 }
 
-async fn send_h2(
-    upstreams: &Upstreams,
-    call: &Call<'_>,
-    endpoint: &Arc<Endpoint>,
-    request: Request<Body>,
-) -> Result<Response<Body>, AttemptError> {
-    let key = key(call, endpoint);
-    let known = upstreams.h2.borrow().get(&key).filter(|h2| !h2.is_closed() && h2.available() > 0).cloned();
-    let connection = match known {
-        Some(connection) => connection,
-        None => {
-            let (io, place) = connect_local(upstreams, call, endpoint, ALPN_H2).await?;
-            let options = &upstreams.options;
-            let fresh = H2::new(io, Scheme::HTTPS, options).await.map_err(sending)?;
-            let fresh = fresh.holding(place);
-            let mut all = upstreams.h2.borrow_mut();
-            all.retain(|_, h2| !h2.is_closed());
-            all.insert(key, fresh.clone());
-            fresh
-        }
-    };
-    connection.send(request).await.map_err(sending)
-}
-
 fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
     (call.entry.service().name().clone(), endpoint.id.clone(), endpoint.incarnation)
 }
@@ -220,14 +219,26 @@ pub(crate) async fn open(
     call: &Call<'_>,
     pick: &mut Pick,
 ) -> Result<(Io, Option<Place>), AttemptError> {
-    let (io, place) = reach(upstreams, call, pick).await?;
     let authority = session::authority(&upstreams.node, call, None);
     let traceparent = call.traceparent.to_string();
     let headers = [("traceparent", traceparent.as_str())];
     let limit = upstreams.node.config.timeouts.stream_open;
-    let options = &upstreams.options;
-    match timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await {
-        Ok(Ok(tunnel)) => Ok((tunnel.io, place)),
+    let opened = async {
+        if let Some(endpoint) = pick.endpoint().cloned() {
+            has_room(call, &endpoint)?;
+            if let Spoken::Many(Multiplexed::Link(link)) = connector::connection(upstreams, call, &endpoint).await? {
+                let opened = timeout(limit, link.open(&authority, &headers, Reason::AppUnreachable)).await;
+                return Ok(opened.map(|opened| opened.map(|io| (io, None))));
+            }
+        }
+        let (io, place) = reach(upstreams, call, pick).await?;
+        let options = &upstreams.options;
+        let connected =
+            timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await;
+        Ok(connected.map(|connected| connected.map(|tunnel| (tunnel.io, place))))
+    };
+    match opened.await? {
+        Ok(Ok(opened)) => Ok(opened),
         Ok(Err(reason)) => Err(AttemptError::said(reason)),
         Err(_) => Err(AttemptError::connecting(Reason::ConnectTimeout)),
     }

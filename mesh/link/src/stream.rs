@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
+use eastway_core::Reason;
 
 use crate::head::ResponseHead;
 
@@ -92,6 +93,8 @@ pub(crate) struct Sending {
     pub(crate) wants_room: bool,
     /// It waits for the peer's credit: this counts among what is awaited.
     pub(crate) starved: bool,
+    /// Once everything was written, the peer is told for this reason that the rest of what it sends is not wanted.
+    pub(crate) stops: Option<Reason>,
 }
 
 /// What follows the data that is queued.
@@ -149,6 +152,7 @@ impl Stream {
                 interim: 0,
                 wants_room: false,
                 starved: false,
+                stops: None,
             },
             recv: Receiving {
                 phase: Phase::Head,

@@ -1,5 +1,6 @@
 //! One request on its way: hyper's messages go out and come in, and [`Outbound`] says what is to be done with them.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -90,16 +91,16 @@ impl Forward {
         // If it cannot be sent again, its caller has failed to send it once.
         let body = self.body.attempt().ok_or(AttemptError::said(Reason::CallerGone).blameless())?;
         let mut head = self.head.clone();
-        apply(self.request.edits(pick, clock::now()), &mut head.headers);
-        let silent = upstream::mute(pick, head.version);
+        apply(self.request.edits(clock::now()), &mut head.headers);
+        let (endpoint, mute) = (pick.endpoint().cloned(), Cell::new(false));
         let request = Request::from_parts(head, body);
         // Pinned here, once: every function that takes a future by value keeps room for it twice.
-        let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request));
+        let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request, &mute));
         let answered = pin!(async {
             let response = self.in_time(sent).await?;
             self.judge(response).await
         });
-        silence::unless_gone(&self.worker.upstreams, &call, silent.as_ref(), answered).await
+        silence::unless_gone(&self.worker.upstreams, &call, (endpoint.as_ref(), &mute), answered).await
     }
 
     /// Waits for the response as long as the limits allow.

@@ -14,19 +14,19 @@ use eastway_core::reason::Attribution;
 use eastway_core::trace::TraceParent;
 use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
-use eastway_http::{ClientOptions, H2};
+use eastway_http::ClientOptions;
 use eastway_identity::Expected;
 use eastway_request::sessions::{Acquired, Session, SessionPool};
 use eastway_request::{Call, ServiceEntry};
 use eastway_resilience::AttemptError;
 use eastway_runtime::clock;
 use eastway_transport::Io;
-use http::uri::Scheme;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::leaving::{self, Way};
-use super::{ALPN_H1, ALPN_H2, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
+use super::multiplexed::{Multiplexed, link_options};
+use super::{ALPN_H1, ALPN_SESSION, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
 use crate::node::Node;
 
 /// Gateways tried for one session, the same one again if there is no other.
@@ -52,7 +52,7 @@ struct LocalitySessions {
 
 /// A session that is open.
 struct OpenSession {
-    h2: H2,
+    connection: Multiplexed,
     way: Way,
     locality: Arc<LocalityEndpoints>,
     wanted: Wanted,
@@ -64,11 +64,11 @@ struct Handle(Rc<OpenSession>);
 
 impl Session for Handle {
     fn is_closed(&self) -> bool {
-        self.0.h2.is_closed()
+        self.0.connection.is_closed()
     }
 
     fn has_room(&self) -> bool {
-        self.0.h2.available() > 0
+        self.0.connection.has_room()
     }
 }
 
@@ -134,7 +134,11 @@ struct Wanted {
 
 /// A session of the picked locality, with `pick` bound to its endpoint. Waits only while the locality has none that should
 /// be used.
-pub(super) async fn acquire(upstreams: &Rc<Upstreams>, call: &Call<'_>, pick: &mut Pick) -> Result<H2, AttemptError> {
+pub(super) async fn acquire(
+    upstreams: &Rc<Upstreams>,
+    call: &Call<'_>,
+    pick: &mut Pick,
+) -> Result<Multiplexed, AttemptError> {
     let locality = Arc::clone(&pick.locality);
     let sessions = upstreams.sessions.locality(call.entry.service().name(), &locality.zone);
     let wanted =
@@ -152,7 +156,7 @@ pub(super) async fn acquire(upstreams: &Rc<Upstreams>, call: &Call<'_>, pick: &m
             spawn_open(upstreams, wanted.clone(), Arc::clone(&locality), &sessions, exclude);
         }
         match acquired {
-            Acquired::Use(session) => return Ok(session.0.h2.clone()),
+            Acquired::Use(session) => return Ok(session.0.connection.clone()),
             Acquired::Fail(error) => return Err(error),
             Acquired::Wait => {
                 let _pending = call.entry.pending_permit().ok_or(AttemptError::full(Reason::PendingLimit))?;
@@ -243,9 +247,11 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent,
     };
-    let (io, endpoint, way) = connect_remote(upstreams, &call, &locality, ALPN_H2).await?;
-    let h2 = H2::new(io, Scheme::HTTPS, &options(upstreams, &locality.zone.cluster)).await.map_err(sending)?;
-    Ok((endpoint, Handle(Rc::new(OpenSession { h2, way, locality, wanted }))))
+    let (io, endpoint, way) = connect_remote(upstreams, &call, &locality, ALPN_SESSION).await?;
+    let cluster = &locality.zone.cluster;
+    let link = link_options(&upstreams.node, way_there(&upstreams.node.services.mesh(), cluster));
+    let connection = Multiplexed::new(io, &options(upstreams, cluster), &link).await.map_err(sending)?;
+    Ok((endpoint, Handle(Rc::new(OpenSession { connection, way, locality, wanted }))))
 }
 
 /// The options of a session: an answer to a ping may take longer than within the region.

@@ -1,11 +1,11 @@
 //! What a silent response means: a slow application, or a host that is gone.
 //!
-//! HTTP/2 connections ask by PING. HTTP/1.1 has nothing to ask with, and neither do the kernel's timeouts tell: a host whose
+//! Links and HTTP/2 connections ask by PING. HTTP/1.1 has nothing to ask with, and neither do the kernel's timeouts tell: a host whose
 //! processes stand still acknowledges every byte. So a second connection asks in its place: whoever completes a TLS
 //! handshake lives, and the response is waited for as long as the caller likes. Only silence is evidence here. A refusal
 //! is none: it comes from a host that answers, for example of a sidecar that drains and still owes this very response.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -36,7 +36,8 @@ struct Question {
     gone: Rc<OnceCell<bool>>,
 }
 
-/// Runs `attempt` to its end, unless it is silent and the host of `endpoint` does not answer a second connection either. It
+/// Runs `attempt` to its end, unless it is silent, its connection `mute`, and the host of `endpoint` does not answer a second
+/// connection either. It
 /// is taken by reference, and asking is boxed, so that the future of every request does not hold room for both.
 ///
 /// # Errors
@@ -44,7 +45,7 @@ struct Question {
 pub(crate) async fn unless_gone<T>(
     upstreams: &Upstreams,
     call: &Call<'_>,
-    endpoint: Option<&Arc<Endpoint>>,
+    (endpoint, mute): (Option<&Arc<Endpoint>>, &Cell<bool>),
     mut attempt: Pin<&mut impl Future<Output = Result<T, AttemptError>>>,
 ) -> Result<T, AttemptError> {
     let Some(endpoint) = endpoint else { return attempt.await };
@@ -54,6 +55,11 @@ pub(crate) async fn unless_gone<T>(
             biased;
             ended = &mut attempt => return ended,
             () = &mut silence => {}
+        }
+        if !mute.get() {
+            // Its connection asks by itself.
+            silence = upstreams.sweeper.after(BELIEVED);
+            continue;
         }
         tokio::select! {
             biased;

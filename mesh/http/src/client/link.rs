@@ -121,7 +121,7 @@ impl Link {
             opened
         };
         let stream = match opened {
-            Ok(id) => self.0.shared.stream(id),
+            Ok(id) => self.0.shared.stream(id, false),
             Err(error) => {
                 tracing::debug!(%error, "a request cannot be sent over a link");
                 let head = matches!(error, OpenError::Head(_));
@@ -180,7 +180,7 @@ impl Link {
             link.wake_driver();
             opened.map_err(|_| broken)?
         };
-        let stream = self.0.shared.stream(stream);
+        let stream = self.0.shared.stream(stream, false);
         let mut waiting = Waiting(Some(stream.clone()));
         let answered = poll_fn(|cx| {
             let mut link = stream.lock();

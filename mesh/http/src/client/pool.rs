@@ -263,7 +263,8 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
         }
     }
 
-    fn give_back(mut self) {
+    /// Gives the connection back as it is.
+    pub fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         if self.connection.is_ready() {
             pool.put(self.key, self.connection);

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
 use eastway_core::Reason;
 use eastway_link::SendError;
 use eastway_transport::{Io, StreamError};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{Stream, StreamFault};
@@ -122,19 +120,19 @@ impl Drop for Opaque {
 /// Bytes that are taken in one write.
 const AT_ONCE: usize = 64 * 1024;
 
-/// The bytes of an opaque stream, which the request that opens it brings along until somebody takes them.
+/// An opaque stream, which the request that opens it brings along until somebody takes it.
 #[derive(Clone)]
-pub(crate) struct Brought(Arc<Mutex<Option<Io>>>);
+pub(crate) struct Brought(Stream);
 
 impl Brought {
-    /// Has a request bring `io` along.
-    pub(crate) fn insert(extensions: &mut http::Extensions, io: Io) {
-        extensions.insert(Self(Arc::new(Mutex::new(Some(io)))));
+    /// Has a request bring `stream` along.
+    pub(crate) fn insert(extensions: &mut http::Extensions, stream: Stream) {
+        extensions.insert(Self(stream));
     }
 
     /// What the request brings.
     pub(crate) fn take(extensions: &mut http::Extensions) -> Option<Io> {
-        let Self(brought) = extensions.remove()?;
-        brought.lock().take()
+        let Self(stream) = extensions.remove()?;
+        Some(Io::other(Opaque::new(stream)))
     }
 }

@@ -78,9 +78,9 @@ impl Shared {
         self.0.lock()
     }
 
-    /// The stream, for one of those that use it.
-    pub(crate) fn stream(&self, id: StreamId) -> Stream {
-        self.lock().streams.entry(id).or_default();
+    /// The stream, for one of those that use it. If it has `finished`, nothing comes on it any more.
+    pub(crate) fn stream(&self, id: StreamId, finished: bool) -> Stream {
+        self.lock().streams.entry(id).or_default().finished |= finished;
         Stream(Arc::new(Used { shared: self.clone(), id }))
     }
 }
@@ -146,17 +146,13 @@ impl Link {
             Event::Reset { stream, reason } => self.fail(stream, StreamFault::Reset(reason)),
             Event::Stopped { stream, .. } => self.tell(stream, |state| state.stopped = true),
             Event::Lost(stream) => {
-                let silent = matches!(self.ended_by(), Some(LinkError::Unresponsive(_)));
+                let silent = matches!(self.connection.ended(), Some(LinkError::Unresponsive(_)));
                 self.fail(stream, if silent { StreamFault::Silent } else { StreamFault::Lost });
             }
             Event::Closed(error) => self.ended = Some(error),
             Event::Openable | Event::Draining => {}
         }
         None
-    }
-
-    fn ended_by(&self) -> Option<&LinkError> {
-        self.ended.as_ref()
     }
 
     fn fail(&mut self, stream: StreamId, fault: StreamFault) {
@@ -231,6 +227,7 @@ impl Stream {
     pub(crate) fn reset(&self, reason: Reason) {
         let mut link = self.lock();
         link.connection.reset(self.0.id, reason);
+        link.fail(self.0.id, StreamFault::Reset(reason));
         link.wake_driver();
     }
 }

@@ -18,7 +18,7 @@ use super::{Ended, Handler, ServerOptions};
 use crate::body::{Body, BodyError};
 use crate::framing::{self, Forwards};
 use crate::link::body::Incoming;
-use crate::link::bytes::{Brought, Opaque};
+use crate::link::bytes::Brought;
 use crate::link::driver::Driver;
 use crate::link::heads;
 use crate::link::state::{Opened, Shared, Stream};
@@ -89,11 +89,11 @@ impl<H: Handler> Serving<H> {
     fn open(&mut self, opened: Opened) {
         let (id, request) = match opened {
             Opened::Request { stream, head, end } => {
-                let used = self.shared.stream(stream);
+                let used = self.shared.stream(stream, end);
                 (stream, self.request(&used, &head, end).map(|request| (used, request)))
             }
             Opened::Opaque { stream, head } => {
-                let used = self.shared.stream(stream);
+                let used = self.shared.stream(stream, false);
                 (stream, connect(&used, &head).map(|request| (used, request)))
             }
         };
@@ -141,7 +141,7 @@ fn connect(stream: &Stream, head: &OpaqueBuf) -> Option<Request<Body>> {
     if let Ok(host) = http::HeaderValue::from_str(head.authority) {
         request_mut.headers_mut().insert(http::header::HOST, host);
     }
-    Brought::insert(request_mut.extensions_mut(), Io::other(Opaque::new(stream.clone())));
+    Brought::insert(request_mut.extensions_mut(), stream.clone());
     request
 }
 
@@ -191,10 +191,8 @@ async fn answer<H: Handler>(handler: &H, node: &str, stream: &Stream, request: R
     }
     // Whatever is left of the request is not wanted any more.
     let mut link = stream.lock();
-    if link.state(stream.id()).is_some_and(|state| !state.finished) {
-        link.connection.reset(stream.id(), Reason::CallerGone);
-        link.wake_driver();
-    }
+    link.connection.stop(stream.id(), Reason::CallerGone);
+    link.wake_driver();
 }
 
 /// Accepts or refuses an opaque stream.

@@ -190,6 +190,20 @@ impl Connection {
         self.reset_with(id, reason, 0);
     }
 
+    /// Says that the rest of what the peer sends on a stream is not wanted. It is told so when everything that this side sends was
+    /// written; until then what comes can be read. Nothing happens if the peer has sent everything.
+    pub fn stop(&mut self, id: StreamId, reason: Reason) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.recv.phase == Phase::Ended {
+            return;
+        }
+        if matches!(stream.send.tail, Tail::Written) {
+            self.reset_with(id, reason, 0);
+        } else {
+            stream.send.stops = Some(reason);
+        }
+    }
+
     /// Refuses a stream that the peer opened, of which the application has seen nothing: the peer may repeat it elsewhere. Once
     /// a response has begun, it is a [`reset`](Self::reset).
     pub fn refuse(&mut self, id: StreamId, reason: Reason) {

@@ -125,8 +125,11 @@ impl Connection {
             send.wants_room = false;
             self.events.push_back(Event::Writable(id));
         }
-        if last {
-            self.retire(id);
+        let stops = send.stops.filter(|_| matches!(send.tail, Tail::Written));
+        match stops {
+            Some(reason) => self.reset_with(id, reason, 0),
+            None if last => self.retire(id),
+            None => {}
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use eastway_balance::Pick;
 use eastway_core::head::{Edits, HttpVersion};
 use eastway_core::{Reason, Timestamp};
 use eastway_resilience::{AttemptError, Fault, Patience, Waited};
@@ -15,12 +14,13 @@ use crate::record::Recorder;
 pub(crate) const SPOKEN: &str = "eastway-spoken";
 
 impl<R: Recorder> Outbound<R> {
-    /// The changes of the request's head for the attempt at `pick`.
-    pub fn edits(&self, pick: &Pick, now: Timestamp) -> Edits {
+    /// The changes of the request's head for the attempt under way.
+    pub fn edits(&self, now: Timestamp) -> Edits {
         let mut edits = self.context.edits.clone();
         let Some(forward) = &self.forward else { return edits };
-        // A session speaks HTTP/2 whatever the application does: the called sidecar is told what its own may expect.
-        if pick.locality.remote && self.context.version < HttpVersion::Http2 {
+        // What connections between sidecars speak is not what the application does: the called sidecar is told what its own may
+        // expect.
+        if self.context.version < HttpVersion::Http2 {
             edits.set(SPOKEN, "http/1.1");
         }
         crate::trace::pass_on(&forward.attempt.1, &mut edits);

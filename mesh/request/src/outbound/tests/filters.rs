@@ -43,7 +43,7 @@ fn a_route_changes_heads_both_ways() {
     request.step(world.now, &mut world.rng);
     request.resolved(Ok(Arc::clone(&world.entry)), &head, world.now, &mut world.rng);
     let Step::Attempt(pick) = request.step(world.now, &mut world.rng) else { panic!("somebody serves") };
-    let out: Vec<Edit> = request.edits(&pick, world.now).into_iter().collect();
+    let out: Vec<Edit> = request.edits(world.now).into_iter().collect();
     assert!(out.contains(&Edit::Set("x-team".into(), "cart".into())), "{out:?}");
     let judged = request.judge(&ResponseHead { status: 200, fields: &() }, None, world.now).expect("an answer");
     let passes = request.answered(pick, &judged, &BodyState::NONE, world.now, &mut world.rng);

@@ -1,0 +1,96 @@
+//! The connection that all requests of a worker to one endpoint of its cluster share.
+//!
+//! A burst of first requests opens one: the first of them connects, and the others wait for how that ends. All protocols are
+//! offered at once, and the called sidecar says which one it takes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eastway_balance::Endpoint;
+use eastway_http::H1;
+use eastway_request::Call;
+use eastway_resilience::AttemptError;
+use tokio::sync::OnceCell;
+
+use super::multiplexed::{Multiplexed, link_options};
+use super::{ALPN, Key, Upstreams, connect_local, key, sending};
+
+/// A worker's shared connections, by endpoint.
+#[derive(Default)]
+pub(super) struct Connector {
+    known: RefCell<HashMap<Key, Spoken>>,
+    opening: RefCell<HashMap<Key, Rc<OnceCell<Result<Spoken, AttemptError>>>>>,
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Debug)]
+pub(super) enum Spoken {
+    /// Many requests at once, on this connection.
+    Many(Multiplexed),
+    /// One request at a time on a connection.
+    One,
+}
+
+impl Connector {
+    /// Closes what is idle.
+    pub(super) fn clear(&self) {
+        self.known.borrow_mut().clear();
+    }
+
+    fn usable(&self, key: &Key) -> Option<Spoken> {
+        let known = self.known.borrow();
+        let spoken = known.get(key)?;
+        match spoken {
+            Spoken::Many(connection) if !connection.has_room() => None,
+            spoken => Some(spoken.clone()),
+        }
+    }
+
+    fn keep(&self, key: Key, spoken: &Spoken) {
+        let mut known = self.known.borrow_mut();
+        known.retain(|_, spoken| matches!(spoken, Spoken::Many(connection) if !connection.is_closed()));
+        known.insert(key, spoken.clone());
+    }
+}
+
+/// The connection to the endpoint, or how it is spoken with if it shares none.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn connection(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Spoken, AttemptError> {
+    let (connector, key) = (&upstreams.connector, key(call, endpoint));
+    if let Some(spoken) = connector.usable(&key) {
+        return Ok(spoken);
+    }
+    let opening = Rc::clone(connector.opening.borrow_mut().entry(key.clone()).or_default());
+    // If whoever connects gives up, the next one that waits goes on.
+    let opened = opening.get_or_init(|| open(upstreams, call, endpoint)).await.clone();
+    let mut all = connector.opening.borrow_mut();
+    if all.get(&key).is_some_and(|known| Rc::ptr_eq(known, &opening)) {
+        all.remove(&key);
+        drop(all);
+        if let Ok(spoken) = &opened {
+            connector.keep(key, spoken);
+        }
+    }
+    opened
+}
+
+async fn open(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Result<Spoken, AttemptError> {
+    let (io, place) = connect_local(upstreams, call, endpoint, ALPN).await?;
+    if io.alpn() == Some(b"http/1.1") {
+        let connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
+        upstreams.h1.lease(key(call, endpoint), connection.holding(place)).give_back();
+        return Ok(Spoken::One);
+    }
+    let link = link_options(&upstreams.node, Duration::ZERO);
+    let connection = Multiplexed::new(io, &upstreams.options, &link).await.map_err(sending)?;
+    Ok(Spoken::Many(connection.holding(place)))
+}
