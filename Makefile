@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build dist demo test check figures mutants proto fmt clean
+.PHONY: help build dist demo test check figures mutants bench bench-instructions bench-check proto fmt clean
 
 help:
 	@echo "make build   build $(TARGET)/release/eastway"
@@ -13,6 +13,8 @@ help:
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
 	@echo "make figures compute what the decision core must reach: $(TARGET)/figures.json"
+	@echo "make bench   measure Eastway beside Envoy, HAProxy and nginx (20 minutes; BENCH=quick: 5): $(TARGET)/bench/results.md"
+	@echo "make bench-instructions  count instructions per request, beside tests/bench/instructions.json (CHECK=1, RECORD=1)"
 	@echo "make proto   write the committed code of the wire contracts anew, and the etcd client's contract"
 	@echo "make fmt     format the code"
 
@@ -38,6 +40,17 @@ mutants:
 figures:
 	mkdir -p $(TARGET)
 	$(CARGO) bench --locked -p eastway-simulation --bench figures -- --json $(abspath $(TARGET))/figures.json
+
+bench:
+	tools/install-bench-packages
+	tools/run-bench run $(if $(CHECK),--check) $(ARGS)
+
+bench-instructions:
+	tools/install-bench-packages
+	tools/run-bench instructions $(if $(CHECK),--check) $(if $(RECORD),--record) $(ARGS)
+
+bench-check:
+	PYTHONPATH=tests/bench PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --start-directory tests/bench --top-level-directory tests/bench
 
 proto:
 	$(CARGO) run --locked -p eastway-tests --example protogen

@@ -2,6 +2,8 @@
 //!
 //! Each rule is a function from text to complaints, so that it is itself tested on samples that break it.
 
+#[path = "tidy/bench.rs"]
+mod bench;
 #[path = "tidy/circles.rs"]
 mod circles;
 #[path = "tidy/contracts.rs"]

@@ -12,7 +12,8 @@ const ROWS: &[&[&str]] = &[
     &["federation/server", "mesh/http"],
     &["gateway", "sidecar"],
     &["cli"],
-    &["tests"],
+    // The load of `make bench` is apart from the other tests, so that what is measured is not built together with them.
+    &["tests", "tests/bench/load"],
 ];
 
 /// Uses within a row. Each is one direction only.
