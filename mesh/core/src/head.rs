@@ -139,10 +139,11 @@ pub fn is_grpc(content_type: Option<&[u8]>) -> bool {
 /// What the names of fields begin with that only nodes of the mesh may set.
 pub const MESH_PREFIX: &str = "eastway-";
 
-/// Whether some reader of `name` (lower-case) could take it for a name that begins with `prefix`: CGI, WSGI and PHP make
+/// Whether some reader of `name` (in any case) could take it for a name that begins with `prefix`: CGI, WSGI and PHP make
 /// one variable of all spellings that differ only in what is neither a letter nor a digit.
 pub fn folds_onto(name: &str, prefix: &str) -> bool {
-    let folded = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    let folded =
+        |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(folded)
 }
 
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_spelling_that_servers_fold_onto_the_prefix_is_found_and_no_other() {
-        for name in ["eastway-source", "eastway_source", "eastway.source", "eastway!x", "eastway-"] {
+        for name in ["eastway-source", "eastway_source", "eastway.source", "eastway!x", "eastway-", "Eastway-Source"] {
             assert!(folds_onto(name, MESH_PREFIX), "{name}");
         }
         for name in ["eastway", "eastways-source", "eastwaysource", "x-eastway-source", "east-way-source"] {

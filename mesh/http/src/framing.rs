@@ -16,14 +16,15 @@ mod request;
 mod response;
 
 pub use forwards::{Forwards, count_forwards};
-pub use parse::{RawRequest, parse_request};
-pub use request::{ExpectsContinue, Length, Target, Verdict, admit_request, judge, seal_request};
-pub use response::{admit_response, seal_response};
+pub use parse::{RawRequest, Refused, TargetByte, parse_request};
+pub use request::{ExpectsContinue, Length, Target, Verdict, admit_request, asks_to_continue, judge, seal_request};
+pub use response::{Asked, ResponseLength, ResponseVerdict, admit_response, judge_response, seal_response};
 
-use eastway_core::head::MESH_PREFIX;
+use eastway_core::head::{MESH_PREFIX, folds_onto};
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName};
 
-use crate::head::remove_prefix;
+use crate::head::Headers;
 
 /// The fields that concern one connection only, whether or not `Connection` names them. `te` is treated apart.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -48,11 +49,23 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// Removes from trailers what would change how the message is framed or routed, and what only nodes of the mesh say:
 /// they say it in heads, so that in trailers it is always somebody else's.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
-    strip(trailers);
-    remove_prefix(trailers, MESH_PREFIX);
-    for name in [header::CONTENT_LENGTH, header::HOST, header::TE, header::TRAILER] {
+    let gone: Vec<HeaderName> = trailers.keys().filter(|name| is_dropped_trailer(name.as_str())).cloned().collect();
+    for name in gone {
         trailers.remove(name);
     }
+}
+
+/// Whether a trailer of this name (any case) would change how the message is framed or whom it is for: a reader that
+/// believes it sees another message, so the message is refused where that is still possible.
+pub fn is_forbidden_trailer(name: &str) -> bool {
+    ["content-length", "transfer-encoding", "host"].iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+}
+
+/// Whether a trailer of this name (any case) goes no further: what concerns one hop only, and what only nodes of the mesh
+/// say in heads.
+pub fn is_dropped_trailer(name: &str) -> bool {
+    let hop = is_hop_by_hop(name) || name.eq_ignore_ascii_case("te") || name.eq_ignore_ascii_case("trailer");
+    hop || is_forbidden_trailer(name) || folds_onto(name, MESH_PREFIX)
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -88,11 +101,17 @@ fn tokens<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'
 }
 
 /// The fields that `Connection` nominates, other than those stripped anyway.
-fn nominated<'a>(connection: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn nominated<'a>(connection: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     tokens(connection).filter(|token| {
         let known = token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"te");
         !known && !std::str::from_utf8(token).is_ok_and(is_hop_by_hop)
     })
+}
+
+/// Whether an HTTP/1 connection goes on after a message with these fields (RFC 9112, section 9.3).
+fn persistent(version: Version, headers: Headers<'_>) -> bool {
+    let says = |word: &str| tokens(headers.all("connection")).any(|token| token.eq_ignore_ascii_case(word.as_bytes()));
+    !says("close") && (version >= Version::HTTP_11 || says("keep-alive"))
 }
 
 fn may_be_nominated(name: &[u8]) -> bool {

@@ -3,7 +3,12 @@
 //! The targets in `fuzz/` call them with what the fuzzer finds, the tests with seeded random and mutated inputs. The
 //! program itself never calls them.
 
+pub mod message;
+pub mod shell;
+pub mod ways;
+
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::rc::Rc;
 
 use eastway_core::Reason;
@@ -18,6 +23,8 @@ use crate::head::Head;
 use crate::refuse;
 use crate::server::{ServerOptions, serve};
 use crate::sweeper::Sweeper;
+use message::Message;
+use ways::Way;
 
 /// More than any head that the fuzzer makes up.
 const LIMIT: usize = 64 * 1024;
@@ -27,8 +34,8 @@ const TURNS: usize = 200;
 
 /// Reads the bytes as a raw request head. What the raw judge accepts, hyper's path must accept with the same result.
 pub fn request_head(bytes: &[u8]) {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let Ok(Some(RawRequest { head, verdict, length })) = framing::parse_request(bytes, &mut fields, LIMIT) else {
+    let mut fields = [const { MaybeUninit::uninit() }; 64];
+    let Ok(Some(RawRequest { head, verdict, length, .. })) = framing::parse_request(bytes, &mut fields, LIMIT) else {
         return;
     };
     assert!(length <= bytes.len(), "a head does not end behind its bytes");
@@ -48,7 +55,8 @@ fn same_by_hyper(head: &Head<'_>, bytes: &[u8], verdict: &framing::Verdict<'_>) 
     assert_eq!((view.method, view.authority), (head.method, verdict.authority));
     assert_admitted(&parts);
     if view.method != "CONNECT" {
-        assert_eq!(parts.uri.to_string(), head.target, "written as it was read");
+        let slash = if head.target.starts_with('?') { "/" } else { "" };
+        assert_eq!(parts.uri.to_string(), format!("{slash}{}", head.target), "written as it was read");
     }
     let before = parts.headers.clone();
     let again = framing::admit_request(&mut parts);
@@ -114,6 +122,42 @@ pub fn exchange(bytes: &[u8]) {
     let runtime = runtime.expect("a runtime without I/O needs nothing from the system");
     let forwarded = tokio::task::LocalSet::new().block_on(&runtime, forward(bytes));
     forwarded.iter().for_each(|bytes| assert_forwarded(bytes));
+}
+
+/// Sends the bytes both ways, hyper's and our own. Each request that both let through must reach its upstream as the same one;
+/// our own may refuse more.
+pub fn both_ways(bytes: &[u8]) {
+    let ours = ways::run(Way::Wire, bytes, ways::OK, false);
+    ours.upstream.iter().for_each(|bytes| assert_forwarded(bytes));
+    let theirs = ways::run(Way::Hyper, bytes, ways::OK, false);
+    for (ours, theirs) in ours.requests().iter().zip(&theirs.requests()) {
+        if ours.whole && theirs.whole {
+            assert_same(ours, theirs);
+        }
+    }
+}
+
+/// Has an upstream say the bytes, both ways. What both pass on must be the same to the caller.
+pub fn both_ways_back(bytes: &[u8]) {
+    let answer = |way| {
+        let seen = ways::run(way, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", bytes, true);
+        let last = Message::responses(&seen.answer, false).pop();
+        last.filter(|answer| answer.whole && answer.refusal().is_none())
+    };
+    if let (Some(ours), Some(theirs)) = (answer(Way::Wire), answer(Way::Hyper)) {
+        assert_same(&ours, &theirs);
+    }
+}
+
+/// The same message to everybody who reads it. hyper passes on no trailers that were not announced.
+fn assert_same(ours: &Message, theirs: &Message) {
+    assert_eq!((&ours.line, &ours.fields), (&theirs.line, &theirs.fields));
+    // hyper sends no chunks with these methods, and so loses the body.
+    let lost = theirs.body.is_empty() && (theirs.line.starts_with("GET ") || theirs.line.starts_with("HEAD "));
+    if !lost {
+        assert_eq!(ours.body.escape_ascii().to_string(), theirs.body.escape_ascii().to_string());
+    }
+    assert!(theirs.trailers.iter().all(|trailer| ours.trailers.contains(trailer)), "{ours:?} {theirs:?}");
 }
 
 type Seen = Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>;

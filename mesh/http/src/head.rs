@@ -2,9 +2,14 @@
 //!
 //! One adapter serves hyper ([`Head::of`]), another raw heads ([`Head::raw`]).
 
+mod lines;
+
 use eastway_core::head::{Edit, Edits, Fields, HttpVersion, RequestHead, ResponseHead, folds_onto};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request, response};
+
+pub(crate) use lines::Span;
+pub use lines::{Line, Lines, Place};
 
 /// The protocol of an upgrade, kept beside the head instead of in its hop-by-hop fields.
 ///
@@ -133,6 +138,8 @@ pub enum Headers<'a> {
     Map(&'a HeaderMap),
     /// As slices of a read buffer, in the order of the wire.
     Raw(&'a [httparse::Header<'a>]),
+    /// As places in the bytes of a head, in the order of the wire.
+    Lines(Lines<'a>),
 }
 
 impl<'a> Headers<'a> {
@@ -140,7 +147,7 @@ impl<'a> Headers<'a> {
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         match self {
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
-            Self::Raw(_) => self.all(name).next(),
+            Self::Raw(_) | Self::Lines(_) => self.all(name).next(),
         }
     }
 
@@ -151,22 +158,28 @@ impl<'a> Headers<'a> {
 
     /// All fields of this name, in order.
     pub fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let (map, raw) = match self {
-            Self::Map(map) => (Some(map.get_all(name).into_iter()), [].as_slice()),
-            Self::Raw(raw) => (None, raw),
-        };
+        let (map, raw, lines) = self.apart();
         let raw = raw.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value);
-        map.into_iter().flatten().map(HeaderValue::as_bytes).chain(raw)
+        let lines = lines.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value);
+        let map = map.map(|map| map.get_all(name).into_iter());
+        map.into_iter().flatten().map(HeaderValue::as_bytes).chain(raw).chain(lines)
     }
 
     /// All fields as name and value. Names from hyper are lower-case, raw ones as written.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let (map, raw) = match self {
-            Self::Map(map) => (Some(map.iter()), [].as_slice()),
-            Self::Raw(raw) => (None, raw),
-        };
+        let (map, raw, lines) = self.apart();
         let map = map.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        map.chain(raw.iter().map(|field| (field.name, field.value)))
+        let raw = raw.iter().map(|field| (field.name, field.value));
+        map.chain(raw).chain(lines.iter().map(|line| (line.name, line.value)))
+    }
+
+    /// All three kinds of fields, two of them empty: so that iterating has one type.
+    fn apart(self) -> (Option<&'a HeaderMap>, &'a [httparse::Header<'a>], Lines<'a>) {
+        match self {
+            Self::Map(map) => (Some(map), &[], Lines::default()),
+            Self::Raw(raw) => (None, raw, Lines::default()),
+            Self::Lines(lines) => (None, &[], lines),
+        }
     }
 }
 

@@ -7,8 +7,7 @@
 //! It never decides where a request goes, never opens a socket and never logs a request. Everything here lives on a
 //! data worker: a current-thread runtime with a `LocalSet`, so nothing needs to be `Send`.
 //!
-//! Suggested reading order: [`head`], [`framing`], [`body`], [`server`], [`client`], [`refuse`],
-//! [`sweeper`].
+//! Suggested reading order: [`head`], [`framing`], [`body`], [`server`], [`client`], [`refuse`], [`sweeper`], [`wire`].
 
 mod answer_first;
 pub mod body;
@@ -25,6 +24,7 @@ pub mod refuse;
 pub mod server;
 pub mod sweeper;
 pub mod upgrade;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

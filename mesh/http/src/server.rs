@@ -8,7 +8,7 @@
 mod detect;
 mod drive;
 mod io;
-mod linger;
+pub(crate) mod linger;
 mod link;
 mod options;
 mod service;

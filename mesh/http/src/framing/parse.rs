@@ -1,5 +1,8 @@
 //! Judging raw heads, for a forwarder that does not use hyper, and for the fuzzer.
 
+use std::fmt;
+use std::mem::MaybeUninit;
+
 use eastway_core::Reason;
 use http::Version;
 
@@ -9,45 +12,87 @@ use crate::head::{Head, Headers};
 /// A request head, judged, and borrowed from the bytes that it was read from.
 #[derive(Debug)]
 pub struct RawRequest<'a> {
-    /// The head as policy sees it.
+    /// The head as policy sees it. Its target begins with `?` if an absolute one has no path: whoever sends it on puts `/`
+    /// in front.
     pub head: Head<'a>,
+    /// The fields, as slices of the bytes.
+    pub fields: &'a [httparse::Header<'a>],
     /// The judgement.
     pub verdict: Verdict<'a>,
     /// How many bytes the head takes; what follows is body.
     pub length: usize,
 }
 
+/// Why a raw head is refused, and where, if one byte of the target is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason towards the caller.
+    pub reason: Reason,
+    /// The byte of the target that no request may have there.
+    pub byte: Option<TargetByte>,
+}
+
+/// A byte of a request's target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetByte {
+    /// The byte itself.
+    pub byte: u8,
+    /// Its position in the target, from 0.
+    pub at: usize,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, byte: None }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.meaning())?;
+        match self.byte {
+            Some(TargetByte { byte, at }) => write!(f, " The target has the byte 0x{byte:02x} at position {at}."),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Reads and judges an HTTP/1 request head; `None` while it is incomplete.
 ///
-/// Stricter than hyper where bytes are passed on and not written anew: every line must end in CRLF.
+/// Stricter than hyper where readers in front of this one may have seen another message: every line must end in CRLF.
 ///
 /// # Errors
 /// The reason to refuse it with: [`Reason::HeaderTooLarge`] beyond `limit` bytes or the space in `fields`.
 pub fn parse_request<'a>(
     bytes: &'a [u8],
-    fields: &'a mut [httparse::Header<'a>],
+    fields: &'a mut [MaybeUninit<httparse::Header<'a>>],
     limit: usize,
-) -> Result<Option<RawRequest<'a>>, Reason> {
-    let mut parsed = httparse::Request::new(fields);
-    let length = match parsed.parse(bytes) {
+) -> Result<Option<RawRequest<'a>>, Refused> {
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(bytes, fields) {
         Ok(httparse::Status::Complete(length)) if length <= limit => length,
         Ok(httparse::Status::Partial) if bytes.len() <= limit => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeaderTooLarge),
-        Err(_) => return Err(Reason::MalformedRequest),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeaderTooLarge.into()),
+        Err(_) => return Err(malformed(bytes)),
     };
     if has_bare_line_feed(&bytes[..length]) {
-        return Err(Reason::MalformedRequest);
+        return Err(Reason::MalformedRequest.into());
     }
     let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-        return Err(Reason::MalformedRequest);
+        return Err(Reason::MalformedRequest.into());
     };
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let target = target(method, path).ok_or(Reason::MalformedRequest)?;
-    let headers: &'a [httparse::Header<'a>] = parsed.headers;
-    let verdict = judge(version, method, target, Headers::Raw(headers))?;
-    let upgrade = verdict.upgrade.is_some();
-    let head = Head::raw(method, target.path.unwrap_or(""), verdict.authority, version, upgrade, headers);
-    Ok(Some(RawRequest { head, verdict, length }))
+    let byte = bad_byte(path.as_bytes());
+    let target = target(method, path).filter(|_| byte.is_none());
+    let target = target.ok_or(Refused { reason: Reason::MalformedRequest, byte })?;
+    let fields: &'a [httparse::Header<'a>] = parsed.headers;
+    let headers = Headers::Raw(fields);
+    let verdict = judge(version, method, target, headers)?;
+    let (target, upgrade) = (target.path.unwrap_or(""), verdict.upgrade.is_some());
+    let head = Head { method, target, authority: verdict.authority, version, upgrade, headers };
+    Ok(Some(RawRequest { head, fields, verdict, length }))
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
@@ -55,11 +100,32 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
+/// The refusal of a head that is none. If a byte of its target is to blame, it is named.
+fn malformed(bytes: &[u8]) -> Refused {
+    let begun = bytes.trim_ascii_start();
+    let line = begun.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let (_, rest) = line.split_at(line.iter().position(|byte| *byte == b' ').map_or(line.len(), |space| space + 1));
+    let end = rest.windows(6).rposition(|window| window == b" HTTP/").unwrap_or(rest.len());
+    Refused { reason: Reason::MalformedRequest, byte: bad_byte(&rest[..end]) }
+}
+
+/// The first byte that a target must not have, because some reader takes it for something else: a space, also one beyond ASCII
+/// (Python's servers split the request line at 0x85 and 0xa0), a control character, the start of a fragment, and in the
+/// path a backslash, which is a slash to some. What RFC 3986 forbids beyond that (`{`, `}`, `|`, `"`, `^`, a backtick, `<`,
+/// `>`, brackets) browsers and other clients send as it is, and it ends a target to nobody.
+fn bad_byte(target: &[u8]) -> Option<TargetByte> {
+    let query = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let bad = |(at, byte): (usize, &u8)| match byte {
+        b'#' => true,
+        b'\\' => at < query,
+        byte => !byte.is_ascii_graphic(),
+    };
+    let at = target.iter().enumerate().position(bad)?;
+    Some(TargetByte { byte: target[at], at })
+}
+
 /// Origin form, absolute form, authority form (CONNECT only) or `*`.
 fn target<'a>(method: &str, text: &'a str) -> Option<Target<'a>> {
-    if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
-        return None;
-    }
     if method == "CONNECT" {
         return Some(Target { authority: Some(text), ..Target::default() });
     }
@@ -70,7 +136,6 @@ fn target<'a>(method: &str, text: &'a str) -> Option<Target<'a>> {
     let scheme = ["http", "https"].into_iter().find(|known| known.eq_ignore_ascii_case(scheme))?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // A query without a path would have to be rewritten to be forwarded.
     let path = if path.is_empty() { "/" } else { path };
     Some(Target { scheme: Some(scheme), authority: Some(authority), path: Some(path) })
 }

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request};
 
-use super::{authority, may_be_nominated, nominated, strip, tokens};
+use super::{authority, may_be_nominated, nominated, persistent, strip, tokens};
 use crate::head::{Headers, UpgradeTo};
 
 /// The target of a request line, or of HTTP/2's pseudo headers.
@@ -43,6 +43,8 @@ pub struct Verdict<'a> {
     pub trailers: bool,
     /// Whether the caller waits for 100 (Continue).
     pub expects_continue: bool,
+    /// Whether the connection is to carry another request after this one (HTTP/1).
+    pub persistent: bool,
 }
 
 /// Judges a request's head.
@@ -70,11 +72,13 @@ pub fn judge<'a>(
         length,
         upgrade: upgrade(version, method, headers),
         trailers: tokens(headers.all("te")).any(|token| token.eq_ignore_ascii_case(b"trailers")),
-        expects_continue: expects_continue(headers) && version == Version::HTTP_11,
+        expects_continue: asks_to_continue(headers) && version == Version::HTTP_11,
+        persistent: persistent(version, headers),
     })
 }
 
-fn expects_continue(headers: Headers<'_>) -> bool {
+/// Whether the head asks for 100 (Continue), which HTTP/1.0 does in vain.
+pub fn asks_to_continue(headers: Headers<'_>) -> bool {
     headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -110,7 +114,10 @@ fn check_target(method: &str, target: Target<'_>, length: Length) -> Result<(), 
         return if bare && no_body { Ok(()) } else { Err(Reason::MalformedRequest) };
     }
     let scheme = matches!(target.scheme, None | Some("http" | "https"));
-    let path = target.path.is_some_and(|path| path.starts_with('/') || (path == "*" && method == "OPTIONS"));
+    // An absolute target may go on with its query (RFC 9112, section 3.2.2).
+    let bare_query = |path: &str| path.starts_with('?') && target.scheme.is_some();
+    let asterisk = |path: &str| path == "*" && method == "OPTIONS";
+    let path = target.path.is_some_and(|path| path.starts_with('/') || bare_query(path) || asterisk(path));
     if scheme && path { Ok(()) } else { Err(Reason::MalformedRequest) }
 }
 
@@ -173,7 +180,7 @@ pub fn admit_request(parts: &mut request::Parts) -> Result<(), Reason> {
     let host = host_to_set(&verdict, parts)?;
     let upgrade = verdict.upgrade.and_then(|protocol| HeaderValue::from_bytes(protocol).ok());
     let trailers = verdict.trailers;
-    let expects_continue = expects_continue(Headers::Map(&parts.headers));
+    let expects_continue = asks_to_continue(Headers::Map(&parts.headers));
     let nominated = nominated_names(parts);
 
     let headers = &mut parts.headers;
@@ -221,6 +228,10 @@ fn to_origin_form(uri: &mut Uri) {
         return;
     }
     let path = std::mem::take(uri).into_parts().path_and_query;
+    let path = path.and_then(|path| match path.as_str().strip_prefix('?') {
+        Some(query) => PathAndQuery::try_from(format!("/?{query}")).ok(),
+        None => Some(path),
+    });
     // A target without a path reads as `/`, but would be written as nothing.
     let path = path.filter(|path| path.as_str() != "/").unwrap_or_else(|| PathAndQuery::from_static("/"));
     *uri = Uri::from(path);

@@ -6,8 +6,93 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, Version, response};
 
 use super::request::parse_length;
-use super::{may_be_nominated, nominated, strip};
+use super::{may_be_nominated, nominated, persistent, strip};
 use crate::head::{Headers, UpgradeTo};
+
+/// What a request was, as far as it says how its response is to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// By HEAD: no response to it has a body.
+    pub head: bool,
+    /// By CONNECT: a success opens a tunnel.
+    pub connect: bool,
+    /// It wants to change the protocol, so that a 101 may come.
+    pub upgrade: bool,
+}
+
+/// How a response's body is delimited in HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseLength {
+    /// There is none, whatever the head states.
+    Nothing,
+    /// By `Content-Length`.
+    Known(u64),
+    /// By chunks.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// What [`judge_response`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseVerdict<'a> {
+    /// How its body is delimited.
+    pub length: ResponseLength,
+    /// The length to be told to the caller; of responses to HEAD and of 304 it is that of a body that does not come.
+    pub stated: Option<u64>,
+    /// Whether the length is stated more than once, by the same value.
+    pub repeated: bool,
+    /// The protocol that was agreed on, in a 101.
+    pub upgrade: Option<&'a [u8]>,
+    /// Whether the connection is to carry another response after this one.
+    pub persistent: bool,
+}
+
+/// Judges a response's head.
+///
+/// # Errors
+/// [`Reason::UpstreamProtocol`] if readers could disagree about where it ends, or nobody asked for what it does.
+pub fn judge_response<'a>(
+    version: Version,
+    status: StatusCode,
+    asked: Asked,
+    headers: Headers<'a>,
+) -> Result<ResponseVerdict<'a>, Reason> {
+    if nominated(headers.all("connection")).any(|name| !may_be_nominated(name)) {
+        return Err(Reason::UpstreamProtocol);
+    }
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && !asked.upgrade {
+        return Err(Reason::UpstreamProtocol);
+    }
+    let mut codings = headers.all("transfer-encoding");
+    let coding = codings.next();
+    if coding.is_some() && headers.get("content-length").is_some() {
+        // Two readers could disagree where it ends, and what follows would be taken for another response.
+        return Err(Reason::UpstreamProtocol);
+    }
+    let (stated, repeated) = one_length(headers)?;
+    let never = status == StatusCode::NO_CONTENT || status.is_informational() || (asked.connect && status.is_success());
+    let length = match coding {
+        _ if never || asked.head || status == StatusCode::NOT_MODIFIED => ResponseLength::Nothing,
+        // Another coding would have to be undone before the field that names it is taken out.
+        Some(coding) => {
+            let sole = codings.next().is_none() && coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            if !sole || version < Version::HTTP_11 {
+                return Err(Reason::UpstreamProtocol);
+            }
+            ResponseLength::Chunked
+        }
+        None => stated.map_or(ResponseLength::UntilClose, ResponseLength::Known),
+    };
+    Ok(ResponseVerdict {
+        length,
+        stated: stated.filter(|_| !never),
+        repeated,
+        upgrade: headers.get("upgrade").filter(|_| switching),
+        persistent: persistent(version, headers) && length != ResponseLength::UntilClose,
+    })
+}
 
 /// Judges an upstream's response that hyper parsed, and takes out what concerns one connection only. A 101 keeps its
 /// protocol as an [`UpgradeTo`] extension.
@@ -15,46 +100,37 @@ use crate::head::{Headers, UpgradeTo};
 /// # Errors
 /// [`Reason::UpstreamProtocol`] if readers could disagree about where it ends.
 pub fn admit_response(parts: &mut response::Parts) -> Result<(), Reason> {
-    let headers = Headers::Map(&parts.headers);
-    let mut drop = Vec::new();
-    for name in nominated(headers.all("connection")) {
-        if !may_be_nominated(name) {
-            return Err(Reason::UpstreamProtocol);
-        }
-        drop.extend(HeaderName::from_bytes(name));
-    }
-    let chunked = headers.get("transfer-encoding").is_some();
-    if chunked && headers.get("content-length").is_some() {
-        // Two readers could disagree where it ends, and what follows would be taken for another response.
-        return Err(Reason::UpstreamProtocol);
-    }
-    let bodiless = parts.status == StatusCode::NO_CONTENT || parts.status.is_informational();
-    let length = one_length(headers)?;
+    // hyper has read it with the request in mind, and whether a 101 was asked for is looked at before.
+    let asked = Asked { upgrade: true, ..Asked::default() };
+    let verdict = judge_response(parts.version, parts.status, asked, Headers::Map(&parts.headers))?;
+    let upgrade = verdict.upgrade.and_then(|protocol| HeaderValue::from_bytes(protocol).ok());
+    let (stated, repeated) = (verdict.stated, verdict.repeated);
+    let gone: Vec<HeaderName> = nominated(Headers::Map(&parts.headers).all("connection"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
 
     let headers = &mut parts.headers;
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(protocol) = headers.get(header::UPGRADE).cloned()
-    {
+    if let Some(protocol) = upgrade {
         parts.extensions.insert(UpgradeTo(protocol));
     }
-    for name in drop {
+    for name in gone {
         headers.remove(name);
     }
     strip(headers);
     headers.remove(header::TE);
-    if chunked || bodiless {
-        headers.remove(header::CONTENT_LENGTH);
-    } else if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    match stated {
+        None => drop(headers.remove(header::CONTENT_LENGTH)),
+        Some(length) if repeated => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        Some(_) => {}
     }
     parts.version = Version::HTTP_11;
     Ok(())
 }
 
-/// The length, if it is stated more than once: then all statements must agree, and become one.
-fn one_length(headers: Headers<'_>) -> Result<Option<u64>, Reason> {
+/// The length, and whether it is stated more than once: then all statements must agree.
+fn one_length(headers: Headers<'_>) -> Result<(Option<u64>, bool), Reason> {
     let mut lengths = headers.all("content-length").flat_map(|value| value.split(|byte| *byte == b','));
-    let Some(first) = lengths.next() else { return Ok(None) };
+    let Some(first) = lengths.next() else { return Ok((None, false)) };
     let length = parse_length(first.trim_ascii()).ok_or(Reason::UpstreamProtocol)?;
     let mut repeated = false;
     for other in lengths {
@@ -63,7 +139,7 @@ fn one_length(headers: Headers<'_>) -> Result<Option<u64>, Reason> {
             return Err(Reason::UpstreamProtocol);
         }
     }
-    Ok(repeated.then_some(length))
+    Ok((Some(length), repeated))
 }
 
 /// Over HTTP/1, hyper sends only trailers that the head announces. gRPC's are known without.

@@ -93,6 +93,16 @@ fn exchanges() {
 }
 
 #[test]
+fn requests_both_ways() {
+    drive(3_000, both_ways);
+}
+
+#[test]
+fn responses_both_ways() {
+    drive(3_000, both_ways_back);
+}
+
+#[test]
 #[should_panic(expected = "one length")]
 fn the_judge_of_what_was_forwarded_is_not_blind() {
     assert_forwarded(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");

@@ -177,7 +177,9 @@ fn a_handler_is_dropped_when_its_caller_goes_away() {
         struct Dropped(Option<oneshot::Sender<()>>);
         impl Drop for Dropped {
             fn drop(&mut self) {
-                drop(self.0.take().map(|dropped| dropped.send(())));
+                if let Some(dropped) = self.0.take() {
+                    let _ = dropped.send(());
+                }
             }
         }
         let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();

@@ -18,7 +18,7 @@ const ROUNDS: usize = 16;
 
 /// The end of a connection.
 #[derive(Debug)]
-pub(super) struct Lingering {
+pub(crate) struct Lingering {
     limit: Duration,
     /// Whether the own direction has ended.
     finished: bool,
@@ -27,12 +27,12 @@ pub(super) struct Lingering {
 
 impl Lingering {
     /// The peer gets `limit` to stop sending.
-    pub(super) const fn new(limit: Duration) -> Self {
+    pub(crate) const fn new(limit: Duration) -> Self {
         Self { limit, finished: false, until: None }
     }
 
     /// Ends the own direction, once.
-    pub(super) fn poll_finish(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_finish(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.finished {
             ready!(Pin::new(io).poll_shutdown(cx))?;
             self.finished = true;
@@ -41,7 +41,7 @@ impl Lingering {
     }
 
     /// Ready when the peer has ended, or its time is over.
-    pub(super) fn poll(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if until.as_mut().poll(cx).is_ready() {

@@ -1,0 +1,152 @@
+//! The two ways through a node, hyper's and [`wire`](crate::wire)'s, with the same bytes on both ends.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use eastway_transport::Io;
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::message::Message;
+use super::shell;
+use crate::body::Body;
+use crate::client::{ClientOptions, H1};
+use crate::refuse;
+use crate::server::{ServerOptions, serve};
+use crate::sweeper::Sweeper;
+use crate::wire::{Buffers, Limits, Shared};
+
+/// Whose code forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// hyper's, both halves.
+    Hyper,
+    /// Our own, both halves.
+    Wire,
+}
+
+/// What came out at both ends.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// What each upstream connection received.
+    pub upstream: Vec<Vec<u8>>,
+    /// What the caller received.
+    pub answer: Vec<u8>,
+}
+
+impl Seen {
+    /// The requests that upstreams received.
+    pub fn requests(&self) -> Vec<Message> {
+        self.upstream.iter().filter_map(|bytes| Message::request(bytes)).collect()
+    }
+}
+
+/// What an upstream says to a complete request, unless it is to say something else.
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// More turns of the only thread than a few requests in memory need.
+const TURNS: usize = 200;
+
+/// More than the heads and bodies that are made up.
+const ROOM: usize = 128 * 1024;
+
+/// Sends `bytes` to a node that forwards each request over a connection of its own. Each upstream says `answer` once the
+/// request is complete, and closes if `closes`.
+pub fn run(way: Way, bytes: &[u8], answer: &[u8], closes: bool) -> Seen {
+    run_in_pieces(way, bytes, answer, closes, &[usize::MAX])
+}
+
+/// As [`run`], with the caller's bytes in pieces of `sizes` in turn, and the upstream's as they come.
+pub fn run_in_pieces(way: Way, bytes: &[u8], answer: &[u8], closes: bool, sizes: &[usize]) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let Ok(runtime) = runtime else { return Seen::default() };
+    tokio::task::LocalSet::new().block_on(&runtime, exchange(way, bytes, answer.into(), closes, sizes))
+}
+
+type Upstreams = Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>;
+
+async fn exchange(way: Way, bytes: &[u8], answer: Rc<[u8]>, closes: bool, sizes: &[usize]) -> Seen {
+    let (mut caller, io) = Io::pair(ROOM.max(bytes.len()));
+    let upstreams = Upstreams::default();
+    let dialled = Rc::clone(&upstreams);
+    let connect = move || {
+        let (near, far) = Io::pair(ROOM);
+        let received = Rc::new(RefCell::default());
+        dialled.borrow_mut().push(Rc::clone(&received));
+        tokio::task::spawn_local(upstream(far, received, Rc::clone(&answer), closes));
+        near
+    };
+    let served = async {
+        match way {
+            Way::Hyper => by_hyper(io, connect).await,
+            Way::Wire => by_wire(io, connect).await,
+        }
+    };
+    let sent = async {
+        let mut left = bytes;
+        for &size in sizes.iter().cycle() {
+            let (piece, rest) = left.split_at(size.clamp(1, left.len().max(1)).min(left.len()));
+            // The server may close before it has read everything.
+            if piece.is_empty() || caller.write_all(piece).await.is_err() {
+                break;
+            }
+            left = rest;
+            // Long enough for each piece to be read by itself.
+            for _ in 0..if left.is_empty() { 0 } else { 3 } {
+                tokio::task::yield_now().await;
+            }
+        }
+        // hyper does not serve a caller that hangs up early: everything in memory has its turn first.
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        let _ = caller.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = caller.read_to_end(&mut answer).await;
+        answer
+    };
+    let ((), answer) = tokio::join!(served, sent);
+    let upstream = upstreams.borrow().iter().map(|received| received.borrow().clone()).collect();
+    Seen { upstream, answer }
+}
+
+async fn by_hyper(io: Io, connect: impl Fn() -> Io + 'static) {
+    let handler = move |request: Request<Body>| call(connect(), request);
+    let options = ServerOptions::new(shell::NODE);
+    serve(io, &options, &Sweeper::new(), std::future::pending(), handler).await;
+}
+
+async fn call(io: Io, request: Request<Body>) -> Response<Body> {
+    let version = request.version();
+    let answer = match H1::new(io, &ClientOptions::default()).await {
+        Ok(mut connection) => connection.send(request).await,
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|error| refuse::response(error.reason(), shell::NODE, false, version))
+}
+
+async fn by_wire(io: Io, connect: impl Fn() -> Io) {
+    let shared = Shared { buffers: Buffers::default(), sweeper: Sweeper::new(), limits: Rc::new(Limits::default()) };
+    shell::forward(io, &shared, false, async || connect()).await;
+    assert_eq!(shared.buffers.lent(), 0, "every buffer comes back");
+}
+
+/// Reads a request to its end, asks for its body if that waits, answers, and goes on taking down what comes.
+async fn upstream(mut io: Io, received: Rc<RefCell<Vec<u8>>>, answer: Rc<[u8]>, closes: bool) {
+    let mut chunk = [0; 4096];
+    let (mut asked, mut answered) = (false, false);
+    while let Ok(read @ 1..) = io.read(&mut chunk).await {
+        received.borrow_mut().extend_from_slice(&chunk[..read]);
+        let Some(request) = Message::request(&received.borrow()) else { continue };
+        let waits = request.fields.iter().any(|field| field == "expect: 100-continue");
+        if waits && !request.whole && !std::mem::replace(&mut asked, true) {
+            let _ = io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
+        if request.whole && !std::mem::replace(&mut answered, true) {
+            let _ = io.write_all(&answer).await;
+            if closes {
+                return;
+            }
+        }
+    }
+}
