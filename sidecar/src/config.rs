@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use eastway_core::Authority;
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
 use eastway_runtime::config::load;
@@ -106,12 +107,23 @@ pub struct Inbound {
 }
 
 /// What a sidecar takes from its workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outbound {
     /// Where the HTTP proxy listens.
     pub proxy: SocketAddr,
     /// Whether requests and answers get a `Via`.
     pub via: bool,
+    /// What listens for connections to one service.
+    pub listeners: Vec<Listener>,
+}
+
+/// A listener for the connections to one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What its connections lead to.
+    pub target: Authority,
 }
 
 /// How the workload is probed.

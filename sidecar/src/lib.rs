@@ -25,6 +25,7 @@ mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -274,10 +275,18 @@ fn own(config: &Config, identity: &Arc<Identity>) -> Party {
 
 /// The bound sockets, before anything runs.
 struct Listeners {
-    data: Vec<(TcpListener, Option<TcpListener>)>,
+    data: Vec<DataListeners>,
     inbound: Option<SocketAddr>,
     admin: TcpListener,
     metrics: TcpListener,
+}
+
+/// Those of one worker.
+struct DataListeners {
+    proxy: TcpListener,
+    inbound: Option<TcpListener>,
+    /// As many, and in the same order, as `outbound.listeners` of the configuration.
+    services: Vec<TcpListener>,
 }
 
 fn bind(node: &Node) -> Result<Listeners, RunError> {
@@ -295,15 +304,20 @@ fn bind(node: &Node) -> Result<Listeners, RunError> {
         Ok(bound)
     };
     let proxies = shared("outbound.proxy", config.outbound.proxy)?;
-    let mut inbounds = Vec::new();
+    let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new() };
+    let mut data: Vec<DataListeners> = proxies.into_iter().map(own).collect();
+    let mut inbound_address = None;
     if let Some(inbound) = &config.inbound {
-        inbounds = shared("inbound.listen", inbound.listen)?;
+        let bound = shared("inbound.listen", inbound.listen)?;
+        inbound_address = bound.first().and_then(|listener| listener.local_addr().ok());
+        data.iter_mut().zip(bound).for_each(|(worker, bound)| worker.inbound = Some(bound));
     }
-    let inbound = inbounds.first().and_then(|listener| listener.local_addr().ok());
-    let mut inbounds = inbounds.into_iter();
-    let data = proxies.into_iter().map(|proxy| (proxy, inbounds.next())).collect();
+    for listener in &config.outbound.listeners {
+        let bound = shared("outbound.listeners", listener.listen)?;
+        data.iter_mut().zip(bound).for_each(|(worker, bound)| worker.services.push(bound));
+    }
     let admin = single("admin.listen", config.admin)?;
-    Ok(Listeners { data, inbound, admin, metrics: single("metrics.listen", config.metrics)? })
+    Ok(Listeners { data, inbound: inbound_address, admin, metrics: single("metrics.listen", config.metrics)? })
 }
 
 fn announce(what: &'static str, listeners: &[TcpListener]) {
@@ -312,16 +326,18 @@ fn announce(what: &'static str, listeners: &[TcpListener]) {
     }
 }
 
-fn start_workers(node: &Arc<Node>, listeners: Vec<(TcpListener, Option<TcpListener>)>) -> Result<Workers, RunError> {
+fn start_workers(node: &Arc<Node>, listeners: Vec<DataListeners>) -> Result<Workers, RunError> {
     let count = listeners.len();
-    let slots: Vec<_> = listeners.into_iter().map(|pair| parking_lot::Mutex::new(Some(pair))).collect();
+    let slots: Vec<_> = listeners.into_iter().map(|own| parking_lot::Mutex::new(Some(own))).collect();
     let (slots, node) = (Arc::new(slots), Arc::clone(node));
     Workers::spawn(count, "data", move |index| {
         let taken = slots.get(index).and_then(|slot| slot.lock().take());
         let node = Arc::clone(&node);
         async move {
-            if let Some((proxy, inbound)) = taken {
-                work(node, proxy, inbound).await;
+            if let Some(listeners) = taken
+                && let Err(error) = work(node, listeners).await
+            {
+                tracing::error!(%error, "a bound socket cannot be used");
             }
         }
     })
@@ -329,24 +345,23 @@ fn start_workers(node: &Arc<Node>, listeners: Vec<(TcpListener, Option<TcpListen
 }
 
 /// The life of a data worker: it listens until draining begins, and ends when nothing is in flight any more.
-async fn work(node: Arc<Node>, proxy: TcpListener, inbound: Option<TcpListener>) {
+async fn work(node: Arc<Node>, listeners: DataListeners) -> io::Result<()> {
     let seed = fastrand::Rng::new().u64(..);
     let worker = Worker::new(Arc::clone(&node), seed);
     let listen = |listener| tokio::net::TcpListener::from_std(listener);
-    match (listen(proxy), inbound.map(listen).transpose()) {
-        (Ok(proxy), Ok(Some(inbound))) => {
-            tokio::join!(
-                outbound::listen(std::rc::Rc::clone(&worker), proxy),
-                inbound::listen(std::rc::Rc::clone(&worker), inbound)
-            );
-        }
-        (Ok(proxy), Ok(None)) => outbound::listen(std::rc::Rc::clone(&worker), proxy).await,
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "a bound socket cannot be used");
-            return;
-        }
+    let (proxy, inbound) = (listen(listeners.proxy)?, listeners.inbound.map(listen).transpose()?);
+    let services: Vec<_> = listeners.services.into_iter().map(listen).collect::<io::Result<_>>()?;
+    for (listener, own) in services.into_iter().zip(&node.config.outbound.listeners) {
+        tokio::task::spawn_local(outbound::listen_for(Rc::clone(&worker), listener, own.target.clone()));
     }
+    let inbound = async {
+        if let Some(inbound) = inbound {
+            inbound::listen(Rc::clone(&worker), inbound).await;
+        }
+    };
+    tokio::join!(outbound::listen(Rc::clone(&worker), proxy), inbound);
     worker.finish().await;
+    Ok(())
 }
 
 fn reload(node: &Node) {

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::{Reason, ServiceName};
+use eastway_core::{Authority, Reason, ServiceName};
 use eastway_http::Body;
 use eastway_http::server::{Ended, Protocol, ServerOptions, serve};
 use eastway_request::{ServiceEntry, Step};
@@ -20,6 +20,7 @@ use crate::worker::Worker;
 use forward::Forward;
 
 mod forward;
+mod opaque;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
@@ -49,6 +50,16 @@ async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions) {
         telemetry.refused(reason);
     }
     tracing::trace!(?ended, "an application's connection ended");
+}
+
+/// Accepts connections of the application that lead to `target`, until draining begins.
+pub(crate) async fn listen_for(worker: Rc<Worker>, listener: TcpListener, target: Authority) {
+    let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
+    let target: Rc<str> = target.to_text(&worker.node.config.suffix).into();
+    accept::each(listener, "outbound.listeners", stop, admit, |stream| {
+        opaque::connect(Rc::clone(&worker), stream, Rc::clone(&target))
+    })
+    .await;
 }
 
 /// Takes one request to its answer.

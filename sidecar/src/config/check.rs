@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eastway_client::convert::MAX_LABEL_BYTES;
+use eastway_core::name::ServiceNameError;
+use eastway_core::{Authority, ServiceName};
 use eastway_identity::IdentityFiles;
 use eastway_runtime::Problems;
 use eastway_runtime::config::check::is_stand_in;
@@ -12,12 +14,13 @@ use eastway_runtime::config::sections::{IdentityPaths, otlp};
 use eastway_runtime::config::{Checks, DurationText, FileText, Source};
 
 use super::raw::*;
-use super::{Config, Gateway, Health, HealthKind, Inbound, Limits, Outbound, Telemetry, Timeouts, Workload};
+use super::{Config, Gateway, Health, HealthKind, Inbound, Limits, Listener, Outbound, Telemetry, Timeouts, Workload};
 
 /// The longest service name that a gRPC probe can ask for.
 const MAX_GRPC_SERVICE: usize = 127;
 /// Labels of a workload, and bytes of a label's name or value.
 const MAX_LABELS: usize = 64;
+const MAX_LISTENERS: usize = 64;
 const MAX_LABEL: usize = 253;
 
 /// Checks what the schema cannot.
@@ -156,7 +159,27 @@ fn inbound(checks: &mut Checks<'_>, raw: &RawInbound) -> Inbound {
 
 fn outbound(checks: &mut Checks<'_>, raw: &RawOutbound) -> Outbound {
     let why = "whoever reaches the proxy acts with the workload's identity";
-    Outbound { proxy: checks.listen_locally("outbound.proxy", &raw.proxy, why), via: raw.via }
+    if raw.listeners.len() > MAX_LISTENERS {
+        checks
+            .problem("outbound.listeners", format!("at most {MAX_LISTENERS} expected, found {}", raw.listeners.len()));
+    }
+    let listeners = raw.listeners.iter().enumerate().map(|(number, raw)| listener(checks, number, raw)).collect();
+    Outbound { proxy: checks.listen_locally("outbound.proxy", &raw.proxy, why), via: raw.via, listeners }
+}
+
+fn listener(checks: &mut Checks<'_>, number: usize, raw: &RawListener) -> Listener {
+    let path = |field: &str| format!("outbound.listeners[{number}].{field}");
+    let why = "whoever reaches it acts with the workload's identity";
+    let listen = checks.listen_locally(&path("listen"), &raw.listen, why);
+    let service = raw.service.parse().unwrap_or_else(|error: ServiceNameError| {
+        checks.problem(&path("service"), error.to_string());
+        ServiceName::new("unknown", "unknown")
+    });
+    if raw.port == 0 {
+        checks.problem(&path("port"), "a service has no port 0");
+    }
+    let cluster = raw.cluster.as_ref().map(|cluster| checks.label(&path("cluster"), cluster).as_str().into());
+    Listener { listen, target: Authority { service, cluster, port: Some(raw.port) } }
 }
 
 fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inbound>) -> Option<Health> {

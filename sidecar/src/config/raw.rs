@@ -129,11 +129,28 @@ pub struct RawOutbound {
     /// Whether requests and answers get a `Via: 1.1 eastway`, one for both sidecars, as RFC 9110 asks of proxies. Some
     /// servers do not compress what they answer to a request that has one (nginx with its default of `gzip_proxied`).
     pub via: bool,
+    /// Listeners that lead to one service each, for what speaks no HTTP: a database's client connects here as if it were the
+    /// database. At most 64.
+    pub listeners: Vec<RawListener>,
+}
+
+/// A listener for the connections to one service.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawListener {
+    /// Where it listens. As for the proxy, only loopback addresses are accepted.
+    pub listen: AddressText,
+    /// `NAMESPACE/SERVICE`.
+    pub service: String,
+    /// The service's port, one that is declared for `tcp`.
+    pub port: u16,
+    /// The only cluster that may serve it. Any if not given.
+    pub cluster: Option<String>,
 }
 
 impl Default for RawOutbound {
     fn default() -> Self {
-        Self { proxy: "127.0.0.1:15080".into(), via: true }
+        Self { proxy: "127.0.0.1:15080".into(), via: true, listeners: Vec::new() }
     }
 }
 

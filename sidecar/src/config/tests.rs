@@ -44,6 +44,28 @@ fn a_mere_caller_needs_little() {
 }
 
 #[test]
+fn a_listener_leads_to_one_service_and_listens_on_this_machine_only() {
+    let with = |listener: &str| {
+        load_text(&format!("{CALLER}{IDENTITY}{GATEWAYS}outbound:\n  listeners:\n    - {{ {listener} }}\n"))
+    };
+    let config =
+        with("listen: '127.0.0.1:5432', service: shop/orders-db, port: 5432, cluster: eu-west").expect("valid");
+    let names: Vec<_> = config.outbound.listeners.iter().map(|l| l.target.to_text("mesh.internal")).collect();
+    assert_eq!(names, ["orders-db.shop.eu-west.mesh.internal:5432"]);
+    for (listener, path, part) in [
+        ("listen: '10.0.0.1:5432', service: shop/db, port: 5432", "listen", "not a loopback address"),
+        ("listen: '127.0.0.1:15080', service: shop/db, port: 5432", "listen", "conflicts"),
+        ("listen: '127.0.0.1:5432', service: db, port: 5432", "service", "db"),
+        ("listen: '127.0.0.1:5432', service: shop/db, port: 0", "port", "no port 0"),
+        ("listen: '127.0.0.1:5432', service: shop/db, port: 1, cluster: Bad_Name", "cluster", "Bad_Name"),
+    ] {
+        let found = with(listener).expect_err("invalid");
+        let told = found.iter().any(|p| p.path.contains(path) && p.message.contains(part));
+        assert!(told || found.iter().any(|p| p.message.contains(part)), "{listener}: {found}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_design() {
     let config = load_text(&format!("{SERVER}{IDENTITY}{GATEWAYS}")).expect("valid");
     let millis = Duration::from_millis;

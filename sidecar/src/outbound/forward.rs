@@ -16,6 +16,7 @@ use eastway_runtime::clock;
 use http::{Method, Request, Response, Version, request};
 use http_body::Body as _;
 
+use super::opaque;
 use crate::adapter;
 use crate::record::Telemetry;
 use crate::upstream::{self, silence};
@@ -131,25 +132,15 @@ impl Forward {
     }
 
     /// Opens an opaque stream and answers 200; what follows is relayed until either side has ended.
-    async fn open(&mut self, mut pick: Pick) -> Option<Response<Body>> {
-        let call = self.request.call()?;
-        let opened = upstream::open(&self.worker.upstreams, &call, &mut pick).await;
-        let (request, now) = (&mut self.request, clock::now());
-        let (serving, place) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.worker.random(|rng| request.failed(&pick, error, &BodyState::NONE, now, rng));
-                return None;
-            }
-        };
-        let answer = request.opened(pick, now)?;
+    async fn open(&mut self, pick: Pick) -> Option<Response<Body>> {
+        let (serving, answer, held) = opaque::open(&self.worker, &mut self.request, pick).await?;
         let asking = self.upgrading.take();
         let ends = async move {
             let asking = asking?.io().await;
             let asking = asking.inspect_err(|error| tracing::debug!(error = %Chain(error), "the application left"));
             Some((asking.ok()?, serving))
         };
-        adapter::relay(&self.worker, ends, answer, place);
+        adapter::relay(&self.worker, ends, answer, held);
         Some(Response::new(Body::empty()))
     }
 

@@ -73,7 +73,7 @@ impl Lab {
         let (ip, name) = (node.ip, &node.name);
         let text = format!(
             "cluster: {cluster}\nzone: {zone}\n{identity}\ngateways: [{gateways}]\n\
-             outbound: {{ proxy: '{ip}:15080' }}\nadmin: {{ listen: '{ip}:15000' }}\nmetrics: {{ listen: '{ip}:15020' }}\n\
+             outbound: {{ proxy: '{ip}:15080', listeners: [{{ listen: '{ip}:19000', service: shop/payments, port: 9000 }}] }}\nadmin: {{ listen: '{ip}:15000' }}\nmetrics: {{ listen: '{ip}:15020' }}\n\
              state: {name}-state\nworkload:\n  name: {name}\n  namespace: shop\n{more}"
         );
         self.write(&format!("{name}.yaml"), &text)

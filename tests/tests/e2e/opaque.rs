@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
+use eastway_tests::eventually;
 use eastway_tests::lab::Lab;
+use eastway_tests::wire::Wire;
 
 use crate::http_within::{connect, with_app};
 
@@ -67,4 +69,41 @@ fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
     }
     let hint = open("payments.shop.mesh.internal:443").expect("an answer");
     assert!(String::from_utf8_lossy(&hint.body).contains("plain http://"), "{hint:?}");
+}
+
+/// The port of the caller's sidecar that leads to payments' port for TCP.
+const LISTENER: u16 = 19_000;
+
+#[test]
+fn a_client_that_knows_nothing_of_proxies_connects_as_if_to_the_service() {
+    let (_lab, _app, _, storefront) = with_app(|address| {
+        App::start(address, |mut connection| {
+            // As a database does, the server speaks first.
+            connection.wire.send("ready\n");
+            if let Ok(asked) = connection.wire.until("\n") {
+                connection.wire.send(format!("you said {asked}"));
+            }
+            connection.wire.finish();
+        })
+    });
+    let mut wire = Wire::to(storefront.at(LISTENER));
+    assert_eq!(wire.until("\n").as_deref(), Ok("ready\n"));
+    wire.send("hello\n");
+    let (answer, end) = wire.rest();
+    assert_eq!((String::from_utf8_lossy(&answer).as_ref(), end), ("you said hello\n", None));
+}
+
+#[test]
+fn a_listener_passes_half_an_end_and_resets_what_leads_nowhere() {
+    let (mut lab, _app, payments, storefront) = with_app(App::counting);
+    let mut wire = Wire::to(storefront.at(LISTENER));
+    wire.send("hello");
+    wire.finish();
+    let (answer, end) = wire.rest();
+    assert_eq!((String::from_utf8_lossy(&answer).as_ref(), end), ("5 bytes: hello", None));
+    lab.kill(&payments.name);
+    eventually("there is nobody left", || {
+        let (answer, end) = Wire::to(storefront.at(LISTENER)).rest();
+        if answer.is_empty() && end == Some(ErrorKind::ConnectionReset) { Ok(()) } else { Err(format!("{end:?}")) }
+    });
 }

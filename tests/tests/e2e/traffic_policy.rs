@@ -136,34 +136,22 @@ fn what_an_application_says_of_its_load_reaches_who_picks() {
 }
 
 #[test]
-fn requests_beyond_the_limit_of_connections_are_refused_with_the_reason() {
+fn what_needs_a_connection_beyond_their_limit_is_refused_with_the_reason() {
     let mut lab = cluster("limits: { maxConnections: 2 }, retries: { attempts: 1 }");
     let ip = lab.host();
-    let app = App::start((ip, 8080).into(), |mut connection| {
-        if connection.request().is_some() {
-            // Until the caller goes away.
-            let _ = connection.wire.rest();
-        }
-    });
+    let _app = App::switching((ip, 8080).into());
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
     knows(&storefront, 1);
-    let ask = || {
-        let mut stream = client::connect(storefront.proxy()).expect("connected");
-        let request = "GET / HTTP/1.1\r\nhost: payments.shop.mesh.internal\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("sent");
-        stream
-    };
-    let held = [ask(), ask()];
-    eventually("both requests are at the application", || check(app.seen().len() == 2, || format!("{:?}", app.seen())));
+    // A stream that changed its protocol has a connection of its own; requests share one.
+    let open = || switch(storefront.proxy());
+    let held = [eventually("a stream", open), eventually("another one", open)];
+    let refused = open().err().unwrap_or_else(|| panic!("a third stream"));
+    assert!(refused.contains("request_limit"), "{refused}");
     let refused = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
     assert_eq!((refused.status, refused.reason()), (503, Some("request_limit")), "{refused:?}");
     drop(held);
-    let mut later = Vec::new();
-    eventually("places are given back", || {
-        later.push(ask());
-        check(app.seen().len() > 2, || "refused".to_owned())
-    });
+    eventually("places are given back", || open().map(drop));
 }
 
 /// Opens a stream, or says what the proxy said instead.
@@ -173,7 +161,6 @@ type Open<'a> = &'a dyn Fn() -> Result<Wire, String>;
 fn a_stream_counts_against_every_limit_until_it_ends() {
     for (limits, own, reason) in [
         ("maxRequests: 1", "", "stream_limit"),
-        ("maxConnections: 1", "", "request_limit"),
         // Numbers of the sidecar's own, for the service and for each endpoint.
         ("", "limits: { opaqueStreams: 1 }\n", "stream_limit"),
         ("", "limits: { endpointRequests: 1 }\n", "request_limit"),

@@ -111,8 +111,13 @@ impl AsyncWrite for Opaque {
 
 impl Drop for Opaque {
     fn drop(&mut self) {
-        if !(self.read_ended && self.written_ended) {
+        if !self.written_ended {
             self.stream.reset(Reason::CallerGone);
+        } else if !self.read_ended {
+            // What was said before the end goes out; what is left of the other side's is not wanted.
+            let mut link = self.stream.lock();
+            link.connection.stop(self.stream.id(), Reason::CallerGone);
+            link.wake_driver();
         }
     }
 }

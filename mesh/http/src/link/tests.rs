@@ -302,6 +302,27 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
 }
 
 #[test]
+fn requests_within_an_opaque_stream_are_served() {
+    run(async {
+        let handler = |mut request: Request<Body>| async move {
+            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+            tokio::task::spawn_local(async move {
+                let io = upgrading.io().await.expect("open");
+                let never = std::future::pending();
+                serve(io, &ServerOptions::new("within"), &Sweeper::new(), never, mirror).await
+            });
+            Response::new(Body::empty())
+        };
+        let (link, _stop, _) = linked(handler);
+        let mut io = link.open("payments.shop.mesh.internal:80", &[], Reason::AppUnreachable).await.expect("open");
+        io.write_all(b"GET /a HTTP/1.1\r\nhost: x.y\r\nconnection: close\r\n\r\n").await.expect("taken");
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.expect("to its end");
+        assert!(answer.contains("GET /a HTTP/1.1 for x.y"), "{answer}");
+    });
+}
+
+#[test]
 fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
     run(async {
         let refusing = |request: Request<Body>| async move {
