@@ -22,8 +22,11 @@ use super::{ALPN, Key, Upstreams, connect_local, key, sending};
 #[derive(Default)]
 pub(super) struct Connector {
     known: RefCell<HashMap<Key, Spoken>>,
-    opening: RefCell<HashMap<Key, Rc<OnceCell<Result<Spoken, AttemptError>>>>>,
+    opening: RefCell<HashMap<Key, Opening>>,
 }
+
+/// A connection that is being opened, for all who wait for it.
+type Opening = Rc<OnceCell<Result<Spoken, AttemptError>>>;
 
 /// What an endpoint speaks.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! Does what an operator, a caller or an application says of calls have its effect?
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use eastway_transport::Io;
 
 use crate::framing::Refused;
-use crate::wire::{ClientConnection, Event, Exchange, ExchangeFault, ServerConnection, ServerEnd, Shared};
+use crate::wire::{ClientConnection, Event, ForwardFault, Forwarding, ServerConnection, ServerEnd, Shared};
 
 /// The name of this node in refusals.
 pub const NODE: &str = "test-node";
@@ -42,11 +42,11 @@ async fn exchange(
     server: &mut ServerConnection,
     client: &mut ClientConnection,
     shared: &Shared,
-) -> Result<(), ExchangeFault> {
+) -> Result<(), ForwardFault> {
     if let Some(request) = server.request() {
         let _ = client.send(&request, std::iter::empty());
     }
-    let mut exchange = Exchange::new(client, shared);
+    let mut exchange = Forwarding::new(client, shared);
     while poll_fn(|cx| exchange.poll_event(server, client, cx)).await? != Event::Answered {}
     if let Some(response) = client.response() {
         let _ = server.respond(&response, std::iter::empty());
@@ -58,11 +58,11 @@ async fn exchange(
 }
 
 /// Says what went wrong, if the answer has not begun.
-fn refuse(server: &mut ServerConnection, fault: ExchangeFault) {
+fn refuse(server: &mut ServerConnection, fault: ForwardFault) {
     let reason = match fault {
-        ExchangeFault::RequestBody(fault) => fault.request_reason(),
-        ExchangeFault::Upstream(error) => error.reason(),
-        ExchangeFault::CallerGone | ExchangeFault::Answer(_) | ExchangeFault::AnswerBody(_) => return,
+        ForwardFault::RequestBody(fault) => fault.request_reason(),
+        ForwardFault::Upstream(error) => error.reason(),
+        ForwardFault::CallerGone | ForwardFault::Answer(_) | ForwardFault::AnswerBody(_) => return,
     };
     server.refuse(&Refused::from(reason), NODE, false);
 }

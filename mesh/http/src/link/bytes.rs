@@ -10,7 +10,7 @@ use eastway_link::SendError;
 use eastway_transport::{Io, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::state::{Stream, StreamFault};
+use super::state::{State, Stream, StreamFault};
 
 /// An opaque stream. Dropping it before both of its ends resets it.
 #[derive(Debug)]
@@ -36,11 +36,19 @@ impl Opaque {
     }
 }
 
-fn error(fault: Option<StreamFault>) -> io::Error {
+fn broken(fault: StreamFault) -> io::Error {
     match fault {
-        Some(StreamFault::Refused(reason) | StreamFault::Reset(reason)) => StreamError::Reset(reason).into(),
-        Some(StreamFault::Silent | StreamFault::Lost) => StreamError::Lost(Reason::UpstreamReset).into(),
-        None => io::ErrorKind::BrokenPipe.into(),
+        StreamFault::Refused(reason) | StreamFault::Reset(reason) => StreamError::Reset(reason).into(),
+        StreamFault::Silent | StreamFault::Lost => StreamError::Lost(Reason::UpstreamReset).into(),
+    }
+}
+
+/// Why nothing can be written. Who only stopped listening may still have something to say, so that this is another error.
+fn unwritable(state: Option<&mut State>) -> io::Error {
+    match state {
+        Some(State { fault: Some(fault), .. }) => broken(*fault),
+        Some(State { stopped: Some(reason), .. }) => StreamError::Stopped(*reason).into(),
+        _ => io::ErrorKind::BrokenPipe.into(),
     }
 }
 
@@ -54,9 +62,8 @@ impl AsyncRead for Opaque {
             if this.data.is_empty() {
                 let Some(state) = link.state(id) else { return Poll::Ready(Ok(())) };
                 if !state.finished {
-                    let fault = state.fault;
-                    return match fault {
-                        Some(_) => Poll::Ready(Err(error(fault))),
+                    return match state.fault {
+                        Some(fault) => Poll::Ready(Err(broken(fault))),
                         None => state.wait_to_read(cx),
                     };
                 }
@@ -83,14 +90,11 @@ impl AsyncWrite for Opaque {
         match sent {
             Ok(sent) if sent > 0 || buf.is_empty() => return Poll::Ready(Ok(sent)),
             Ok(_) | Err(SendError::Busy) => {}
-            Err(_) => {
-                let fault = link.state(id).and_then(|state| state.fault);
-                return Poll::Ready(Err(error(fault)));
-            }
+            Err(_) => return Poll::Ready(Err(unwritable(link.state(id)))),
         }
         match link.state(id) {
             Some(state) if !state.takes_nothing() => state.wait_to_write(cx),
-            state => Poll::Ready(Err(error(state.and_then(|state| state.fault)))),
+            state => Poll::Ready(Err(unwritable(state))),
         }
     }
 

@@ -37,8 +37,8 @@ pub(crate) struct State {
     pub(crate) trailers: Option<TrailersBuf>,
     /// Why it broke off.
     pub(crate) fault: Option<StreamFault>,
-    /// The other side takes nothing more.
-    pub(crate) stopped: bool,
+    /// Why the other side takes nothing more, though it may still send.
+    pub(crate) stopped: Option<Reason>,
     reader: Option<Waker>,
     writer: Option<Waker>,
     answerer: Option<Waker>,
@@ -144,7 +144,7 @@ impl Link {
             }
             Event::Refused { stream, reason } => self.fail(stream, StreamFault::Refused(reason)),
             Event::Reset { stream, reason } => self.fail(stream, StreamFault::Reset(reason)),
-            Event::Stopped { stream, .. } => self.tell(stream, |state| state.stopped = true),
+            Event::Stopped { stream, reason } => self.tell(stream, |state| state.stopped = Some(reason)),
             Event::Lost(stream) => {
                 let silent = matches!(self.connection.ended(), Some(LinkError::Unresponsive(_)));
                 self.fail(stream, if silent { StreamFault::Silent } else { StreamFault::Lost });
@@ -192,7 +192,7 @@ impl State {
 
     /// Whether nothing more can be sent.
     pub(crate) const fn takes_nothing(&self) -> bool {
-        self.stopped || self.fault.is_some()
+        self.stopped.is_some() || self.fault.is_some()
     }
 }
 

@@ -314,11 +314,15 @@ fn requests_within_an_opaque_stream_are_served() {
             Response::new(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
-        let mut io = link.open("payments.shop.mesh.internal:80", &[], Reason::AppUnreachable).await.expect("open");
-        io.write_all(b"GET /a HTTP/1.1\r\nhost: x.y\r\nconnection: close\r\n\r\n").await.expect("taken");
-        let mut answer = String::new();
-        io.read_to_string(&mut answer).await.expect("to its end");
-        assert!(answer.contains("GET /a HTTP/1.1 for x.y"), "{answer}");
+        // Nobody wants the upgrades that are asked for.
+        for asked in ["connection: close", "connection: close, upgrade\r\nupgrade: tail"] {
+            let mut io = link.open("payments.shop.mesh.internal:80", &[], Reason::AppUnreachable).await.expect("open");
+            let request = format!("GET /a HTTP/1.1\r\nhost: x.y\r\n{asked}\r\n\r\n");
+            io.write_all(request.as_bytes()).await.expect("taken");
+            let mut answer = String::new();
+            io.read_to_string(&mut answer).await.expect("to its end");
+            assert!(answer.contains("GET /a HTTP/1.1 for x.y"), "{answer}");
+        }
     });
 }
 

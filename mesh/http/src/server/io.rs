@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use eastway_core::Reason;
@@ -75,6 +75,11 @@ impl Progress {
 
     pub(super) fn is_active(&self) -> bool {
         self.active.load(Relaxed) > 0
+    }
+
+    /// Whether every request that came was answered, and the peer has taken the answers.
+    fn is_answered(&self) -> bool {
+        self.requests() > 0 && !self.is_active() && self.stalled_at().is_none()
     }
 }
 
@@ -177,11 +182,15 @@ impl ServerIo {
     }
 }
 
-/// Whoever reads to the end of the connection must not take a response that broke off for a whole one.
+/// Whoever reads to the end of the connection must not take a response that broke off for a whole one, nor a whole one for
+/// one that broke off: hyper drops a connection without ending it when nobody wants the upgrade that was asked for.
 impl Drop for ServerIo {
     fn drop(&mut self) {
         if self.progress.cut_off.load(Relaxed) {
             std::mem::replace(&mut self.io, nothing()).abort(Reason::UpstreamReset);
+        } else if self.progress.is_answered() {
+            // What cannot be ended at once is dropped, as it would have been.
+            let _ = self.lingering.poll_finish(&mut self.io, &mut Context::from_waker(Waker::noop()));
         }
     }
 }

@@ -192,7 +192,7 @@ impl ClientConnection {
         }
     }
 
-    /// The response's head that came last, until its body is [finished](super::Exchange::poll_finish).
+    /// The response's head that came last, until its body is [finished](super::Forwarding::poll_finish).
     pub fn response(&self) -> Option<ResponseView<'_>> {
         let (bytes, places) = self.conn.input.pinned();
         self.head.as_ref().filter(|_| self.shown).map(|head| head.view(bytes, places))

@@ -228,7 +228,7 @@ const FIELDS: &[(&str, &str, To)] = &[
     ("TE: gzip, Trailers\r\nContent-Length: 4", "body", Pass("POST /|te: trailers", "body")),
     ("TE: chunked,\r\nContent-Length: 4", "body", Pass("POST /|", "body")),
     (
-        "Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\nHTTP2-Settings: x\r\nContent-Length: 4",
+        "Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\nhttp2-settings: x\r\nContent-Length: 4",
         "body",
         Pass("POST /|", "body"),
     ),

@@ -1,6 +1,6 @@
 //! One request and its answer, between the two halves, driven by the one task that holds both.
 //!
-//! An [`Exchange`] knows in which order the parts of messages go: the request's body while the answer is waited for, an
+//! A [`Forwarding`] knows in which order the parts of messages go: the request's body while the answer is waited for, an
 //! interim response at once, the answer's body while the request's may still go on. It decides nothing: its user writes the
 //! heads.
 
@@ -14,7 +14,7 @@ use crate::sweeper::Deadline;
 
 /// The state between the parts of one exchange.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Forwarding {
     upload: Upload,
     /// Runs while the upstream is to say whether it wants the request's body.
     patience: Option<Deadline>,
@@ -33,7 +33,7 @@ enum Upload {
 
 /// What ended an exchange before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExchangeFault {
+pub enum ForwardFault {
     /// The request's body could not be read.
     #[error("the request's body failed")]
     RequestBody(#[source] BodyFault),
@@ -64,7 +64,7 @@ pub enum Event {
     Sent,
 }
 
-impl Exchange {
+impl Forwarding {
     /// After the request's head was written to `client`.
     pub fn new(client: &ClientConnection, shared: &Shared) -> Self {
         if !client.expects_continue() {
@@ -83,7 +83,7 @@ impl Exchange {
         server: &mut ServerConnection,
         client: &mut ClientConnection,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Event, ExchangeFault>> {
+    ) -> Poll<Result<Event, ForwardFault>> {
         let sent = matches!(self.upload, Upload::Held | Upload::Going);
         self.poll_upload(server, client, cx)?;
         match client.poll_response(cx) {
@@ -95,7 +95,7 @@ impl Exchange {
                 self.passed_on(server, client);
                 return Poll::Ready(Ok(Event::Interim));
             }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeFault::Upstream(error))),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(ForwardFault::Upstream(error))),
             Poll::Pending => {}
         }
         if sent && self.upload == Upload::Done {
@@ -103,14 +103,14 @@ impl Exchange {
         }
         // An answer to an earlier request may not have been sent yet.
         if let Poll::Ready(Err(_)) = server.poll_flush(cx) {
-            return Poll::Ready(Err(ExchangeFault::CallerGone));
+            return Poll::Ready(Err(ForwardFault::CallerGone));
         }
         if self.upload == Upload::Going {
             return Poll::Pending;
         }
         server.poll_caller(cx).map(|state| match state {
             CallerState::HalfClosed => Ok(Event::HalfClosed),
-            CallerState::Gone => Err(ExchangeFault::CallerGone),
+            CallerState::Gone => Err(ForwardFault::CallerGone),
         })
     }
 
@@ -124,14 +124,14 @@ impl Exchange {
         server: &mut ServerConnection,
         client: &mut ClientConnection,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), ExchangeFault>> {
+    ) -> Poll<Result<(), ForwardFault>> {
         client.release_head();
         let uploaded = self.poll_upload(server, client, cx);
         // The end of the request's body is sent by nothing else any more. That it cannot be is seen by what comes.
         let _ = client.conn.poll_flush(cx);
         let finished = poll_copy(&mut client.conn, &mut server.conn, cx).map_err(|fault| match fault {
-            CopyFault::Source(fault) => ExchangeFault::AnswerBody(fault),
-            CopyFault::Sink(fault) => ExchangeFault::Answer(fault),
+            CopyFault::Source(fault) => ForwardFault::AnswerBody(fault),
+            CopyFault::Sink(fault) => ForwardFault::Answer(fault),
         });
         // A body that fails while the answer is complete at hand takes nothing from the answer.
         if finished.is_pending() {
@@ -139,7 +139,7 @@ impl Exchange {
             // Who reads nothing and has gone is noticed only so while the upstream is silent.
             let caller = if self.upload == Upload::Going { Poll::Pending } else { server.poll_caller(cx) };
             if caller == Poll::Ready(CallerState::Gone) {
-                return Poll::Ready(Err(ExchangeFault::CallerGone));
+                return Poll::Ready(Err(ForwardFault::CallerGone));
             }
         }
         finished
@@ -155,7 +155,7 @@ impl Exchange {
         server: &mut ServerConnection,
         client: &mut ClientConnection,
         cx: &mut Context<'_>,
-    ) -> Result<(), ExchangeFault> {
+    ) -> Result<(), ForwardFault> {
         if let (Upload::Held, Some(patience)) = (self.upload, &mut self.patience)
             && patience.poll_expired(cx).is_ready()
         {
@@ -168,7 +168,7 @@ impl Exchange {
         match poll_copy(&mut server.conn, &mut client.conn, cx) {
             Poll::Ready(Ok(())) => self.upload = Upload::Done,
             Poll::Ready(Err(CopyFault::Sink(_))) => self.upload = Upload::Cut,
-            Poll::Ready(Err(CopyFault::Source(fault))) => return Err(ExchangeFault::RequestBody(fault)),
+            Poll::Ready(Err(CopyFault::Source(fault))) => return Err(ForwardFault::RequestBody(fault)),
             Poll::Pending => {}
         }
         Ok(())
