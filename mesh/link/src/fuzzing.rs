@@ -135,10 +135,15 @@ fn serve(connection: &mut Connection, now: Timestamp) {
 }
 
 fn read(connection: &mut Connection, stream: StreamId) {
-    let data = connection.read(stream);
-    // Some applications are slow.
-    if !stream.number().is_multiple_of(3) {
-        connection.consume(stream, data.len());
+    loop {
+        let length = connection.read(stream).len();
+        // Some applications are slow.
+        if !stream.number().is_multiple_of(3) {
+            connection.consume(stream, length);
+        }
+        if length == 0 {
+            return;
+        }
     }
 }
 

@@ -29,6 +29,7 @@ mod frame;
 pub mod fuzzing;
 pub mod head;
 mod hello;
+mod inbox;
 mod liveness;
 mod options;
 mod outgoing;

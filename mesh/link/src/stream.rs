@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use eastway_core::Reason;
 
 use crate::head::ResponseHead;
+use crate::inbox::Inbox;
 
 /// The number of a stream: 1, 2, 3, ... in the order of opening. Numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,7 +117,7 @@ pub(crate) enum Tail {
 pub(crate) struct Receiving {
     pub(crate) phase: Phase,
     /// What was received and not read.
-    pub(crate) data: BytesMut,
+    pub(crate) data: Inbox,
     /// What was read and is not consumed yet, in bytes.
     pub(crate) taken: usize,
     /// What was consumed and is not granted again yet, in bytes.
@@ -156,7 +157,7 @@ impl Stream {
             },
             recv: Receiving {
                 phase: Phase::Head,
-                data: BytesMut::new(),
+                data: Inbox::default(),
                 taken: 0,
                 owed: 0,
                 credit: 0,
@@ -181,9 +182,6 @@ impl Stream {
         self.send.queue.clear();
         self.send.queue.shrink_to(KEPT_CHUNKS);
         self.recv.data.clear();
-        if self.recv.data.capacity() > KEPT_BYTES {
-            self.recv.data = BytesMut::new();
-        }
         self.send.tail = Tail::Written;
     }
 
@@ -216,6 +214,5 @@ fn fits(left: Option<u64>, length: u64, end: bool) -> bool {
     left.is_none_or(|left| if end { left == length } else { left >= length })
 }
 
-/// Buffers of a closed stream up to these sizes are kept for the next one.
+/// Room for chunks of a closed stream that is kept for the next one.
 const KEPT_CHUNKS: usize = 16;
-const KEPT_BYTES: usize = 4096;

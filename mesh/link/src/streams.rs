@@ -105,7 +105,7 @@ mod tests {
             let stream = streams.insert(StreamId::new(id));
             assert_eq!((stream.send.queued, stream.recv.data.len()), (0, 0));
             stream.send.queued = 7;
-            stream.recv.data.extend_from_slice(b"left over");
+            stream.recv.data.extend(b"left over", 0);
             if id > 3 {
                 streams.remove(StreamId::new(id - 3));
             }

@@ -158,6 +158,11 @@ impl Pair {
     }
 }
 
+/// Reads everything that came on a stream; how many bytes.
+pub(crate) fn read_all(connection: &mut Connection, id: StreamId) -> usize {
+    connection.read_into(id, &mut Vec::new())
+}
+
 pub(crate) fn events(connection: &mut Connection) -> Vec<Event> {
     std::iter::from_fn(|| connection.poll_event()).collect()
 }

@@ -1,7 +1,7 @@
 //! The outbound side: a request of the application beside a sidecar, to wherever the mesh serves it.
 //!
-//! The phases, in order, a file each: [`identify`] which service is meant, [`admit`] the request within limits and through
-//! its route's filters, send an [`attempt`], [`judge`] what came of it, again elsewhere if that is safe, within the budget
+//! The phases, in order, a file each: `identify` which service is meant, `admit` the request within limits and through
+//! its route's filters, send an `attempt`, `judge` what came of it, again elsewhere if that is safe, within the budget
 //! and of use, and answer. The machine here says what comes next; its shell finds services, sends, waits and answers.
 //! Opaque streams go the same way, and so does a gateway's stream to an endpoint ([`Outbound::exit`]).
 

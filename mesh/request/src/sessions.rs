@@ -68,7 +68,7 @@ impl<S> Default for SessionPool<S> {
 
 impl<S: Session> SessionPool<S> {
     /// A session for the attempt at `pick`, which is bound to its endpoint. It waits only while the locality has none that
-    /// should be used. `round` counts how often it has waited. Ask for [`SessionPool::wanted`] after it.
+    /// should be used. `round` counts how often it has waited. Ask for [`SessionPool::wanted_by`] after it.
     pub fn acquire(
         &mut self,
         call: &Call<'_>,

@@ -236,5 +236,10 @@ impl Drop for Used {
     fn drop(&mut self) {
         let mut link = self.shared.lock();
         link.streams.remove(&self.id);
+        // What nobody reads any more must not keep room from other streams.
+        while !link.connection.read(self.id).is_empty() {}
+        if link.connection.has_output() {
+            link.wake_driver();
+        }
     }
 }

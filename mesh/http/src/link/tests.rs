@@ -302,6 +302,25 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
 }
 
 #[test]
+fn answers_that_nobody_reads_keep_no_room() {
+    run(async {
+        const SIZE: usize = 200 << 10;
+        let large = |_: Request<Body>| async { Response::new(Body::full(vec![b'a'; SIZE])) };
+        let (link, _stop, _) = linked(large);
+        for _ in 0..2 * LinkOptions::default().connection_window as usize / SIZE {
+            let _unread = link.send(get("/")).await.expect("answered");
+            // It comes in full.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(link.streams(), 0);
+        let last = link.send(get("/")).await.expect("answered");
+        assert_eq!(text(last).await.len(), SIZE);
+    });
+}
+
+#[test]
 fn requests_within_an_opaque_stream_are_served() {
     run(async {
         let handler = |mut request: Request<Body>| async move {

@@ -43,7 +43,6 @@ pub(super) async fn serve(
     let (mut stop, mut idle) = (pin!(stop), sweeper.after(options.idle_timeout));
     let mut stopping = false;
     let ended = poll_fn(|cx| {
-        serving.tasks.retain(|_, task| !task.is_finished());
         if !stopping && (stop.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
             stopping = true;
             driver.shared.lock().connection.drain();
@@ -75,7 +74,7 @@ struct Serving<H> {
     shared: Shared,
     handler: Rc<H>,
     node: Rc<str>,
-    /// Those that are being answered; they end when their callers go away.
+    /// Those that are being answered, and some that were; they end with the connection.
     tasks: HashMap<StreamId, JoinHandle<()>>,
 }
 
@@ -107,6 +106,10 @@ impl<H: Handler> Serving<H> {
                 () = given_up(&stream) => {}
             }
         });
+        // Before it grows.
+        if self.tasks.len() == self.tasks.capacity() {
+            self.tasks.retain(|_, task| !task.is_finished());
+        }
         self.tasks.insert(id, task);
     }
 

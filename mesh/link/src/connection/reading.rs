@@ -11,27 +11,25 @@ use crate::stream::{Phase, StreamId};
 const PORTION: u32 = 4;
 
 impl Connection {
-    /// Takes everything that was received on a stream and not read yet, as one piece. Empty if there is nothing, also when the
-    /// stream is closed.
+    /// Takes the first piece of what was received on a stream and not read yet. Empty if there is nothing, also when the stream
+    /// is closed: to be called until then, because what is left is not told of again.
     ///
     /// The peer gets no credit for it before [`consume`](Self::consume) is called.
     pub fn read(&mut self, id: StreamId) -> Bytes {
         let Some(stream) = self.streams.get_mut(id) else { return Bytes::new() };
         stream.recv.told = false;
-        let data = std::mem::take(&mut stream.recv.data).freeze();
+        let data = stream.recv.data.take();
         stream.recv.taken += data.len();
         self.recv.unread -= data.len();
         self.retire(id);
         data
     }
 
-    /// The same, appended to a buffer of the caller: small pieces then need no memory of their own. Returns how many bytes.
+    /// The same for everything that was received, appended to a buffer of the caller: it then needs no memory of its own. Returns how many bytes.
     pub fn read_into(&mut self, id: StreamId, out: &mut Vec<u8>) -> usize {
         let Some(stream) = self.streams.get_mut(id) else { return 0 };
         stream.recv.told = false;
-        let length = stream.recv.data.len();
-        out.extend_from_slice(&stream.recv.data);
-        stream.recv.data.clear();
+        let length = stream.recv.data.drain_into(out);
         stream.recv.taken += length;
         self.recv.unread -= length;
         self.retire(id);

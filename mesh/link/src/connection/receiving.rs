@@ -210,10 +210,7 @@ impl Connection {
             return self.grant_connection(data.len());
         };
         let recv = &mut stream.recv;
-        if recv.data.capacity() == 0 {
-            recv.data.reserve(data.len() + left);
-        }
-        recv.data.extend_from_slice(data);
+        recv.data.extend(data, left);
         self.recv.unread += data.len();
         self.stats.data_received += data.len() as u64;
         if !std::mem::replace(&mut recv.told, true) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::testing::{Pair, events};
+use crate::testing::{Pair, events, read_all};
 use crate::{Event, LinkOptions, StreamId};
 
 const STREAM: u32 = 65_536;
@@ -20,7 +20,7 @@ fn small() -> LinkOptions {
 
 /// Reads and consumes everything.
 fn drink(pair: &mut Pair, id: StreamId) -> usize {
-    let read = pair.caller.read(id).len();
+    let read = read_all(&mut pair.caller, id);
     pair.caller.consume(id, read);
     read
 }
@@ -99,10 +99,10 @@ fn credit_comes_back_with_what_was_consumed_and_not_with_what_was_read() {
     let id = pair.answered();
     pair.answer(id, STREAM as usize, false);
     pair.run();
-    let taken = pair.caller.read(id);
+    let taken = read_all(&mut pair.caller, id);
     pair.run();
     assert_eq!(pair.answer(id, 1, false), 0);
-    pair.caller.consume(id, taken.len() / 2);
+    pair.caller.consume(id, taken / 2);
     pair.run();
     assert_eq!(pair.answer(id, STREAM as usize, false), STREAM as usize / 2);
     pair.caller.consume(id, usize::MAX);

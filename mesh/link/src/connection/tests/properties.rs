@@ -326,7 +326,8 @@ fn replay(side: Side, bytes: &[u8], opened: usize, mut cutter: Option<fastrand::
                 Event::Readable(stream) => {
                     // How often there is something to read depends on the cuts; what is read does not. A reset takes away
                     // what was not read, so that only the streams without one compare their data.
-                    let data = connection.read(*stream);
+                    let mut data = Vec::new();
+                    connection.read_into(*stream, &mut data);
                     let log = told.entry(stream.number()).or_default();
                     let before = log.pop_if(|last| last.starts_with("data ")).unwrap_or_else(|| "data ".to_owned());
                     log.push(before + &data.iter().map(|byte| char::from(b'a' + byte % 26)).collect::<String>());

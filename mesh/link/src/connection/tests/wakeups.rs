@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::testing::{Pair, events, request, response};
+use crate::testing::{Pair, events, read_all, request, response};
 use crate::{Connection, Event, LinkOptions, SendError, Side, StreamId};
 
 /// What one side still has to do on one stream.
@@ -45,7 +45,7 @@ impl Application {
     }
 
     fn read(&mut self, connection: &mut Connection, id: StreamId) {
-        let read = connection.read(id).len();
+        let read = read_all(connection, id);
         self.work.entry(id).or_default().received += read;
         self.unconsumed.push_back((id, read));
     }
