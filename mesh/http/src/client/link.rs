@@ -65,7 +65,7 @@ impl Link {
             if !ended.is_orderly() {
                 tracing::debug!(error = %ended, "a link failed");
             }
-            driver.shut().await;
+            driver.finish().await;
         });
         let options = options.bounded();
         Self(Rc::new(Handle {

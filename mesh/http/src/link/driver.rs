@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf as _;
 use eastway_core::Timestamp;
@@ -22,6 +23,8 @@ const READS: usize = 8;
 const PIECES: usize = 64;
 /// Bytes that are read at once.
 const READ: usize = 64 * 1024;
+/// How long the last word of a connection may take: the other side may read nothing.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// What is read is taken in at once, so that all connections of a worker share the room for it.
@@ -37,26 +40,39 @@ pub(crate) struct Driver {
     armed: Option<Timestamp>,
     /// The stream below takes nothing more.
     deaf: bool,
+    /// Something waits because the other side does not read.
+    stalled: bool,
+    /// Bytes that were written.
+    written: u64,
 }
 
 impl Driver {
     pub(crate) fn new(io: Io, shared: Shared) -> Self {
-        Self { io, shared, outgoing: Outgoing::new(), timer: None, armed: None, deaf: false }
+        Self {
+            io,
+            shared,
+            outgoing: Outgoing::new(),
+            timer: None,
+            armed: None,
+            deaf: false,
+            stalled: false,
+            written: 0,
+        }
     }
 
-    /// Does what can be done; what opens a stream goes to `opened`. Ready when the connection has ended, and its last word
-    /// was written.
+    /// Does what can be done; what opens a stream goes to `opened`. Ready when the connection has ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, mut opened: impl FnMut(Opened)) -> Poll<LinkError> {
         self.shared.lock().set_driver(cx.waker());
         let more = self.poll_read(cx);
         self.poll_timer(cx);
         self.take_in(&mut opened);
-        let written = self.poll_write(cx);
+        let written = self.poll_write(cx).is_ready();
+        self.stalled = !written;
         // Writing makes room, of which those who wait are told.
         self.take_in(&mut opened);
         let link = self.shared.lock();
-        if let Some(error) = link.ended.clone().filter(|_| written || self.deaf) {
-            return Poll::Ready(error);
+        if let Some(error) = &link.ended {
+            return Poll::Ready(error.clone());
         }
         if more || link.connection.has_output() && written {
             cx.waker().wake_by_ref();
@@ -133,37 +149,48 @@ impl Driver {
         }
     }
 
-    /// Writes what waits; whether all of it went.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
+    /// How many bytes were written when the other side stopped reading; `None` if none wait.
+    pub(crate) fn stalled_at(&self) -> Option<u64> {
+        self.stalled.then_some(self.written)
+    }
+
+    /// Writes what waits. Ready when all of it went, or nothing goes any more.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.deaf {
             if self.outgoing.len() < BUDGET {
                 let mut link = self.shared.lock();
                 let now = link.now();
                 link.connection.transmit(now, &mut self.outgoing, BUDGET);
             }
             if self.outgoing.is_empty() {
-                return matches!(Pin::new(&mut self.io).poll_flush(cx), Poll::Ready(Ok(())));
+                // What is wrong with it shows with the next read or write.
+                return Pin::new(&mut self.io).poll_flush(cx).map(drop);
             }
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let count = self.outgoing.chunks_vectored(&mut pieces);
-            match Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count]) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(written)) if written > 0 => self.outgoing.advance(written),
-                Poll::Ready(_) => {
+            match ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &pieces[..count])) {
+                Ok(written) if written > 0 => {
+                    self.outgoing.advance(written);
+                    self.written += written as u64;
+                }
+                _ => {
                     self.deaf = true;
                     self.shared.lock().connection.lost();
-                    return false;
                 }
             }
         }
+        Poll::Ready(())
     }
 
-    /// Ends the stream below in order.
-    pub(crate) async fn shut(mut self) {
-        if !self.deaf {
-            let ended = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx));
+    /// Writes the last word of a connection that has ended, and ends the stream below in order.
+    pub(crate) async fn finish(mut self) {
+        let finished = std::future::poll_fn(|cx| {
+            ready!(self.poll_write(cx));
             // The other side may have gone before, which is as good.
-            let _ = ended.await;
+            Pin::new(&mut self.io).poll_shutdown(cx).map(drop)
+        });
+        if tokio::time::timeout(LAST_WORD, finished).await.is_err() {
+            tracing::debug!("the other side of a link that has ended reads nothing");
         }
     }
 }

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use eastway_core::Reason;
-use eastway_link::LinkOptions;
+use bytes::{Buf as _, Bytes};
+use eastway_core::{Reason, Timestamp};
+use eastway_link::{Connection, LinkOptions, Outgoing, Side};
 use eastway_transport::Io;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::body::{Body, BodyError, held};
 use crate::client::{Failure, Link};
+use crate::link::heads;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
 use crate::upgrade::Upgrading;
@@ -317,6 +318,50 @@ fn answers_that_nobody_reads_keep_no_room() {
         assert_eq!(link.streams(), 0);
         let last = link.send(get("/")).await.expect("answered");
         assert_eq!(text(last).await.len(), SIZE);
+    });
+}
+
+/// A peer of the server that says what it likes and need not read.
+fn raw(handler: impl Handler) -> (Io, tokio::task::JoinHandle<Ended>) {
+    let (near, far) = Io::pair(64 * 1024);
+    let mut options = ServerOptions::new("test");
+    options.protocol = Protocol::Link;
+    options.idle_timeout = Duration::from_millis(50);
+    let sweeper = Sweeper::with_period(Duration::from_millis(10));
+    let served = async move { serve(far, &options, &sweeper, std::future::pending(), handler).await };
+    (near, tokio::task::spawn_local(served))
+}
+
+/// What a caller says first: its greeting, and requests.
+fn opening(requests: usize) -> Bytes {
+    let mut connection = Connection::new(Side::Connecting, &LinkOptions::default(), Timestamp::ZERO);
+    for _ in 0..requests {
+        let parts = get("/").into_parts().0;
+        connection.open_request(heads::request_head(&parts, None), true, Timestamp::ZERO).expect("room");
+    }
+    let mut outgoing = Outgoing::new();
+    connection.transmit(Timestamp::ZERO, &mut outgoing, usize::MAX);
+    outgoing.copy_to_bytes(outgoing.remaining())
+}
+
+#[test]
+fn a_caller_that_reads_nothing_is_given_up() {
+    run(async {
+        let large = |_: Request<Body>| async { Response::new(Body::full(vec![b'a'; 1 << 20])) };
+        let (mut near, served) = raw(large);
+        near.write_all(&opening(2)).await.expect("taken");
+        assert!(matches!(served.await.expect("no panic"), Ended::Idle));
+    });
+}
+
+#[test]
+fn a_caller_that_does_not_answer_the_notice_to_drain_is_closed() {
+    run(async {
+        let (mut near, served) = raw(mirror);
+        near.write_all(&opening(1)).await.expect("taken");
+        let mut all = Vec::new();
+        near.read_to_end(&mut all).await.expect("an orderly end");
+        assert!(matches!(served.await.expect("no panic"), Ended::Idle));
     });
 }
 

@@ -27,6 +27,8 @@ use crate::refuse::{self, PROXY_STATUS};
 use crate::sweeper::Sweeper;
 
 /// Serves a link until it ends. Once `stop` resolves it takes no further stream, tells the peer so, and ends with the last one.
+/// A link that is idle for too long is drained in the same way; one whose peer does not read meanwhile, or still holds it idle
+/// after as long again, is closed.
 pub(super) async fn serve(
     io: Io,
     options: &ServerOptions,
@@ -41,16 +43,27 @@ pub(super) async fn serve(
     let mut serving =
         Serving { shared, handler: Rc::new(handler), node: Rc::from(&*options.node), tasks: HashMap::new() };
     let (mut stop, mut idle) = (pin!(stop), sweeper.after(options.idle_timeout));
-    let mut stopping = false;
+    let (mut stopping, mut expired, mut stalled_at) = (false, false, None);
     let ended = poll_fn(|cx| {
-        if !stopping && (stop.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
+        while idle.poll_expired(cx).is_ready() {
+            if stopping || stalled_at.is_some() {
+                driver.shared.lock().connection.close();
+            }
+            expired = true;
+            idle.restart();
+        }
+        if !stopping && (expired || stop.as_mut().poll(cx).is_ready()) {
             stopping = true;
             driver.shared.lock().connection.drain();
         }
         let ended = driver.poll(cx, |opened| serving.open(opened));
+        let stalled_before = std::mem::replace(&mut stalled_at, driver.stalled_at());
+        let moves = stalled_at.is_none() || stalled_at != stalled_before;
         let mut link = driver.shared.lock();
         if link.connection.stats().streams > 0 {
-            idle.restart();
+            if moves {
+                idle.restart();
+            }
         } else if stopping && ended.is_pending() && link.connection.is_drained() {
             link.connection.close();
             link.wake_driver();
@@ -58,8 +71,9 @@ pub(super) async fn serve(
         ended
     });
     let ended = ended.await;
-    driver.shut().await;
+    driver.finish().await;
     match ended {
+        error if error.is_orderly() && expired => Ended::Idle,
         error if error.is_orderly() => Ended::Done,
         LinkError::Lost | LinkError::Unresponsive(_) => Ended::CallerGone,
         error => {
