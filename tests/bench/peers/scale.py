@@ -73,8 +73,11 @@ def one(workspace: Workspace, case: Case, seconds: int) -> tuple[dict[str, float
         running.start(node("sidecar", "web"))
         running.start(node("sidecar", "caller"))
         crowd = Spec(f"{case.row}-crowd", "crowd", crowd_command(workspace, case))
-        running.start(crowd)
+        # Logs go on from one round to the next, and the last round's would be taken for this one's.
         log = workspace.configs / f"{crowd.name}.log"
+        log.unlink(missing_ok=True)
+        running.start(crowd)
+        running.wait("the caller", lambda: answers("127.9.0.2", 15020, "/ready"))
         running.wait("the crowd", lambda: "registered" in log.read_text(), PATIENCE)
         hosts = [f"crowd-{service}.{SUFFIX}" for service in range(case.services if case.services > 1 else 0)]
         with ThreadPoolExecutor(32) as pool:
