@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
-use eastway_core::{Reason, Timestamp};
-use eastway_link::{Connection, LinkOptions, Outgoing, Side};
-use eastway_transport::Io;
+use bytes::Bytes;
+use eastway_core::Reason;
+use eastway_link::LinkOptions;
+use eastway_transport::{Io, StreamError};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,35 +15,27 @@ use tokio::sync::oneshot;
 
 use crate::body::{Body, BodyError, held};
 use crate::client::{Failure, Link};
-use crate::link::heads;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
+use crate::testing::{PATIENCE, local};
 use crate::upgrade::Upgrading;
 use crate::{framing, refuse};
 
-const LONG: Duration = Duration::from_secs(20);
-
-/// Runs a test on a worker.
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async { tokio::time::timeout(LONG, test).await.expect("it does not hang") });
-}
+mod peers;
 
 /// A link to `handler`; the server stops when the sender is used, and says how it ended.
 fn linked(handler: impl Handler) -> (Link, oneshot::Sender<()>, tokio::task::JoinHandle<Ended>) {
-    linked_with(&LinkOptions::default(), handler)
+    linked_with(Duration::from_millis(200), handler)
 }
 
 fn linked_with(
-    options: &LinkOptions,
+    continue_after: Duration,
     handler: impl Handler,
 ) -> (Link, oneshot::Sender<()>, tokio::task::JoinHandle<Ended>) {
     let (near, far) = Io::pair(64 * 1024);
     let (stop, stopped) = oneshot::channel();
     let mut server = ServerOptions::new("test");
     server.protocol = Protocol::Link;
-    server.link = options.clone();
     let served = tokio::task::spawn_local(async move {
         let stop = async {
             // A test that does not stop the server lets the sender go with everything else.
@@ -53,7 +45,7 @@ fn linked_with(
         };
         serve(far, &server, &Sweeper::new(), stop, handler).await
     });
-    (Link::new(near, options, Duration::from_millis(200)), stop, served)
+    (Link::new(near, &LinkOptions::default(), continue_after), stop, served)
 }
 
 fn admitted(request: Request<Body>) -> Request<Body> {
@@ -92,7 +84,7 @@ async fn mirror(request: Request<Body>) -> Response<Body> {
 
 #[test]
 fn requests_go_there_and_answers_come_back() {
-    run(async {
+    local(async {
         let (link, _stop, _) = linked(mirror);
         let mut old = get("/a?b=c");
         *old.version_mut() = Version::HTTP_10;
@@ -108,7 +100,7 @@ fn requests_go_there_and_answers_come_back() {
 
 #[test]
 fn large_bodies_go_both_ways_within_their_windows() {
-    run(async {
+    local(async {
         let echo = |request: Request<Body>| async move { Response::new(request.into_body()) };
         let (link, _stop, _) = linked(echo);
         let large = Bytes::from((0..8 << 20).map(|i: u32| (i % 251) as u8).collect::<Vec<u8>>());
@@ -122,7 +114,7 @@ fn large_bodies_go_both_ways_within_their_windows() {
 
 #[test]
 fn a_response_that_nobody_reads_stops_no_other() {
-    run(async {
+    local(async {
         let large = |_: Request<Body>| async { Response::new(Body::full(vec![7; 4 << 20])) };
         let (link, _stop, _) = linked(large);
         let unread = link.send(get("/")).await.expect("answered");
@@ -136,7 +128,7 @@ fn a_response_that_nobody_reads_stops_no_other() {
 
 #[test]
 fn trailers_pass_and_nothing_in_them_speaks_for_the_mesh() {
-    run(async {
+    local(async {
         let with_trailers = |_: Request<Body>| async {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
@@ -154,7 +146,7 @@ fn trailers_pass_and_nothing_in_them_speaks_for_the_mesh() {
 
 #[test]
 fn answers_without_a_body_keep_the_length_that_they_state() {
-    run(async {
+    local(async {
         let bodiless = |request: Request<Body>| async move {
             let status = if request.method() == Method::HEAD { 200 } else { 304 };
             Response::builder().status(status).header("content-length", "1234").body(Body::empty()).expect("valid")
@@ -174,15 +166,7 @@ fn answers_without_a_body_keep_the_length_that_they_state() {
 
 #[test]
 fn a_handler_is_dropped_when_its_caller_goes_away() {
-    run(async {
-        struct Dropped(Option<oneshot::Sender<()>>);
-        impl Drop for Dropped {
-            fn drop(&mut self) {
-                if let Some(dropped) = self.0.take() {
-                    let _ = dropped.send(());
-                }
-            }
-        }
+    local(async {
         let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
         let handler = move |_: Request<Body>| {
             let begun = begun.clone();
@@ -207,7 +191,7 @@ fn a_handler_is_dropped_when_its_caller_goes_away() {
 
 #[test]
 fn an_answer_that_breaks_off_is_no_whole_one() {
-    run(async {
+    local(async {
         let broken = |_: Request<Body>| async {
             let body = Body::boxed(Broken(Some(Bytes::from_static(b"half"))));
             Response::new(body)
@@ -216,6 +200,45 @@ fn an_answer_that_breaks_off_is_no_whole_one() {
         let response = link.send(get("/")).await.expect("answered");
         let error = response.into_body().collect(100).await.expect_err("it breaks off");
         assert_eq!(error.response_reason(), Reason::IdleTimeout, "{error:?}");
+    });
+}
+
+/// Tells when it is dropped.
+struct Dropped(Option<oneshot::Sender<()>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if let Some(dropped) = self.0.take() {
+            let _ = dropped.send(());
+        }
+    }
+}
+
+/// A body of which nothing ever comes.
+struct Endless(#[expect(dead_code, reason = "only dropped")] Dropped);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[test]
+fn an_answer_that_comes_early_ends_the_rest_of_the_request() {
+    local(async {
+        let (link, _stop, _) = linked(|_: Request<Body>| async { Response::new(Body::full("enough")) });
+        let (dropped, was_dropped) = oneshot::channel();
+        let endless = Body::boxed(Endless(Dropped(Some(dropped))));
+        let response = link.send(request("POST", "/", endless)).await.expect("answered");
+        assert_eq!(text(response).await, "enough");
+        was_dropped.await.expect("nobody waits for the rest");
+        assert!(link.send(get("/")).await.is_ok() && link.streams() == 0);
     });
 }
 
@@ -237,7 +260,7 @@ impl http_body::Body for Broken {
 
 #[test]
 fn a_callers_body_that_fails_blames_the_caller() {
-    run(async {
+    local(async {
         let (link, _stop, _) = linked(mirror);
         let error = link.send(request("POST", "/", Body::boxed(Broken(None)))).await.expect_err("it fails");
         assert_eq!(error.failure(), Failure::RequestBody(Reason::BodyTimeout));
@@ -246,7 +269,7 @@ fn a_callers_body_that_fails_blames_the_caller() {
 
 #[test]
 fn a_body_waits_until_it_is_asked_for() {
-    run(async {
+    local(async {
         let asked = Rc::new(Cell::new(0));
         let seen = Rc::clone(&asked);
         let handler = move |request: Request<Body>| {
@@ -261,7 +284,8 @@ fn a_body_waits_until_it_is_asked_for() {
                 Response::new(Body::empty())
             }
         };
-        let (link, _stop, _) = linked(handler);
+        // It never comes unasked.
+        let (link, _stop, _) = linked_with(100 * PATIENCE, handler);
         let expecting = |target: &str| {
             let request = Request::post(target).header("host", "x.y").header("expect", "100-continue");
             admitted(request.body(Body::full("12345")).expect("valid"))
@@ -275,7 +299,7 @@ fn a_body_waits_until_it_is_asked_for() {
 
 #[test]
 fn an_opaque_stream_carries_bytes_and_both_ends() {
-    run(async {
+    local(async {
         let handler = |mut request: Request<Body>| async move {
             assert_eq!((request.method(), request.headers()["x-a"].as_bytes()), (&Method::CONNECT, &b"1"[..]));
             let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
@@ -304,7 +328,7 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
 
 #[test]
 fn answers_that_nobody_reads_keep_no_room() {
-    run(async {
+    local(async {
         const SIZE: usize = 200 << 10;
         let large = |_: Request<Body>| async { Response::new(Body::full(vec![b'a'; SIZE])) };
         let (link, _stop, _) = linked(large);
@@ -321,53 +345,39 @@ fn answers_that_nobody_reads_keep_no_room() {
     });
 }
 
-/// A peer of the server that says what it likes and need not read.
-fn raw(handler: impl Handler) -> (Io, tokio::task::JoinHandle<Ended>) {
-    let (near, far) = Io::pair(64 * 1024);
-    let mut options = ServerOptions::new("test");
-    options.protocol = Protocol::Link;
-    options.idle_timeout = Duration::from_millis(50);
-    let sweeper = Sweeper::with_period(Duration::from_millis(10));
-    let served = async move { serve(far, &options, &sweeper, std::future::pending(), handler).await };
-    (near, tokio::task::spawn_local(served))
-}
-
-/// What a caller says first: its greeting, and requests.
-fn opening(requests: usize) -> Bytes {
-    let mut connection = Connection::new(Side::Connecting, &LinkOptions::default(), Timestamp::ZERO);
-    for _ in 0..requests {
-        let parts = get("/").into_parts().0;
-        connection.open_request(heads::request_head(&parts, None), true, Timestamp::ZERO).expect("room");
-    }
-    let mut outgoing = Outgoing::new();
-    connection.transmit(Timestamp::ZERO, &mut outgoing, usize::MAX);
-    outgoing.copy_to_bytes(outgoing.remaining())
-}
-
 #[test]
-fn a_caller_that_reads_nothing_is_given_up() {
-    run(async {
-        let large = |_: Request<Body>| async { Response::new(Body::full(vec![b'a'; 1 << 20])) };
-        let (mut near, served) = raw(large);
-        near.write_all(&opening(2)).await.expect("taken");
-        assert!(matches!(served.await.expect("no panic"), Ended::Idle));
-    });
-}
-
-#[test]
-fn a_caller_that_does_not_answer_the_notice_to_drain_is_closed() {
-    run(async {
-        let (mut near, served) = raw(mirror);
-        near.write_all(&opening(1)).await.expect("taken");
-        let mut all = Vec::new();
-        near.read_to_end(&mut all).await.expect("an orderly end");
-        assert!(matches!(served.await.expect("no panic"), Ended::Idle));
+fn who_only_stops_listening_to_an_opaque_stream_is_heard_to_its_end() {
+    local(async {
+        let handler = |mut request: Request<Body>| async move {
+            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+            tokio::task::spawn_local(async move {
+                let mut io = upgrading.io().await.expect("open");
+                io.read_exact(&mut [0]).await.expect("a byte");
+                io.write_all(b"enough").await.expect("taken");
+                io.shutdown().await.expect("ended");
+            });
+            Response::new(Body::empty())
+        };
+        let (link, _stop, _) = linked(handler);
+        let mut io = link.open("redis.shop.mesh.internal:6379", &[], Reason::AppUnreachable).await.expect("open");
+        let mut taken = 0_usize;
+        let error = loop {
+            match io.write(&[7; 1000]).await {
+                Ok(written) => taken += written,
+                Err(error) => break error,
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(matches!(StreamError::of(&error), Some(StreamError::Stopped(_))), "{error:?} after {taken} bytes");
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.expect("to its end");
+        assert_eq!(answer, "enough");
     });
 }
 
 #[test]
 fn requests_within_an_opaque_stream_are_served() {
-    run(async {
+    local(async {
         let handler = |mut request: Request<Body>| async move {
             let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
             tokio::task::spawn_local(async move {
@@ -392,7 +402,7 @@ fn requests_within_an_opaque_stream_are_served() {
 
 #[test]
 fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
-    run(async {
+    local(async {
         let refusing = |request: Request<Body>| async move {
             refuse::response(Reason::UnknownPort, "n", false, request.version())
         };
@@ -404,7 +414,7 @@ fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
 
 #[test]
 fn what_is_no_request_is_refused_and_the_others_go_on() {
-    run(async {
+    local(async {
         let (link, _stop, _) = linked(mirror);
         let mut two_hosts = get("/");
         two_hosts.headers_mut().insert("host", HeaderValue::from_static("user@x.y"));
@@ -416,7 +426,7 @@ fn what_is_no_request_is_refused_and_the_others_go_on() {
 
 #[test]
 fn a_server_that_stops_finishes_what_is_under_way_and_takes_nothing_more() {
-    run(async {
+    local(async {
         let (go, wait) = oneshot::channel::<()>();
         let wait = Rc::new(Cell::new(Some(wait)));
         let handler = move |_: Request<Body>| {
@@ -450,9 +460,9 @@ fn a_server_that_stops_finishes_what_is_under_way_and_takes_nothing_more() {
 
 #[test]
 fn a_peer_that_is_gone_fails_what_is_under_way() {
-    run(async {
+    local(async {
         let (near, far) = Io::pair(64 * 1024);
-        let link = Link::new(near, &LinkOptions::default(), LONG);
+        let link = Link::new(near, &LinkOptions::default(), PATIENCE);
         let asked = tokio::task::spawn_local({
             let link = link.clone();
             async move { link.send(get("/")).await.map(drop) }
@@ -467,9 +477,9 @@ fn a_peer_that_is_gone_fails_what_is_under_way() {
 
 #[test]
 fn a_peer_that_is_silent_is_noticed_by_pings() {
-    run(async {
+    local(async {
         let (near, far) = Io::pair(64 * 1024);
-        let link = Link::new(near, &LinkOptions::default(), LONG);
+        let link = Link::new(near, &LinkOptions::default(), PATIENCE);
         let error = link.send(get("/")).await.expect_err("nobody answers");
         assert_eq!(error.failure(), Failure::Unresponsive);
         drop(far);
