@@ -44,6 +44,9 @@ fn knows(storefront: &Node, endpoints: usize) {
     });
 }
 
+/// Payments speaks HTTP, and something else.
+const PORTS: &str = "ports: [{ port: 80 }, { port: 9000, protocol: tcp }]";
+
 fn answer(head: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n{head}\r\nok")
 }
@@ -153,6 +156,30 @@ fn what_needs_a_connection_beyond_their_limit_is_refused_with_the_reason() {
     eventually("places are given back", || open().map(drop));
 }
 
+#[test]
+fn one_connection_carries_all_requests_and_streams_to_an_endpoint_from_the_first_burst_on() {
+    let mut lab = cluster(&format!("{PORTS}, limits: {{ maxConnections: 1 }}"));
+    let ip = lab.host();
+    // Nothing is answered, so that everything is under way at once.
+    let app = App::start((ip, 8080).into(), |mut connection| {
+        if connection.request().is_some() {
+            let _ = connection.wire.rest();
+        }
+    });
+    lab.beside("us-east", "a", ip, "");
+    let storefront = lab.storefront("us-east", "a");
+    knows(&storefront, 1);
+    let _requests = [(); 8].map(|()| {
+        let mut wire = Wire::to(storefront.proxy());
+        wire.send(format!("GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n\r\n"));
+        wire
+    });
+    let _streams = [(); 8].map(|()| connect(storefront.proxy(), TCP).expect("a stream"));
+    eventually("the requests are at the application", || {
+        check(app.seen().len() == 8, || format!("{} of 8", app.seen().len()))
+    });
+}
+
 /// Opens a stream, or says what the proxy said instead.
 type Open<'a> = &'a dyn Fn() -> Result<Wire, String>;
 
@@ -164,8 +191,7 @@ fn a_stream_counts_against_every_limit_until_it_ends() {
         ("", "limits: { opaqueStreams: 1 }\n", "stream_limit"),
         ("", "limits: { endpointRequests: 1 }\n", "request_limit"),
     ] {
-        let ports = "[{ port: 80 }, { port: 9000, protocol: tcp }]";
-        let mut lab = cluster(&format!("ports: {ports}, limits: {{ {limits} }}, retries: {{ attempts: 1 }}"));
+        let mut lab = cluster(&format!("{PORTS}, limits: {{ {limits} }}, retries: {{ attempts: 1 }}"));
         let ip = lab.host();
         let _app = App::switching((ip, 8080).into());
         lab.beside("us-east", "a", ip, "");
