@@ -6,10 +6,9 @@ pub mod rate_limit;
 
 use std::time::Duration;
 
-use eastway_core::Timestamp;
 use eastway_core::head::{Edits, RequestHead};
+use eastway_core::{Refusal, Timestamp};
 
-use eastway_core::Refusal;
 pub use fault::{Fault, FaultAbort, FaultDelay};
 pub use headers::HeaderEdits;
 pub use rate_limit::RateLimit;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use eastway_core::Reason;
 use eastway_core::head::RequestHead;
+use eastway_core::{Reason, Refusal};
 
 use super::FilterVerdict;
 use crate::request_match::RequestMatch;
-use eastway_core::Refusal;
 
 /// Which requests are harmed, and how.
 #[derive(Clone, Debug, Default)]

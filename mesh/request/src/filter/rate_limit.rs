@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use eastway_core::{Reason, Timestamp};
+use eastway_core::{Reason, Refusal, Timestamp};
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -13,7 +13,6 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use super::FilterVerdict;
-use eastway_core::Refusal;
 
 /// So many requests in a time, which all workers of the process share.
 #[derive(Debug)]

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use eastway_balance::Attempts;
 use eastway_core::head::RequestHead;
-use eastway_core::{Authority, Reason, Timestamp};
+use eastway_core::{Authority, Reason, Refusal, Timestamp};
 use eastway_resilience::deadline::Deadline;
 
 use super::{Forward, Next, Outbound};
 use crate::filter::{self, FilterVerdict};
 use crate::record::Recorder;
 use crate::service::ServiceEntry;
-use eastway_core::Refusal;
 
 /// The port of `https://`.
 const HTTPS: u16 = 443;

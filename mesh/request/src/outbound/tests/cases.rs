@@ -342,6 +342,40 @@ fn an_endpoint_is_charged_for_what_it_does_and_not_for_what_callers_do() {
 }
 
 #[test]
+fn callers_that_stall_again_and_again_never_cost_an_endpoint_its_traffic() {
+    let mut world = World::new("a", TrafficPolicy::default());
+    let mut breaker = |body| {
+        for _ in 0..20 {
+            play(&mut world, &head("POST", "/", &()), &body, &[Fails(RESET)]);
+        }
+        let explained = world.entry.service().explain(world.now);
+        explained.priorities[0].localities[0].endpoints[0].breaker.to_string()
+    };
+    assert_eq!(breaker(STALLED), "closed");
+    assert_ne!(breaker(SENT), "closed", "an endpoint that resets its requests is ejected");
+}
+
+#[test]
+fn a_request_takes_its_place_from_its_admission_to_the_end_of_its_answer() {
+    let mut world = World::new("a", TrafficPolicy { requests: 1, ..TrafficPolicy::default() });
+    let (options, recorder, head) = (Arc::clone(&world.options), world.recorder.clone(), head("GET", "/", &()));
+    let mut request = Outbound::begin(&recorder, &options, &head, world.now, &mut world.rng);
+    request.step(world.now, &mut world.rng);
+    request.resolved(Ok(Arc::clone(&world.entry)), &head, world.now, &mut world.rng);
+    let Step::Attempt(pick) = request.step(world.now, &mut world.rng) else { panic!("somebody serves") };
+    let mut another = |script| play(&mut world, &head, &BodyState::NONE, script);
+    assert_eq!(another(&[]), "refused: 503 request_limit", "while it waits for its answer");
+    let (now, mut rng) = (world.now, fastrand::Rng::with_seed(1));
+    let judged = request.judge(&ResponseHead { status: 200, fields: &() }, None, now).expect("an answer");
+    let answer = request.answered(pick, &judged, &BodyState::NONE, now, &mut rng);
+    drop(request);
+    let mut another = |script| play(&mut world, &head, &BodyState::NONE, script);
+    assert_eq!(another(&[]), "refused: 503 request_limit", "while its answer passes");
+    drop(answer);
+    assert_eq!(another(&[Answers(200)]), "passed: 200");
+}
+
+#[test]
 fn requests_beyond_the_limit_are_refused_and_streams_have_one_of_their_own() {
     let mut world = World::new("a", TrafficPolicy { requests: 0, streams: 1, ..TrafficPolicy::default() });
     let mut ended = |method, upgrade| {
