@@ -52,7 +52,7 @@ pub(super) fn service<H: Handler>(
             let body = if bodiless { headed(&mut parts, body) } else { body };
             // HTTP/1.0 has no chunks: without a length, the end of the connection is the end of the body.
             let close_delimited = version < http::Version::HTTP_11 && body.size_hint().exact().is_none();
-            Ok(Response::from_parts(parts, Outgoing { body, active, close_delimited }))
+            Ok(Response::from_parts(parts, Outgoing { body, active, close_delimited, failed: None }))
         }
     })
 }
@@ -93,6 +93,8 @@ pub(super) struct Outgoing {
     body: Body,
     active: Active,
     close_delimited: bool,
+    /// How the body failed, until what went before has been sent: hyper throws away what it has not sent when it learns of it.
+    failed: Option<BodyError>,
 }
 
 impl HttpBody for Outgoing {
@@ -100,15 +102,22 @@ impl HttpBody for Outgoing {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if self.close_delimited && matches!(polled, Poll::Ready(Some(Err(_)))) {
+        let Poll::Ready(Some(Err(error))) = polled else { return polled };
+        if self.close_delimited {
             self.active.cut_off();
         }
-        polled
+        // hyper sends what it has whenever a body lets it wait.
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

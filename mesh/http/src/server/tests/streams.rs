@@ -322,6 +322,28 @@ fn an_upstream_that_breaks_off_never_looks_finished_to_the_caller() {
 }
 
 #[test]
+fn what_came_of_an_answer_before_it_broke_off_reaches_the_caller() {
+    local(async {
+        let server = listen(|_: Request<Body>| async {
+            let (sender, body) = channel();
+            sender.send(data(b"abc")).await.expect("room");
+            sender.send(Err(BodyError::Truncated)).await.expect("room");
+            Response::new(body)
+        })
+        .await;
+        for _ in 0..100 {
+            let answer = ask(server, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n3\r\nabc\r\n"), "{answer:?}");
+            let mut old = Raw::dial(server).await;
+            old.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+            let mut read = Vec::new();
+            let end = tokio::io::AsyncReadExt::read_to_end(&mut old.0, &mut read).await;
+            assert!(end.is_err(), "HTTP/1.0 can be told by a reset only: {:?}", String::from_utf8_lossy(&read));
+        }
+    });
+}
+
+#[test]
 fn the_handler_is_dropped_when_the_caller_goes_away() {
     struct Gone(Rc<RefCell<usize>>);
     impl Drop for Gone {
