@@ -1,48 +1,17 @@
 //! A pick allocates nothing, and takes no lock: checked with a counting allocator, and from threads at once.
 
-// The trait of an allocator is unsafe; this one only counts and passes on.
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use eastway_allocations::so_far;
 use eastway_balance::{Endpoint, Outcome, Pick, Policy, Service, Tried};
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{
     EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary,
 };
 use eastway_core::{EndpointId, Health, Locality, Reason, ServiceName, Timestamp};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations() -> u64 {
-    ALLOCATIONS.with(Cell::get)
-}
 
 fn views(endpoints: usize) -> (MeshView, ServiceView) {
     let cluster = ClusterMeta {
@@ -97,23 +66,23 @@ fn picks_and_their_ends_allocate_nothing() {
     // The first use of the atomic pointer by a thread registers the thread, the first of a cluster makes its table.
     attempt(&Tried::new(), None);
     attempt(&Tried::new(), Some("us-east"));
-    let before = allocations();
+    let before = so_far();
     for _ in 0..10_000 {
         attempt(&Tried::new(), None);
         attempt(&tried, None);
         attempt(&Tried::new(), Some("us-east"));
     }
-    assert_eq!(allocations() - before, 0);
+    assert_eq!(so_far() - before, 0);
 }
 
 /// Picks a thousand times with `pick`, and drops them; returns how often memory was asked for after the first.
 fn allocations_of(mut pick: impl FnMut(u64) -> Option<Pick>) -> u64 {
     drop(pick(0).expect("a pick"));
-    let before = allocations();
+    let before = so_far();
     for step in 1..1_000 {
         drop(pick(step).expect("a pick"));
     }
-    allocations() - before
+    so_far() - before
 }
 
 /// The slow ways: what is degraded, half-open or tried before.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use eastway_transport::Io;
 use http::uri::Scheme;
 use http::{Request, Response};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
@@ -129,19 +129,21 @@ pub(crate) async fn mirror(request: Request<Body>) -> Response<Body> {
 }
 
 /// A raw caller.
-pub(crate) struct Raw(pub(crate) TcpStream);
+pub(crate) struct Raw<T = TcpStream>(pub(crate) T);
 
 impl Raw {
     pub(crate) async fn dial(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("it listens"))
     }
+}
 
+impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("it reads");
     }
 
     /// Everything until the connection closes.
-    pub(crate) async fn rest(mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut all = Vec::new();
         // A reset after the answer is an end, too.
         let _ = self.0.read_to_end(&mut all).await;

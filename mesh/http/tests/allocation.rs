@@ -1,10 +1,5 @@
 //! A request allocates nothing once its connections are warm: both halves, over TCP, checked with a counting allocator.
 
-// The trait of an allocator is unsafe; this one only counts and passes on.
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::rc::Rc;
 
 use eastway_http::Sweeper;
@@ -13,29 +8,6 @@ use eastway_http::wire::{Buffers, Limits, Shared};
 use eastway_transport::Io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Two ends of a TCP connection.
 async fn tcp() -> (TcpStream, TcpStream) {
@@ -74,12 +46,12 @@ fn allocations(request: &[u8], forwarded: usize, answer: &[u8], returned: usize)
         let mut before = 0;
         for round in 0..WARM + ROUNDS {
             if round == WARM {
-                before = ALLOCATIONS.with(Cell::get);
+                before = eastway_allocations::so_far();
             }
             caller.write_all(request).await.expect("open");
             caller.read_exact(&mut received).await.expect("an answer");
         }
-        ALLOCATIONS.with(Cell::get) - before
+        eastway_allocations::so_far() - before
     };
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }

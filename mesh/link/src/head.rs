@@ -19,21 +19,30 @@ mod owned;
 pub(crate) mod table;
 
 pub use decode::Fields;
+pub use eastway_core::head::HttpVersion;
 pub use owned::{OpaqueBuf, RequestBuf, ResponseBuf, TrailersBuf};
 
 pub(crate) use decode::{decode_interim, decode_trailers};
 pub(crate) use encode::{encode_opaque, encode_request, encode_response, encode_trailers};
 pub(crate) use owned::Spares;
 
-/// The version of HTTP that the calling application speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HttpVersion {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-    /// HTTP/2.
-    Http2,
+/// A header field that is to be sent.
+pub trait HeaderField {
+    /// Its name, in any case.
+    fn name(&self) -> &[u8];
+
+    /// Its value.
+    fn value(&self) -> &[u8];
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> HeaderField for (N, V) {
+    fn name(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.1.as_ref()
+    }
 }
 
 /// The head of a request. `F` are its fields: pairs of name and value, in order. Names may be in any case when they are encoded

@@ -45,8 +45,8 @@ pub use error::{Flood, LinkError, Malformed, OpenError, SendError};
 pub use event::Event;
 pub use frame::HEADER_BYTES;
 pub use head::{
-    Fields, HeadError, HttpVersion, OpaqueBuf, OpaqueHead, RequestBuf, RequestHead, ResponseBuf, ResponseHead,
-    TrailersBuf,
+    Fields, HeadError, HeaderField, HttpVersion, OpaqueBuf, OpaqueHead, RequestBuf, RequestHead, ResponseBuf,
+    ResponseHead, TrailersBuf,
 };
 pub use options::{FloodLimits, LinkOptions};
 pub use outgoing::Outgoing;

@@ -1,37 +1,8 @@
 //! Once warm, a small request needs one allocation: the body that is handed to the application as one piece. Without that, none.
 
-// The trait of an allocator is unsafe; this one only counts and passes on.
-#![allow(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bytes::{Buf, Bytes};
 use eastway_core::Timestamp;
 use eastway_link::{Connection, Event, HttpVersion, LinkOptions, Outgoing, RequestHead, ResponseHead, Side};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const NOW: Timestamp = Timestamp::from_millis(1);
 
@@ -123,10 +94,8 @@ fn a_small_request_needs_no_memory_of_its_own() {
     let mut pair = pair();
     for (copy, most) in [(false, 1), (true, 0)] {
         (0..100).for_each(|_| pair.exchange(copy));
-        let before = ALLOCATIONS.with(Cell::get);
-        (0..1000).for_each(|_| pair.exchange(copy));
-        let each = (ALLOCATIONS.with(Cell::get) - before) / 1000;
-        assert!(each <= most, "{each} allocations");
+        let made = eastway_allocations::during(|| (0..1000).for_each(|_| pair.exchange(copy)));
+        assert!(made <= 1000 * most, "{made} allocations of 1,000 requests");
     }
 }
 

@@ -8,8 +8,6 @@
 //! values come from enums and configured names, and a request that nobody samples costs a few instructions. There are no
 //! globals except the process's one log subscriber, so two nodes in one test do not share a counter. Called by the roles.
 
-#[cfg(test)]
-mod allocations;
 pub mod logging;
 pub mod metrics;
 pub mod trace;

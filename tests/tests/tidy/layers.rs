@@ -5,7 +5,7 @@ use super::manifest::manifests;
 
 /// The crates of the workspace, the bottom first. A crate may use those of lower rows.
 const ROWS: &[&[&str]] = &[
-    &["mesh/core", "proto"],
+    &["mesh/core", "proto", "tests/allocations"],
     &["mesh/balance", "mesh/link", "mesh/resilience", "mesh/telemetry"],
     &["federation/registry", "mesh/identity", "mesh/request", "mesh/runtime"],
     &["federation/client", "mesh/simulation", "mesh/transport"],

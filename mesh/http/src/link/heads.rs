@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri, Version, request, response};
 
 use crate::framing::{self, ExpectsContinue};
+use crate::head::version;
 
 /// The fields of `headers` that go over a link as such.
 pub(crate) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
@@ -32,11 +33,7 @@ pub(crate) fn request_head<'a>(
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let expects = parts.extensions.get::<ExpectsContinue>().map(|_| ("expect", &b"100-continue"[..]));
     RequestHead {
-        version: match parts.version {
-            Version::HTTP_2 => HttpVersion::Http2,
-            Version::HTTP_10 => HttpVersion::Http10,
-            _ => HttpVersion::Http11,
-        },
+        version: version(parts.version),
         method: parts.method.as_str(),
         authority: host.unwrap_or_default(),
         target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
@@ -50,12 +47,12 @@ pub(crate) fn request_head<'a>(
 pub(crate) fn received(head: &RequestBuf) -> Option<request::Parts> {
     let head = head.view();
     let uri: Uri = head.target.parse().ok()?;
-    let version = match head.version {
+    let spoken = match head.version {
         HttpVersion::Http10 => Version::HTTP_10,
         HttpVersion::Http11 => Version::HTTP_11,
         HttpVersion::Http2 => Version::HTTP_2,
     };
-    let mut request = Request::builder().method(head.method).uri(uri).version(version);
+    let mut request = Request::builder().method(head.method).uri(uri).version(spoken);
     let headers = request.headers_mut()?;
     append(headers, head.fields);
     headers.insert(header::HOST, HeaderValue::from_str(head.authority).ok()?);

@@ -5,7 +5,7 @@ use eastway_core::Timestamp;
 use super::{Connection, Side};
 use crate::error::OpenError;
 use crate::frame::{END, HEADER_BYTES, Header, Kind, OPAQUE};
-use crate::head::{HeadError, OpaqueHead, RequestHead, encode_opaque, encode_request};
+use crate::head::{HeadError, HeaderField, OpaqueHead, RequestHead, encode_opaque, encode_request};
 use crate::stream::{Asked, Phase, StreamId, Tail};
 
 /// The limit of a DRAIN that refuses nothing that is on its way, and hence no number of a stream.
@@ -16,16 +16,12 @@ impl Connection {
     ///
     /// # Errors
     /// Why no stream was opened; nothing was sent then.
-    pub fn open_request<N, V>(
+    pub fn open_request(
         &mut self,
-        head: RequestHead<'_, impl IntoIterator<Item = (N, V)>>,
+        head: RequestHead<'_, impl IntoIterator<Item: HeaderField>>,
         end: bool,
         now: Timestamp,
-    ) -> Result<StreamId, OpenError>
-    where
-        N: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
+    ) -> Result<StreamId, OpenError> {
         if end && head.length.is_some_and(|length| length > 0) {
             return Err(HeadError::Length.into());
         }
@@ -45,15 +41,11 @@ impl Connection {
     ///
     /// # Errors
     /// Why no stream was opened; nothing was sent then.
-    pub fn open_opaque<N, V>(
+    pub fn open_opaque(
         &mut self,
-        head: OpaqueHead<'_, impl IntoIterator<Item = (N, V)>>,
+        head: OpaqueHead<'_, impl IntoIterator<Item: HeaderField>>,
         now: Timestamp,
-    ) -> Result<StreamId, OpenError>
-    where
-        N: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
+    ) -> Result<StreamId, OpenError> {
         let max = usize::from(self.peer.max_head_bytes);
         let id = self.open(OPAQUE, now, |out| encode_opaque(head, max, out))?;
         if let Some(stream) = self.streams.get_mut(id) {

@@ -7,7 +7,7 @@ use super::opening::put_head;
 use super::{Connection, Side};
 use crate::error::SendError;
 use crate::frame::{END, Header, Kind, UNPROCESSED, put_number};
-use crate::head::{HeadError, ResponseHead, encode_response, encode_trailers};
+use crate::head::{HeadError, HeaderField, ResponseHead, encode_response, encode_trailers};
 use crate::stream::{MAX_INTERIM, Phase, Stream, StreamId, Tail};
 use crate::streams::Streams;
 
@@ -19,16 +19,12 @@ impl Connection {
     ///
     /// # Errors
     /// Why nothing was sent.
-    pub fn send_response<N, V>(
+    pub fn send_response(
         &mut self,
         id: StreamId,
-        head: ResponseHead<'_, impl IntoIterator<Item = (N, V)>>,
+        head: ResponseHead<'_, impl IntoIterator<Item: HeaderField>>,
         end: bool,
-    ) -> Result<(), SendError>
-    where
-        N: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
+    ) -> Result<(), SendError> {
         if head.is_interim() {
             return Err(SendError::State);
         }
@@ -55,15 +51,11 @@ impl Connection {
     ///
     /// # Errors
     /// Why nothing was sent. [`SendError::Interim`] may be ignored: interim heads are hints.
-    pub fn send_interim<N, V>(
+    pub fn send_interim(
         &mut self,
         id: StreamId,
-        head: ResponseHead<'_, impl IntoIterator<Item = (N, V)>>,
-    ) -> Result<(), SendError>
-    where
-        N: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
+        head: ResponseHead<'_, impl IntoIterator<Item: HeaderField>>,
+    ) -> Result<(), SendError> {
         if !head.is_interim() {
             return Err(SendError::State);
         }
@@ -152,15 +144,11 @@ impl Connection {
     ///
     /// # Errors
     /// Why it was not ended; [`SendError::Length`] if it is shorter than its head states.
-    pub fn send_trailers<N, V>(
+    pub fn send_trailers(
         &mut self,
         id: StreamId,
-        fields: impl IntoIterator<Item = (N, V)>,
-    ) -> Result<(), SendError>
-    where
-        N: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
+        fields: impl IntoIterator<Item: HeaderField>,
+    ) -> Result<(), SendError> {
         let max = usize::from(self.peer.max_head_bytes);
         let stream = Self::in_body(&mut self.streams, id)?;
         if !stream.send.fits(0, true) {

@@ -1,6 +1,6 @@
 //! Writing heads. Each function appends one head to a buffer, or leaves the buffer as it was.
 
-use super::{HeadError, HttpVersion, OpaqueHead, RequestHead, ResponseHead, check, table};
+use super::{HeadError, HeaderField, HttpVersion, OpaqueHead, RequestHead, ResponseHead, check, table};
 use crate::varint;
 
 /// In the first byte of a head: a length follows.
@@ -14,15 +14,11 @@ pub(super) const HEAD_COST: usize = 32;
 pub(super) const FIELD_COST: usize = 16;
 
 /// Appends the head of a request.
-pub(crate) fn encode_request<N, V>(
-    head: RequestHead<'_, impl IntoIterator<Item = (N, V)>>,
+pub(crate) fn encode_request(
+    head: RequestHead<'_, impl IntoIterator<Item: HeaderField>>,
     max: usize,
     out: &mut Vec<u8>,
-) -> Result<(), HeadError>
-where
-    N: AsRef<[u8]>,
-    V: AsRef<[u8]>,
-{
+) -> Result<(), HeadError> {
     check::method_and_target(head.method, head.target, head.upgrade.is_some())?;
     check::authority(head.authority)?;
     if head.length.is_some_and(|length| head.method == "CONNECT" || length > varint::MAX) {
@@ -45,15 +41,11 @@ where
 }
 
 /// Appends what opens an opaque stream.
-pub(crate) fn encode_opaque<N, V>(
-    head: OpaqueHead<'_, impl IntoIterator<Item = (N, V)>>,
+pub(crate) fn encode_opaque(
+    head: OpaqueHead<'_, impl IntoIterator<Item: HeaderField>>,
     max: usize,
     out: &mut Vec<u8>,
-) -> Result<(), HeadError>
-where
-    N: AsRef<[u8]>,
-    V: AsRef<[u8]>,
-{
+) -> Result<(), HeadError> {
     check::authority(head.authority)?;
     let mut size = Size::new(max);
     size.add(HEAD_COST + head.authority.len())?;
@@ -63,15 +55,11 @@ where
 }
 
 /// Appends the head of a response, final or interim.
-pub(crate) fn encode_response<N, V>(
-    head: ResponseHead<'_, impl IntoIterator<Item = (N, V)>>,
+pub(crate) fn encode_response(
+    head: ResponseHead<'_, impl IntoIterator<Item: HeaderField>>,
     max: usize,
     out: &mut Vec<u8>,
-) -> Result<(), HeadError>
-where
-    N: AsRef<[u8]>,
-    V: AsRef<[u8]>,
-{
+) -> Result<(), HeadError> {
     check_response(head.status, head.length, head.upgrade)?;
     let mut size = Size::new(max);
     size.add(HEAD_COST)?;
@@ -84,15 +72,11 @@ where
 }
 
 /// Appends trailers.
-pub(crate) fn encode_trailers<N, V>(
-    fields: impl IntoIterator<Item = (N, V)>,
+pub(crate) fn encode_trailers(
+    fields: impl IntoIterator<Item: HeaderField>,
     max: usize,
     out: &mut Vec<u8>,
-) -> Result<(), HeadError>
-where
-    N: AsRef<[u8]>,
-    V: AsRef<[u8]>,
-{
+) -> Result<(), HeadError> {
     let mut size = Size::new(max);
     size.add(HEAD_COST)?;
     let start = out.len();
@@ -131,18 +115,14 @@ fn put_length_and_upgrade(
     Ok(())
 }
 
-fn put_fields<N, V>(
-    fields: impl IntoIterator<Item = (N, V)>,
+fn put_fields(
+    fields: impl IntoIterator<Item: HeaderField>,
     trailers: bool,
     size: &mut Size,
     out: &mut Vec<u8>,
-) -> Result<(), HeadError>
-where
-    N: AsRef<[u8]>,
-    V: AsRef<[u8]>,
-{
-    for (name, value) in fields {
-        let (name, value) = (name.as_ref(), trim(value.as_ref()));
+) -> Result<(), HeadError> {
+    for field in fields {
+        let (name, value) = (field.name(), trim(field.value()));
         size.add(FIELD_COST + name.len() + value.len())?;
         put_field(name, value, trailers, out)?;
     }

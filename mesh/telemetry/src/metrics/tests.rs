@@ -4,7 +4,6 @@ use std::time::Duration;
 use eastway_core::{Reason, ServiceName, ZoneId};
 
 use super::*;
-use crate::allocations;
 
 fn metrics() -> Arc<Metrics> {
     Metrics::new(&Node {
@@ -113,7 +112,7 @@ fn a_worker_finds_its_routes_without_allocating() {
         assert!(Arc::ptr_eq(&route, &other.route(Direction::Outbound, &source, place)), "workers share the counters");
         assert!(!Arc::ptr_eq(&route, &other.route(Direction::Inbound, &source, place)), "directions do not");
     }
-    let allocated = allocations::during(|| {
+    let allocated = eastway_allocations::during(|| {
         for place in &places {
             let route = cache.route(Direction::Outbound, &source, place);
             let request = route.start();

@@ -8,7 +8,6 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use self::collector::{Collector, Manner, text};
 use super::*;
-use crate::allocations;
 use crate::metrics::Metrics;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -202,7 +201,7 @@ async fn an_unsampled_request_allocates_nothing() {
     let mut bench = Bench::new(Manner::Take, |options| options.sampling = 0.0).await;
     let Bench { tracer, rng, .. } = &mut bench;
     let parent = TraceParent { sampled: false, ..PARENT };
-    let allocated = allocations::during(|| {
+    let allocated = eastway_allocations::during(|| {
         for parent in [None, Some(parent)] {
             let context = tracer.sample(parent, rng);
             let span = tracer.span(SpanKind::Server, "GET", &context, clock());
@@ -214,7 +213,7 @@ async fn an_unsampled_request_allocates_nothing() {
     assert_eq!(allocated, 0);
     // The measure itself works: a recorded span does allocate.
     let sampled = tracer.sample(Some(PARENT), rng);
-    assert!(allocations::during(|| drop(tracer.span(SpanKind::Server, "GET", &sampled, clock()))) > 0);
+    assert!(eastway_allocations::during(|| drop(tracer.span(SpanKind::Server, "GET", &sampled, clock()))) > 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use eastway_transport::Io;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -12,6 +12,7 @@ use crate::framing::Asked;
 use crate::fuzzing::shell;
 use crate::head::Place;
 use crate::sweeper::Sweeper;
+pub(super) use crate::testing::Raw as Peer;
 use crate::wire::{Buffers, HeadLimits, Limits, ResponseHead, ServerEnd, Shared};
 
 pub(super) fn shared() -> Shared {
@@ -57,26 +58,7 @@ where
     (Peer(near), serve(far, shared, upstream))
 }
 
-/// One end of a connection, byte by byte.
-pub(super) struct Peer<T>(pub(super) T);
-
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Peer<T> {
-    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.write_all(bytes.as_ref()).await.expect("it reads");
-    }
-
-    /// What comes until it ends in `end`.
-    pub(super) async fn until(&mut self, end: &str) -> String {
-        let mut all = Vec::new();
-        while !all.ends_with(end.as_bytes()) {
-            let mut byte = [0];
-            let read = self.0.read(&mut byte).await.expect("open");
-            assert_eq!(read, 1, "closed after {:?}", String::from_utf8_lossy(&all));
-            all.push(byte[0]);
-        }
-        String::from_utf8_lossy(&all).into_owned()
-    }
-
+impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     /// Sends and expects exactly this back.
     pub(super) async fn ask(&mut self, request: &str, answer: &str) {
         self.send(request).await;
@@ -95,13 +77,6 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Peer<T> {
             let so_far = &got[..filled];
             assert!(answer.as_bytes().starts_with(so_far), "{:?}", String::from_utf8_lossy(so_far));
         }
-    }
-
-    /// Everything until the connection ends.
-    pub(super) async fn rest(&mut self) -> String {
-        let mut all = Vec::new();
-        let _ = self.0.read_to_end(&mut all).await;
-        String::from_utf8_lossy(&all).into_owned()
     }
 
     /// Ends the own direction.

@@ -1,4 +1,5 @@
-//! Counts the allocations of a thread, so that tests can hold the hot path to its promise.
+//! Counts the allocations of a thread, so that tests can hold hot paths to their promises. A test that uses this crate has its
+//! allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -27,9 +28,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// How often this thread has allocated so far. What grows counts as well.
+pub fn so_far() -> u64 {
+    ALLOCATIONS.get()
+}
+
 /// How often this thread allocates while `work` runs.
-pub(crate) fn during(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
+pub fn during(work: impl FnOnce()) -> u64 {
+    let before = so_far();
     work();
-    ALLOCATIONS.get() - before
+    so_far() - before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_and_what_grows_is_counted_and_nothing_else() {
+        let mut kept = Vec::new();
+        assert_eq!(during(|| kept.push(1_u64)), 1);
+        assert_eq!(during(|| kept.reserve_exact(100)), 1);
+        assert_eq!(during(|| kept.push(2)), 0);
+        assert_eq!(during(|| drop(kept)), 0);
+    }
 }
