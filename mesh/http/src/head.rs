@@ -145,10 +145,7 @@ pub enum Headers<'a> {
 impl<'a> Headers<'a> {
     /// The first field of this name. Case does not matter.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        match self {
-            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
-            Self::Raw(_) | Self::Lines(_) => self.all(name).next(),
-        }
+        self.all(name).next()
     }
 
     /// The first field of this name, if it is ASCII text.
@@ -156,13 +153,10 @@ impl<'a> Headers<'a> {
         self.get(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All fields of this name, in order.
+    /// All fields of this name, in order. hyper's map is not asked: to parse and hash a name costs more than to compare it
+    /// with those of a head.
     pub fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let (map, raw, lines) = self.apart();
-        let raw = raw.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value);
-        let lines = lines.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value);
-        let map = map.map(|map| map.get_all(name).into_iter());
-        map.into_iter().flatten().map(HeaderValue::as_bytes).chain(raw).chain(lines)
+        self.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// All fields as name and value. Names from hyper are lower-case, raw ones as written.

@@ -10,7 +10,7 @@ use eastway_http::head::{Headers, apply, response};
 use eastway_http::{Body, Head, Upgrading, refuse};
 use eastway_request::{Inbound, InboundStep, Layer};
 use eastway_runtime::clock;
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Request, Response, StatusCode, Version};
 
 use super::within;
 use crate::load::{InFlight, orca};
@@ -24,8 +24,8 @@ pub(super) struct Forward {
     caller: Arc<SpiffeId>,
     telemetry: Telemetry,
     call: Inbound<Telemetry>,
-    head: request::Parts,
-    body: Body,
+    /// What was read, until it is handed on.
+    request: Request<Body>,
     upgrading: Option<Upgrading>,
     /// What the caller speaks: gRPC or not, in which version.
     speaks: (bool, Version),
@@ -47,8 +47,9 @@ impl Forward {
         let call =
             worker.random(|rng| Inbound::begin(telemetry, options, (caller, layer), &view.view(), clock::now(), rng));
         let body = worker.limited(adapter::count_sent(call.record(), body));
+        let request = Request::from_parts(head, body);
         let (worker, caller, telemetry) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
-        Self { worker, caller, telemetry, call, head, body, upgrading, speaks }
+        Self { worker, caller, telemetry, call, request, upgrading, speaks }
     }
 
     /// Takes it to its answer.
@@ -76,9 +77,8 @@ impl Forward {
     async fn forward(&mut self, edits: Edits, spoken: HttpVersion) -> Result<Response<Body>, Reason> {
         let node = &self.worker.node;
         let mut charged = Charged { in_flight: node.load.enter(), failed: false };
-        let mut head = self.head.clone();
-        apply(edits, &mut head.headers);
-        let request = Request::from_parts(head, std::mem::take(&mut self.body));
+        let mut request = std::mem::take(&mut self.request);
+        apply(edits, request.headers_mut());
         let answer = self.worker.app.send(request, spoken).await.inspect_err(|_| charged.failed = true)?;
         let (parts, body) = answer.into_parts();
         let fields = Headers::Map(&parts.headers);

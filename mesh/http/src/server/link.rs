@@ -112,14 +112,15 @@ impl<H: Handler> Serving<H> {
         };
         let Some((stream, request)) = request else { return };
         let (handler, node) = (Rc::clone(&self.handler), Rc::clone(&self.node));
-        let task = tokio::task::spawn_local(async move {
+        // Boxed: to begin a task, the runtime moves its future several times, and this one is large.
+        let task = tokio::task::spawn_local(Box::pin(async move {
             let mut gone = Gone(Some(stream.clone()));
             tokio::select! {
                 biased;
                 () = answer(&*handler, &node, &stream, request) => gone.0 = None,
                 () = given_up(&stream) => {}
             }
-        });
+        }));
         // Before it grows.
         if self.tasks.len() == self.tasks.capacity() {
             self.tasks.retain(|_, task| !task.is_finished());
