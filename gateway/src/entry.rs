@@ -7,18 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_core::endpoint::MAX_EXCLUDED;
+use eastway_core::head::{Fields as _, HttpVersion};
 use eastway_core::trace::TraceParent;
 use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
 use eastway_http::server::{Protocol, ServerOptions, serve};
-use eastway_http::{Body, Upgrading, refuse};
+use eastway_http::{Request, RequestHead, Response, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
 use eastway_transport::Io;
 use eastway_transport::accept::{self, Handshakes};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
-use http::header::HeaderValue;
-use http::{Method, Request, Response, Version};
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
@@ -63,13 +62,12 @@ async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io,
     tracing::trace!(?ended, "a sidecar's connection ended");
 }
 
-async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<Body>) -> Response<Body> {
-    let (version, started) = (request.version(), clock::now());
-    match open(&worker, &caller, &mut request, started).await {
+async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, request: Request) -> Response {
+    match open(&worker, &caller, request, clock::now()).await {
         Ok(response) => response,
         Err(reason) => {
             tracing::debug!(reason = reason.code(), caller = %caller, "refused a stream");
-            refuse::response(reason, &worker.node.name, false, version)
+            refuse::response(reason, &worker.node.name, false)
         }
     }
 }
@@ -78,23 +76,24 @@ async fn handle(worker: Rc<Worker>, caller: Arc<SpiffeId>, mut request: Request<
 async fn open(
     worker: &Rc<Worker>,
     caller: &Arc<SpiffeId>,
-    request: &mut Request<Body>,
+    request: Request,
     started: Timestamp,
-) -> Result<Response<Body>, Reason> {
+) -> Result<Response, Reason> {
     let node = &worker.node;
     if caller.trust_domain != node.config.trust_domain {
         return Err(Reason::IdentityRefused);
     }
-    match *request.method() {
-        Method::CONNECT => {}
+    let Request { head, upgrading, .. } = request;
+    match head.method() {
+        "CONNECT" => {}
         // One question at a time on a connection, of which there are only so many: each is woken by every change of a path.
-        Method::GET if request.uri().path() == LEAVING && request.version() < Version::HTTP_2 => {
-            return leaving(worker, request).await;
+        "GET" if head.view().path() == LEAVING && head.version < HttpVersion::Http2 => {
+            return Ok(leaving(worker, &head).await);
         }
         _ => return Err(Reason::MalformedRequest),
     }
-    let upgrading = Upgrading::take(request.extensions_mut()).ok_or(Reason::MalformedRequest)?;
-    let (target, mut open) = read(worker, caller, request)?;
+    let upgrading = upgrading.ok_or(Reason::MalformedRequest)?;
+    let (target, mut open) = read(worker, caller, &head)?;
     let place = worker.streams.of_workload(caller).ok_or(Reason::Overloaded)?;
     let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
     open.traceparent = Some(trace.traceparent());
@@ -108,9 +107,9 @@ async fn open(
 
 /// Answers when streams that came this way should be replaced by others: when this gateway drains, or when the peer's
 /// gateway that they lead to does. Until then the request waits.
-async fn leaving(worker: &Rc<Worker>, request: &Request<Body>) -> Result<Response<Body>, Reason> {
+async fn leaving(worker: &Rc<Worker>, head: &RequestHead) -> Response {
     let node = &worker.node;
-    let via = request.headers().get(VIA).and_then(|via| via.to_str().ok()).and_then(|via| via.split_once('/'));
+    let via = head.fields.text(VIA).and_then(|via| via.split_once('/'));
     let peer = async {
         match via {
             Some((cluster, address)) => node.federation.path_leaving(cluster, address).await,
@@ -121,7 +120,7 @@ async fn leaving(worker: &Rc<Worker>, request: &Request<Body>) -> Result<Respons
         () = node.draining.wait() => {}
         () = peer => {}
     }
-    Ok(Response::new(Body::empty()))
+    Response::empty(200)
 }
 
 /// What a stream to a peer keeps counted while it is relayed.
@@ -145,17 +144,13 @@ async fn connect(
     }
 }
 
-fn read(
-    worker: &Rc<Worker>,
-    caller: &Arc<SpiffeId>,
-    request: &Request<Body>,
-) -> Result<(Authority, StreamOpen), Reason> {
-    let authority = request.uri().authority().ok_or(Reason::BadHost)?.as_str();
+fn read(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, head: &RequestHead) -> Result<(Authority, StreamOpen), Reason> {
+    let authority = head.authority();
     let target = Authority::parse(authority, &worker.node.config.suffix).map_err(|error| match error {
         AuthorityError::Foreign(_) => Reason::ForeignHost,
         AuthorityError::Malformed(_) => Reason::BadHost,
     })?;
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| head.fields.text(name);
     let open = StreamOpen {
         authority: authority.to_owned(),
         source: SpiffeId::clone(caller),
@@ -179,13 +174,9 @@ fn excluded(ids: &str) -> Result<Vec<EndpointId>, Reason> {
     if named.len() > MAX_EXCLUDED { Err(Reason::MalformedOpen) } else { Ok(named) }
 }
 
-fn accepted_response(accepted: &StreamAccepted, via: Option<&str>) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            response.headers_mut().insert(name, value);
-        }
-    };
+fn accepted_response(accepted: &StreamAccepted, via: Option<&str>) -> Response {
+    let mut response = Response::empty(200);
+    let mut set = |name: &str, value: &str| response.head.fields.append(name, value.as_bytes());
     set("eastway-endpoint", accepted.endpoint.as_str());
     if let Some(zone) = &accepted.zone {
         set("eastway-zone", zone);

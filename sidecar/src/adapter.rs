@@ -4,14 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use eastway_core::Reason;
-use eastway_core::head::Edits;
+use eastway_core::head::{Edits, Fields};
 use eastway_http::body::{BodyError, End, Observer};
-use eastway_http::head::{Headers, apply};
 use eastway_http::server::Handler;
-use eastway_http::{Body, Upgrading};
+use eastway_http::{Body, Request, Response, Upgrading};
 use eastway_request::{Answer, AnswerEnd, RequestRecord};
 use eastway_runtime::clock;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use crate::record::Telemetry;
@@ -26,10 +25,10 @@ pub(crate) struct Counting<H> {
 
 impl<H, F> Handler for Counting<H>
 where
-    H: Fn(Request<Body>) -> F + 'static,
-    F: Future<Output = Response<Body>> + 'static,
+    H: Fn(Request) -> F + 'static,
+    F: Future<Output = Response> + 'static,
 {
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + 'static + use<H, F> {
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + 'static + use<H, F> {
         (self.handle)(request)
     }
 
@@ -61,17 +60,17 @@ impl Observer for Sent {
 /// caller, `asking`, and whoever serves it. `held` sees the application's part of it, and is kept until that has ended.
 pub(crate) fn pass(
     worker: &Rc<Worker>,
-    mut response: Response<Body>,
+    response: Response,
     (edits, answer): (Edits, Answer<Telemetry>),
     asking: Option<Upgrading>,
     held: Option<Box<dyn Observer>>,
-) -> Response<Body> {
-    apply(edits, response.headers_mut());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let (Some(asking), Some(serving)) = (asking, Upgrading::take(response.extensions_mut()))
+) -> Response {
+    let mut response = response.edited(&edits);
+    if response.head.is_switch()
+        && let (Some(asking), Some(serving)) = (asking, response.upgrading.take())
     {
         // There is no body, but it may hold what counts the connection.
-        let held = (std::mem::take(response.body_mut()), held);
+        let held = (std::mem::take(&mut response.body), held);
         relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, answer, held);
         return response;
     }
@@ -107,7 +106,7 @@ impl Observer for Passing {
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        self.0.trailers(&Headers::Map(trailers));
+        self.0.trailers(&Trailers(trailers));
     }
 
     fn end(&mut self, end: &End<'_>) {
@@ -117,5 +116,19 @@ impl Observer for Passing {
             End::Failed(error) => AnswerEnd::Failed(error.response_reason()),
         };
         self.0.end(end, clock::now());
+    }
+}
+
+/// Trailers as decisions see them.
+#[derive(Debug)]
+struct Trailers<'a>(&'a HeaderMap);
+
+impl Fields for Trailers<'_> {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.get_all(name).iter().count()
     }
 }

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use eastway_core::Reason;
 use eastway_core::head::{HttpVersion, is_idempotent};
 use eastway_http::client::{Failure, PoolOptions};
-use eastway_http::head::UpgradeTo;
-use eastway_http::{Body, ClientOptions, H1, H2, Pool, SendError};
+use eastway_http::{ClientOptions, H1, H2, Pool, Request, Response, SendError};
 use eastway_transport::{Io, tcp};
 use http::uri::Scheme;
-use http::{Request, Response};
 
 use crate::config::AppProtocol;
 use crate::h2;
@@ -50,9 +48,9 @@ impl App {
     ///
     /// # Errors
     /// The reason why there is no response.
-    pub(crate) async fn send(&self, mut request: Request<Body>, spoken: HttpVersion) -> Result<Response<Body>, Reason> {
+    pub(crate) async fn send(&self, mut request: Request, spoken: HttpVersion) -> Result<Response, Reason> {
         let protocol = self.node.config.inbound.as_ref().map(|inbound| inbound.protocol);
-        let upgrade = request.extensions().get::<UpgradeTo>().is_some();
+        let upgrade = request.head.upgrade().is_some();
         let h2 = match protocol {
             _ if upgrade => false,
             Some(AppProtocol::H2c) => true,
@@ -62,7 +60,7 @@ impl App {
         if h2 {
             return self.connected_h2().await?.send(request).await.map_err(|error| reason(&error));
         }
-        let repeatable = is_idempotent(request.method().as_str());
+        let repeatable = is_idempotent(request.head.method());
         let take = || if repeatable { self.h1.take(&()) } else { self.h1.take_for_once(&()) };
         while let Some(connection) = take() {
             match connection.send(request).await {
@@ -74,8 +72,7 @@ impl App {
             }
         }
         let io = connect(&self.node).await.inspect_err(|_| self.spoken.forget())?;
-        let connection = H1::new(io, &self.options).await.map_err(|error| reason(&error))?;
-        self.h1.lease((), connection).send(request).await.map_err(|error| {
+        self.h1.lease((), H1::new(io, &self.options)).send(request).await.map_err(|error| {
             if error.failure() == Failure::Protocol {
                 self.spoken.forget();
             }

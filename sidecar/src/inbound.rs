@@ -8,13 +8,12 @@ use std::sync::Arc;
 use eastway_core::view::InboundRules;
 use eastway_core::{Reason, ServiceName, SpiffeId};
 use eastway_http::server::{Ended, Handler, Protocol, ServerOptions, serve};
-use eastway_http::{Body, link};
+use eastway_http::{Request, link};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_request::Layer;
 use eastway_runtime::throttled;
 use eastway_transport::Io;
 use eastway_transport::accept::{self, HandshakeLimits, Handshakes};
-use http::Request;
 use tokio::net::TcpListener;
 
 use crate::adapter::Counting;
@@ -78,7 +77,7 @@ fn options(worker: &Worker, protocol: Protocol) -> ServerOptions {
 /// Answers the calls of `caller`.
 fn handler(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, telemetry: &Telemetry, layer: Layer) -> impl Handler + use<> {
     let (worker, caller, own) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
-    let handle = move |request: Request<Body>| Forward::begin(&worker, (&caller, &own), layer, request).run();
+    let handle = move |request: Request| Forward::begin(&worker, (&caller, &own), layer, request).run();
     Counting { telemetry: telemetry.clone(), handle }
 }
 

@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use eastway_core::{Authority, Reason, ServiceName};
-use eastway_http::Body;
 use eastway_http::server::{Ended, Protocol, ServerOptions, serve};
+use eastway_http::{Request, Response};
 use eastway_request::{ServiceEntry, Step};
 use eastway_transport::{Io, accept};
-use http::{Request, Response};
 use tokio::net::TcpListener;
 
 use crate::adapter;
@@ -63,7 +62,7 @@ pub(crate) async fn listen_for(worker: Rc<Worker>, listener: TcpListener, target
 }
 
 /// Takes one request to its answer.
-async fn handle(worker: Rc<Worker>, request: Request<Body>) -> Response<Body> {
+async fn handle(worker: Rc<Worker>, request: Request) -> Response {
     let mut request = Forward::begin(&worker, request);
     loop {
         match request.step() {

@@ -12,14 +12,12 @@ use std::time::Duration;
 use eastway_balance::{Endpoint, Pick};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
 use eastway_http::client::{Failure, Ping, PoolOptions};
-use eastway_http::head::UpgradeTo;
-use eastway_http::{Body, ClientOptions, H1, Pool, SendError, Sweeper, link};
+use eastway_http::{ClientOptions, H1, Pool, Request, Response, SendError, Sweeper, link};
 use eastway_identity::{Expected, Refusal, client_config};
 use eastway_request::Call;
 use eastway_resilience::{AttemptError, Fault, Progress};
 use eastway_transport::tls::TlsError;
 use eastway_transport::{Io, tcp, tls};
-use http::{Request, Response};
 use tokio::time::timeout;
 
 use crate::h2;
@@ -130,10 +128,10 @@ pub(crate) async fn send(
     upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
-    request: Request<Body>,
+    request: Request,
     mute: &Cell<bool>,
-) -> Result<Response<Body>, AttemptError> {
-    if request.extensions().get::<UpgradeTo>().is_some() {
+) -> Result<Response, AttemptError> {
+    if request.head.upgrade().is_some() {
         mute.set(true);
         return send_upgrade(upstreams, call, pick, request).await;
     }
@@ -165,9 +163,9 @@ async fn send_nearby(
     upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
-    mut request: Request<Body>,
+    mut request: Request,
     mute: &Cell<bool>,
-) -> Result<Response<Body>, AttemptError> {
+) -> Result<Response, AttemptError> {
     loop {
         let Spoken::Many(connection) = connector::connection(upstreams, call, endpoint).await? else { break };
         match connection.send(request).await {
@@ -187,8 +185,8 @@ async fn send_h1(
     upstreams: &Upstreams,
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
-    mut request: Request<Body>,
-) -> Result<Response<Body>, AttemptError> {
+    mut request: Request,
+) -> Result<Response, AttemptError> {
     let key = key(call, endpoint);
     let pool = &upstreams.h1;
     while let Some(connection) = if call.idempotent { pool.take(&key) } else { pool.take_for_once(&key) } {
@@ -202,7 +200,7 @@ async fn send_h1(
         }
     }
     let (io, place) = connect_local(upstreams, call, endpoint, ALPN_H1).await?;
-    let connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
+    let connection = H1::new(io, &upstreams.options);
     upstreams.h1.lease(key, connection.holding(place)).send(request).await.map_err(sending)
 }
 
@@ -249,10 +247,10 @@ async fn send_upgrade(
     upstreams: &Upstreams,
     call: &Call<'_>,
     pick: &mut Pick,
-    request: Request<Body>,
-) -> Result<Response<Body>, AttemptError> {
+    request: Request,
+) -> Result<Response, AttemptError> {
     let (io, place) = reach(upstreams, call, pick).await?;
-    let mut connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
+    let mut connection = H1::new(io, &upstreams.options);
     let response = connection.send(request).await.map_err(sending)?;
     Ok(response.map(|body| body.hold(place)))
 }

@@ -5,12 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_http::body::Unread;
-use eastway_http::{Body, Sweeper};
+use eastway_http::{Body, Response, Sweeper};
 use eastway_request::{InboundOptions, OutboundOptions};
 use eastway_resilience::limits::{Limit, Permit};
 use eastway_runtime::drain::InFlight;
-use http::Response;
 use http_body::Body as _;
 
 use crate::app::App;
@@ -68,13 +66,16 @@ impl Worker {
 
     /// The body of a response on its way to its reader. Neither may keep the other waiting for longer than `timeouts.idle`;
     /// a small one fits into the buffers whether it is read or not.
-    pub(crate) fn passing(&self, mut response: Response<Body>) -> Response<Body> {
+    pub(crate) fn passing(&self, response: Response) -> Response {
+        if response.body.is_at_hand() {
+            return response;
+        }
         let (limit, small) = (self.node.config.timeouts.idle, self.node.config.limits.held_response as u64);
-        let unread: Option<Unread> = response.extensions_mut().remove();
+        let unread = response.unread();
         response.map(|body| {
             let small = body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= small);
             let body = body.idle_limit(self.sweeper.after(limit));
-            if small { body } else { body.read_limit(&self.sweeper, limit, unread.unwrap_or_default()) }
+            if small { body } else { body.read_limit(&self.sweeper, limit, unread) }
         })
     }
 

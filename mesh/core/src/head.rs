@@ -141,10 +141,11 @@ pub const MESH_PREFIX: &str = "eastway-";
 
 /// Whether some reader of `name` (in any case) could take it for a name that begins with `prefix`: CGI, WSGI and PHP make
 /// one variable of all spellings that differ only in what is neither a letter nor a digit.
-pub fn folds_onto(name: &str, prefix: &str) -> bool {
+pub fn folds_onto(name: impl AsRef<[u8]>, prefix: &str) -> bool {
     let folded =
-        |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
-    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(folded)
+        |(a, b): (&u8, u8)| a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    let name = name.as_ref();
+    name.len() >= prefix.len() && name.iter().zip(prefix.bytes()).all(folded)
 }
 
 /// A name or a value that an edit sets.

@@ -8,11 +8,10 @@ pub mod held;
 mod kept;
 mod observe;
 mod reader;
+mod streamed;
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,9 +24,10 @@ use hyper::body::Incoming;
 pub use kept::Kept;
 pub use observe::{End, Observer};
 pub use reader::Unread;
+pub(crate) use streamed::{Source, Streamed};
 
-use crate::framing;
 use crate::h2_cause::find_h2;
+use crate::names::clean_trailers;
 use crate::sweeper::{Deadline, Sweeper};
 use observe::Watch;
 
@@ -47,6 +47,7 @@ enum Kind {
     Held(Bytes, Option<Box<HeaderMap>>),
     Incoming(Tracked),
     Kept(kept::Attempt),
+    Streamed(Streamed),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
 
@@ -67,14 +68,12 @@ impl Body {
         Self::of(Kind::Boxed(Box::pin(body)))
     }
 
-    /// The body of a request that hyper's server received. `unread` is set if it is dropped before its end.
-    pub(crate) fn received(incoming: Incoming, version: http::Version, unread: &Arc<AtomicBool>) -> Self {
+    /// The body of a request that hyper's server received.
+    pub(crate) fn received(incoming: Incoming) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let strict = version == http::Version::HTTP_2;
-        let unread = Some(Arc::clone(unread));
-        Self::of(Kind::Incoming(Tracked { incoming, strict, bodiless: false, unread }))
+        Self::of(Kind::Incoming(Tracked { incoming, strict: true, bodiless: false }))
     }
 
     /// The body of a response that hyper's client received. A `bodiless` response (to HEAD, 204, 304) may state a length
@@ -83,7 +82,25 @@ impl Body {
         if bodiless && incoming.is_end_stream() {
             return Self::empty();
         }
-        Self::of(Kind::Incoming(Tracked { incoming, strict: false, bodiless, unread: None }))
+        Self::of(Kind::Incoming(Tracked { incoming, strict: false, bodiless }))
+    }
+
+    /// A body that comes over a connection of our own.
+    pub(crate) const fn streamed(streamed: Streamed) -> Self {
+        Self::of(Kind::Streamed(streamed))
+    }
+
+    /// Whether all of it is at hand, or there is none.
+    pub const fn is_at_hand(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Full(_) | Kind::Held(..))
+    }
+
+    /// The data, if it is at hand and all there is.
+    pub(crate) fn at_hand(&self) -> Option<Bytes> {
+        match &self.kind {
+            Kind::Full(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
     }
 
     pub(crate) fn held(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
@@ -189,6 +206,7 @@ impl HttpBody for Body {
             Kind::Held(bytes, trailers) => bytes.is_empty() && trailers.is_none(),
             Kind::Incoming(tracked) => tracked.incoming.is_end_stream(),
             Kind::Kept(attempt) => attempt.is_end_stream(),
+            Kind::Streamed(streamed) => streamed.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -203,6 +221,7 @@ impl HttpBody for Body {
             Kind::Incoming(tracked) if tracked.bodiless => SizeHint::default(),
             Kind::Incoming(tracked) => tracked.incoming.size_hint(),
             Kind::Kept(attempt) => attempt.size_hint(),
+            Kind::Streamed(streamed) => streamed.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -225,6 +244,7 @@ impl Kind {
             }
             Self::Incoming(tracked) => tracked.poll_frame(cx),
             Self::Kept(attempt) => attempt.poll_frame(cx),
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
             Self::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -274,6 +294,7 @@ impl fmt::Debug for Body {
             Kind::Held(..) => "Held",
             Kind::Incoming(_) => "Incoming",
             Kind::Kept(_) => "Kept",
+            Kind::Streamed(_) => "Streamed",
             Kind::Boxed(_) => "Boxed",
         };
         f.debug_struct("Body").field("kind", &kind).field("size", &self.size_hint()).finish()
@@ -283,13 +304,11 @@ impl fmt::Debug for Body {
 /// hyper's body, with what hyper does not check.
 struct Tracked {
     incoming: Incoming,
-    /// An HTTP/2 request. hyper reports a reset with the code `NO_ERROR` as a clean end. That is right for a response
+    /// A request. hyper reports a reset with the code `NO_ERROR` as a clean end. That is right for a response
     /// after an early answer, but a truncated request must never look like a whole one.
     strict: bool,
     /// The length that the head states says nothing of what comes.
     bodiless: bool,
-    /// To be set if the end is never seen.
-    unread: Option<Arc<AtomicBool>>,
 }
 
 impl Tracked {
@@ -305,7 +324,7 @@ impl Tracked {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    framing::clean_trailers(trailers);
+                    clean_trailers(trailers);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -315,17 +334,8 @@ impl Tracked {
                 if short || (self.strict && !self.incoming.is_end_stream()) {
                     return Poll::Ready(Some(Err(BodyError::Truncated)));
                 }
-                self.unread = None;
                 Poll::Ready(None)
             }
-        }
-    }
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        if let Some(unread) = self.unread.take().filter(|_| !self.incoming.is_end_stream()) {
-            unread.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -336,6 +346,9 @@ pub enum BodyError {
     /// The connection that it comes over failed, or its framing is broken.
     #[error("the body's connection failed")]
     Transport(#[source] hyper::Error),
+    /// Its chunks are none, or its trailers.
+    #[error("{0}")]
+    Malformed(String),
     /// It ended before its end.
     #[error("the body is truncated")]
     Truncated,
@@ -365,7 +378,7 @@ impl BodyError {
         match self {
             Self::Idle => Reason::BodyTimeout,
             Self::Aborted(reason) => *reason,
-            Self::TooLong => Reason::MalformedRequest,
+            Self::TooLong | Self::Malformed(_) => Reason::MalformedRequest,
             Self::Transport(error) if is_malformed(error) => Reason::MalformedRequest,
             Self::Transport(_) | Self::Truncated | Self::Superseded | Self::Unwanted | Self::Unread => {
                 Reason::CallerGone
@@ -378,7 +391,7 @@ impl BodyError {
         match self {
             Self::Idle => Reason::IdleTimeout,
             Self::Aborted(reason) => *reason,
-            Self::TooLong => Reason::UpstreamProtocol,
+            Self::TooLong | Self::Malformed(_) => Reason::UpstreamProtocol,
             Self::Transport(_) | Self::Truncated | Self::Superseded | Self::Unwanted | Self::Unread => {
                 Reason::UpstreamReset
             }

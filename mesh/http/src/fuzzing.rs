@@ -4,63 +4,47 @@
 //! program itself never calls them.
 
 pub mod message;
-pub mod shell;
 pub mod ways;
 
-use std::cell::RefCell;
-use std::mem::MaybeUninit;
-use std::rc::Rc;
-
 use eastway_core::Reason;
-use eastway_transport::Io;
+use eastway_core::head::HttpVersion;
 use http::{Request, Response, Version};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::body::Body;
-use crate::client::{ClientOptions, H1};
-use crate::framing::{self, Length, RawRequest};
-use crate::head::Head;
-use crate::refuse;
-use crate::server::{ServerOptions, serve};
-use crate::sweeper::Sweeper;
+use crate::framing::{self, Asked, Length};
+use crate::limits::HeadLimits;
+use crate::message::{FieldList, RequestHead};
+use crate::names::is_hop_by_hop;
 use message::Message;
 use ways::Way;
 
-/// More than any head that the fuzzer makes up.
-const LIMIT: usize = 64 * 1024;
-
-/// More turns of the only thread than a few requests in memory need.
-const TURNS: usize = 200;
-
-/// Reads the bytes as a raw request head. What the raw judge accepts, hyper's path must accept with the same result.
+/// Reads the bytes as a request's head. What our own parser lets through, hyper's must let through as the same.
 pub fn request_head(bytes: &[u8]) {
-    let mut fields = [const { MaybeUninit::uninit() }; 64];
-    let Ok(Some(RawRequest { head, verdict, length, .. })) = framing::parse_request(bytes, &mut fields, LIMIT) else {
-        return;
-    };
-    assert!(length <= bytes.len(), "a head does not end behind its bytes");
-    assert_eq!(head.authority, verdict.authority);
-    assert!(!verdict.authority.is_empty() && !verdict.authority.contains(['@', '/', '\\', ',', ' ', '#', '?']));
-    assert!(head.version == Version::HTTP_11 || verdict.length != Length::Chunked, "HTTP/1.0 knows no chunks");
-    let both = head.header("content-length").is_some() && head.header("transfer-encoding").is_some();
-    assert!(!both, "two lengths were let through");
-    same_by_hyper(&head, bytes, &verdict);
+    let Ok(Some(parsed)) = framing::parse_request(bytes, HeadLimits::default()) else { return };
+    assert!(parsed.size <= bytes.len(), "a head does not end behind its bytes");
+    let chunked = parsed.body == Length::Chunked;
+    assert!(parsed.head.version == HttpVersion::Http11 || !chunked, "HTTP/1.0 knows no chunks");
+    assert!(!(chunked && parsed.head.length.is_some()), "two lengths were let through");
+    assert_admitted(&parsed.head);
+    let Some(parts) = hyper_parts(bytes) else { return };
+    let theirs = framing::admit_request(&parts).expect("the raw judge was the laxer one");
+    assert_admitted(&theirs);
+    let ours = &parsed.head;
+    assert_eq!(
+        (ours.method(), ours.target(), ours.authority()),
+        (theirs.method(), theirs.target(), theirs.authority())
+    );
+    assert_eq!(
+        (ours.upgrade(), ours.length, ours.expects_continue),
+        (theirs.upgrade(), theirs.length, theirs.expects_continue)
+    );
+    assert_eq!(sorted(&ours.fields), sorted(&theirs.fields));
 }
 
-fn same_by_hyper(head: &Head<'_>, bytes: &[u8], verdict: &framing::Verdict<'_>) {
-    let Some(mut parts) = hyper_parts(bytes) else { return };
-    let admitted = framing::admit_request(&mut parts);
-    assert_eq!(admitted, Ok(()), "the raw judge was the laxer one");
-    let view = Head::of(&parts);
-    assert_eq!((view.method, view.authority), (head.method, verdict.authority));
-    assert_admitted(&parts);
-    if view.method != "CONNECT" {
-        let slash = if head.target.starts_with('?') { "/" } else { "" };
-        assert_eq!(parts.uri.to_string(), format!("{slash}{}", head.target), "written as it was read");
-    }
-    let before = parts.headers.clone();
-    let again = framing::admit_request(&mut parts);
-    assert_eq!((again, &parts.headers), (Ok(()), &before), "admitting twice changes nothing");
+fn sorted(fields: &FieldList) -> Vec<(String, Vec<u8>)> {
+    let lower = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+    let mut all: Vec<_> = fields.iter().map(|(name, value)| (lower(name), value.to_vec())).collect();
+    all.sort();
+    all
 }
 
 /// The head as hyper would hand it over; `None` if the `http` crate refuses parts of it.
@@ -78,21 +62,31 @@ fn hyper_parts(bytes: &[u8]) -> Option<http::request::Parts> {
     Some(request.body(()).ok()?.into_parts().0)
 }
 
-/// What [`framing::admit_request`] promises of a head.
-pub fn assert_admitted(parts: &http::request::Parts) {
-    for name in parts.headers.keys() {
-        assert!(!framing::is_hop_by_hop(name.as_str()), "{name} was let through");
+/// What [`framing`] promises of a request's head.
+pub fn assert_admitted(head: &RequestHead) {
+    for (name, _) in head.fields.iter() {
+        let known = ["host", "content-length"].iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        assert!(!known && !is_hop_by_hop(name), "{} was let through", name.escape_ascii());
     }
-    assert_eq!(parts.headers.get_all("host").iter().count(), 1, "exactly one Host");
-    assert!(parts.headers.get_all("content-length").iter().count() <= 1, "one length");
-    assert!(parts.headers.get("te").is_none_or(|te| te == "trailers"));
-    let connect = parts.method == http::Method::CONNECT;
-    assert_eq!(parts.uri.authority().is_some(), connect, "origin form, except for CONNECT");
-    assert!(parts.uri.scheme().is_none() && !parts.uri.to_string().is_empty());
+    assert!(!head.authority().is_empty() && !head.authority().contains(['@', '/', '\\', ',', ' ', '#', '?']));
+    assert!(head.fields.get("te").is_none_or(|te| te == b"trailers"));
+    assert_eq!(head.target().is_empty(), head.is_connect(), "a path, except for CONNECT");
+    assert!(head.is_connect() || head.target().starts_with('/') || head.target() == "*");
 }
 
-/// Reads the bytes as a response head and admits it.
+/// Reads the bytes as a response's head, by our own parser and by hyper's.
 pub fn response_head(bytes: &[u8]) {
+    let asked = Asked { upgrade: true, ..Asked::default() };
+    let ours = framing::parse_response(bytes, asked, HeadLimits::default());
+    if let Ok(Some(ours)) = &ours {
+        assert!(ours.size <= bytes.len(), "a head does not end behind its bytes");
+        assert!(
+            ours.head
+                .fields
+                .iter()
+                .all(|(name, _)| !is_hop_by_hop(name) && !name.eq_ignore_ascii_case(b"content-length"))
+        );
+    }
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Response::new(&mut fields);
     if !parsed.parse(bytes).is_ok_and(|status| status.is_complete()) {
@@ -103,31 +97,27 @@ pub fn response_head(bytes: &[u8]) {
         response = response.header(field.name, field.value);
     }
     let Ok(response) = response.body(()) else { return };
-    let mut parts = response.into_parts().0;
-    let chunked = parts.headers.contains_key("transfer-encoding");
-    match framing::admit_response(&mut parts) {
+    match framing::admit_response(&response.into_parts().0, asked) {
         Err(reason) => assert_eq!(reason, Reason::UpstreamProtocol),
-        Ok(()) => {
-            assert!(parts.headers.keys().all(|name| !framing::is_hop_by_hop(name.as_str())));
-            let lengths = parts.headers.get_all("content-length").iter().count();
-            assert!(lengths <= 1 && !(chunked && lengths == 1), "one way to tell the length");
+        Ok(theirs) => {
+            if let Ok(Some(ours)) = ours {
+                assert_eq!((ours.head.status, ours.head.length), (theirs.status, theirs.length));
+                assert_eq!(sorted(&ours.head.fields), sorted(&theirs.fields));
+            }
         }
     }
 }
 
-/// Sends the bytes to a server whose handler forwards every request over a connection of its own, and judges what each
-/// upstream received.
+/// Sends the bytes to a node that forwards every request over a connection of its own, and judges what each upstream received.
 pub fn exchange(bytes: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("a runtime without I/O needs nothing from the system");
-    let forwarded = tokio::task::LocalSet::new().block_on(&runtime, forward(bytes));
-    forwarded.iter().for_each(|bytes| assert_forwarded(bytes));
+    let seen = ways::run(Way::Ours, bytes, ways::OK, false);
+    seen.upstream.iter().for_each(|bytes| assert_forwarded(bytes));
 }
 
 /// Sends the bytes both ways, hyper's and our own. Each request that both let through must reach its upstream as the same one;
 /// our own may refuse more.
 pub fn both_ways(bytes: &[u8]) {
-    let ours = ways::run(Way::Wire, bytes, ways::OK, false);
+    let ours = ways::run(Way::Ours, bytes, ways::OK, false);
     ours.upstream.iter().for_each(|bytes| assert_forwarded(bytes));
     let theirs = ways::run(Way::Hyper, bytes, ways::OK, false);
     for (ours, theirs) in ours.requests().iter().zip(&theirs.requests()) {
@@ -144,7 +134,7 @@ pub fn both_ways_back(bytes: &[u8]) {
         let last = Message::responses(&seen.answer, false).pop();
         last.filter(|answer| answer.whole && answer.refusal().is_none())
     };
-    if let (Some(ours), Some(theirs)) = (answer(Way::Wire), answer(Way::Hyper)) {
+    if let (Some(ours), Some(theirs)) = (answer(Way::Ours), answer(Way::Hyper)) {
         assert_same(&ours, &theirs);
     }
 }
@@ -158,61 +148,6 @@ fn assert_same(ours: &Message, theirs: &Message) {
         assert_eq!(ours.body.escape_ascii().to_string(), theirs.body.escape_ascii().to_string());
     }
     assert!(theirs.trailers.iter().all(|trailer| ours.trailers.contains(trailer)), "{ours:?} {theirs:?}");
-}
-
-type Seen = Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>;
-
-/// The bytes that each upstream connection received.
-async fn forward(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let (mut caller, io) = Io::pair(LIMIT.max(bytes.len()));
-    let seen = Seen::default();
-    let upstreams = Rc::clone(&seen);
-    let handler = move |request| {
-        let (near, far) = Io::pair(LIMIT);
-        let received = Rc::new(RefCell::default());
-        upstreams.borrow_mut().push(Rc::clone(&received));
-        tokio::task::spawn_local(upstream(far, received));
-        call(near, request)
-    };
-    let options = ServerOptions::new("fuzz");
-    let sweeper = Sweeper::new();
-    let served = serve(io, &options, &sweeper, std::future::pending(), handler);
-    let sent = async {
-        // The server may close before it has read everything.
-        let _ = caller.write_all(bytes).await;
-        // A caller that hangs up early is not served: everything in memory has its turn first.
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        let _ = caller.shutdown().await;
-        let mut answer = Vec::new();
-        let _ = caller.read_to_end(&mut answer).await;
-    };
-    tokio::join!(served, sent);
-    seen.take().iter().map(|received| received.borrow().clone()).collect()
-}
-
-async fn call(io: Io, request: Request<Body>) -> Response<Body> {
-    let version = request.version();
-    let answer = match H1::new(io, &ClientOptions::default()).await {
-        Ok(mut connection) => connection.send(request).await,
-        Err(error) => Err(error),
-    };
-    answer.unwrap_or_else(|error| refuse::response(error.reason(), "fuzz", false, version))
-}
-
-/// Answers at once, and takes down what comes until the connection ends.
-async fn upstream(mut io: Io, received: Rc<RefCell<Vec<u8>>>) {
-    let mut chunk = [0; 4096];
-    let mut answered = false;
-    while let Ok(read @ 1..) = io.read(&mut chunk).await {
-        received.borrow_mut().extend_from_slice(&chunk[..read]);
-        let head_complete = received.borrow().windows(4).any(|window| window == b"\r\n\r\n");
-        if head_complete && !answered {
-            answered = true;
-            let _ = io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-        }
-    }
 }
 
 /// Reads what an upstream received as strictly as anything would.

@@ -1,14 +1,15 @@
 //! Serving HTTP/1.1 and HTTP/2 over any byte stream.
 //!
 //! [`serve`] drives one connection to its end. Every request is judged by [`framing`](crate::framing) before the handler
-//! sees it; what is refused never reaches it. The handler's future is dropped when the caller goes away.
+//! sees it; what is refused never reaches it. The handler's future is dropped when the caller goes away. HTTP/1.1 and the link
+//! are our own code, HTTP/2 is hyper's.
 //!
-//! There is no timer per request: one deadline of the worker's sweeper watches the connection's heads and idle times.
+//! There is no timer per request: deadlines of the worker's sweeper watch the connection's heads and idle times.
 
 mod detect;
 mod drive;
+mod h1;
 mod io;
-pub(crate) mod linger;
 mod link;
 mod options;
 mod service;
@@ -18,23 +19,21 @@ use std::sync::Arc;
 
 use eastway_core::Reason;
 use eastway_transport::Io;
-use http::{Request, Response};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 pub use options::{Protocol, ServerOptions};
 
-use crate::body::Body;
 use crate::exec::LocalExec;
+use crate::message::{Request, Response};
 use crate::sweeper::Sweeper;
 use drive::drive;
-use io::Progress;
-pub(crate) use io::ServerIo;
+use io::{Progress, ServerIo};
 
 /// Answers requests.
 pub trait Handler: 'static {
     /// Answers an admitted request. Dropped without an answer if the caller goes away first.
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + 'static + use<Self>;
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + 'static + use<Self>;
 
     /// A request was refused before it reached [`handle`](Handler::handle): for the metrics.
     fn refused(&self, reason: Reason) {
@@ -44,10 +43,10 @@ pub trait Handler: 'static {
 
 impl<H, F> Handler for H
 where
-    H: Fn(Request<Body>) -> F + 'static,
-    F: Future<Output = Response<Body>> + 'static,
+    H: Fn(Request) -> F + 'static,
+    F: Future<Output = Response> + 'static,
 {
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + 'static + use<H, F> {
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + 'static + use<H, F> {
         self(request)
     }
 }
@@ -97,35 +96,23 @@ pub async fn serve(
                 Err(_) => return Ended::Idle,
             }
         }
-        Protocol::Link => return link::serve(io, options, sweeper, stop, handler).await,
         protocol => (protocol, bytes::Bytes::new()),
     };
+    match protocol {
+        Protocol::Link => return link::serve(io, options, sweeper, stop, handler).await,
+        Protocol::Http1 => return h1::serve(io, read, (options, sweeper), stop, handler).await,
+        Protocol::Http2 | Protocol::Detect => {}
+    }
     let progress = Arc::new(Progress::default());
-    let io = TokioIo::new(ServerIo::new(io, read, Arc::clone(&progress), protocol, options));
+    let io = TokioIo::new(ServerIo::new(io.rewound(read), Arc::clone(&progress)));
     let service =
         service::service(handler, Arc::clone(&progress), Arc::clone(&options.node), options.max_header_bytes as usize);
-    if protocol == Protocol::Http2 {
-        let connection = Box::pin(http2_builder(options).serve_connection(io, service));
-        drive(connection, options, sweeper, &progress, stop).await
-    } else {
-        let connection = http1_builder(options).serve_connection(io, service).with_upgrades();
-        drive(Box::pin(connection), options, sweeper, &progress, stop).await
-    }
+    let connection = Box::pin(http2_builder(options).serve_connection(io, service));
+    drive(connection, options, sweeper, &progress, stop).await
 }
-
-/// hyper's read and write buffers may grow to this, beyond what the head needs.
-const BUFFER: usize = 128 * 1024;
 
 /// Heads of up to so many times the limit are read, in order to be refused with words.
 const HEAD_ROOM: u32 = 4;
-
-fn http1_builder(options: &ServerOptions) -> http1::Builder {
-    let header = options.max_header_bytes as usize;
-    let mut builder = http1::Builder::new();
-    // The header timeout is the sweeper's: hyper's own would arm a timer for each request.
-    builder.header_read_timeout(None).max_header_size(header).max_buf_size(BUFFER.max(header));
-    builder
-}
 
 fn http2_builder(options: &ServerOptions) -> http2::Builder<LocalExec> {
     let h2 = &options.h2;

@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use eastway_core::head::HttpVersion;
 use eastway_transport::Io;
 use http::uri::Scheme;
-use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use crate::body::Body;
 use crate::client::{ClientOptions, H1, H2};
-use crate::head::Head;
+use crate::message::{Request, RequestHead, Response, ResponseHead};
 use crate::refuse;
 use crate::server::{Handler, ServerOptions, serve};
 use crate::sweeper::Sweeper;
@@ -67,7 +67,7 @@ pub(crate) async fn listen_with(options: ServerOptions, handler: impl Handler) -
 }
 
 /// One type for all handlers of tests: otherwise each of them compiles hyper's servers anew.
-type AnyHandler = Rc<dyn Fn(Request<Body>) -> Pin<Box<dyn Future<Output = Response<Body>>>>>;
+type AnyHandler = Rc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response>>>>;
 
 async fn accept(listener: TcpListener, options: ServerOptions, handler: AnyHandler) {
     let sweeper = Sweeper::new();
@@ -85,7 +85,7 @@ pub(crate) async fn dial(address: SocketAddr) -> Io {
 }
 
 pub(crate) async fn h1(address: SocketAddr) -> H1 {
-    H1::new(dial(address).await, &ClientOptions::default()).await.expect("no I/O yet")
+    H1::new(dial(address).await, &ClientOptions::default())
 }
 
 pub(crate) async fn h2(address: SocketAddr) -> H2 {
@@ -101,31 +101,38 @@ pub(crate) enum Upstream {
 
 /// Forwards each request over a connection of its own.
 pub(crate) fn proxy(upstream: Upstream) -> impl Handler {
-    move |request: Request<Body>| async move {
-        let version = request.version();
-        let (parts, body) = request.into_parts();
-        let is_grpc = Head::of(&parts).view().is_grpc();
-        let request = Request::from_parts(parts, body);
+    move |request: Request| async move {
+        let is_grpc = request.head.view().is_grpc();
         let answer = match upstream {
             Upstream::H1(address) => h1(address).await.send(request).await,
             Upstream::H2(address) => h2(address).await.send(request).await,
         };
-        answer.unwrap_or_else(|error| refuse::response(error.reason(), "test-node", is_grpc, version))
+        answer.unwrap_or_else(|error| refuse::response(error.reason(), "test-node", is_grpc))
     }
 }
 
 /// Answers with what it received: method, target and sorted header lines, then the body.
-pub(crate) async fn mirror(request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let head = Head::of(&parts);
-    let mut lines: Vec<String> =
-        head.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
+pub(crate) async fn mirror(request: Request) -> Response {
+    let Request { head, body, .. } = request;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields = head.fields.iter().map(|(name, value)| format!("{}: {}", text(name).to_lowercase(), text(value)));
+    let mut lines: Vec<String> = fields.collect();
     lines.sort_unstable();
-    let text = format!("{} {} for {}\n{}\n\n", head.method, head.target, head.authority, lines.join("\n"));
+    let text = format!("{} {} for {}\n{}\n\n", head.method(), head.target(), head.authority(), lines.join("\n"));
     match body.collect(1 << 20).await {
-        Ok((body, _)) => Response::new(Body::full([text.as_bytes(), &body].concat())),
-        Err(error) => refuse::response(error.request_reason(), "mirror", false, parts.version),
+        Ok((body, _)) => ok(Body::full([text.as_bytes(), &body].concat())),
+        Err(error) => refuse::response(error.request_reason(), "mirror", false),
     }
+}
+
+/// A successful response.
+pub(crate) fn ok(body: Body) -> Response {
+    answered(200, body)
+}
+
+/// A response with this status.
+pub(crate) fn answered(status: u16, body: Body) -> Response {
+    Response::new(ResponseHead::new(status), body)
 }
 
 /// A raw caller.
@@ -197,10 +204,6 @@ impl Recorder {
         String::from_utf8_lossy(&self.seen.borrow()).into_owned()
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.seen.borrow().clone()
-    }
-
     /// Waits until the peer of the first connection has closed it.
     pub(crate) async fn closed(&self) {
         until(|| *self.closed.borrow() > 0).await;
@@ -222,12 +225,16 @@ async fn record(mut tcp: TcpStream, answer: &[u8], seen: &RefCell<Vec<u8>>) {
 
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-pub(crate) fn get(host: &str) -> Request<Body> {
-    Request::get("/").header("host", host).body(Body::empty()).expect("valid")
+pub(crate) fn get(host: &str) -> Request {
+    request("GET", "/", host, Body::empty())
 }
 
-pub(crate) fn post(host: &str, body: Body) -> Request<Body> {
-    Request::post("/").header("host", host).body(body).expect("valid")
+pub(crate) fn post(host: &str, body: Body) -> Request {
+    request("POST", "/", host, body)
+}
+
+pub(crate) fn request(method: &str, target: &str, host: &str, body: Body) -> Request {
+    Request::new(RequestHead::new(HttpVersion::Http11, method, target, host), body)
 }
 
 /// A body that the test feeds.

@@ -3,29 +3,54 @@
 use std::fmt;
 
 use eastway_transport::Io;
-use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 
-use crate::answer_first::AnswerFirst;
-use crate::link::bytes::Brought;
-use crate::server::ServerIo;
+/// A connection's raw bytes as they are promised to a request before it is answered, or come with a response.
+pub struct Upgrading(Promised);
 
-/// The promise of the connection's raw bytes, taken from a request before answering it, or from a response.
-pub struct Upgrading(Promise);
-
-enum Promise {
+enum Promised {
+    /// A stream of HTTP/2.
     Hyper(OnUpgrade),
+    Ours(oneshot::Receiver<Io>),
+    /// They are here once somebody asks for them.
+    Lazy(Box<dyn FnOnce() -> Io>),
     /// The bytes are here already.
-    Brought(Io),
+    Here(Io),
+}
+
+/// Is to be kept by who has the bytes; dropping it breaks it.
+pub(crate) struct Promise(oneshot::Sender<Io>);
+
+impl Promise {
+    /// Gives the bytes away.
+    pub(crate) fn keep(self, io: Io) {
+        // Nobody may want them any more.
+        let _ = self.0.send(io);
+    }
 }
 
 impl Upgrading {
-    /// Takes the promise from a request's or response's extensions; `None` if it can not be upgraded.
-    pub fn take(extensions: &mut http::Extensions) -> Option<Self> {
-        if let Some(promise) = extensions.remove::<OnUpgrade>() {
-            return Some(Self(Promise::Hyper(promise)));
-        }
-        Brought::take(extensions).map(|io| Self(Promise::Brought(io)))
+    /// A promise, and who is to keep it.
+    pub(crate) fn promised() -> (Promise, Self) {
+        let (keeper, kept) = oneshot::channel();
+        (Promise(keeper), Self(Promised::Ours(kept)))
+    }
+
+    /// Bytes that are made of something else when somebody asks for them.
+    pub(crate) fn lazy(make: impl FnOnce() -> Io + 'static) -> Self {
+        Self(Promised::Lazy(Box::new(make)))
+    }
+
+    /// Bytes that are here.
+    pub(crate) const fn here(io: Io) -> Self {
+        Self(Promised::Here(io))
+    }
+
+    /// The promise that hyper gives with a message of HTTP/2, if it does.
+    pub(crate) fn of_hyper(extensions: &mut http::Extensions) -> Option<Self> {
+        extensions.remove::<OnUpgrade>().map(|promise| Self(Promised::Hyper(promise)))
     }
 
     /// The bytes in both directions, those that were read ahead included. Resolves once the answer (2xx to CONNECT,
@@ -37,24 +62,14 @@ impl Upgrading {
     /// # Errors
     /// [`UpgradeError`] if the connection ended, or the answer was another.
     pub async fn io(self) -> Result<Io, UpgradeError> {
-        let upgraded = match self.0 {
-            Promise::Hyper(promise) => promise.await.map_err(UpgradeError)?,
-            Promise::Brought(io) => return Ok(io),
-        };
-        Ok(match upgraded.downcast::<TokioIo<ServerIo>>() {
-            Ok(Parts { io, read_buf, .. }) => {
-                let (io, ahead) = io.into_inner().into_parts();
-                io.rewound(ahead).rewound(read_buf)
+        match self.0 {
+            Promised::Hyper(promise) => {
+                promise.await.map(|stream| Io::other(TokioIo::new(stream))).map_err(|error| UpgradeError(Some(error)))
             }
-            Err(upgraded) => as_client(upgraded),
-        })
-    }
-}
-
-fn as_client(upgraded: Upgraded) -> Io {
-    match upgraded.downcast::<TokioIo<AnswerFirst>>() {
-        Ok(Parts { io, read_buf, .. }) => io.into_inner().into_io().rewound(read_buf),
-        Err(upgraded) => Io::other(TokioIo::new(upgraded)),
+            Promised::Ours(promise) => promise.await.map_err(|_| UpgradeError(None)),
+            Promised::Lazy(make) => Ok(make()),
+            Promised::Here(io) => Ok(io),
+        }
     }
 }
 
@@ -67,4 +82,4 @@ impl fmt::Debug for Upgrading {
 /// An upgrade that was promised did not happen.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was not upgraded")]
-pub struct UpgradeError(#[source] hyper::Error);
+pub struct UpgradeError(#[source] Option<hyper::Error>);

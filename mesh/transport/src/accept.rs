@@ -84,10 +84,11 @@ pub async fn each<G, F>(
             continue;
         }
         let connection = serve(Io::watched(stream, GONE));
-        tokio::task::spawn_local(async move {
+        // Boxed: to begin a task, the runtime moves its future several times, and this one is large.
+        tokio::task::spawn_local(Box::pin(async move {
             let _guard = guard;
             connection.await;
-        });
+        }));
     }
 }
 

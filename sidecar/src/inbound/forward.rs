@@ -3,14 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::head::{Edits, HttpVersion};
+use eastway_core::head::{Edits, Fields as _, HttpVersion};
 use eastway_core::{Chain, Reason, Refusal, SpiffeId};
 use eastway_http::body::{End, Observer};
-use eastway_http::head::{Headers, apply, response};
-use eastway_http::{Body, Head, Upgrading, refuse};
+use eastway_http::{Request, Response, Upgrading, refuse};
 use eastway_request::{Inbound, InboundStep, Layer};
 use eastway_runtime::clock;
-use http::{Request, Response, StatusCode, Version};
 
 use super::within;
 use crate::load::{InFlight, orca};
@@ -25,10 +23,9 @@ pub(super) struct Forward {
     telemetry: Telemetry,
     call: Inbound<Telemetry>,
     /// What was read, until it is handed on.
-    request: Request<Body>,
+    request: Option<Request>,
     upgrading: Option<Upgrading>,
-    /// What the caller speaks: gRPC or not, in which version.
-    speaks: (bool, Version),
+    is_grpc: bool,
 }
 
 impl Forward {
@@ -37,23 +34,21 @@ impl Forward {
         worker: &Rc<Worker>,
         (caller, telemetry): (&Arc<SpiffeId>, &Telemetry),
         layer: Layer,
-        request: Request<Body>,
+        request: Request,
     ) -> Self {
-        let (mut head, body) = request.into_parts();
-        let upgrading = Upgrading::take(&mut head.extensions);
-        let view = Head::of(&head);
-        let speaks = (view.view().is_grpc(), head.version);
+        let Request { head, body, upgrading } = request;
+        let is_grpc = head.view().is_grpc();
         let options = &worker.inbound_options;
         let call =
-            worker.random(|rng| Inbound::begin(telemetry, options, (caller, layer), &view.view(), clock::now(), rng));
+            worker.random(|rng| Inbound::begin(telemetry, options, (caller, layer), &head.view(), clock::now(), rng));
         let body = worker.limited(adapter::count_sent(call.record(), body));
-        let request = Request::from_parts(head, body);
+        let request = Some(Request::new(head, body));
         let (worker, caller, telemetry) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
-        Self { worker, caller, telemetry, call, request, upgrading, speaks }
+        Self { worker, caller, telemetry, call, request, upgrading, is_grpc }
     }
 
     /// Takes it to its answer.
-    pub(super) async fn run(mut self) -> Response<Body> {
+    pub(super) async fn run(mut self) -> Response {
         loop {
             let done = match self.call.step() {
                 InboundStep::Rules(service) => {
@@ -74,27 +69,23 @@ impl Forward {
     }
 
     /// Hands the call to the application.
-    async fn forward(&mut self, edits: Edits, spoken: HttpVersion) -> Result<Response<Body>, Reason> {
+    async fn forward(&mut self, edits: Edits, spoken: HttpVersion) -> Result<Response, Reason> {
         let node = &self.worker.node;
         let mut charged = Charged { in_flight: node.load.enter(), failed: false };
-        let mut request = std::mem::take(&mut self.request);
-        apply(edits, request.headers_mut());
+        let mut request = self.request.take().ok_or(Reason::Internal)?;
+        request.head.fields.apply(&edits);
         let answer = self.worker.app.send(request, spoken).await.inspect_err(|_| charged.failed = true)?;
-        let (parts, body) = answer.into_parts();
-        let fields = Headers::Map(&parts.headers);
-        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        charged.failed = parts.status.is_server_error();
-        if let Some(utilisation) = fields.text(orca::HEADER).and_then(orca::utilisation) {
+        charged.failed = answer.head.is_server_error();
+        if let Some(utilisation) = answer.head.fields.text(orca::HEADER).and_then(orca::utilisation) {
             node.load.stated(utilisation, clock::now());
         }
-        let load = (!switches).then(|| node.load.report(clock::now()).to_header());
-        let passes = self.call.answered(&response(&parts, &fields), load);
-        let answer = Response::from_parts(parts, body);
+        let load = (!answer.head.is_switch()).then(|| node.load.report(clock::now()).to_header());
+        let passes = self.call.answered(&answer.head.view(), load);
         Ok(adapter::pass(&self.worker, answer, passes, self.upgrading.take(), Some(Box::new(charged))))
     }
 
     /// Connects to the application and answers 200; what follows is relayed until either side has ended.
-    async fn open(&mut self) -> Result<Response<Body>, Reason> {
+    async fn open(&mut self) -> Result<Response, Reason> {
         let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
         let in_flight = self.worker.node.load.enter();
         let application = app::connect(&self.worker.node).await?;
@@ -104,20 +95,19 @@ impl Forward {
             Some((asking.ok()?, application))
         };
         adapter::relay(&self.worker, ends, self.call.opened(), in_flight);
-        Ok(Response::new(Body::empty()))
+        Ok(Response::empty(200))
     }
 
     /// Answers 200 and serves the requests that follow.
-    fn serve(&mut self) -> Result<Response<Body>, Reason> {
+    fn serve(&mut self) -> Result<Response, Reason> {
         let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
         within::serve(&self.worker, (&self.caller, &self.telemetry), asking, self.call.opened());
-        Ok(Response::new(Body::empty()))
+        Ok(Response::empty(200))
     }
 
-    fn refuse(self, refusal: Refusal) -> Response<Body> {
+    fn refuse(self, refusal: Refusal) -> Response {
         tracing::debug!(reason = refusal.reason.code(), caller = %self.caller, "refused");
-        let (is_grpc, version) = self.speaks;
-        refuse::response(refusal, &self.worker.node.name, is_grpc, version)
+        refuse::response(refusal, &self.worker.node.name, self.is_grpc)
     }
 }
 

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use eastway_balance::Pick;
 use eastway_core::{Chain, Reason, Refusal};
 use eastway_http::body::held;
-use eastway_http::head::{Headers, apply, response};
-use eastway_http::{Body, Head, Kept, Upgrading, refuse};
+use eastway_http::{Kept, Request, RequestHead, Response, Upgrading, refuse};
 use eastway_request::{BodyState, Judged, Outbound, ServiceEntry, Step};
 use eastway_resilience::{AttemptError, Progress};
 use eastway_runtime::clock;
-use http::{Method, Request, Response, Version, request};
 use http_body::Body as _;
 
 use super::opaque;
@@ -26,28 +24,26 @@ use crate::worker::Worker;
 pub(super) struct Forward {
     worker: Rc<Worker>,
     request: Outbound<Telemetry>,
-    head: request::Parts,
+    head: RequestHead,
     body: Kept,
     upgrading: Option<Upgrading>,
-    /// What the caller speaks: gRPC or not, in which version.
-    speaks: (bool, Version),
+    is_grpc: bool,
     /// The answer to fall back on.
-    kept: Option<Response<Body>>,
+    kept: Option<Response>,
 }
 
 impl Forward {
     /// A request whose head has just been read.
-    pub(super) fn begin(worker: &Rc<Worker>, request: Request<Body>) -> Self {
-        let (mut head, body) = request.into_parts();
-        let upgrading = Upgrading::take(&mut head.extensions);
-        let speaks = (Head::of(&head).view().is_grpc(), head.version);
+    pub(super) fn begin(worker: &Rc<Worker>, request: Request) -> Self {
+        let Request { head, body, upgrading } = request;
+        let is_grpc = head.view().is_grpc();
         let request = worker.random(|rng| {
-            Outbound::begin(&worker.telemetry, &worker.outbound_options, &Head::of(&head).view(), clock::now(), rng)
+            Outbound::begin(&worker.telemetry, &worker.outbound_options, &head.view(), clock::now(), rng)
         });
         // A caller that stalls is told so, and nobody else is blamed.
         let body = worker.limited(adapter::count_sent(request.record(), body));
         let body = Kept::new(body, worker.node.config.limits.kept_body);
-        Self { worker: Rc::clone(worker), request, head, body, upgrading, speaks, kept: None }
+        Self { worker: Rc::clone(worker), request, head, body, upgrading, is_grpc, kept: None }
     }
 
     /// What to do next.
@@ -58,16 +54,16 @@ impl Forward {
 
     /// The service was found, or why it was not.
     pub(super) fn resolved(&mut self, found: Result<Arc<ServiceEntry>, Reason>) {
-        let (request, head) = (&mut self.request, Head::of(&self.head));
+        let (request, head) = (&mut self.request, &self.head);
         self.worker.random(|rng| request.resolved(found, &head.view(), clock::now(), rng));
     }
 
     /// Sends the request to what was picked. `None` if that brought no answer to pass on.
-    pub(super) async fn attempt(&mut self, pick: Pick) -> Option<Response<Body>> {
-        if self.head.method == Method::CONNECT { self.open(pick).await } else { self.send(pick).await }
+    pub(super) async fn attempt(&mut self, pick: Pick) -> Option<Response> {
+        if self.head.is_connect() { self.open(pick).await } else { self.send(pick).await }
     }
 
-    async fn send(&mut self, mut pick: Pick) -> Option<Response<Body>> {
+    async fn send(&mut self, mut pick: Pick) -> Option<Response> {
         let sent = self.exchange(&mut pick).await;
         let (request, body, now) = (&mut self.request, body_state(&self.body), clock::now());
         match sent {
@@ -87,14 +83,14 @@ impl Forward {
     }
 
     /// The exchange of one attempt.
-    async fn exchange(&self, pick: &mut Pick) -> Result<(Response<Body>, Judged), AttemptError> {
+    async fn exchange(&self, pick: &mut Pick) -> Result<(Response, Judged), AttemptError> {
         let call = self.request.call().ok_or(AttemptError::said(Reason::Internal))?;
         // If it cannot be sent again, its caller has failed to send it once.
         let body = self.body.attempt().ok_or(AttemptError::said(Reason::CallerGone).blameless())?;
         let mut head = self.head.clone();
-        apply(self.request.edits(clock::now()), &mut head.headers);
+        head.fields.apply(&self.request.edits(clock::now()));
         let (endpoint, mute) = (pick.endpoint().cloned(), Cell::new(false));
-        let request = Request::from_parts(head, body);
+        let request = Request::new(head, body);
         // Pinned here, once: every function that takes a future by value keeps room for it twice.
         let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request, &mute));
         let answered = pin!(async {
@@ -107,8 +103,8 @@ impl Forward {
     /// Waits for the response as long as the limits allow.
     async fn in_time(
         &self,
-        mut sent: Pin<&mut impl Future<Output = Result<Response<Body>, AttemptError>>>,
-    ) -> Result<Response<Body>, AttemptError> {
+        mut sent: Pin<&mut impl Future<Output = Result<Response, AttemptError>>>,
+    ) -> Result<Response, AttemptError> {
         loop {
             let left = self.request.patience(&body_state(&self.body), clock::now())?;
             if let Ok(sent) = self.worker.sweeper.within(left, sent.as_mut()).await {
@@ -118,21 +114,25 @@ impl Forward {
     }
 
     /// Tells a node's refusal from an application's answer, and holds a small one until it is whole.
-    async fn judge(&self, answer: Response<Body>) -> Result<(Response<Body>, Judged), AttemptError> {
-        let (parts, body) = answer.into_parts();
-        let length = body.size_hint().exact();
-        let judged = self.request.judge(&response(&parts, &Headers::Map(&parts.headers)), length, clock::now())?;
-        let answer = Response::from_parts(parts, body);
+    async fn judge(&self, answer: Response) -> Result<(Response, Judged), AttemptError> {
+        let length = answer.body.size_hint().exact();
+        let judged = self.request.judge(&answer.head.view(), length, clock::now())?;
         let Some(limit) = judged.hold else { return Ok((answer, judged)) };
         let idle = self.worker.sweeper.after(self.worker.node.config.timeouts.idle);
-        match held::hold(answer.map(|body| body.idle_limit(idle)), limit).await {
-            Ok(answer) => Ok((answer, judged)),
+        let Response { mut head, body, .. } = answer;
+        match held::hold(body.idle_limit(idle), limit).await {
+            Ok((body, with_trailers)) => {
+                if with_trailers {
+                    head.length = None;
+                }
+                Ok((Response::new(head, body), judged))
+            }
             Err(error) => Err(AttemptError { progress: Progress::Sent, ..AttemptError::said(error.response_reason()) }),
         }
     }
 
     /// Opens an opaque stream and answers 200; what follows is relayed until either side has ended.
-    async fn open(&mut self, pick: Pick) -> Option<Response<Body>> {
+    async fn open(&mut self, pick: Pick) -> Option<Response> {
         let (serving, answer, held) = opaque::open(&self.worker, &mut self.request, pick).await?;
         let asking = self.upgrading.take();
         let ends = async move {
@@ -141,26 +141,22 @@ impl Forward {
             Some((asking.ok()?, serving))
         };
         adapter::relay(&self.worker, ends, answer, held);
-        Some(Response::new(Body::empty()))
+        Some(Response::empty(200))
     }
 
     /// Answers with the answer that was kept.
-    pub(super) fn fall_back(mut self) -> Response<Body> {
+    pub(super) fn fall_back(mut self) -> Response {
         let Some(answer) = self.kept.take() else { return self.refuse(Reason::Internal.into()) };
-        let (parts, body) = answer.into_parts();
-        let passes = self.request.fall_back(&response(&parts, &Headers::Map(&parts.headers)));
-        let answer = Response::from_parts(parts, body);
-        match passes {
+        match self.request.fall_back(&answer.head.view()) {
             Some(passes) => adapter::pass(&self.worker, answer, passes, None, None),
             None => self.refuse(Reason::Internal.into()),
         }
     }
 
     /// Refuses the request, and says why.
-    pub(super) fn refuse(self, refusal: Refusal) -> Response<Body> {
+    pub(super) fn refuse(self, refusal: Refusal) -> Response {
         tracing::debug!(reason = refusal.reason.code(), "refused");
-        let (is_grpc, version) = self.speaks;
-        refuse::response(refusal, &self.worker.node.name, is_grpc, version)
+        refuse::response(refusal, &self.worker.node.name, self.is_grpc)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The CONNECT exchange, from the side that asks: towards a gateway, and towards a called sidecar.
 
+use eastway_core::head::{Fields as _, HttpVersion};
 use eastway_core::{Chain, Reason};
-use eastway_http::ClientOptions;
 use eastway_http::client::{self, Connected};
 use eastway_http::refuse::PROXY_STATUS;
+use eastway_http::{ClientOptions, RequestHead, ResponseHead};
 use eastway_transport::Io;
-use http::{HeaderMap, Request, StatusCode};
 
 /// The accepted tunnel.
 #[derive(Debug)]
@@ -31,20 +31,17 @@ pub(crate) async fn connect(
     options: &ClientOptions,
     broken: Reason,
 ) -> Result<Tunnel, Reason> {
-    let mut request = Request::connect(authority);
+    let mut head = RequestHead::new(HttpVersion::Http11, "CONNECT", "", authority);
     for (name, value) in headers {
-        if let Ok(value) = http::HeaderValue::from_str(value) {
-            request = request.header(*name, value);
-        }
+        head.fields.append(name, value.as_bytes());
     }
-    let request = request.body(()).map_err(|_| Reason::Internal)?;
-    match client::connect(io, request, options).await {
+    match client::connect(io, head, options).await {
         Ok(Connected::Open(head, io)) => {
-            let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let text = |name| head.fields.text(name).map(str::to_owned);
             let (endpoint, load, via) = (text("eastway-endpoint"), text("eastway-load"), text("eastway-via"));
             Ok(Tunnel { io, endpoint, load, via })
         }
-        Ok(Connected::Refused(response)) => Err(reason(response.status(), response.headers())),
+        Ok(Connected::Refused(response)) => Err(reason(&response.head)),
         Err(error) => {
             tracing::debug!(error = %Chain(&error), authority, "CONNECT failed");
             Err(broken)
@@ -53,19 +50,14 @@ pub(crate) async fn connect(
 }
 
 /// The reason of a refusal: that of its `Proxy-Status`, or what the status implies.
-pub(crate) fn reason(status: StatusCode, headers: &HeaderMap) -> Reason {
-    stated_reason(headers).unwrap_or(match status.as_u16() {
+fn reason(head: &ResponseHead) -> Reason {
+    let stated = head.fields.text(PROXY_STATUS).and_then(Reason::from_proxy_status);
+    stated.unwrap_or(match head.status {
         403 => Reason::Forbidden,
         404 => Reason::UnknownService,
         400..500 => Reason::MalformedOpen,
         _ => Reason::Overloaded,
     })
-}
-
-/// The reason that a node of the mesh states in `Proxy-Status`. An application's own never gets here: its sidecar removes
-/// it.
-pub(crate) fn stated_reason(headers: &HeaderMap) -> Option<Reason> {
-    headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok()).and_then(Reason::from_proxy_status)
 }
 
 #[cfg(test)]
@@ -74,10 +66,9 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_reason() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(reason(StatusCode::NOT_FOUND, &headers), Reason::UnknownService);
-        let status = Reason::NoReadyEndpoint.proxy_status("gw").parse().expect("header text");
-        headers.insert(PROXY_STATUS, status);
-        assert_eq!(reason(StatusCode::SERVICE_UNAVAILABLE, &headers), Reason::NoReadyEndpoint);
+        assert_eq!(reason(&ResponseHead::new(404)), Reason::UnknownService);
+        let mut head = ResponseHead::new(503);
+        head.fields.append(PROXY_STATUS, Reason::NoReadyEndpoint.proxy_status("gw").as_bytes());
+        assert_eq!(reason(&head), Reason::NoReadyEndpoint);
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn connection(
 async fn open(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Result<Spoken, AttemptError> {
     let (io, place) = connect_local(upstreams, call, endpoint, ALPN).await?;
     if io.alpn() == Some(b"http/1.1") {
-        let connection = H1::new(io, &upstreams.options).await.map_err(sending)?;
+        let connection = H1::new(io, &upstreams.options);
         upstreams.h1.lease(key(call, endpoint), connection.holding(place)).give_back();
         return Ok(Spoken::One);
     }

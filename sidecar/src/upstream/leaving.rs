@@ -8,10 +8,9 @@
 use std::io;
 use std::net::SocketAddr;
 
-use eastway_http::{Body, H1};
+use eastway_core::head::HttpVersion;
+use eastway_http::{Body, H1, Request, RequestHead};
 use eastway_identity::Expected;
-use http::Request;
-use http::header::HOST;
 
 use super::{ALPN_H1, Upstreams, dial, handshake};
 
@@ -34,11 +33,11 @@ pub(super) async fn ask(upstreams: &Upstreams, way: &Way) -> Option<bool> {
     };
     let expected = Expected::Gateway { trust_domain: node.identity.id().trust_domain.clone() };
     let io = handshake(node, stream, expected, ALPN_H1).await.ok()?;
-    let mut connection = H1::new(io, &upstreams.options).await.ok()?;
-    let mut request = Request::get("/leaving").header(HOST, way.gateway.to_string());
+    let mut connection = H1::new(io, &upstreams.options);
+    let mut head = RequestHead::new(HttpVersion::Http11, "GET", "/leaving", &way.gateway.to_string());
     if let Some(via) = &way.via {
-        request = request.header("eastway-via", via);
+        head.fields.append("eastway-via", via.as_bytes());
     }
-    let response = connection.send(request.body(Body::empty()).ok()?).await.ok()?;
-    Some(response.status().is_success())
+    let response = connection.send(Request::new(head, Body::empty())).await.ok()?;
+    Some(response.head.is_success())
 }

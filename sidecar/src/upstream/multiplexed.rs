@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use eastway_http::client::{H2, Link, SendError};
 use eastway_http::link::{self, LinkOptions};
-use eastway_http::{Body, ClientOptions};
+use eastway_http::{ClientOptions, Request, Response};
 use eastway_transport::Io;
 use http::uri::Scheme;
-use http::{Request, Response};
 
 use crate::node::Node;
 
@@ -62,7 +61,7 @@ impl Multiplexed {
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub(super) async fn send(&self, request: Request) -> Result<Response, SendError> {
         match self {
             Self::Link(link) => link.send(request).await,
             Self::H2(h2) => h2.send(request).await,

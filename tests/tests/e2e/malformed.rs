@@ -26,6 +26,9 @@ fn a_request_with_two_lengths_is_refused_closed_and_never_passed_on() {
     let host = "Host: payments.shop.mesh.internal";
     for lengths in [
         "Content-Length: 6\r\nContent-Length: 7",
+        "Content-Length: 6\r\nContent-Length: 6",
+        "Content-Length: 6\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 6",
         "Content-Length: 6, 7",
         "Content-Length: +6",
         "Content-Length: 0x6",
@@ -41,29 +44,6 @@ fn a_request_with_two_lengths_is_refused_closed_and_never_passed_on() {
         assert_eq!(answer.status, 400, "{lengths}: {answer:?}");
     }
     assert_eq!(app.seen(), Vec::<String>::new(), "something was passed on");
-}
-
-#[test]
-fn a_request_with_both_framings_is_read_by_its_chunks_passed_on_as_such_and_the_connection_closed() {
-    let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
-    for lengths in
-        ["Content-Length: 6\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 6"]
-    {
-        let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n\r\n";
-        let host = "Host: payments.shop.mesh.internal";
-        let answer =
-            refused(storefront.proxy(), &format!("POST {PAYMENTS} HTTP/1.1\r\n{host}\r\n{lengths}\r\n\r\n{smuggled}"));
-        // `raw` reads to the end: one answer, and the connection was closed before what followed was looked at.
-        assert_eq!(answer.status, 200, "{lengths}: {answer:?}");
-        assert!(!String::from_utf8_lossy(&answer.body).contains("HTTP/1."), "{lengths}: {answer:?}");
-    }
-    let seen = app.seen();
-    assert_eq!(seen.len(), 2, "one request each: {seen:?}");
-    for head in seen {
-        let head = head.to_lowercase();
-        assert!(head.starts_with("post / http/1.1\r\n") && !head.contains("smuggled"), "{head}");
-        assert!(head.contains("\r\ntransfer-encoding: chunked\r\n") && !head.contains("content-length"), "{head}");
-    }
 }
 
 #[test]
@@ -112,19 +92,13 @@ fn http2_with_a_host_beside_another_authority_is_refused() {
 }
 
 #[test]
-fn bare_line_feeds_reach_the_application_only_with_carriage_returns() {
+fn bare_line_feeds_are_refused() {
     let (_lab, app, _, storefront) = with_app(|address| App::answering(address, OK));
-    let answer = refused(
-        storefront.proxy(),
-        "GET /bare HTTP/1.1\nHost: payments.shop.mesh.internal\nX-Bare: 1\nConnection: close\n\n",
-    );
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let seen = app.seen().concat();
-    assert!(
-        seen.starts_with("GET /bare HTTP/1.1\r\n") && seen.to_lowercase().contains("\r\nx-bare: 1\r\n"),
-        "{seen:?}"
-    );
-    assert_eq!(seen.matches('\n').count(), seen.matches("\r\n").count(), "{seen:?}");
+    for head in ["GET /bare HTTP/1.1\nHost: HOST\n\n", "GET /bare HTTP/1.1\r\nHost: HOST\nX-Bare: 1\r\n\r\n"] {
+        let answer = refused(storefront.proxy(), &head.replace("HOST", "payments.shop.mesh.internal"));
+        assert_eq!((answer.status, answer.reason()), (400, Some("malformed_request")), "{answer:?}");
+    }
+    assert_eq!(app.seen(), Vec::<String>::new(), "something was passed on");
 }
 
 #[test]

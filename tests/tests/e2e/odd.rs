@@ -67,7 +67,8 @@ fn a_response_without_a_body_is_passed_on_whatever_length_it_states() {
                 );
                 // A client that knows nothing of HEAD misses the body; what matters is the head.
                 let head = over_h1.map_or_else(|error| error, |answer| answer.head);
-                assert!(head == "0 of 100 body bytes" || head.starts_with("HTTP/1.1 304"), "{way}, {method}: {head}");
+                let length = if method == "HEAD" { 100 } else { 1234 };
+                assert_eq!(head, format!("0 of {length} body bytes"), "{way}, {method}");
                 let request = h2::request(method, &url).body(()).expect("a request");
                 let over_h2 = h2::send(caller.proxy(), request, vec![]).expect("an answer");
                 assert_eq!((over_h2.status.as_u16(), over_h2.body.len()), (status, 0), "{way}, {method}");

@@ -4,10 +4,9 @@ use std::error::Error;
 use std::fmt;
 
 use eastway_core::Reason;
-use http::Request;
 
-use crate::body::Body;
 use crate::h2_cause::find_h2;
+use crate::message::Request;
 use crate::sweeper::Elapsed;
 
 /// What failed.
@@ -37,7 +36,7 @@ pub struct SendError(Box<Inner>);
 struct Inner {
     failure: Failure,
     reused: bool,
-    request: Option<Request<Body>>,
+    request: Option<Request>,
     source: Option<hyper::Error>,
 }
 
@@ -46,13 +45,13 @@ impl SendError {
         Self(Box::new(Inner { failure, reused, request: None, source: None }))
     }
 
-    pub(super) fn unsent(failure: Failure, reused: bool, request: Request<Body>) -> Self {
+    pub(super) fn unsent(failure: Failure, reused: bool, request: Request) -> Self {
         Self(Box::new(Inner { failure, reused, request: Some(request), source: None }))
     }
 
     pub(super) fn classified(
         error: hyper::Error,
-        request: Option<Request<Body>>,
+        request: Option<Request>,
         fault: Option<Reason>,
         reused: bool,
     ) -> Self {
@@ -81,7 +80,7 @@ impl SendError {
     }
 
     /// The request, untouched, if not a byte of it was sent.
-    pub fn take_request(&mut self) -> Option<Request<Body>> {
+    pub fn take_request(&mut self) -> Option<Request> {
         self.0.request.take()
     }
 

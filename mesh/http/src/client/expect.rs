@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::Asked;
 use crate::body::{Body, BodyError, End, Observer};
+use crate::message::{RequestHead, Response};
+
+/// The status that asks for a body.
+pub(super) const CONTINUE: u16 = 100;
 
 /// The upstream has said nothing yet.
 const WAITING: u8 = 0;
@@ -39,28 +41,10 @@ struct Shared {
 }
 
 impl Gate {
-    /// Holds the body of `request` back until the upstream says 100, but not longer than `patience`, if the caller asked so.
-    pub(super) fn if_expected(
-        asked: Asked,
-        request: Request<Body>,
-        patience: Duration,
-    ) -> (Request<Body>, Option<Self>) {
-        let (parts, body) = request.into_parts();
-        let (body, gate) = Self::before(asked, body, patience);
-        let mut request = Request::from_parts(parts, body);
-        if let Some(said) = gate.clone() {
-            hyper::ext::on_informational(&mut request, move |interim| {
-                if interim.status() == StatusCode::CONTINUE {
-                    said.open();
-                }
-            });
-        }
-        (request, gate)
-    }
-
-    /// The same for a body whose upstream's interim answers are told by [`Gate::open`].
-    pub(super) fn before(asked: Asked, body: Body, patience: Duration) -> (Body, Option<Self>) {
-        if !asked.expects {
+    /// Holds the body back until [`Gate::open`] tells that the upstream says 100, but not longer than `patience`, if the caller
+    /// asked so.
+    pub(super) fn before(head: &RequestHead, body: Body, patience: Duration) -> (Body, Option<Self>) {
+        if !head.expects_continue || body.is_end_stream() {
             return (body, None);
         }
         let gate = Self(Arc::new(Shared { state: AtomicU8::new(WAITING), waker: AtomicWaker::new() }));
@@ -75,11 +59,11 @@ impl Gate {
 
     /// The upstream has answered. If the body is not under way, and the answer is no success, it never will be; that breaks
     /// the connection, but not before the answer was read. A success says that the body is wanted: it may be an echo.
-    pub(super) fn answered(gate: Option<Self>, response: Response<Body>) -> Response<Body> {
-        let verdict = if response.status().is_success() { OPEN } else { ANSWERED };
+    pub(super) fn answered(gate: Option<Self>, response: Response) -> Response {
+        let verdict = if response.head.is_success() { OPEN } else { ANSWERED };
         let refused = |gate: &Self| gate.turn(WAITING, verdict) && verdict == ANSWERED;
         let Some(gate) = gate.filter(refused) else { return response };
-        if response.body().is_end_stream() {
+        if response.body.is_end_stream() {
             gate.turn(ANSWERED, CLOSED);
             return response;
         }

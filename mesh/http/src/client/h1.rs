@@ -1,57 +1,44 @@
 //! An HTTP/1.1 connection to an upstream.
 
+mod connection;
+
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use eastway_core::Reason;
 use eastway_transport::Io;
-use http::uri::Scheme;
-use http::{Request, Response, Version};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::expect::Gate;
-use super::{Asked, ClientOptions, Failure, Fault, SendError, failed, received};
-use crate::answer_first::AnswerFirst;
-use crate::body::Body;
-use crate::framing;
-
-/// The read and write buffers of one connection may grow to this.
-const BUFFER: usize = 128 * 1024;
+use super::expect::{CONTINUE, Gate};
+use super::{ClientOptions, Failure, SendError};
+use crate::body::{Body, Streamed};
+use crate::framing::Length;
+use crate::limits::HeadLimits;
+use crate::message::{Request, RequestHead, Response, ResponseHead};
+use crate::upgrade::Upgrading;
+use crate::wire::{Sending, Unanswered, Unsent, is_interim};
+use connection::{Connection, Hold};
 
 /// An HTTP/1.1 connection: one request at a time.
 pub struct H1 {
-    sender: http1::SendRequest<Body>,
+    hold: Rc<Hold>,
     used: bool,
     continue_after: Duration,
-    ended: Rc<Cell<Option<Instant>>>,
     held: Option<Box<dyn Any>>,
 }
 
 impl H1 {
-    /// Speaks HTTP/1.1 over `io`. Sends nothing yet; the driving task starts on the current `LocalSet`.
-    ///
-    /// # Errors
-    /// [`Failure::Closed`] if hyper will not have it.
-    pub async fn new(io: Io, options: &ClientOptions) -> Result<Self, SendError> {
-        let handshake = http1::Builder::new()
-            .max_header_size(options.max_header_bytes as usize)
-            .max_buf_size(BUFFER.max(options.max_header_bytes as usize))
-            .handshake(TokioIo::new(AnswerFirst::new(io)))
-            .await;
-        let (sender, connection) = handshake.map_err(|error| SendError::classified(error, None, None, false))?;
-        let ended: Rc<Cell<Option<Instant>>> = Rc::default();
-        let noted = Rc::clone(&ended);
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an upstream HTTP/1.1 connection failed");
-            }
-            noted.set(Some(Instant::now()));
-        });
-        Ok(Self { sender, used: false, continue_after: options.continue_after, ended, held: None })
+    /// Speaks HTTP/1.1 over `io`. Sends nothing yet; a task on the current `LocalSet` notices when the connection ends while
+    /// it is idle.
+    pub fn new(io: Io, options: &ClientOptions) -> Self {
+        let limits = HeadLimits { bytes: options.max_header_bytes as usize, ..HeadLimits::default() };
+        let connection = Connection::new(io, limits);
+        Self { hold: Hold::new(connection), used: false, continue_after: options.continue_after, held: None }
     }
 
     /// Keeps `guard` for as long as the connection is.
@@ -61,47 +48,67 @@ impl H1 {
         self
     }
 
-    /// Sends an admitted request (see [`framing::admit_request`]) and waits for the head of the response, whose body
-    /// streams. Dropping the future, or the response's body before its end, closes the connection.
+    /// Sends a request and waits for the head of the response, whose body streams. Dropping the future, or the response's body
+    /// before its end, closes the connection.
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&mut self, request: Request) -> Result<Response, SendError> {
         let reused = std::mem::replace(&mut self.used, true);
-        let asked = Asked::by(&mut request);
-        let (mut parts, body) = request.into_parts();
-        let sealed = framing::seal_request(&mut parts, Version::HTTP_11, Scheme::HTTP);
-        let request = Request::from_parts(parts, body);
-        if sealed.is_err() {
-            return Err(SendError::unsent(Failure::Internal, reused, request));
+        if !self.ready().await {
+            return Err(SendError::unsent(Failure::Closed, reused, request));
         }
-        if reused && self.sender.ready().await.is_err() {
-            return Err(SendError::unsent(Failure::Closed, reused, super::unsealed(request)));
-        }
-        let (request, fault) = Fault::watch(request);
-        let (request, gate) = Gate::if_expected(asked, request, self.continue_after);
-        match self.sender.try_send_request(request).await {
-            Ok(response) => {
-                let response = received(response, asked, reused)?;
-                Ok(Gate::answered(gate, response))
+        let Request { head, body, upgrading } = request;
+        let (connection, bodiless) = (self.hold.connection(), body.is_end_stream());
+        connection.begin(&head, length(&head, &body));
+        let (body, gate) = Gate::before(&head, body, self.continue_after);
+        let mut waiting = Waiting { connection, upload: Some(Sending::new(body)), answered: false };
+        let answer = match poll_fn(|cx| waiting.poll_answer(gate.as_ref(), cx)).await {
+            Ok(answer) => answer,
+            // Nobody has touched a body that is none.
+            Err((failure, true)) if bodiless => {
+                return Err(SendError::unsent(failure, reused, Request { head, body: Body::empty(), upgrading }));
             }
-            Err(error) => Err(failed(error, fault.as_ref(), reused)),
+            Err((failure, _)) => return Err(SendError::new(failure, reused)),
+        };
+        waiting.answered = true;
+        let upload = waiting.upload.take();
+        drop(waiting);
+        Ok(Gate::answered(gate, self.answer(answer, upload)))
+    }
+
+    /// The response whose head has come. What is left of the request goes on by itself.
+    fn answer(&self, head: ResponseHead, upload: Option<Sending>) -> Response {
+        let connection = self.hold.connection();
+        let asked = connection.asked();
+        if head.is_switch() || (asked.connect && head.is_success()) {
+            let upgrading = connection.take_io().map(Upgrading::here);
+            return Response { upgrading, ..Response::new(head, Body::empty()) };
         }
+        connection.go_on(upload);
+        let body = match connection.take_body() {
+            Some(bytes) => {
+                connection.received();
+                Body::full(bytes)
+            }
+            None => Body::streamed(Streamed::new(Rc::clone(&self.hold) as _, 0, head.length)),
+        };
+        Response::new(head, body)
     }
 
     /// Whether another request can be sent at once.
     pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        self.hold.connection().is_idle()
     }
 
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.hold.connection().is_closed()
     }
 
     /// When the connection ended, if it has.
     pub(super) fn ended_at(&self) -> Option<Instant> {
-        self.ended.get()
+        self.hold.connection().ended_at()
     }
 
     /// Whether it has carried a request before.
@@ -111,7 +118,67 @@ impl H1 {
 
     /// Waits until another request can be sent; `false` if that will never be.
     pub async fn ready(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        poll_fn(|cx| self.hold.connection().poll_idle(cx)).await
+    }
+}
+
+/// How the body of a request is delimited: by the length that its head states or that is known, else by chunks.
+fn length(head: &RequestHead, body: &Body) -> Length {
+    match head.length {
+        Some(length) => Length::Known(length),
+        None if body.is_end_stream() => Length::Unstated,
+        None => body.size_hint().exact().map_or(Length::Chunked, Length::Known),
+    }
+}
+
+/// A request that waits for its answer: who gives up waiting gives up the connection.
+struct Waiting<'a> {
+    connection: &'a Rc<Connection>,
+    /// What is left of the request.
+    upload: Option<Sending>,
+    answered: bool,
+}
+
+impl Waiting<'_> {
+    /// Sends the request's body and waits for the head of the answer. An error says whether not a byte was sent.
+    fn poll_answer(
+        &mut self,
+        gate: Option<&Gate>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, (Failure, bool)>> {
+        loop {
+            if let Some(upload) = &mut self.upload {
+                match upload.poll(&**self.connection, cx) {
+                    Poll::Ready(Err(Unsent::Body(error))) => {
+                        return Poll::Ready(Err((Failure::RequestBody(error.request_reason()), false)));
+                    }
+                    Poll::Ready(Err(Unsent::WrongLength)) => {
+                        return Poll::Ready(Err((Failure::RequestBody(Reason::MalformedRequest), false)));
+                    }
+                    Poll::Ready(Ok(()) | Err(Unsent::Unwanted | Unsent::Stalled)) => self.upload = None,
+                    Poll::Pending => {}
+                }
+            }
+            match ready!(self.connection.poll_response(cx)) {
+                Ok(head) if !is_interim(&head) => return Poll::Ready(Ok(head)),
+                Ok(head) => {
+                    if let Some(gate) = gate.filter(|_| head.status == CONTINUE) {
+                        gate.open();
+                    }
+                }
+                Err(Unanswered { malformed: true, .. }) => return Poll::Ready(Err((Failure::Protocol, false))),
+                Err(Unanswered { unsent: true, .. }) => return Poll::Ready(Err((Failure::Closed, true))),
+                Err(_) => return Poll::Ready(Err((Failure::Reset, false))),
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.connection.close();
+        }
     }
 }
 

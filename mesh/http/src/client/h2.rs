@@ -7,17 +7,22 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use eastway_core::Reason;
 use eastway_transport::Io;
 use http::uri::Scheme;
-use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::expect::Gate;
-use super::{Asked, ClientOptions, Failure, Fault, SendError, failed, received};
-use crate::body::{Body, Unread};
+use super::{ClientOptions, Failure, SendError};
+use crate::body::{Body, End, Observer, Unread};
 use crate::exec::LocalExec;
-use crate::framing;
+use crate::framing::{Asked, admit_response};
+use crate::h2_heads;
+use crate::message::{Request, Response};
+use crate::upgrade::Upgrading;
 
 /// An HTTP/2 connection: many requests at once. Clones share it; it ends with the last clone and the last response.
 #[derive(Clone)]
@@ -36,6 +41,38 @@ struct Shared {
     limit: Cell<usize>,
     used: Cell<bool>,
     held: RefCell<Option<Box<dyn Any>>>,
+}
+
+/// Remembers how a request's body fared, because hyper's error does not always say whose fault it was.
+#[derive(Clone, Default)]
+struct Fault(Rc<Cell<Option<Reason>>>);
+
+impl Fault {
+    /// Watches a body; if there is none, there is nothing to watch.
+    fn watch(body: Body) -> (Body, Option<Self>) {
+        if body.is_end_stream() {
+            return (body, None);
+        }
+        let fault = Self::default();
+        (body.observe(Box::new(fault.clone())), Some(fault))
+    }
+}
+
+impl Observer for Fault {
+    fn end(&mut self, end: &End<'_>) {
+        if let End::Failed(error) = end {
+            self.0.set(Some(error.request_reason()));
+        }
+    }
+}
+
+/// Judges what came back; `None` if it breaks HTTP's rules.
+fn received(response: http::Response<Incoming>, asked: Asked) -> Option<Response> {
+    let (mut parts, incoming) = response.into_parts();
+    let head = admit_response(&parts, asked).ok()?;
+    let upgrading = Upgrading::of_hyper(&mut parts.extensions);
+    let bodiless = asked.is_bodiless(head.status);
+    Some(Response { upgrading, ..Response::new(head, Body::answered(incoming, bodiless)) })
 }
 
 /// A request under way, counted until its response's body ends.
@@ -110,32 +147,35 @@ impl H2 {
         self
     }
 
-    /// Sends an admitted request (see [`framing::admit_request`]) and waits for the head of the response, whose body
-    /// streams. Dropping the future or the response's body resets the stream.
+    /// Sends a request and waits for the head of the response, whose body streams. Dropping the future or the response's body
+    /// resets the stream.
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&self, request: Request) -> Result<Response, SendError> {
         let reused = self.shared.used.replace(true);
-        // HTTP/2 has no 101.
-        let asked = Asked { upgrade: false, ..Asked::by(&mut request) };
-        let (mut parts, body) = request.into_parts();
-        let sealed = framing::seal_request(&mut parts, Version::HTTP_2, self.shared.scheme.clone());
-        let request = Request::from_parts(parts, body);
-        if sealed.is_err() {
+        let Some(sealed) = h2_heads::request(&request.head, &self.shared.scheme) else {
             return Err(SendError::unsent(Failure::Internal, reused, request));
-        }
+        };
+        let Request { head, body, upgrading } = request;
         let active = Active::start(&self.shared);
-        let (request, fault) = Fault::watch(request);
-        let (request, gate) = Gate::if_expected(asked, request, self.shared.continue_after);
+        let (body, fault) = Fault::watch(body);
+        let (body, gate) = Gate::before(&head, body, self.shared.continue_after);
         let mut sender = self.sender.clone();
-        match sender.try_send_request(request).await {
+        match sender.try_send_request(sealed.map(|()| body)).await {
             Ok(response) => {
-                let mut response = received(response, asked, reused)?.map(|body| body.hold(active));
-                response.extensions_mut().insert(self.shared.unread.clone());
-                Ok(Gate::answered(gate, response))
+                // HTTP/2 has no 101.
+                let asked = Asked { head: head.method() == "HEAD", connect: head.is_connect(), upgrade: false };
+                let response = received(response, asked).ok_or_else(|| SendError::new(Failure::Protocol, reused))?;
+                let response = Response { unread: Some(self.shared.unread.clone()), ..response };
+                Ok(Gate::answered(gate, response.map(|body| body.hold(active))))
             }
-            Err(error) => Err(failed(error, fault.as_ref(), reused)),
+            Err(mut error) => {
+                let body = error.take_message().map(http::Request::into_body);
+                let request = body.map(|body| Request { head, body, upgrading });
+                let fault = fault.and_then(|fault| fault.0.get());
+                Err(SendError::classified(error.into_error(), request, fault, reused))
+            }
         }
     }
 

@@ -11,19 +11,19 @@ use std::time::Duration;
 use eastway_core::Reason;
 use eastway_link::{LinkOptions, OpaqueHead, OpenError, ResponseBuf, Side};
 use eastway_transport::Io;
-use http::{Request, Response};
 use http_body::Body as _;
 
 use super::expect::Gate;
-use super::{Asked, Failure, SendError};
+use super::{Failure, SendError};
 use crate::body::{Body, BodyError, Unread};
-use crate::framing;
+use crate::framing::Asked;
 use crate::link::body::Incoming;
 use crate::link::bytes::Opaque;
 use crate::link::driver::Driver;
 use crate::link::heads;
 use crate::link::state::{Shared, Stream, StreamFault};
 use crate::link::upload::{Uploaded, upload};
+use crate::message::{Request, Response};
 
 /// A link, from the side that opens streams. Clones share it; it ends with the last clone and the last stream.
 #[derive(Clone)]
@@ -102,21 +102,19 @@ impl Link {
         self.0.shared.lock().connection.stats().streams
     }
 
-    /// Sends an admitted request (see [`framing::admit_request`]) that asks for no other protocol, and waits for the head of
-    /// the response, whose body streams. Dropping the future or the response's body resets the stream.
+    /// Sends a request that asks for no other protocol, and waits for the head of the response, whose body streams. Dropping the
+    /// future or the response's body resets the stream.
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&self, request: Request) -> Result<Response, SendError> {
         let reused = self.0.used.replace(true);
-        let asked = Asked { upgrade: false, ..Asked::by(&mut request) };
-        let (parts, body) = request.into_parts();
-        let end = body.is_end_stream();
-        let length = heads::stated_length(&parts.headers).or_else(|| body.size_hint().exact()).filter(|_| !end);
+        let (head, end) = (&request.head, request.body.is_end_stream());
+        let length = head.length.or_else(|| request.body.size_hint().exact()).filter(|_| !end);
         let opened = {
             let mut link = self.0.shared.lock();
             let now = link.now();
-            let opened = link.connection.open_request(heads::request_head(&parts, length), end, now);
+            let opened = link.connection.open_request(heads::request(head, length, end), end, now);
             link.wake_driver();
             opened
         };
@@ -126,11 +124,12 @@ impl Link {
                 tracing::debug!(%error, "a request cannot be sent over a link");
                 let head = matches!(error, OpenError::Head(_));
                 let failure = if head { Failure::Internal } else { Failure::Closed };
-                return Err(SendError::unsent(failure, reused, Request::from_parts(parts, body)));
+                return Err(SendError::unsent(failure, reused, request));
             }
         };
+        let Request { head, body, .. } = request;
         let mut waiting = Waiting(Some(stream.clone()));
-        let (body, gate) = Gate::before(asked, body, self.0.continue_after);
+        let (body, gate) = Gate::before(&head, body, self.0.continue_after);
         let fault: Rc<Cell<Option<Reason>>> = Rc::default();
         if !end {
             let (stream, fault) = (stream.clone(), Rc::clone(&fault));
@@ -156,15 +155,14 @@ impl Link {
         });
         let answered = answered.await;
         waiting.0 = None;
-        let (head, ended) = answered.map_err(|broken| match fault.get() {
+        let (answer, ended) = answered.map_err(|broken| match fault.get() {
             Some(reason) => SendError::new(Failure::RequestBody(reason), reused),
             None => SendError::new(failure(broken), reused),
         })?;
-        let response = received(&stream, &head, ended, asked);
-        let mut response = response.ok_or_else(|| SendError::new(Failure::Protocol, reused))?;
-        stream.lock().connection.recycle(head);
-        response.extensions_mut().insert(self.0.unread.clone());
-        Ok(Gate::answered(gate, response))
+        let asked = Asked { head: head.method() == "HEAD", connect: false, upgrade: false };
+        let response = received(&stream, &answer, ended, asked);
+        stream.lock().connection.recycle(answer);
+        Ok(Gate::answered(gate, Response { unread: Some(self.0.unread.clone()), ..response }))
     }
 
     /// Opens an opaque stream to `authority`.
@@ -217,15 +215,14 @@ const fn failure(broken: StreamFault) -> Failure {
     }
 }
 
-/// Judges what came back, as over the other versions; `None` if it breaks HTTP's rules. If it has `ended`, it is all head.
-fn received(stream: &Stream, head: &ResponseBuf, ended: bool, asked: Asked) -> Option<Response<Body>> {
-    let mut parts = heads::answered(head)?;
-    framing::admit_response(&mut parts).ok()?;
+/// What came back; the link has judged it. If it has `ended`, it is all head.
+fn received(stream: &Stream, answer: &ResponseBuf, ended: bool, asked: Asked) -> Response {
+    let head = heads::answered(answer);
     if ended {
-        return Some(Response::from_parts(parts, Body::empty()));
+        return Response::new(head, Body::empty());
     }
-    let length = heads::stated_length(&parts.headers).filter(|_| !asked.is_bodiless(parts.status));
-    Some(Response::from_parts(parts, Body::boxed(Incoming::answer(stream.clone(), length))))
+    let length = head.length.filter(|_| !asked.is_bodiless(head.status));
+    Response::new(head, Body::boxed(Incoming::answer(stream.clone(), length)))
 }
 
 impl fmt::Debug for Link {

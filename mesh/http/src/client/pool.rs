@@ -10,13 +10,13 @@ use std::hash::Hash;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Failure, H1, SendError};
-use crate::body::{Body, End, Observer};
+use crate::body::{End, Observer};
+use crate::message::{Request, Response};
 use idle_limit::IdleLimit;
 
 mod idle_limit;
@@ -230,8 +230,7 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
     ///
     /// # Errors
     /// Those of [`H1::send`]; the connection is closed then.
-    pub async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
-        let connect = request.method() == Method::CONNECT;
+    pub async fn send(mut self, request: Request) -> Result<Response, SendError> {
         let response = match self.connection.send(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -239,11 +238,11 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
                 return Err(error);
             }
         };
-        let status = response.status();
-        if status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success()) {
+        if response.upgrading.is_some() {
             return Ok(response);
         }
-        if response.body().is_end_stream() {
+        // The body may be at hand already.
+        if response.body.is_end_stream() || self.connection.is_ready() {
             self.give_back();
             return Ok(response);
         }

@@ -1,7 +1,11 @@
 //! `Max-Forwards`: how many more hops a TRACE or an OPTIONS may take (RFC 9110, section 7.6.2).
 
-use http::header::{HeaderValue, MAX_FORWARDS};
-use http::{Method, request};
+use eastway_core::head::Fields as _;
+
+use crate::message::RequestHead;
+
+/// The field that counts.
+const MAX_FORWARDS: &str = "max-forwards";
 
 /// What this hop does with a request, as far as `Max-Forwards` goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,31 +17,30 @@ pub enum Forwards {
 }
 
 /// Counts this hop. Of other methods than TRACE and OPTIONS the field means nothing, and so does one that is no number.
-pub fn count_forwards(parts: &mut request::Parts) -> Forwards {
-    if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
+pub fn count_forwards(head: &mut RequestHead) -> Forwards {
+    if !matches!(head.method(), "OPTIONS" | "TRACE") {
         return Forwards::On;
     }
-    let Some(left) = parts.headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok())
-    else {
-        return Forwards::On;
-    };
+    let left = head.fields.text(MAX_FORWARDS).and_then(|value| value.trim().parse::<u32>().ok());
+    let Some(left) = left else { return Forwards::On };
     let Some(less) = left.checked_sub(1) else { return Forwards::Answer };
-    parts.headers.insert(MAX_FORWARDS, HeaderValue::from(less));
+    head.fields.set(MAX_FORWARDS, less.to_string().as_bytes());
     Forwards::On
 }
 
 #[cfg(test)]
 mod tests {
+    use eastway_core::head::HttpVersion;
+
     use super::*;
 
-    fn counted(method: &str, fields: &[&'static str]) -> (Forwards, Option<String>) {
-        let mut request = http::Request::builder().method(method).uri("/");
+    fn counted(method: &str, fields: &[&str]) -> (Forwards, Option<String>) {
+        let mut head = RequestHead::new(HttpVersion::Http11, method, "/", "a");
         for value in fields {
-            request = request.header(MAX_FORWARDS, *value);
+            head.fields.append("Max-Forwards", value.as_bytes());
         }
-        let (mut parts, ()) = request.body(()).expect("valid").into_parts();
-        let forwards = count_forwards(&mut parts);
-        (forwards, parts.headers.get(MAX_FORWARDS).map(|value| value.to_str().expect("text").to_owned()))
+        let forwards = count_forwards(&mut head);
+        (forwards, head.fields.text(MAX_FORWARDS).map(str::to_owned))
     }
 
     #[test]

@@ -1,26 +1,27 @@
-//! Judging raw heads, for a forwarder that does not use hyper, and for the fuzzer.
+//! Reading and judging the heads of HTTP/1 requests.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 
 use eastway_core::Reason;
-use http::Version;
+use eastway_core::head::HttpVersion;
 
-use super::request::{Target, Verdict, judge};
-use crate::head::{Head, Headers};
+use super::Headers;
+use super::request::{Length, Target, judge};
+use crate::limits::{HeadLimits, MAX_FIELDS};
+use crate::message::RequestHead;
 
-/// A request head, judged, and borrowed from the bytes that it was read from.
-#[derive(Debug)]
-pub struct RawRequest<'a> {
-    /// The head as policy sees it. Its target begins with `?` if an absolute one has no path: whoever sends it on puts `/`
-    /// in front.
-    pub head: Head<'a>,
-    /// The fields, as slices of the bytes.
-    pub fields: &'a [httparse::Header<'a>],
-    /// The judgement.
-    pub verdict: Verdict<'a>,
+/// A request's head that was read and judged.
+#[derive(Clone, Debug)]
+pub struct ParsedRequest {
+    /// The head.
+    pub head: RequestHead,
+    /// How its body is delimited.
+    pub body: Length,
+    /// Whether the connection is to carry another request after it.
+    pub persistent: bool,
     /// How many bytes the head takes; what follows is body.
-    pub length: usize,
+    pub size: usize,
 }
 
 /// Why a raw head is refused, and where, if one byte of the target is at fault.
@@ -61,38 +62,52 @@ impl std::error::Error for Refused {}
 
 /// Reads and judges an HTTP/1 request head; `None` while it is incomplete.
 ///
-/// Stricter than hyper where readers in front of this one may have seen another message: every line must end in CRLF.
+/// Stricter than others where readers in front of this one may have seen another message: every line must end in CRLF.
 ///
 /// # Errors
-/// The reason to refuse it with: [`Reason::HeaderTooLarge`] beyond `limit` bytes or the space in `fields`.
-pub fn parse_request<'a>(
-    bytes: &'a [u8],
-    fields: &'a mut [MaybeUninit<httparse::Header<'a>>],
-    limit: usize,
-) -> Result<Option<RawRequest<'a>>, Refused> {
+/// The reason to refuse it with: [`Reason::HeaderTooLarge`] beyond the limits.
+pub fn parse_request(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRequest>, Refused> {
+    // Few heads have many fields, and a small array keeps the stack warm.
+    let few = limits.fields.min(FEW);
+    match parse_with::<FEW>(bytes, HeadLimits { fields: few, ..limits }) {
+        Err(refused) if refused.reason == Reason::HeaderTooLarge && few < limits.fields => {
+            parse_with::<MAX_FIELDS>(bytes, limits)
+        }
+        parsed => parsed,
+    }
+}
+
+/// Fields for which the small array is enough.
+const FEW: usize = 48;
+
+fn parse_with<const N: usize>(bytes: &[u8], limits: HeadLimits) -> Result<Option<ParsedRequest>, Refused> {
+    let mut fields = [const { MaybeUninit::uninit() }; N];
+    let fields = &mut fields[..limits.fields.min(N)];
     let mut parsed = httparse::Request::new(&mut []);
-    let length = match parsed.parse_with_uninit_headers(bytes, fields) {
-        Ok(httparse::Status::Complete(length)) if length <= limit => length,
-        Ok(httparse::Status::Partial) if bytes.len() <= limit => return Ok(None),
+    let size = match parsed.parse_with_uninit_headers(bytes, fields) {
+        Ok(httparse::Status::Complete(size)) if size <= limits.bytes => size,
+        Ok(httparse::Status::Partial) if bytes.len() <= limits.bytes => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeaderTooLarge.into()),
         Err(_) => return Err(malformed(bytes)),
     };
-    if has_bare_line_feed(&bytes[..length]) {
+    if has_bare_line_feed(&bytes[..size]) {
         return Err(Reason::MalformedRequest.into());
     }
     let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Reason::MalformedRequest.into());
     };
-    let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let version = if minor == 1 { HttpVersion::Http11 } else { HttpVersion::Http10 };
     let byte = bad_byte(path.as_bytes());
     let target = target(method, path).filter(|_| byte.is_none());
     let target = target.ok_or(Refused { reason: Reason::MalformedRequest, byte })?;
-    let fields: &'a [httparse::Header<'a>] = parsed.headers;
-    let headers = Headers::Raw(fields);
+    let headers = Headers::Raw(parsed.headers);
     let verdict = judge(version, method, target, headers)?;
-    let (target, upgrade) = (target.path.unwrap_or(""), verdict.upgrade.is_some());
-    let head = Head { method, target, authority: verdict.authority, version, upgrade, headers };
-    Ok(Some(RawRequest { head, fields, verdict, length }))
+    let path = target.path.unwrap_or_default();
+    let head = match path.starts_with('?') {
+        true => verdict.head(version, method, &format!("/{path}"), headers),
+        false => verdict.head(version, method, path, headers),
+    };
+    Ok(Some(ParsedRequest { head, body: verdict.length, persistent: verdict.persistent, size }))
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {

@@ -1,13 +1,16 @@
-//! Responses: what an upstream may say, and what goes to the caller.
+//! Responses: what an upstream may say, and the form that admitted heads get.
+
+use std::mem::MaybeUninit;
 
 use eastway_core::Reason;
-use eastway_core::head::is_grpc;
-use http::header::{self, HeaderName, HeaderValue};
-use http::{StatusCode, Version, response};
+use eastway_core::head::HttpVersion;
+use http::response;
 
+use super::headers::Found;
 use super::request::parse_length;
-use super::{may_be_nominated, nominated, persistent, strip};
-use crate::head::{Headers, UpgradeTo};
+use super::{Headers, goes_on, persistent};
+use crate::limits::{HeadLimits, MAX_FIELDS};
+use crate::message::ResponseHead;
 
 /// What a request was, as far as it says how its response is to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,13 @@ pub struct Asked {
     pub connect: bool,
     /// It wants to change the protocol, so that a 101 may come.
     pub upgrade: bool,
+}
+
+impl Asked {
+    /// Whether a response with this status has no body, whatever length its head states (RFC 9110, section 6.4.1).
+    pub const fn is_bodiless(self, status: u16) -> bool {
+        self.head || matches!(status, 100..=199 | 204 | 304)
+    }
 }
 
 /// How a response's body is delimited in HTTP/1.
@@ -40,12 +50,12 @@ pub struct ResponseVerdict<'a> {
     pub length: ResponseLength,
     /// The length to be told to the caller; of responses to HEAD and of 304 it is that of a body that does not come.
     pub stated: Option<u64>,
-    /// Whether the length is stated more than once, by the same value.
-    pub repeated: bool,
     /// The protocol that was agreed on, in a 101.
     pub upgrade: Option<&'a [u8]>,
     /// Whether the connection is to carry another response after this one.
     pub persistent: bool,
+    /// Whether `Connection` names fields that no other hop may see.
+    nominates: bool,
 }
 
 /// Judges a response's head.
@@ -53,32 +63,26 @@ pub struct ResponseVerdict<'a> {
 /// # Errors
 /// [`Reason::UpstreamProtocol`] if readers could disagree about where it ends, or nobody asked for what it does.
 pub fn judge_response<'a>(
-    version: Version,
-    status: StatusCode,
+    version: HttpVersion,
+    status: u16,
     asked: Asked,
     headers: Headers<'a>,
 ) -> Result<ResponseVerdict<'a>, Reason> {
-    if nominated(headers.all("connection")).any(|name| !may_be_nominated(name)) {
+    let found = Found::among(headers);
+    let switching = status == 101;
+    // Two lengths: readers could disagree where it ends, and what follows would be taken for another response.
+    let both = found.coding.first.is_some() && found.length.first.is_some();
+    if both || found.connection.forbidden || (switching && !asked.upgrade) {
         return Err(Reason::UpstreamProtocol);
     }
-    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !asked.upgrade {
-        return Err(Reason::UpstreamProtocol);
-    }
-    let mut codings = headers.all("transfer-encoding");
-    let coding = codings.next();
-    if coding.is_some() && headers.get("content-length").is_some() {
-        // Two readers could disagree where it ends, and what follows would be taken for another response.
-        return Err(Reason::UpstreamProtocol);
-    }
-    let (stated, repeated) = one_length(headers)?;
-    let never = status == StatusCode::NO_CONTENT || status.is_informational() || (asked.connect && status.is_success());
-    let length = match coding {
-        _ if never || asked.head || status == StatusCode::NOT_MODIFIED => ResponseLength::Nothing,
+    let stated = if found.length.first.is_some() { one_length(headers)? } else { None };
+    let never = matches!(status, 100..=199 | 204) || (asked.connect && matches!(status, 200..=299));
+    let length = match found.coding.first {
+        _ if never || asked.head || status == 304 => ResponseLength::Nothing,
         // Another coding would have to be undone before the field that names it is taken out.
         Some(coding) => {
-            let sole = codings.next().is_none() && coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            if !sole || version < Version::HTTP_11 {
+            let sole = !found.coding.again && coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            if !sole || version < HttpVersion::Http11 {
                 return Err(Reason::UpstreamProtocol);
             }
             ResponseLength::Chunked
@@ -88,85 +92,96 @@ pub fn judge_response<'a>(
     Ok(ResponseVerdict {
         length,
         stated: stated.filter(|_| !never),
-        repeated,
-        upgrade: headers.get("upgrade").filter(|_| switching),
-        persistent: persistent(version, headers) && length != ResponseLength::UntilClose,
+        upgrade: found.upgrade.filter(|_| switching),
+        persistent: persistent(version, found.connection) && length != ResponseLength::UntilClose,
+        nominates: found.connection.nominates,
     })
 }
 
-/// Judges an upstream's response that hyper parsed, and takes out what concerns one connection only. A 101 keeps its
-/// protocol as an [`UpgradeTo`] extension.
+/// The length. If it is stated more than once, all statements must agree.
+fn one_length(headers: Headers<'_>) -> Result<Option<u64>, Reason> {
+    let mut lengths = headers.all("content-length").flat_map(|value| value.split(|byte| *byte == b','));
+    let Some(first) = lengths.next() else { return Ok(None) };
+    let length = parse_length(first.trim_ascii()).ok_or(Reason::UpstreamProtocol)?;
+    let agrees = lengths.all(|other| parse_length(other.trim_ascii()) == Some(length));
+    if agrees { Ok(Some(length)) } else { Err(Reason::UpstreamProtocol) }
+}
+
+impl ResponseVerdict<'_> {
+    /// The head in the form that the rest of the program sees.
+    fn head(&self, status: u16, headers: Headers<'_>) -> ResponseHead {
+        let room = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let mut head = ResponseHead::with_room(status, self.upgrade, room);
+        head.length = self.stated;
+        for (name, value) in headers.iter().filter(|(name, _)| goes_on(name, headers, self.nominates)) {
+            head.fields.push(name, value);
+        }
+        head
+    }
+}
+
+/// Judges an upstream's response that hyper read.
 ///
 /// # Errors
 /// [`Reason::UpstreamProtocol`] if readers could disagree about where it ends.
-pub fn admit_response(parts: &mut response::Parts) -> Result<(), Reason> {
-    // hyper has read it with the request in mind, and whether a 101 was asked for is looked at before.
-    let asked = Asked { upgrade: true, ..Asked::default() };
-    let verdict = judge_response(parts.version, parts.status, asked, Headers::Map(&parts.headers))?;
-    let upgrade = verdict.upgrade.and_then(|protocol| HeaderValue::from_bytes(protocol).ok());
-    let (stated, repeated) = (verdict.stated, verdict.repeated);
-    let gone: Vec<HeaderName> = nominated(Headers::Map(&parts.headers).all("connection"))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .collect();
-
-    let headers = &mut parts.headers;
-    if let Some(protocol) = upgrade {
-        parts.extensions.insert(UpgradeTo(protocol));
-    }
-    for name in gone {
-        headers.remove(name);
-    }
-    strip(headers);
-    headers.remove(header::TE);
-    match stated {
-        None => drop(headers.remove(header::CONTENT_LENGTH)),
-        Some(length) if repeated => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
-        Some(_) => {}
-    }
-    parts.version = Version::HTTP_11;
-    Ok(())
+pub fn admit_response(parts: &response::Parts, asked: Asked) -> Result<ResponseHead, Reason> {
+    let (status, headers) = (parts.status.as_u16(), Headers::Map(&parts.headers));
+    Ok(judge_response(HttpVersion::Http2, status, asked, headers)?.head(status, headers))
 }
 
-/// The length, and whether it is stated more than once: then all statements must agree.
-fn one_length(headers: Headers<'_>) -> Result<(Option<u64>, bool), Reason> {
-    let mut lengths = headers.all("content-length").flat_map(|value| value.split(|byte| *byte == b','));
-    let Some(first) = lengths.next() else { return Ok((None, false)) };
-    let length = parse_length(first.trim_ascii()).ok_or(Reason::UpstreamProtocol)?;
-    let mut repeated = false;
-    for other in lengths {
-        repeated = true;
-        if parse_length(other.trim_ascii()) != Some(length) {
-            return Err(Reason::UpstreamProtocol);
+/// A response's head that was read and judged.
+#[derive(Clone, Debug)]
+pub struct ParsedResponse {
+    /// The head.
+    pub head: ResponseHead,
+    /// How its body is delimited.
+    pub body: ResponseLength,
+    /// Whether the connection is to carry another response after it.
+    pub persistent: bool,
+    /// How many bytes the head takes; what follows is body.
+    pub size: usize,
+}
+
+/// Reads and judges the head of an HTTP/1 response; `None` while it is incomplete. Lines may end in a bare line feed here:
+/// nobody reads the bytes but us, and they leave with CRLF.
+///
+/// # Errors
+/// [`Reason::UpstreamProtocol`] if it is no response to what was asked.
+pub(crate) fn parse_response(bytes: &[u8], asked: Asked, limits: HeadLimits) -> Result<Option<ParsedResponse>, Reason> {
+    match parse_with::<FEW>(bytes, asked, limits) {
+        Err(TooMany) if limits.fields > FEW => {
+            parse_with::<MAX_FIELDS>(bytes, asked, limits).unwrap_or(Err(Reason::UpstreamProtocol))
         }
-    }
-    Ok((Some(length), repeated))
-}
-
-/// Over HTTP/1, hyper sends only trailers that the head announces. gRPC's are known without.
-fn announce_grpc_trailers(parts: &mut response::Parts) {
-    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if is_grpc(content_type) && !parts.headers.contains_key(header::TRAILER) {
-        let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
-        parts.headers.insert(header::TRAILER, names);
+        parsed => parsed.unwrap_or(Err(Reason::UpstreamProtocol)),
     }
 }
 
-/// Brings a response into the form that is sent to a caller that speaks `version`. Of the hop-by-hop fields only
-/// `Connection: close` of our own refusals and an agreed upgrade go out, and only over HTTP/1.
-pub fn seal_response(parts: &mut response::Parts, version: Version) {
-    let close = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
-    strip(&mut parts.headers);
-    let upgrade = parts.extensions.remove::<UpgradeTo>();
-    parts.version = version.max(Version::HTTP_11);
-    if version >= Version::HTTP_2 {
-        return;
-    }
-    announce_grpc_trailers(parts);
-    if close {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if let Some(UpgradeTo(protocol)) = upgrade.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol);
-    }
+/// Fields for which a small array is enough.
+const FEW: usize = 48;
+
+/// More fields than there is room for.
+struct TooMany;
+
+type Parsed = Result<Option<ParsedResponse>, Reason>;
+
+fn parse_with<const N: usize>(bytes: &[u8], asked: Asked, limits: HeadLimits) -> Result<Parsed, TooMany> {
+    let mut fields = [const { MaybeUninit::uninit() }; N];
+    let fields = &mut fields[..limits.fields.min(N)];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let size = match config.parse_response_with_uninit_headers(&mut parsed, bytes, fields) {
+        Ok(httparse::Status::Complete(size)) if size <= limits.bytes => size,
+        Ok(httparse::Status::Partial) if bytes.len() <= limits.bytes => return Ok(Ok(None)),
+        Err(httparse::Error::TooManyHeaders) => return Err(TooMany),
+        Ok(_) | Err(_) => return Ok(Err(Reason::UpstreamProtocol)),
+    };
+    let (Some(status @ 100..=999), Some(minor)) = (parsed.code, parsed.version) else {
+        return Ok(Err(Reason::UpstreamProtocol));
+    };
+    let version = if minor == 1 { HttpVersion::Http11 } else { HttpVersion::Http10 };
+    let headers = Headers::Raw(parsed.headers);
+    Ok(judge_response(version, status, asked, headers).map(|verdict| {
+        let (body, persistent) = (verdict.length, verdict.persistent);
+        Some(ParsedResponse { head: verdict.head(status, headers), body, persistent, size })
+    }))
 }

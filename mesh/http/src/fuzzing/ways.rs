@@ -1,28 +1,36 @@
-//! The two ways through a node, hyper's and [`wire`](crate::wire)'s, with the same bytes on both ends.
+//! The way through a node, and a node made of hyper to compare it with, with the same bytes on both ends.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::rc::Rc;
 
+use bytes::Bytes;
+use eastway_core::Reason;
 use eastway_transport::Io;
-use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::message::Message;
-use super::shell;
-use crate::body::Body;
 use crate::client::{ClientOptions, H1};
-use crate::refuse;
+use crate::framing::{self, Asked};
+use crate::message::{Request, Response};
 use crate::server::{ServerOptions, serve};
 use crate::sweeper::Sweeper;
-use crate::wire::{Buffers, Limits, Shared};
+use crate::{h2_heads, refuse};
+
+/// The name of this node in refusals.
+const NODE: &str = "test-node";
 
 /// Whose code forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// hyper's, both halves.
+    /// hyper's, both halves, with our judgement.
     Hyper,
-    /// Our own, both halves.
-    Wire,
+    /// Our own, both halves, as nodes use it.
+    Ours,
 }
 
 /// What came out at both ends.
@@ -79,7 +87,7 @@ async fn exchange(way: Way, bytes: &[u8], answer: Rc<[u8]>, closes: bool, sizes:
     let served = async {
         match way {
             Way::Hyper => by_hyper(io, connect).await,
-            Way::Wire => by_wire(io, connect).await,
+            Way::Ours => by_ours(io, connect).await,
         }
     };
     let sent = async {
@@ -110,25 +118,56 @@ async fn exchange(way: Way, bytes: &[u8], answer: Rc<[u8]>, closes: bool, sizes:
     Seen { upstream, answer }
 }
 
+async fn by_ours(io: Io, connect: impl Fn() -> Io + 'static) {
+    let handler = move |request: Request| call(connect(), request);
+    serve(io, &ServerOptions::new(NODE), &Sweeper::new(), std::future::pending(), handler).await;
+}
+
+async fn call(io: Io, request: Request) -> Response {
+    let answer = H1::new(io, &ClientOptions::default()).send(request).await;
+    answer.unwrap_or_else(|error| refuse::response(error.reason(), NODE, false))
+}
+
+type HyperBody = Either<Full<Bytes>, Incoming>;
+
 async fn by_hyper(io: Io, connect: impl Fn() -> Io + 'static) {
-    let handler = move |request: Request<Body>| call(connect(), request);
-    let options = ServerOptions::new(shell::NODE);
-    serve(io, &options, &Sweeper::new(), std::future::pending(), handler).await;
+    let service = service_fn(move |request| {
+        let io = connect();
+        async move { Ok::<_, Infallible>(call_by_hyper(io, request).await) }
+    });
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).await;
 }
 
-async fn call(io: Io, request: Request<Body>) -> Response<Body> {
-    let version = request.version();
-    let answer = match H1::new(io, &ClientOptions::default()).await {
-        Ok(mut connection) => connection.send(request).await,
-        Err(error) => Err(error),
+async fn call_by_hyper(io: Io, request: http::Request<Incoming>) -> http::Response<HyperBody> {
+    let (parts, body) = request.into_parts();
+    let head = match framing::admit_request(&parts) {
+        Ok(head) => head,
+        Err(reason) => return refused_by_hyper(reason),
     };
-    answer.unwrap_or_else(|error| refuse::response(error.reason(), shell::NODE, false, version))
+    let target = if head.is_connect() { head.authority() } else { head.target() };
+    let mut sent = http::Request::builder().method(head.method()).uri(target).header("host", head.authority());
+    for (name, value) in head.fields.iter() {
+        sent = sent.header(name, value);
+    }
+    if let Some(length) = head.length {
+        sent = sent.header("content-length", length);
+    }
+    let Ok(sent) = sent.body(body) else { return refused_by_hyper(Reason::MalformedRequest) };
+    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await else {
+        return refused_by_hyper(Reason::Internal);
+    };
+    tokio::task::spawn_local(connection);
+    let Ok(response) = sender.send_request(sent).await else { return refused_by_hyper(Reason::UpstreamReset) };
+    let (parts, body) = response.into_parts();
+    match framing::admit_response(&parts, Asked::default()) {
+        Ok(head) => h2_heads::response(&head).map(|()| Either::Right(body)),
+        Err(reason) => refused_by_hyper(reason),
+    }
 }
 
-async fn by_wire(io: Io, connect: impl Fn() -> Io) {
-    let shared = Shared { buffers: Buffers::default(), sweeper: Sweeper::new(), limits: Rc::new(Limits::default()) };
-    shell::forward(io, &shared, false, async || connect()).await;
-    assert_eq!(shared.buffers.lent(), 0, "every buffer comes back");
+fn refused_by_hyper(reason: Reason) -> http::Response<HyperBody> {
+    let refused = refuse::response(reason, NODE, false);
+    h2_heads::response(&refused.head).map(|()| Either::Left(Full::new(refuse::line(reason).into())))
 }
 
 /// Reads a request to its end, asks for its body if that waits, answers, and goes on taking down what comes.

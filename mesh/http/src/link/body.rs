@@ -5,14 +5,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use eastway_core::Reason;
-use eastway_link::{Fields, ResponseHead};
-use http::HeaderMap;
+use eastway_link::ResponseHead;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::heads;
 use super::state::{State, Stream, StreamFault};
 use crate::body::BodyError;
-use crate::framing;
 
 /// A body on its way here.
 pub(crate) struct Incoming {
@@ -78,7 +76,7 @@ impl HttpBody for Incoming {
         let Some(state) = link.state(id) else { return Poll::Ready(None) };
         if state.finished {
             this.ended = true;
-            let trailers = state.trailers.take().map(|trailers| trailers_of(trailers.view()));
+            let trailers = state.trailers.take().map(|trailers| heads::received_trailers(trailers.view()));
             return Poll::Ready(trailers.filter(|trailers| !trailers.is_empty()).map(|t| Ok(Frame::trailers(t))));
         }
         if let Some(fault) = state.fault {
@@ -108,11 +106,4 @@ impl Drop for Incoming {
             }
         }
     }
-}
-
-fn trailers_of(fields: Fields<'_>) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    heads::append(&mut trailers, fields);
-    framing::clean_trailers(&mut trailers);
-    trailers
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use eastway_core::Reason;
 use eastway_link::SendError;
-use eastway_transport::{Io, StreamError};
+use eastway_transport::StreamError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{State, Stream, StreamFault};
@@ -128,20 +128,3 @@ impl Drop for Opaque {
 
 /// Bytes that are taken in one write.
 const AT_ONCE: usize = 64 * 1024;
-
-/// An opaque stream, which the request that opens it brings along until somebody takes it.
-#[derive(Clone)]
-pub(crate) struct Brought(Stream);
-
-impl Brought {
-    /// Has a request bring `stream` along.
-    pub(crate) fn insert(extensions: &mut http::Extensions, stream: Stream) {
-        extensions.insert(Self(stream));
-    }
-
-    /// What the request brings.
-    pub(crate) fn take(extensions: &mut http::Extensions) -> Option<Io> {
-        let Self(stream) = extensions.remove()?;
-        Some(Io::other(Opaque::new(stream)))
-    }
-}

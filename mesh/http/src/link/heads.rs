@@ -1,80 +1,97 @@
-//! Heads of a link in the types of the `http` crate, and back.
+//! Heads of a link, and those of messages.
 
-use eastway_link::{Fields, HttpVersion, RequestBuf, RequestHead, ResponseBuf};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, Uri, Version, request, response};
+use eastway_core::Reason;
+use eastway_link::{OpaqueBuf, RequestBuf, RequestHead as LinkRequest, ResponseBuf, ResponseHead as LinkResponse};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::framing::{self, ExpectsContinue};
-use crate::head::version;
+use crate::framing;
+use crate::message::{RequestHead, ResponseHead};
+use crate::names::is_dropped_trailer;
 
-/// The fields of `headers` that go over a link as such.
-pub(crate) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    headers
-        .iter()
-        .filter(|(name, _)| **name != header::HOST && **name != header::CONTENT_LENGTH)
-        .filter(|(name, _)| !framing::is_hop_by_hop(name.as_str()))
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+/// Trailers as they go over a link.
+pub(crate) fn trailers(trailers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    let sent = trailers.iter().filter(|(name, _)| !is_dropped_trailer(name));
+    sent.map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// Adds the fields to `headers`. What the `http` crate does not take is left out.
-pub(crate) fn append(headers: &mut HeaderMap, fields: Fields<'_>) {
-    for (name, value) in fields {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-            headers.append(name, value);
-        }
-    }
+/// Trailers that came over a link. What the `http` crate does not take is left out.
+pub(crate) fn received_trailers(fields: eastway_link::Fields<'_>) -> HeaderMap {
+    let kept = fields.filter(|(name, _)| !is_dropped_trailer(name));
+    kept.filter_map(|(name, value)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?))
+    })
+    .collect()
 }
 
-/// The head of an admitted request, to be sent.
-pub(crate) fn request_head<'a>(
-    parts: &'a request::Parts,
+/// The head of a request whose body has the `length`, or with which it ends, to be sent.
+pub(crate) fn request(
+    head: &RequestHead,
     length: Option<u64>,
-) -> RequestHead<'a, impl Iterator<Item = (&'a str, &'a [u8])>> {
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let expects = parts.extensions.get::<ExpectsContinue>().map(|_| ("expect", &b"100-continue"[..]));
-    RequestHead {
-        version: version(parts.version),
-        method: parts.method.as_str(),
-        authority: host.unwrap_or_default(),
-        target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
+    end: bool,
+) -> LinkRequest<'_, impl Iterator<Item = (&[u8], &[u8])>> {
+    let expects = (head.expects_continue && !end).then_some((&b"expect"[..], &b"100-continue"[..]));
+    LinkRequest {
+        version: head.version,
+        method: head.method(),
+        authority: head.authority(),
+        target: head.target(),
         length,
         upgrade: None,
-        fields: fields(&parts.headers).chain(expects),
+        fields: head.fields.iter().chain(expects),
     }
 }
 
-/// A request that was received, not admitted yet; `None` if the `http` crate does not take it.
-pub(crate) fn received(head: &RequestBuf) -> Option<request::Parts> {
-    let head = head.view();
-    let uri: Uri = head.target.parse().ok()?;
-    let spoken = match head.version {
-        HttpVersion::Http10 => Version::HTTP_10,
-        HttpVersion::Http11 => Version::HTTP_11,
-        HttpVersion::Http2 => Version::HTTP_2,
-    };
-    let mut request = Request::builder().method(head.method).uri(uri).version(spoken);
-    let headers = request.headers_mut()?;
-    append(headers, head.fields);
-    headers.insert(header::HOST, HeaderValue::from_str(head.authority).ok()?);
-    if let Some(length) = head.length {
-        headers.insert(header::CONTENT_LENGTH, length.into());
-    }
-    Some(request.body(()).ok()?.into_parts().0)
+/// The head of a response whose body has the `length`, to be sent.
+pub(crate) fn response(
+    head: &ResponseHead,
+    length: Option<u64>,
+) -> LinkResponse<'_, impl Iterator<Item = (&[u8], &[u8])>> {
+    LinkResponse { status: head.status, length, upgrade: None, fields: head.fields.iter() }
 }
 
-/// A response that was received, not admitted yet; `None` if the `http` crate does not take it.
-pub(crate) fn answered(head: &ResponseBuf) -> Option<response::Parts> {
-    let head = head.view();
-    let mut response = Response::builder().status(head.status);
-    let headers = response.headers_mut()?;
-    append(headers, head.fields);
-    if let Some(length) = head.length {
-        headers.insert(header::CONTENT_LENGTH, length.into());
+/// A request that was received.
+///
+/// # Errors
+/// The reason to refuse it with.
+pub(crate) fn received(received: &RequestBuf) -> Result<RequestHead, Reason> {
+    let view = received.view();
+    let path = (!view.target.is_empty()).then_some(view.target);
+    let authority = framing::judge_target(view.method, path, view.authority)?;
+    let room = view.fields.map(|(name, value)| name.len() + value.len()).sum();
+    let mut head = RequestHead::with_room(view.version, view.method, view.target, (authority, None), room);
+    head.length = view.length;
+    for (name, value) in view.fields {
+        if name == "expect" && value.eq_ignore_ascii_case(b"100-continue") {
+            head.expects_continue = true;
+        } else {
+            head.fields.push(name.as_bytes(), value);
+        }
     }
-    Some(response.body(()).ok()?.into_parts().0)
+    Ok(head)
 }
 
-/// The length that a head states.
-pub(crate) fn stated_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// What opened an opaque stream, as the CONNECT that it stands for.
+///
+/// # Errors
+/// The reason to refuse it with.
+pub(crate) fn opened(opened: &OpaqueBuf) -> Result<RequestHead, Reason> {
+    let view = opened.view();
+    let authority = framing::judge_target("CONNECT", None, view.authority)?;
+    let mut head = RequestHead::new(eastway_link::HttpVersion::Http11, "CONNECT", "", authority);
+    for (name, value) in view.fields {
+        head.fields.push(name.as_bytes(), value);
+    }
+    Ok(head)
+}
+
+/// A response that was received.
+pub(crate) fn answered(received: &ResponseBuf) -> ResponseHead {
+    let view = received.view();
+    let room = view.fields.map(|(name, value)| name.len() + value.len()).sum();
+    let mut head = ResponseHead::with_room(view.status, None, room);
+    head.length = view.length;
+    for (name, value) in view.fields {
+        head.fields.push(name.as_bytes(), value);
+    }
+    head
 }

@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::Reason;
+use eastway_core::head::HttpVersion;
 use eastway_link::LinkOptions;
 use eastway_transport::{Io, StreamError};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
 use crate::body::{Body, BodyError, held};
 use crate::client::{Failure, Link};
+use crate::message::{Request, Response};
+use crate::refuse;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
-use crate::testing::{PATIENCE, local};
-use crate::upgrade::Upgrading;
-use crate::{framing, refuse};
+use crate::testing::{PATIENCE, answered, local, ok};
 
 mod peers;
 
@@ -48,37 +49,30 @@ fn linked_with(
     (Link::new(near, &LinkOptions::default(), continue_after), stop, served)
 }
 
-fn admitted(request: Request<Body>) -> Request<Body> {
-    let (mut parts, body) = request.into_parts();
-    framing::admit_request(&mut parts).expect("a valid request");
-    Request::from_parts(parts, body)
-}
-
-fn get(target: &str) -> Request<Body> {
+fn get(target: &str) -> Request {
     request("GET", target, Body::empty())
 }
 
-fn request(method: &str, target: &str, body: Body) -> Request<Body> {
-    let request = Request::builder().method(method).uri(target).header("host", "payments.shop.mesh.internal");
-    admitted(request.body(body).expect("valid"))
+fn request(method: &str, target: &str, body: Body) -> Request {
+    crate::testing::request(method, target, "payments.shop.mesh.internal", body)
 }
 
-async fn text(response: Response<Body>) -> String {
-    let (bytes, _) = response.into_body().collect(64 << 20).await.expect("whole");
+async fn text(response: Response) -> String {
+    let (bytes, _) = response.body.collect(64 << 20).await.expect("whole");
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
 /// Answers with what it was asked.
-async fn mirror(request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let host = parts.headers["host"].to_str().expect("text").to_owned();
-    let asked = format!("{} {} {:?} for {host}", parts.method, parts.uri, parts.version);
+async fn mirror(request: Request) -> Response {
+    let Request { head, body, .. } = request;
+    let version = head.version.as_str();
+    let asked = format!("{} {} HTTP/{version} for {}", head.method(), head.target(), head.authority());
     match body.collect(64 << 20).await {
         Ok((body, trailers)) => {
             let trailers = trailers.map(|trailers| format!(" and {trailers:?}")).unwrap_or_default();
-            Response::new(Body::full(format!("{asked}: {} bytes{trailers}", body.len())))
+            ok(Body::full(format!("{asked}: {} bytes{trailers}", body.len())))
         }
-        Err(error) => refuse::response(error.request_reason(), "mirror", false, parts.version),
+        Err(error) => refuse::response(error.request_reason(), "mirror", false),
     }
 }
 
@@ -87,10 +81,10 @@ fn requests_go_there_and_answers_come_back() {
     local(async {
         let (link, _stop, _) = linked(mirror);
         let mut old = get("/a?b=c");
-        *old.version_mut() = Version::HTTP_10;
+        old.head.version = HttpVersion::Http10;
         let (first, second) = tokio::join!(link.send(old), link.send(request("POST", "/", Body::full("hello"))));
         let first = first.expect("answered");
-        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(first.head.status, 200);
         assert_eq!(text(first).await, "GET /a?b=c HTTP/1.0 for payments.shop.mesh.internal: 0 bytes");
         let second = second.expect("answered");
         assert_eq!(text(second).await, "POST / HTTP/1.1 for payments.shop.mesh.internal: 5 bytes");
@@ -101,12 +95,12 @@ fn requests_go_there_and_answers_come_back() {
 #[test]
 fn large_bodies_go_both_ways_within_their_windows() {
     local(async {
-        let echo = |request: Request<Body>| async move { Response::new(request.into_body()) };
+        let echo = |request: Request| async move { ok(request.body) };
         let (link, _stop, _) = linked(echo);
         let large = Bytes::from((0..8 << 20).map(|i: u32| (i % 251) as u8).collect::<Vec<u8>>());
         let sent: Vec<_> = (0..4).map(|_| link.send(request("POST", "/", Body::full(large.clone())))).collect();
         for answered in futures_util::future::join_all(sent).await {
-            let (back, _) = answered.expect("answered").into_body().collect(64 << 20).await.expect("whole");
+            let (back, _) = answered.expect("answered").body.collect(64 << 20).await.expect("whole");
             assert!(back == large);
         }
     });
@@ -115,12 +109,12 @@ fn large_bodies_go_both_ways_within_their_windows() {
 #[test]
 fn a_response_that_nobody_reads_stops_no_other() {
     local(async {
-        let large = |_: Request<Body>| async { Response::new(Body::full(vec![7; 4 << 20])) };
+        let large = |_: Request| async { ok(Body::full(vec![7; 4 << 20])) };
         let (link, _stop, _) = linked(large);
         let unread = link.send(get("/")).await.expect("answered");
         for _ in 0..8 {
             let read = link.send(get("/")).await.expect("answered");
-            assert_eq!(read.into_body().collect(64 << 20).await.expect("whole").0.len(), 4 << 20);
+            assert_eq!(read.body.collect(64 << 20).await.expect("whole").0.len(), 4 << 20);
         }
         drop(unread);
     });
@@ -129,15 +123,15 @@ fn a_response_that_nobody_reads_stops_no_other() {
 #[test]
 fn trailers_pass_and_nothing_in_them_speaks_for_the_mesh() {
     local(async {
-        let with_trailers = |_: Request<Body>| async {
+        let with_trailers = |_: Request| async {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
             trailers.insert("eastway-source", HeaderValue::from_static("forged"));
-            Response::new(Body::held(Bytes::from_static(b"data"), Some(trailers)))
+            ok(Body::held(Bytes::from_static(b"data"), Some(trailers)))
         };
         let (link, _stop, _) = linked(with_trailers);
         let response = link.send(get("/")).await.expect("answered");
-        let (data, trailers) = response.into_body().collect(100).await.expect("whole");
+        let (data, trailers) = response.body.collect(100).await.expect("whole");
         assert_eq!(data, "data");
         let trailers = trailers.expect("they pass");
         assert_eq!((trailers.len(), &trailers["grpc-status"]), (1, &HeaderValue::from_static("0")));
@@ -147,20 +141,22 @@ fn trailers_pass_and_nothing_in_them_speaks_for_the_mesh() {
 #[test]
 fn answers_without_a_body_keep_the_length_that_they_state() {
     local(async {
-        let bodiless = |request: Request<Body>| async move {
-            let status = if request.method() == Method::HEAD { 200 } else { 304 };
-            Response::builder().status(status).header("content-length", "1234").body(Body::empty()).expect("valid")
+        let bodiless = |request: Request| async move {
+            let status = if request.head.method() == "HEAD" { 200 } else { 304 };
+            let mut response = answered(status, Body::empty());
+            response.head.length = Some(1234);
+            response
         };
         let (link, _stop, _) = linked(bodiless);
         for method in ["HEAD", "GET"] {
             let response = link.send(request(method, "/", Body::empty())).await.expect("answered");
-            assert_eq!(response.headers()["content-length"], "1234", "{method}");
-            assert!(response.body().is_end_stream());
+            assert_eq!(response.head.length, Some(1234), "{method}");
+            assert!(response.body.is_end_stream());
         }
-        let empty = |_: Request<Body>| async { Response::new(Body::empty()) };
+        let empty = |_: Request| async { ok(Body::empty()) };
         let (link, _stop, _) = linked(empty);
         let response = link.send(get("/")).await.expect("answered");
-        assert!(response.body().is_end_stream() && !held::is_small(&response, 100));
+        assert!(response.body.is_end_stream() && !held::is_small(&response.body, 100));
     });
 }
 
@@ -168,7 +164,7 @@ fn answers_without_a_body_keep_the_length_that_they_state() {
 fn a_handler_is_dropped_when_its_caller_goes_away() {
     local(async {
         let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
-        let handler = move |_: Request<Body>| {
+        let handler = move |_: Request| {
             let begun = begun.clone();
             async move {
                 let (dropped, was_dropped) = oneshot::channel();
@@ -192,13 +188,13 @@ fn a_handler_is_dropped_when_its_caller_goes_away() {
 #[test]
 fn an_answer_that_breaks_off_is_no_whole_one() {
     local(async {
-        let broken = |_: Request<Body>| async {
+        let broken = |_: Request| async {
             let body = Body::boxed(Broken(Some(Bytes::from_static(b"half"))));
-            Response::new(body)
+            ok(body)
         };
         let (link, _stop, _) = linked(broken);
         let response = link.send(get("/")).await.expect("answered");
-        let error = response.into_body().collect(100).await.expect_err("it breaks off");
+        let error = response.body.collect(100).await.expect_err("it breaks off");
         assert_eq!(error.response_reason(), Reason::IdleTimeout, "{error:?}");
     });
 }
@@ -232,7 +228,7 @@ impl http_body::Body for Endless {
 #[test]
 fn an_answer_that_comes_early_ends_the_rest_of_the_request() {
     local(async {
-        let (link, _stop, _) = linked(|_: Request<Body>| async { Response::new(Body::full("enough")) });
+        let (link, _stop, _) = linked(|_: Request| async { ok(Body::full("enough")) });
         let (dropped, was_dropped) = oneshot::channel();
         let endless = Body::boxed(Endless(Dropped(Some(dropped))));
         let response = link.send(request("POST", "/", endless)).await.expect("answered");
@@ -272,26 +268,25 @@ fn a_body_waits_until_it_is_asked_for() {
     local(async {
         let asked = Rc::new(Cell::new(0));
         let seen = Rc::clone(&asked);
-        let handler = move |request: Request<Body>| {
+        let handler = move |request: Request| {
             let seen = Rc::clone(&seen);
             async move {
-                if request.uri() == "/refused" {
-                    let mut response = Response::new(Body::full("no"));
-                    *response.status_mut() = StatusCode::UNAUTHORIZED;
-                    return response;
+                if request.head.target() == "/refused" {
+                    return answered(401, Body::full("no"));
                 }
-                seen.set(request.into_body().collect(100).await.expect("whole").0.len());
-                Response::new(Body::empty())
+                seen.set(request.body.collect(100).await.expect("whole").0.len());
+                ok(Body::empty())
             }
         };
         // It never comes unasked.
         let (link, _stop, _) = linked_with(100 * PATIENCE, handler);
         let expecting = |target: &str| {
-            let request = Request::post(target).header("host", "x.y").header("expect", "100-continue");
-            admitted(request.body(Body::full("12345")).expect("valid"))
+            let mut request = request("POST", target, Body::full("12345"));
+            request.head.expects_continue = true;
+            request
         };
         let refused = link.send(expecting("/refused")).await.expect("answered");
-        assert_eq!((refused.status(), text(refused).await.as_str()), (StatusCode::UNAUTHORIZED, "no"));
+        assert_eq!((refused.head.status, text(refused).await.as_str()), (401, "no"));
         link.send(expecting("/")).await.expect("answered");
         assert_eq!(asked.get(), 5);
     });
@@ -300,9 +295,9 @@ fn a_body_waits_until_it_is_asked_for() {
 #[test]
 fn an_opaque_stream_carries_bytes_and_both_ends() {
     local(async {
-        let handler = |mut request: Request<Body>| async move {
-            assert_eq!((request.method(), request.headers()["x-a"].as_bytes()), (&Method::CONNECT, &b"1"[..]));
-            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+        let handler = |request: Request| async move {
+            assert_eq!((request.head.method(), request.head.fields.get("x-a")), ("CONNECT", Some(&b"1"[..])));
+            let upgrading = request.upgrading.expect("a stream");
             tokio::task::spawn_local(async move {
                 let mut io = upgrading.io().await.expect("open");
                 let mut all = Vec::new();
@@ -311,7 +306,7 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
                 io.write_all(&all).await.expect("taken");
                 io.shutdown().await.expect("ended");
             });
-            Response::new(Body::empty())
+            ok(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
         let mut io =
@@ -330,7 +325,7 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
 fn answers_that_nobody_reads_keep_no_room() {
     local(async {
         const SIZE: usize = 200 << 10;
-        let large = |_: Request<Body>| async { Response::new(Body::full(vec![b'a'; SIZE])) };
+        let large = |_: Request| async { ok(Body::full(vec![b'a'; SIZE])) };
         let (link, _stop, _) = linked(large);
         for _ in 0..2 * LinkOptions::default().connection_window as usize / SIZE {
             let _unread = link.send(get("/")).await.expect("answered");
@@ -348,15 +343,15 @@ fn answers_that_nobody_reads_keep_no_room() {
 #[test]
 fn who_only_stops_listening_to_an_opaque_stream_is_heard_to_its_end() {
     local(async {
-        let handler = |mut request: Request<Body>| async move {
-            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+        let handler = |request: Request| async move {
+            let upgrading = request.upgrading.expect("a stream");
             tokio::task::spawn_local(async move {
                 let mut io = upgrading.io().await.expect("open");
                 io.read_exact(&mut [0]).await.expect("a byte");
                 io.write_all(b"enough").await.expect("taken");
                 io.shutdown().await.expect("ended");
             });
-            Response::new(Body::empty())
+            ok(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
         let mut io = link.open("redis.shop.mesh.internal:6379", &[], Reason::AppUnreachable).await.expect("open");
@@ -378,14 +373,14 @@ fn who_only_stops_listening_to_an_opaque_stream_is_heard_to_its_end() {
 #[test]
 fn requests_within_an_opaque_stream_are_served() {
     local(async {
-        let handler = |mut request: Request<Body>| async move {
-            let upgrading = Upgrading::take(request.extensions_mut()).expect("a stream");
+        let handler = |request: Request| async move {
+            let upgrading = request.upgrading.expect("a stream");
             tokio::task::spawn_local(async move {
                 let io = upgrading.io().await.expect("open");
                 let never = std::future::pending();
                 serve(io, &ServerOptions::new("within"), &Sweeper::new(), never, mirror).await
             });
-            Response::new(Body::empty())
+            ok(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
         // Nobody wants the upgrades that are asked for.
@@ -403,9 +398,7 @@ fn requests_within_an_opaque_stream_are_served() {
 #[test]
 fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
     local(async {
-        let refusing = |request: Request<Body>| async move {
-            refuse::response(Reason::UnknownPort, "n", false, request.version())
-        };
+        let refusing = |_: Request| async { refuse::response(Reason::UnknownPort, "n", false) };
         let (link, _stop, _) = linked(refusing);
         let refused = link.open("redis.shop.mesh.internal:1", &[], Reason::AppUnreachable).await;
         assert_eq!(refused.err(), Some(Reason::UnknownPort));
@@ -416,9 +409,8 @@ fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
 fn what_is_no_request_is_refused_and_the_others_go_on() {
     local(async {
         let (link, _stop, _) = linked(mirror);
-        let mut two_hosts = get("/");
-        two_hosts.headers_mut().insert("host", HeaderValue::from_static("user@x.y"));
-        let error = link.send(two_hosts).await.expect_err("not sent");
+        let no_host = crate::testing::request("GET", "/", "user@x.y", Body::empty());
+        let error = link.send(no_host).await.expect_err("not sent");
         assert!(error.is_unprocessed());
         assert!(link.send(get("/")).await.is_ok());
     });
@@ -429,13 +421,13 @@ fn a_server_that_stops_finishes_what_is_under_way_and_takes_nothing_more() {
     local(async {
         let (go, wait) = oneshot::channel::<()>();
         let wait = Rc::new(Cell::new(Some(wait)));
-        let handler = move |_: Request<Body>| {
+        let handler = move |_: Request| {
             let wait = wait.take();
             async move {
                 if let Some(wait) = wait {
                     wait.await.expect("told");
                 }
-                Response::new(Body::full("done"))
+                ok(Body::full("done"))
             }
         };
         let (link, stop, served) = linked(handler);

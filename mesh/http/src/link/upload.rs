@@ -52,6 +52,8 @@ pub(crate) async fn upload(stream: &Stream, mut body: Body, reason: fn(&BodyErro
             }
             Some(Err(error)) => {
                 let reason = reason(&error);
+                // What came before it failed is the other side's: the driver, which was woken for it, writes it first.
+                tokio::task::yield_now().await;
                 stream.reset(reason);
                 return Uploaded::Failed(reason);
             }
@@ -119,7 +121,7 @@ fn finish(stream: &Stream) -> Uploaded {
 async fn send_trailers(stream: &Stream, trailers: &HeaderMap) -> Uploaded {
     poll_fn(|cx| {
         let mut link = stream.lock();
-        let sent = link.connection.send_trailers(stream.id(), heads::fields(trailers));
+        let sent = link.connection.send_trailers(stream.id(), heads::trailers(trailers));
         link.wake_driver();
         match sent {
             Ok(()) => Poll::Ready(Uploaded::Whole),

@@ -1,13 +1,12 @@
-//! Driving a connection: its work, the signal to stop, and its limits of time.
+//! Driving a connection of HTTP/2: its work, the signal to stop, and its limits of time.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use eastway_core::Reason;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::HttpService;
 
 use super::io::Progress;
@@ -16,49 +15,21 @@ use super::{Ended, ServerOptions};
 use crate::exec::LocalExec;
 use crate::sweeper::{Deadline, Sweeper};
 
-/// What hyper's two kinds of connection have in common.
-pub(super) trait Connection: Future<Output = hyper::Result<()>> {
-    /// Whether a head may arrive in pieces between requests.
-    const HEADS: bool;
-
-    fn stop(self: Pin<&mut Self>);
-}
-
-impl<I, S> Connection for http1::UpgradeableConnection<I, S>
-where
-    I: Read + Write + Unpin + Send + 'static,
-    S: HttpService<Incoming, ResBody = Outgoing, Error = std::convert::Infallible>,
-{
-    const HEADS: bool = true;
-
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S> Connection for http2::Connection<I, S, LocalExec>
+pub(super) async fn drive<I, S>(
+    mut connection: Pin<Box<http2::Connection<I, S, LocalExec>>>,
+    options: &ServerOptions,
+    sweeper: &Sweeper,
+    progress: &Progress,
+    stop: impl Future<Output = ()>,
+) -> Ended
 where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Outgoing, Error = std::convert::Infallible>,
     S::Future: 'static,
 {
-    const HEADS: bool = false;
-
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-pub(super) async fn drive<C: Connection>(
-    mut connection: Pin<Box<C>>,
-    options: &ServerOptions,
-    sweeper: &Sweeper,
-    progress: &Progress,
-    stop: impl Future<Output = ()>,
-) -> Ended {
     let mut stop = pin!(stop);
     let mut stopping = false;
-    let mut patience = Patience::new(options, sweeper, C::HEADS);
+    let mut patience = Patience::new(options, sweeper);
     std::future::poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
@@ -66,7 +37,7 @@ pub(super) async fn drive<C: Connection>(
             }
             if !stopping && stop.as_mut().poll(cx).is_ready() {
                 stopping = true;
-                connection.as_mut().stop();
+                connection.as_mut().graceful_shutdown();
                 continue;
             }
             match patience.poll(cx, progress) {
@@ -75,7 +46,7 @@ pub(super) async fn drive<C: Connection>(
                 Poll::Ready(Limit::Idle) if stopping => return Poll::Ready(Ended::Idle),
                 Poll::Ready(Limit::Idle) => {
                     stopping = true;
-                    connection.as_mut().stop();
+                    connection.as_mut().graceful_shutdown();
                 }
             }
         }
@@ -86,8 +57,6 @@ pub(super) async fn drive<C: Connection>(
 fn ended(result: hyper::Result<()>) -> Ended {
     match result {
         Ok(()) => Ended::Done,
-        Err(error) if error.is_parse_too_large() => Ended::Malformed(Reason::HeaderTooLarge),
-        Err(error) if error.is_parse() => Ended::Malformed(Reason::MalformedRequest),
         Err(error) if error.is_incomplete_message() => Ended::CallerGone,
         Err(error) => Ended::Failed(error),
     }
@@ -95,7 +64,7 @@ fn ended(result: hyper::Result<()>) -> Ended {
 
 /// A limit of time that was exceeded.
 enum Limit {
-    /// A head was begun and not finished, or a response is not read: nothing more can be said to the peer.
+    /// A response is not read: nothing more can be said to the peer.
     Stuck,
     /// No request for too long.
     Idle,
@@ -106,30 +75,22 @@ struct Patience {
     deadline: Deadline,
     period: Duration,
     idle_timeout: Duration,
-    heads: bool,
     /// What was seen at the last look.
     requests: u64,
-    read: u64,
     active: bool,
-    /// Bytes came, or must come, without a request being complete.
-    expecting: bool,
     idle: Duration,
     stalled_at: Option<u64>,
     stalled: Duration,
 }
 
 impl Patience {
-    fn new(options: &ServerOptions, sweeper: &Sweeper, heads: bool) -> Self {
+    fn new(options: &ServerOptions, sweeper: &Sweeper) -> Self {
         Self {
             deadline: sweeper.after(options.header_timeout),
             period: options.header_timeout,
             idle_timeout: options.idle_timeout,
-            heads,
             requests: 0,
-            read: 0,
             active: false,
-            // The first head is waited for from the start.
-            expecting: heads,
             idle: Duration::ZERO,
             stalled_at: None,
             stalled: Duration::ZERO,
@@ -150,26 +111,11 @@ impl Patience {
         if self.is_stalled(progress) {
             return Some(Limit::Stuck);
         }
-        let (requests, read) = (progress.requests(), progress.read());
-        let active = progress.is_active();
+        let (requests, active) = (progress.requests(), progress.is_active());
         // A request that was under way at the last look has ended since: the quiet begins now.
         let was_active = std::mem::replace(&mut self.active, active);
-        let quiet = requests == self.requests && !active && !was_active;
-        let arrived = read > self.read;
-        (self.requests, self.read) = (requests, read);
-        if !quiet {
-            self.expecting = false;
-            self.idle = Duration::ZERO;
-            return None;
-        }
-        if self.expecting {
-            return Some(Limit::Stuck);
-        }
-        if arrived && self.heads {
-            self.expecting = true;
-            return None;
-        }
-        self.idle += self.period;
+        let quiet = std::mem::replace(&mut self.requests, requests) == requests && !active && !was_active;
+        self.idle = if quiet { self.idle + self.period } else { Duration::ZERO };
         (self.idle >= self.idle_timeout).then_some(Limit::Idle)
     }
 

@@ -6,25 +6,27 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use eastway_core::head::Fields as _;
 use eastway_core::{Chain, Reason};
-use eastway_link::{LinkError, OpaqueBuf, RequestBuf, ResponseHead, SendError, Side, StreamId};
+use eastway_link::{LinkError, SendError, Side, StreamId};
 use eastway_transport::Io;
-use http::{HeaderMap, Request, response};
 use http_body::Body as _;
 use tokio::task::JoinHandle;
 
-use super::service::{admit, last_hop};
+use super::service::last_hop;
 use super::{Ended, Handler, ServerOptions};
 use crate::body::{Body, BodyError};
-use crate::framing::{self, Forwards};
+use crate::framing::{Forwards, count_forwards};
 use crate::link::body::Incoming;
-use crate::link::bytes::Brought;
+use crate::link::bytes::Opaque;
 use crate::link::driver::Driver;
 use crate::link::heads;
 use crate::link::state::{Opened, Shared, Stream};
 use crate::link::upload::upload;
-use crate::refuse::{self, PROXY_STATUS};
+use crate::message::{Request, RequestHead, Response, ResponseHead};
+use crate::refuse::PROXY_STATUS;
 use crate::sweeper::Sweeper;
+use crate::upgrade::Upgrading;
 
 /// Serves a link until it ends. Once `stop` resolves it takes no further stream, tells the peer so, and ends with the last one.
 /// A link that is idle for too long is drained in the same way; one whose peer does not read meanwhile, or still holds it idle
@@ -40,8 +42,7 @@ pub(super) async fn serve(
     limits.max_head_bytes = u16::try_from(options.max_header_bytes).unwrap_or(u16::MAX);
     let shared = Shared::new(Side::Accepting, &limits);
     let mut driver = Driver::new(io, shared.clone());
-    let mut serving =
-        Serving { shared, handler: Rc::new(handler), node: Rc::from(&*options.node), tasks: HashMap::new() };
+    let mut serving = Serving { shared, handler: Rc::new(handler), tasks: HashMap::new() };
     let (mut stop, mut idle) = (pin!(stop), sweeper.after(options.idle_timeout));
     let (mut stopping, mut expired, mut stalled_at) = (false, false, None);
     let ended = poll_fn(|cx| {
@@ -87,7 +88,6 @@ pub(super) async fn serve(
 struct Serving<H> {
     shared: Shared,
     handler: Rc<H>,
-    node: Rc<str>,
     /// Those that are being answered, and some that were; they end with the connection.
     tasks: HashMap<StreamId, JoinHandle<()>>,
 }
@@ -100,24 +100,39 @@ impl<H> Drop for Serving<H> {
 
 impl<H: Handler> Serving<H> {
     fn open(&mut self, opened: Opened) {
-        let (id, request) = match opened {
+        let (id, used, request) = match opened {
             Opened::Request { stream, head, end } => {
                 let used = self.shared.stream(stream, end);
-                (stream, self.request(&used, &head, end).map(|request| (used, request)))
+                let request = heads::received(&head).map(|head| {
+                    let body = body_of(&used, &head, end);
+                    Request::new(head, body)
+                });
+                used.lock().connection.recycle(head);
+                (stream, used, request)
             }
             Opened::Opaque { stream, head } => {
                 let used = self.shared.stream(stream, false);
-                (stream, connect(&used, &head).map(|request| (used, request)))
+                let bytes = used.clone();
+                let upgrading = Some(Upgrading::lazy(move || Io::other(Opaque::new(bytes))));
+                let request =
+                    heads::opened(&head).map(|head| Request { upgrading, ..Request::new(head, Body::empty()) });
+                (stream, used, request)
             }
         };
-        let Some((stream, request)) = request else { return };
-        let (handler, node) = (Rc::clone(&self.handler), Rc::clone(&self.node));
+        let (stream, request) = match request {
+            Ok(request) => (used, request),
+            Err(reason) => {
+                used.lock().connection.refuse(id, reason);
+                return self.handler.refused(reason);
+            }
+        };
+        let handler = Rc::clone(&self.handler);
         // Boxed: to begin a task, the runtime moves its future several times, and this one is large.
         let task = tokio::task::spawn_local(Box::pin(async move {
             let mut gone = Gone(Some(stream.clone()));
             tokio::select! {
                 biased;
-                () = answer(&*handler, &node, &stream, request) => gone.0 = None,
+                () = answer(&*handler, &stream, request) => gone.0 = None,
                 () = given_up(&stream) => {}
             }
         }));
@@ -127,40 +142,14 @@ impl<H: Handler> Serving<H> {
         }
         self.tasks.insert(id, task);
     }
-
-    /// The request of a stream, not admitted yet.
-    fn request(&self, stream: &Stream, head: &RequestBuf, end: bool) -> Option<Request<Body>> {
-        let Some(parts) = heads::received(head) else {
-            stream.lock().connection.refuse(stream.id(), Reason::MalformedRequest);
-            self.handler.refused(Reason::MalformedRequest);
-            return None;
-        };
-        let body = match end {
-            true => Body::empty(),
-            false => {
-                let expects = parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue");
-                Body::boxed(Incoming::request(stream.clone(), head.view().length, expects))
-            }
-        };
-        Some(Request::from_parts(parts, body))
-    }
 }
 
-/// An opaque stream as the request that opens it.
-fn connect(stream: &Stream, head: &OpaqueBuf) -> Option<Request<Body>> {
-    let head = head.view();
-    let mut request = Request::connect(head.authority).body(Body::empty()).ok();
-    let Some(request_mut) = request.as_mut() else {
-        stream.lock().connection.refuse(stream.id(), Reason::BadHost);
-        return None;
-    };
-    *request_mut.version_mut() = http::Version::HTTP_11;
-    heads::append(request_mut.headers_mut(), head.fields);
-    if let Ok(host) = http::HeaderValue::from_str(head.authority) {
-        request_mut.headers_mut().insert(http::header::HOST, host);
+/// The body of a request, which ends with its head or not.
+fn body_of(stream: &Stream, head: &RequestHead, end: bool) -> Body {
+    if end {
+        return Body::empty();
     }
-    Brought::insert(request_mut.extensions_mut(), stream.clone());
-    request
+    Body::boxed(Incoming::request(stream.clone(), head.length, head.expects_continue))
 }
 
 /// A stream that is being answered: it is given up if its answer is.
@@ -183,25 +172,17 @@ async fn given_up(stream: &Stream) {
     .await;
 }
 
-async fn answer<H: Handler>(handler: &H, node: &str, stream: &Stream, request: Request<Body>) {
-    let (mut parts, body) = request.into_parts();
-    let (version, is_connect) = (parts.version, parts.method == http::Method::CONNECT);
-    let is_grpc = crate::head::Head::of(&parts).view().is_grpc();
-    let answer = match admit(&mut parts, usize::MAX) {
-        Ok(Forwards::Answer) => last_hop(&parts),
-        Ok(Forwards::On) => handler.handle(Request::from_parts(parts, body)).await,
-        Err(reason) => {
-            handler.refused(reason);
-            refuse::response(reason, node, is_grpc, version)
-        }
+async fn answer<H: Handler>(handler: &H, stream: &Stream, mut request: Request) {
+    let is_connect = request.head.is_connect();
+    let Response { head, body, .. } = match count_forwards(&mut request.head) {
+        Forwards::Answer => last_hop(&request.head),
+        Forwards::On => handler.handle(request).await,
     };
-    let (mut parts, body) = answer.into_parts();
-    framing::seal_response(&mut parts, http::Version::HTTP_2);
     if is_connect {
-        return opened(stream, &parts);
+        return opened(stream, &head);
     }
     let end = body.is_end_stream();
-    if send_head(stream, &parts, &body, end).await.is_err() {
+    if send_head(stream, &head, &body, end).await.is_err() {
         return;
     }
     if !end {
@@ -214,33 +195,25 @@ async fn answer<H: Handler>(handler: &H, node: &str, stream: &Stream, request: R
 }
 
 /// Accepts or refuses an opaque stream.
-fn opened(stream: &Stream, parts: &response::Parts) {
+fn opened(stream: &Stream, head: &ResponseHead) {
     let mut link = stream.lock();
-    if parts.status.is_success() {
-        let head = ResponseHead { status: 200, length: None, upgrade: None, fields: heads::fields(&parts.headers) };
-        let _ = link.connection.send_response(stream.id(), head, false);
+    if head.is_success() {
+        let _ = link.connection.send_response(stream.id(), heads::response(head, None), false);
     } else {
-        link.connection.refuse(stream.id(), reason(&parts.headers));
+        link.connection.refuse(stream.id(), reason(head));
     }
     link.wake_driver();
 }
 
-fn reason(headers: &HeaderMap) -> Reason {
-    let stated = headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok());
-    stated.and_then(Reason::from_proxy_status).unwrap_or(Reason::Internal)
+fn reason(head: &ResponseHead) -> Reason {
+    head.fields.text(PROXY_STATUS).and_then(Reason::from_proxy_status).unwrap_or(Reason::Internal)
 }
 
-async fn send_head(stream: &Stream, parts: &response::Parts, body: &Body, end: bool) -> Result<(), SendError> {
-    let length = heads::stated_length(&parts.headers).or_else(|| body.size_hint().exact().filter(|_| !end));
+async fn send_head(stream: &Stream, head: &ResponseHead, body: &Body, end: bool) -> Result<(), SendError> {
+    let length = head.length.or_else(|| body.size_hint().exact().filter(|_| !end));
     poll_fn(|cx| {
-        let head = ResponseHead {
-            status: parts.status.as_u16(),
-            length,
-            upgrade: None,
-            fields: heads::fields(&parts.headers),
-        };
         let mut link = stream.lock();
-        let sent = link.connection.send_response(stream.id(), head, end);
+        let sent = link.connection.send_response(stream.id(), heads::response(head, length), end);
         link.wake_driver();
         match sent {
             Err(SendError::Busy) => match link.state(stream.id()) {

@@ -14,7 +14,7 @@ pub struct ServerOptions {
     pub node: Arc<str>,
     /// Which protocol is spoken; detected by default.
     pub protocol: Protocol,
-    /// The largest request head, in bytes; 64 KiB by default. Beyond that, and beyond 100 fields in HTTP/1: 431.
+    /// The largest request head, in bytes; 64 KiB by default. Beyond that, and beyond 256 fields in HTTP/1: 431.
     pub max_header_bytes: u32,
     /// How long a request's head may take; 10 s by default. Looked at once per such period, so that a slow head is
     /// cut off after one to two of them. A connection that is closed with a request's body unread is read on for as long,

@@ -9,8 +9,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::head::Place;
-
 /// The buffers of one worker. Clones share them.
 #[derive(Clone)]
 pub struct Buffers(Rc<Pool>);
@@ -20,15 +18,9 @@ struct Pool {
     size: usize,
     /// Buffers of each kind that are kept while nobody needs them.
     kept: usize,
-    inputs: RefCell<Vec<Store>>,
+    inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
     lent: Cell<usize>,
-}
-
-/// What a connection reads into: bytes, and room for the places of a head's fields in them.
-struct Store {
-    bytes: Box<[u8]>,
-    places: Vec<Place>,
 }
 
 /// An output buffer that grew beyond this is not kept.
@@ -39,6 +31,12 @@ impl Buffers {
     pub fn new(size: usize, kept: usize) -> Self {
         let pool = Pool { size, kept, inputs: RefCell::default(), outputs: RefCell::default(), lent: Cell::new(0) };
         Self(Rc::new(pool))
+    }
+
+    /// Those that all connections of this thread share.
+    pub fn of_this_thread() -> Self {
+        thread_local!(static BUFFERS: Buffers = Buffers::default());
+        BUFFERS.with(Self::clone)
     }
 
     /// How many buffers connections hold now.
@@ -79,37 +77,23 @@ impl fmt::Debug for Buffers {
     }
 }
 
-/// What was read: a head that is still looked at (pinned), and behind it bytes that were not dealt with yet.
-///
-/// `pin <= pin_end <= start <= end <= bytes.len()` holds at all times.
+/// What was read and not dealt with yet: `start <= end <= bytes.len()` holds at all times.
 pub(super) struct Input {
     buffers: Buffers,
-    store: Option<Store>,
-    pin: usize,
-    pin_end: usize,
+    /// Empty while no buffer is rented.
+    bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
 impl Input {
-    pub(super) const fn new(buffers: Buffers) -> Self {
-        Self { buffers, store: None, pin: 0, pin_end: 0, start: 0, end: 0 }
+    pub(super) fn new(buffers: Buffers) -> Self {
+        Self { buffers, bytes: Box::default(), start: 0, end: 0 }
     }
 
     /// The bytes that were not dealt with yet.
     pub(super) fn data(&self) -> &[u8] {
-        self.store.as_ref().map_or(&[], |store| &store.bytes[self.start..self.end])
-    }
-
-    /// The pinned head and the places of its fields.
-    pub(super) fn pinned(&self) -> (&[u8], &[Place]) {
-        self.store.as_ref().map_or((&[], &[]), |store| (&store.bytes[self.pin..self.pin_end], &store.places))
-    }
-
-    /// Has `parse` read the bytes that were not dealt with yet, and note the places of fields.
-    pub(super) fn parse<T>(&mut self, parse: impl FnOnce(&[u8], &mut Vec<Place>) -> T) -> Option<T> {
-        let (start, end) = (self.start, self.end);
-        self.store.as_mut().map(|store| parse(&store.bytes[start..end], &mut store.places))
+        &self.bytes[self.start..self.end]
     }
 
     /// So many bytes were dealt with.
@@ -117,80 +101,60 @@ impl Input {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// The next bytes are a head: they were dealt with, but will be looked at.
-    pub(super) fn pin(&mut self, length: usize) {
-        self.pin = self.start;
-        self.consume(length);
-        self.pin_end = self.start;
-    }
-
-    /// Nobody looks at the head any more.
-    pub(super) fn unpin(&mut self) {
-        (self.pin, self.pin_end) = (self.start, self.start);
-        self.release();
-    }
-
     /// Gives the buffer back if there is nothing in it.
     pub(super) fn release(&mut self) {
-        if self.start < self.end || self.pin < self.pin_end {
+        if self.start < self.end {
             return;
         }
-        (self.pin, self.pin_end, self.start, self.end) = (0, 0, 0, 0);
-        if let Some(store) = self.store.take() {
-            let usual = store.bytes.len() == self.buffers.0.size;
-            self.buffers.take_back(&self.buffers.0.inputs, Some(store).filter(|_| usual));
+        (self.start, self.end) = (0, 0);
+        if !self.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            let usual = bytes.len() == self.buffers.0.size;
+            self.buffers.take_back(&self.buffers.0.inputs, Some(bytes).filter(|_| usual));
         }
     }
 
     /// Room to read into, for up to `most` bytes in all; none if there are as many already.
     pub(super) fn room(&mut self, most: usize) -> &mut [u8] {
         let size = self.buffers.0.size;
-        if self.store.is_none() {
-            let new = || Store { bytes: vec![0; size].into_boxed_slice(), places: Vec::with_capacity(FIELDS) };
-            self.store = Some(self.buffers.lend(&self.buffers.0.inputs, new));
+        if self.bytes.is_empty() {
+            self.bytes = self.buffers.lend(&self.buffers.0.inputs, || vec![0; size].into_boxed_slice());
         }
         if self.start == self.end {
-            (self.start, self.end) = (self.pin_end, self.pin_end);
+            (self.start, self.end) = (0, 0);
         }
-        let Some(store) = &mut self.store else { return &mut [] };
         // Rather than by a few bytes at a time behind a long head, it is read with more room.
         let little = |len: usize, end: usize| len - end < size / 4;
-        if little(store.bytes.len(), self.end) && (self.pin > 0 || self.start > self.pin_end) {
-            let (pinned, unread) = (self.pin_end - self.pin, self.end - self.start);
-            store.bytes.copy_within(self.pin..self.pin_end, 0);
-            store.bytes.copy_within(self.start..self.end, pinned);
-            (self.pin, self.pin_end, self.start, self.end) = (0, pinned, pinned, pinned + unread);
+        if little(self.bytes.len(), self.end) && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
-        if little(store.bytes.len(), self.end) && store.bytes.len() < most {
-            let mut larger = std::mem::take(&mut store.bytes).into_vec();
+        if little(self.bytes.len(), self.end) && self.bytes.len() < most {
+            let mut larger = std::mem::take(&mut self.bytes).into_vec();
             larger.resize((2 * larger.len()).min(most), 0);
-            store.bytes = larger.into_boxed_slice();
+            self.bytes = larger.into_boxed_slice();
         }
-        &mut store.bytes[self.end..]
+        &mut self.bytes[self.end..]
     }
 
     /// So many bytes were read into the room.
     pub(super) fn filled(&mut self, count: usize) {
-        let len = self.store.as_ref().map_or(0, |store| store.bytes.len());
-        self.end = (self.end + count).min(len);
+        self.end = (self.end + count).min(self.bytes.len());
     }
 
     /// Takes the bytes that were not dealt with, and gives the buffer back.
     pub(super) fn take_rest(&mut self) -> Bytes {
         let rest = Bytes::copy_from_slice(self.data());
         self.start = self.end;
-        self.unpin();
+        self.release();
         rest
     }
 }
 
-/// Fields for which there is room at once.
-const FIELDS: usize = 64;
-
 impl Drop for Input {
     fn drop(&mut self) {
         self.start = self.end;
-        self.unpin();
+        self.release();
     }
 }
 

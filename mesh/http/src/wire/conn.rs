@@ -7,16 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use eastway_core::Reason;
 use eastway_transport::Io;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::HeadLimits;
 use super::buffer::{Buffers, Input, Output};
 use super::decode::{Decoded, Decoder, Malformed, Step};
 use super::encode::{Encoder, WrongLength};
 use super::patience::Patience;
-use crate::head::Lines;
+use crate::limits::HeadLimits;
 use crate::sweeper::Sweeper;
 
 /// Data of up to so many bytes is copied behind what is to be sent anyway, so that one write takes both; more goes out from the
@@ -50,19 +48,16 @@ pub struct Limits {
     /// How long a body that is waited for may be silent, and how long a peer may read nothing of what it is sent; 300 s by
     /// default.
     pub silence: Duration,
-    /// How long a body that the upstream is to ask for (`Expect: 100-continue`) waits; then it is sent unasked. 1 s by default.
-    pub continue_after: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let (minutes, short) = (Duration::from_secs(300), Duration::from_secs(1));
+        let minutes = Duration::from_secs(300);
         Self {
             head: HeadLimits::default(),
-            head_timeout: 10 * short,
+            head_timeout: Duration::from_secs(10),
             idle_timeout: minutes,
             silence: minutes,
-            continue_after: short,
         }
     }
 }
@@ -82,26 +77,6 @@ pub enum BodyFault {
     /// The connection failed.
     #[error("the body's connection failed: {0}")]
     Failed(io::ErrorKind),
-}
-
-impl BodyFault {
-    /// The reason if this was a request's body, so that the caller is to blame.
-    pub const fn request_reason(self) -> Reason {
-        match self {
-            Self::Malformed(_) => Reason::MalformedRequest,
-            Self::Silent => Reason::BodyTimeout,
-            Self::Truncated | Self::Failed(_) => Reason::CallerGone,
-        }
-    }
-
-    /// The reason if this was a response's body, so that the endpoint is to blame.
-    pub const fn response_reason(self) -> Reason {
-        match self {
-            Self::Malformed(_) => Reason::UpstreamProtocol,
-            Self::Silent => Reason::IdleTimeout,
-            Self::Truncated | Self::Failed(_) => Reason::UpstreamReset,
-        }
-    }
 }
 
 /// Why something could not be written.
@@ -135,9 +110,9 @@ pub(super) enum Fill {
     Full,
 }
 
-pub(super) struct Conn {
+/// One connection.
+pub(crate) struct Conn {
     io: Io,
-    sweeper: Sweeper,
     pub(super) input: Input,
     pub(super) output: Output,
     /// The body that comes.
@@ -163,24 +138,33 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(io: Io, shared: &Shared) -> Self {
-        let Shared { buffers, sweeper, limits } = shared;
+    /// Whose heads have up to `head` bytes, and whose silence is borne for as long as `silence` says, if it says anything.
+    pub(super) fn new(io: Io, buffers: &Buffers, head: HeadLimits, silence: Option<(Sweeper, Duration)>) -> Self {
         Self {
             io,
-            sweeper: sweeper.clone(),
             input: Input::new(buffers.clone()),
             output: Output::new(buffers.clone()),
             decoder: Decoder::Ended,
             encoder: Encoder::Ended,
             data: 0,
-            most: limits.head.bytes.saturating_add(buffers.size()),
+            most: head.bytes.saturating_add(buffers.size()),
             ended: None,
             unwritable: None,
             unflushed: false,
             written: 0,
             body_read: 0,
-            silence: Patience::new(limits.silence),
-            stall: Patience::new(limits.silence),
+            silence: Patience::new(silence.clone()),
+            stall: Patience::new(silence),
+        }
+    }
+
+    /// Was read before the connection came here.
+    pub(super) fn put_back(&mut self, ahead: &[u8]) {
+        if !ahead.is_empty() {
+            let room = self.input.room(self.most);
+            let count = ahead.len().min(room.len());
+            room[..count].copy_from_slice(&ahead[..count]);
+            self.input.filled(count);
         }
     }
 
@@ -260,7 +244,7 @@ impl Conn {
             Poll::Ready(Fill::Failed(kind)) => Poll::Ready(Err(BodyFault::Failed(kind))),
             // Data leaves room behind it, so that only trailers can be too long.
             Poll::Ready(Fill::Full) => Poll::Ready(Err(BodyFault::Malformed(Malformed::Trailers))),
-            Poll::Pending => self.silence.poll(&self.sweeper, cx).map(|()| Err(BodyFault::Silent)),
+            Poll::Pending => self.silence.poll(cx).map(|()| Err(BodyFault::Silent)),
         }
     }
 
@@ -312,7 +296,10 @@ impl Conn {
     }
 
     /// Ends the body that goes.
-    pub(super) fn end_body(&mut self, trailers: Lines<'_>) -> Result<(), SendFault> {
+    pub(super) fn end_body<'a>(
+        &mut self,
+        trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), SendFault> {
         Ok(self.encoder.end(self.output.writer(), trailers)?)
     }
 
@@ -345,7 +332,7 @@ impl Conn {
     }
 
     /// Sends everything that was gathered, and gives the buffer back.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFault>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFault>> {
         if let Some(fault) = self.unwritable {
             return Poll::Ready(Err(fault));
         }
@@ -363,7 +350,7 @@ impl Conn {
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<SendFault> {
-        ready!(self.stall.poll(&self.sweeper, cx));
+        ready!(self.stall.poll(cx));
         self.unwritable = Some(SendFault::Stalled);
         Poll::Ready(SendFault::Stalled)
     }

@@ -3,7 +3,8 @@
 //! A [`Decoder`] looks at bytes and says how many of them are framing, and how many behind those are data. It copies and keeps
 //! nothing, so that data goes on from the buffer that it was read into.
 
-use crate::framing::{self, Length, ResponseLength};
+use crate::framing::{Length, ResponseLength};
+use crate::names::is_forbidden_trailer;
 
 /// Bytes of white space and extensions that all chunk heads of one body may have. Nobody needs them, and they are free for
 /// whoever sends them but not for whoever reads.
@@ -240,7 +241,7 @@ fn trailers(bytes: &[u8]) -> Result<(usize, Step), Malformed> {
         Ok(httparse::Status::Complete((length, fields))) if length <= MAX_TRAILERS => {
             // A line that ends in a bare line feed ends elsewhere to others.
             let bare = bytes[..length].split(|byte| *byte == b'\n').rev().skip(1).any(|line| !line.ends_with(b"\r"));
-            if bare || fields.iter().any(|field| framing::is_forbidden_trailer(field.name)) {
+            if bare || fields.iter().any(|field| is_forbidden_trailer(field.name)) {
                 return Err(Malformed::Trailers);
             }
             Ok((0, Step::Trailers(length)))

@@ -1,7 +1,8 @@
 //! How a body is written: as it was promised in the head, and never longer.
 
-use crate::framing::{self, Length};
-use crate::head::Lines;
+use super::write::write_field;
+use crate::framing::Length;
+use crate::names::is_dropped_trailer;
 
 /// The state of writing one body. Framing goes into the connection's output; the data itself need not be copied there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,16 +81,19 @@ impl Encoder {
     ///
     /// # Errors
     /// [`WrongLength`] if less was written than was promised.
-    pub fn end(&mut self, out: &mut Vec<u8>, trailers: Lines<'_>) -> Result<(), WrongLength> {
+    pub fn end<'a>(
+        &mut self,
+        out: &mut Vec<u8>,
+        trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), WrongLength> {
         match self {
             // The end of the connection is to follow, and whoever closes it must know that nothing is missing.
             Self::Length(0) | Self::Discard | Self::Ended | Self::UntilClose => {}
             Self::Length(_) => return Err(WrongLength),
             Self::Chunked(0) => {
                 out.extend_from_slice(b"0\r\n");
-                for line in trailers.iter().filter(|line| !framing::is_dropped_trailer(line.name)) {
-                    out.extend_from_slice(line.text);
-                    out.extend_from_slice(b"\r\n");
+                for (name, value) in trailers.filter(|(name, _)| !is_dropped_trailer(name)) {
+                    write_field(out, name, value);
                 }
                 out.extend_from_slice(b"\r\n");
             }

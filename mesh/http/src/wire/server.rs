@@ -1,32 +1,32 @@
-//! The half of a forwarder towards its caller: requests come, one after the other, and are answered in order.
+//! The half of HTTP/1.1 towards a caller: requests come, one after the other, and are answered in order.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use eastway_core::Reason;
+use eastway_core::head::HttpVersion;
 use eastway_transport::Io;
-use http::{Response, StatusCode, Version};
+use http_body::Frame;
 
-use super::change::{BadChange, Change, write_field};
-use super::conn::{BodyFault, Conn, Fill, Next, SendFault, Shared};
+use super::conn::{Conn, Fill, SendFault, Shared};
 use super::decode::Decoder;
-use super::encode::{Encoder, decimal};
-use super::request::{RequestHead, RequestView};
-use super::response::ResponseView;
-use super::write::{Caller, Written, connection, status_line, write_response};
-use crate::body::Body;
-use crate::framing::Refused;
+use super::encode::Encoder;
+use super::linger::Lingering;
+use super::write::{Caller, write_response};
+use crate::body::{Body, BodyError};
+use crate::framing::{Refused, parse_request};
+use crate::message::{RequestHead, ResponseHead};
 use crate::refuse;
-use crate::server::linger::Lingering;
 use crate::sweeper::Deadline;
 
 /// A connection from a caller.
 pub struct ServerConnection {
-    pub(super) conn: Conn,
+    conn: Conn,
     shared: Shared,
-    /// The request that is under way.
-    head: Option<RequestHead>,
+    /// Who made the request that is under way; of the one before, while none is.
+    caller: Option<Caller>,
     /// Whether another request may follow this one.
     persistent: bool,
     /// Whether no request was answered yet.
@@ -72,26 +72,18 @@ pub enum CallerState {
     Gone,
 }
 
-/// What comes next of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Data, to be consumed.
-    Data(&'a [u8]),
-    /// Trailers as they were sent, with the empty line that ends them: to be consumed whole.
-    Trailers(&'a [u8]),
-    /// Nothing more.
-    End,
-}
-
 /// Below this every read is followed by an attempt to find a head; above, only when enough has come to be worth it.
 const TRIED_ALWAYS: usize = 4 * 1024;
 
 impl ServerConnection {
-    /// A connection of which nothing was read yet. Call it on the worker's `LocalSet`.
-    pub fn new(io: Io, shared: &Shared) -> Self {
+    /// A connection of which only `ahead` was read yet. Call it on the worker's `LocalSet`.
+    pub fn new(io: Io, ahead: &[u8], shared: &Shared) -> Self {
+        let silence = Some((shared.sweeper.clone(), shared.limits.silence));
+        let mut conn = Conn::new(io, &shared.buffers, shared.limits.head, silence);
+        conn.put_back(ahead);
         Self {
-            conn: Conn::new(io, shared),
-            head: None,
+            conn,
+            caller: None,
             persistent: true,
             first: true,
             answered: false,
@@ -106,17 +98,17 @@ impl ServerConnection {
         }
     }
 
-    /// Waits for the next request; what was answered so far is sent before. [`ServerConnection::request`] shows it then.
+    /// Whether something of another request is here.
+    pub fn has_begun_request(&self) -> bool {
+        !self.conn.input.data().is_empty()
+    }
+
+    /// Waits for the next request; what was answered so far is sent before. Nothing is lost if it is not polled to the end.
     ///
     /// # Errors
     /// Why none comes.
-    pub async fn next(&mut self) -> Result<(), ServerEnd> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// See [`ServerConnection::next`]. Nothing is lost if it is not polled to the end.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServerEnd>> {
-        if self.head.is_some() {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestHead, ServerEnd>> {
+        if self.caller.is_some() {
             self.settle()?;
         }
         if !self.persistent {
@@ -126,8 +118,10 @@ impl ServerConnection {
             if self.conn.is_gathered() {
                 ready!(self.conn.poll_flush(cx)).map_err(|_| ServerEnd::CallerGone)?;
             }
-            if self.is_worth_trying() && self.read_head().map_err(|refused| self.refusing(refused))? {
-                return Poll::Ready(Ok(()));
+            if self.is_worth_trying()
+                && let Some(head) = self.read_head().map_err(|refused| self.refusing(refused))?
+            {
+                return Poll::Ready(Ok(head));
             }
             let sent = self.conn.poll_flush(cx).map_err(|_| ServerEnd::CallerGone)?;
             match self.conn.poll_fill(cx) {
@@ -146,31 +140,14 @@ impl ServerConnection {
         }
     }
 
-    /// The request that is under way; `None` before the first and after the last.
-    pub fn request(&self) -> Option<RequestView<'_>> {
-        let (bytes, places) = self.conn.input.pinned();
-        self.head.as_ref().map(|head| head.view(bytes, places))
-    }
-
-    /// What comes next of the request's body; data is shown until it is [consumed](ServerConnection::consume).
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece<'_>, BodyFault>> {
-        let next = ready!(self.conn.poll_body(cx))?;
-        Poll::Ready(Ok(piece(&self.conn, next)))
-    }
-
-    /// So many bytes of what [`ServerConnection::poll_body`] showed were dealt with.
-    pub fn consume(&mut self, count: usize) {
-        self.conn.taken(count);
+    /// What comes next of the request's body; `None` after its end.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.conn.poll_frame(cx)
     }
 
     /// Whether the request's body was read to its end.
     pub const fn is_body_read(&self) -> bool {
         self.conn.decoder.is_ended()
-    }
-
-    /// Bytes of data that were read, of the bodies of all requests so far.
-    pub const fn body_bytes(&self) -> u64 {
-        self.conn.body_read
     }
 
     /// Looks after the caller while its answer is waited for: ready once if it ends its direction, and always if it is
@@ -188,50 +165,27 @@ impl ServerConnection {
         }
     }
 
-    /// Tells a caller that waits for it to go on with its body.
-    pub fn send_continue(&mut self) {
-        if !self.answered && !std::mem::replace(&mut self.continued, true) {
+    /// Tells a caller that waits for it to go on with its body. Whether there is something to send now.
+    pub fn send_continue(&mut self) -> bool {
+        let asks = !self.answered && !std::mem::replace(&mut self.continued, true);
+        if asks {
             self.conn.output.writer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
+        asks
     }
 
-    /// Passes an interim response on: 100 to who waits for it, others to who knows them.
-    pub fn send_interim(&mut self, response: &ResponseView<'_>) {
-        if response.status == StatusCode::CONTINUE {
-            self.send_continue();
-        } else if let Some(caller) = self.caller().filter(|caller| caller.version >= Version::HTTP_11) {
-            // Without a change there is none to fail.
-            let _ = write_response(self.conn.output.writer(), response, caller, std::iter::empty());
-        }
-    }
-
-    /// Writes the head of the answer, with changes. It is sent with what comes next, at the latest when something is waited
-    /// for. Its body is to follow.
-    ///
-    /// # Errors
-    /// [`BadChange`]; nothing was written then.
-    pub fn respond<'c>(
-        &mut self,
-        response: &ResponseView<'_>,
-        changes: impl Iterator<Item = Change<'c>> + Clone,
-    ) -> Result<(), BadChange> {
-        let Some(caller) = self.caller() else { return Err(BadChange) };
-        let written = write_response(self.conn.output.writer(), response, caller, changes)?;
-        self.begin_answer(written);
-        Ok(())
-    }
-
-    /// Sends data of the answer's body, or gathers it; how much of it.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, SendFault>> {
-        self.conn.poll_send(cx, data)
-    }
-
-    /// Ends the answer's body, without trailers.
-    ///
-    /// # Errors
-    /// [`SendFault::WrongLength`] if it is shorter than its head said.
-    pub fn end_body(&mut self) -> Result<(), SendFault> {
-        self.conn.end_body(crate::head::Lines::default())
+    /// Writes the head of the answer. It is sent with what comes next, at the latest when something is waited for. Whether its
+    /// body is to follow.
+    pub fn answer(&mut self, head: &ResponseHead, body: &Body) -> bool {
+        // A body that was neither asked for nor sent may come or not: where the next request starts is in doubt.
+        let doubt = !self.continued && !self.conn.decoder.is_ended();
+        let caller = self.caller.unwrap_or(NOBODY);
+        let caller = Caller { persistent: self.persistent && caller.persistent && !doubt, ..caller };
+        let written = write_response(self.conn.output.writer(), head, body, caller);
+        self.answered = true;
+        self.persistent = written.persistent;
+        self.conn.encoder = written.encoder;
+        !matches!(written.encoder, Encoder::Ended | Encoder::Discard)
     }
 
     /// Sends everything that was gathered.
@@ -244,27 +198,24 @@ impl ServerConnection {
         self.persistent = false;
     }
 
-    /// Whether the answer's head was written already, so that the request cannot be refused any more.
-    pub const fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    /// Answers by a refusal, of the request that is under way or of what came in place of one. Does nothing once there is an
-    /// answer.
-    pub fn refuse(&mut self, refused: &Refused, node: &str, is_grpc: bool) {
-        if self.answered {
+    /// Answers what came in place of a request by a refusal, after which the connection is to be closed. Does nothing once
+    /// there is an answer.
+    pub fn refuse(&mut self, refused: &Refused, node: &str) {
+        if self.answered && self.caller.is_some() {
             return;
         }
-        let caller = self.caller().unwrap_or(Caller { version: Version::HTTP_11, head: false, persistent: false });
-        let persistent = caller.persistent && !refuse::closes(refused.reason);
-        let response = refuse::response(refused.reason, node, is_grpc, Version::HTTP_11);
-        let line = match refused.byte {
-            _ if is_grpc => String::new(),
-            Some(_) => format!("{refused} ({})\n", refused.reason.code()),
-            None => refuse::line(refused.reason),
-        };
-        write_refusal(self.conn.output.writer(), &response, &line, Caller { persistent, ..caller });
-        self.begin_answer(Written { encoder: Encoder::Ended, persistent });
+        let mut response = refuse::response(refused.reason, node, false);
+        response.head.closes = true;
+        if refused.byte.is_some() {
+            response.body = Body::full(format!("{refused} ({})\n", refused.reason.code()));
+        }
+        let written = write_response(self.conn.output.writer(), &response.head, &response.body, NOBODY);
+        if let Some(line) = response.body.at_hand() {
+            self.conn.output.writer().extend_from_slice(&line);
+        }
+        self.answered = true;
+        self.persistent = written.persistent;
+        self.conn.encoder = Encoder::Ended;
     }
 
     /// Ends the connection: what was answered is sent, and a caller that still sends is read on for a while, so that a reset
@@ -292,18 +243,9 @@ impl ServerConnection {
         Ok(self.conn.take_io())
     }
 
-    fn caller(&self) -> Option<Caller> {
-        let head = self.request()?.head;
-        // A body that was neither asked for nor sent may come or not: where the next request starts is in doubt.
-        let doubt = !self.continued && !self.conn.decoder.is_ended();
-        let persistent = self.persistent && !doubt;
-        Some(Caller { version: head.version, head: head.method == "HEAD", persistent })
-    }
-
-    fn begin_answer(&mut self, written: Written) {
-        self.answered = true;
-        self.persistent = written.persistent;
-        self.conn.encoder = written.encoder;
+    /// For who sends a body over it.
+    pub(crate) const fn conn_mut(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     /// Ends the exchange that was under way, if another may follow.
@@ -316,9 +258,9 @@ impl ServerConnection {
             self.persistent = false;
             return Err(ServerEnd::Done);
         }
-        self.head = None;
+        self.caller = None;
         self.tried = 0;
-        self.conn.input.unpin();
+        self.conn.input.release();
         if std::mem::replace(&mut self.first, false) {
             self.idle.reset(self.shared.limits.idle_timeout);
         } else {
@@ -336,36 +278,36 @@ impl ServerConnection {
         data.len() > self.tried && (data.len() <= TRIED_ALWAYS || data.len() >= 2 * self.tried || ends())
     }
 
-    fn read_head(&mut self) -> Result<bool, Refused> {
-        let limits = self.shared.limits.head;
-        self.tried = self.conn.input.data().len();
-        let parsed = self.conn.input.parse(|bytes, places| RequestHead::parse(bytes, places, limits));
-        let Some(head) = parsed.transpose()?.flatten() else { return Ok(false) };
-        self.conn.input.pin(head.length());
-        self.conn.decoder = Decoder::of_request(head.body());
+    fn read_head(&mut self) -> Result<Option<RequestHead>, Refused> {
+        let data = self.conn.input.data();
+        self.tried = data.len();
+        let Some(parsed) = parse_request(data, self.shared.limits.head)? else { return Ok(None) };
+        let head = parsed.head;
+        self.conn.input.consume(parsed.size);
+        self.conn.decoder = Decoder::of_request(parsed.body);
         self.conn.encoder = Encoder::Ended;
         self.slow = None;
         self.answered = false;
-        self.head = Some(head);
-        let view = self.request();
-        let (persistent, expects) = view.map_or((false, false), |view| (view.persistent, view.expects_continue));
-        self.persistent &= persistent;
-        self.continued = !expects || self.conn.decoder.is_ended();
-        Ok(true)
+        self.caller = Some(Caller {
+            version: head.version,
+            head: head.method() == "HEAD",
+            connect: head.is_connect(),
+            persistent: parsed.persistent,
+        });
+        self.continued = !head.expects_continue || self.conn.decoder.is_ended();
+        Ok(Some(head))
     }
 
     /// The caller has ended its direction, and no complete head is there.
-    fn at_end(&mut self) -> Result<(), ServerEnd> {
+    fn at_end(&mut self) -> Result<RequestHead, ServerEnd> {
         if self.conn.input.data().is_empty() {
             return Err(ServerEnd::Done);
         }
-        let read = self.read_head().map_err(|refused| self.refusing(refused))?;
-        if read { Ok(()) } else { Err(ServerEnd::CallerGone) }
+        self.read_head().map_err(|refused| self.refusing(refused))?.ok_or(ServerEnd::CallerGone)
     }
 
     const fn refusing(&mut self, refused: Refused) -> ServerEnd {
         self.refused = true;
-        self.answered = false;
         ServerEnd::Refused(refused)
     }
 
@@ -384,6 +326,9 @@ impl ServerConnection {
     }
 }
 
+/// Who sent what is no request.
+const NOBODY: Caller = Caller { version: HttpVersion::Http11, head: false, connect: false, persistent: false };
+
 /// Whoever reads to the end of the connection must not take a response that broke off for a whole one.
 impl Drop for ServerConnection {
     fn drop(&mut self) {
@@ -395,33 +340,6 @@ impl Drop for ServerConnection {
 
 impl fmt::Debug for ServerConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerConnection").field("conn", &self.conn).field("head", &self.head).finish_non_exhaustive()
-    }
-}
-
-/// What [`Conn::poll_body`] found, to be looked at.
-pub(super) fn piece(conn: &Conn, next: Next) -> Piece<'_> {
-    match next {
-        Next::Data => Piece::Data(conn.data()),
-        Next::Trailers(len) => Piece::Trailers(conn.input.data().get(..len).unwrap_or_default()),
-        Next::End => Piece::End,
-    }
-}
-
-/// Writes a refusal whole: in hyper's form, which [`refuse`] gives, and with our own words.
-fn write_refusal(out: &mut Vec<u8>, response: &Response<Body>, line: &str, caller: Caller) {
-    let status = response.status();
-    status_line(out, status, status.canonical_reason().unwrap_or_default().as_bytes());
-    let ours = |name: &str| name == "connection" || name == "content-length";
-    for (name, value) in response.headers().iter().filter(|(name, _)| !ours(name.as_str())) {
-        write_field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
-    out.extend_from_slice(b"content-length: ");
-    decimal(out, line.len() as u64);
-    out.extend_from_slice(b"\r\n");
-    connection(out, caller.persistent, caller.version);
-    out.extend_from_slice(b"\r\n");
-    if !caller.head {
-        out.extend_from_slice(line.as_bytes());
+        f.debug_struct("ServerConnection").field("conn", &self.conn).finish_non_exhaustive()
     }
 }

@@ -1,79 +1,63 @@
-//! Writing heads: the lines as they came, without what concerns the other connection only, and with changes.
+//! Writing heads in HTTP/1.1.
 
-use http::{StatusCode, Version};
+use eastway_core::head::HttpVersion;
+use http::StatusCode;
+use http_body::Body as _;
 
-use super::change::{BadChange, Change, write_added, write_field};
+use super::date;
 use super::encode::{Encoder, decimal};
-use super::request::RequestView;
-use super::response::ResponseView;
-use crate::framing::{self, Length, ResponseLength};
-use crate::head::Lines;
+use crate::body::Body;
+use crate::framing::Length;
+use crate::message::{FieldList, RequestHead, ResponseHead};
 
-/// Writes a request's head for the next hop, and says how its body is to be written.
-///
-/// # Errors
-/// [`BadChange`]; nothing was written then.
-pub fn write_request<'c>(
-    out: &mut Vec<u8>,
-    request: &RequestView<'_>,
-    changes: impl Iterator<Item = Change<'c>> + Clone,
-) -> Result<Encoder, BadChange> {
-    let begun = out.len();
-    let head = &request.head;
-    let connect = head.method == "CONNECT";
-    out.extend_from_slice(head.method.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(if connect { head.authority } else { head.target }.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let encoder = Encoder::of_request(request.body);
-    // Nobody is asked to wait for a body that does not come, and HTTP/1.0 does not know the question. Other expectations
-    // are for the application to refuse.
-    let asks = request.expects_continue && !encoder.is_ended();
-    let question = framing::asks_to_continue(head.headers);
-    let mut host = changes.clone().any(|change| change.drops("host"));
-    let nominated = Nominated::of(request.lines);
-    for line in request.lines.iter() {
-        let name = line.name;
-        if name.len() == 4 && name.eq_ignore_ascii_case("host") {
-            if !std::mem::replace(&mut host, true) {
-                write_field(out, name.as_bytes(), head.authority.as_bytes());
-            }
-            continue;
+/// Writes the head of a request whose body has the `length`.
+pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, length: Length) -> Encoder {
+    let target = if head.is_connect() { head.authority() } else { head.target() };
+    for part in [head.method(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_field(out, b"host", head.authority().as_bytes());
+    write_fields(out, &head.fields);
+    // Nobody is asked to wait for a body that does not come.
+    if head.expects_continue && !matches!(length, Length::Unstated | Length::Known(0)) {
+        write_field(out, b"expect", b"100-continue");
+    }
+    match length {
+        Length::Known(length) => write_length(out, length),
+        Length::Chunked => write_field(out, b"transfer-encoding", b"chunked"),
+        Length::Unstated => {}
+    }
+    if let Some(protocol) = head.upgrade() {
+        write_field(out, b"connection", b"upgrade");
+        write_field(out, b"upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+    Encoder::of_request(length)
+}
+
+/// Writes fields. HTTP/2 callers may split their cookies over several; HTTP/1 knows one (RFC 9113, section 8.2.3).
+fn write_fields(out: &mut Vec<u8>, fields: &FieldList) {
+    let is_cookie = |name: &[u8]| name.len() == 6 && name.eq_ignore_ascii_case(b"cookie");
+    let mut cookie = false;
+    for (name, value) in fields.iter() {
+        if !is_cookie(name) {
+            write_field(out, name, value);
+        } else if !std::mem::replace(&mut cookie, true) {
+            let crumbs: Vec<_> = fields.iter().filter(|(name, _)| is_cookie(name)).map(|(_, value)| value).collect();
+            write_field(out, name, &crumbs.join(&b"; "[..]));
         }
-        let asked_anew = question && name.eq_ignore_ascii_case("expect");
-        let gone = is_of_one_hop(name) || asked_anew || nominated.has(name);
-        if gone || changes.clone().any(|change| change.drops(name)) {
-            continue;
-        }
-        out.extend_from_slice(line.text);
-        out.extend_from_slice(b"\r\n");
     }
-    if !host {
-        write_field(out, b"host", head.authority.as_bytes());
-    }
-    if asks {
-        out.extend_from_slice(b"expect: 100-continue\r\n");
-    }
-    if request.trailers {
-        out.extend_from_slice(b"te: trailers\r\n");
-    }
-    if request.body == Length::Chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    if let Some(upgrade) = request.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        write_field(out, b"upgrade", upgrade);
-    }
-    finish(out, begun, changes).map(|()| encoder)
 }
 
 /// To whom a response goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     /// The version that the caller speaks.
-    pub version: Version,
+    pub version: HttpVersion,
     /// Whether the caller asked by HEAD.
     pub head: bool,
+    /// Whether the caller asked by CONNECT.
+    pub connect: bool,
     /// Whether another request may follow.
     pub persistent: bool,
 }
@@ -87,107 +71,69 @@ pub struct Written {
     pub persistent: bool,
 }
 
-/// Writes a response's head, interim or final, for the caller.
-///
-/// # Errors
-/// [`BadChange`]; nothing was written then.
-pub fn write_response<'c>(
-    out: &mut Vec<u8>,
-    response: &ResponseView<'_>,
-    caller: Caller,
-    changes: impl Iterator<Item = Change<'c>> + Clone,
-) -> Result<Written, BadChange> {
-    let begun = out.len();
-    status_line(out, response.status, response.phrase);
-    let nominated = Nominated::of(response.lines);
-    for line in response.lines.iter() {
-        let gone = is_of_one_hop(line.name) || line.name.eq_ignore_ascii_case("content-length");
-        if gone || nominated.has(line.name) || changes.clone().any(|change| change.drops(line.name)) {
-            continue;
-        }
-        out.extend_from_slice(line.text);
-        out.extend_from_slice(b"\r\n");
+/// Writes the head of a response with this body for the caller.
+pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, body: &Body, caller: Caller) -> Written {
+    status_line(out, head.status);
+    for (name, value) in head.fields.iter() {
+        write_field(out, name, value);
     }
-    if let Some(length) = response.stated {
-        out.extend_from_slice(b"content-length: ");
-        decimal(out, length);
-        out.extend_from_slice(b"\r\n");
+    if head.fields.get("date").is_none() {
+        write_field(out, b"date", &date::now());
     }
-    let encoder = match response.body {
-        _ if caller.head => Encoder::Discard,
-        ResponseLength::Nothing | ResponseLength::Known(0) => Encoder::Ended,
-        ResponseLength::Known(length) => Encoder::Length(length),
-        ResponseLength::Chunked | ResponseLength::UntilClose if caller.version < Version::HTTP_11 => {
-            Encoder::UntilClose
-        }
-        ResponseLength::Chunked | ResponseLength::UntilClose => {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    let never = matches!(head.status, 100..=199 | 204) || (caller.connect && head.is_success());
+    // What a response to HEAD, or a 304, states is the length of a body that does not come.
+    let bodiless = never || head.status == 304 || caller.head;
+    let empty = body.is_end_stream();
+    let known = if empty { (!bodiless).then_some(0) } else { body.size_hint().exact() };
+    let length = head.length.or(known).filter(|_| !never);
+    if let Some(length) = length {
+        write_length(out, length);
+    }
+    let encoder = match length {
+        _ if never => Encoder::Ended,
+        _ if bodiless => Encoder::Discard,
+        Some(0) => Encoder::Ended,
+        Some(length) => Encoder::Length(length),
+        None if caller.version < HttpVersion::Http11 => Encoder::UntilClose,
+        None => {
+            write_field(out, b"transfer-encoding", b"chunked");
             Encoder::Chunked(0)
         }
     };
-    let persistent = caller.persistent && encoder != Encoder::UntilClose;
-    if let Some(upgrade) = response.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        write_field(out, b"upgrade", upgrade);
-    } else if !response.status.is_informational() {
-        connection(out, persistent, caller.version);
+    let persistent = caller.persistent && !head.closes && encoder != Encoder::UntilClose;
+    match (head.upgrade().filter(|_| head.is_switch()), persistent) {
+        (Some(protocol), _) => {
+            write_field(out, b"connection", b"upgrade");
+            write_field(out, b"upgrade", protocol);
+        }
+        (None, false) if !never || head.closes => write_field(out, b"connection", b"close"),
+        // The version does not say it.
+        (None, true) if caller.version < HttpVersion::Http11 => write_field(out, b"connection", b"keep-alive"),
+        (None, _) => {}
     }
-    finish(out, begun, changes).map(|()| Written { encoder, persistent })
+    out.extend_from_slice(b"\r\n");
+    Written { encoder, persistent }
 }
 
-/// Says whether the connection goes on, where the version does not say it.
-pub(super) fn connection(out: &mut Vec<u8>, persistent: bool, version: Version) {
-    match (persistent, version < Version::HTTP_11) {
-        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
-        (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, false) => {}
-    }
-}
-
-/// Writes a status line.
-pub(super) fn status_line(out: &mut Vec<u8>, status: StatusCode, phrase: &[u8]) {
+fn status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
+    decimal(out, u64::from(status));
     out.push(b' ');
-    out.extend_from_slice(phrase);
+    let phrase = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    out.extend_from_slice(phrase.unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-/// Adds what the changes add, and ends the head.
-fn finish<'c>(
-    out: &mut Vec<u8>,
-    begun: usize,
-    changes: impl Iterator<Item = Change<'c>> + Clone,
-) -> Result<(), BadChange> {
-    let added = write_added(out, changes);
-    if added.is_err() {
-        out.truncate(begun);
-        return added;
-    }
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    decimal(out, length);
     out.extend_from_slice(b"\r\n");
-    Ok(())
 }
 
-fn is_of_one_hop(name: &str) -> bool {
-    framing::is_hop_by_hop(name) || (name.len() == 2 && name.eq_ignore_ascii_case("te"))
-}
-
-/// The fields that `Connection` names, if it names any: most heads have none, and are not searched for each line then.
-struct Nominated<'a>(Option<Lines<'a>>);
-
-impl<'a> Nominated<'a> {
-    fn of(lines: Lines<'a>) -> Self {
-        let names = Self(Some(lines));
-        if names.iter().next().is_some() { names } else { Self(None) }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
-        let lines = self.0.unwrap_or_default();
-        let connection = lines.iter().filter(|line| line.name.eq_ignore_ascii_case("connection"));
-        framing::nominated(connection.map(|line| line.value))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.is_some() && self.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_bytes()))
-    }
+/// Writes one field.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }

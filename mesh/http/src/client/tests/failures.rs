@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::Reason;
+use eastway_core::head::HttpVersion;
 use eastway_transport::Io;
 use http::uri::Scheme;
-use http::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::{Body, BodyError};
 use crate::client::{ClientOptions, Failure, H1, H2, SendError};
-use crate::head::UpgradeTo;
+use crate::message::{Request, RequestHead};
 use crate::sweeper::Sweeper;
-use crate::testing::{Recorder, channel, data, frame, get, h1, h2, listen, local, mirror, paused, post, until};
+use crate::testing::{Recorder, channel, data, frame, get, h1, h2, listen, local, mirror, ok, paused, post, until};
 
 /// An HTTP/1.1 connection whose peer reads a head, answers with `answer` and hangs up.
 async fn hanging_up(answers: &'static [&'static [u8]]) -> H1 {
@@ -25,7 +25,7 @@ async fn hanging_up(answers: &'static [&'static [u8]]) -> H1 {
             let _ = far.write_all(answer).await;
         }
     });
-    H1::new(near, &ClientOptions::default()).await.expect("no I/O yet")
+    H1::new(near, &ClientOptions::default())
 }
 
 fn says(error: &SendError, failure: Failure, reused: bool, unprocessed: bool, reason: Reason) {
@@ -44,8 +44,8 @@ fn a_connection_that_ended_before_gives_the_request_back_for_another() {
         says(&error, Failure::Closed, false, true, Reason::UpstreamReset);
         let request = error.take_request().expect("nothing was sent");
         let answer = h1(listen(mirror).await).await.send(request).await.expect("an answer");
-        let (bytes, _) = answer.into_body().collect(999).await.expect("whole");
-        assert_eq!(bytes, "POST / for a\ncontent-length: 2\nhost: a\n\nhi");
+        let (bytes, _) = answer.body.collect(999).await.expect("whole");
+        assert_eq!(bytes, "POST / for a\n\n\nhi");
     });
 }
 
@@ -54,12 +54,12 @@ fn a_request_that_comes_back_is_as_it_was() {
     local(async {
         let mut ended = hanging_up(&[]).await;
         until(|| ended.is_closed()).await;
-        let mut request = get("a.b:81");
-        request.extensions_mut().insert(UpgradeTo(http::HeaderValue::from_static("websocket")));
+        let mut head = RequestHead::with_room(HttpVersion::Http11, "GET", "/", ("a.b:81", Some(&b"websocket"[..])), 0);
+        head.fields.append("x", b"1");
+        let request = Request::new(head.clone(), Body::empty());
         let mut error = ended.send(request).await.expect_err("closed");
         let request = error.take_request().expect("nothing was sent");
-        assert_eq!(request.headers().len(), 1);
-        assert!(request.extensions().get::<UpgradeTo>().is_some());
+        assert_eq!((request.head.upgrade(), &request.head.fields), (head.upgrade(), &head.fields));
 
         let (near, far) = Io::pair(4096);
         let ended = H2::new(near, Scheme::HTTP, &ClientOptions::default()).await.expect("no answer is waited for");
@@ -68,7 +68,7 @@ fn a_request_that_comes_back_is_as_it_was() {
         let mut error = ended.send(get("a.b:81")).await.expect_err("closed");
         says(&error, Failure::Closed, false, true, Reason::UpstreamReset);
         let request = error.take_request().expect("nothing was sent");
-        assert_eq!((request.uri().path(), request.headers()["host"].to_str().ok()), ("/", Some("a.b:81")));
+        assert_eq!((request.head.target(), request.head.authority()), ("/", "a.b:81"));
     });
 }
 
@@ -79,7 +79,7 @@ fn a_reset_before_the_response_tells_fresh_from_reused() {
         says(&error, Failure::Reset, false, false, Reason::UpstreamReset);
         let mut connection = hanging_up(&[crate::testing::OK, b""]).await;
         let first = connection.send(get("a")).await.expect("an answer");
-        first.into_body().collect(9).await.expect("whole");
+        first.body.collect(9).await.expect("whole");
         let error = connection.send(get("a")).await.expect_err("hung up");
         says(&error, Failure::Reset, true, false, Reason::UpstreamReset);
     });
@@ -104,7 +104,7 @@ fn a_body_that_breaks_off_after_the_head_is_told_by_the_body() {
     local(async {
         let mut connection = hanging_up(&[b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"]).await;
         let response = connection.send(get("a")).await.expect("a head");
-        let error = response.into_body().collect(99).await.expect_err("broken off");
+        let error = response.body.collect(99).await.expect_err("broken off");
         assert_eq!(error.response_reason(), Reason::UpstreamReset);
     });
 }
@@ -113,9 +113,9 @@ fn a_body_that_breaks_off_after_the_head_is_told_by_the_body() {
 fn the_callers_own_failing_body_is_the_callers_fault() {
     local(async {
         let upstream = Recorder::new(b"").await;
-        let server = listen(|request: Request<Body>| async {
-            let _ = request.into_body().collect(99).await;
-            Response::new(Body::empty())
+        let server = listen(|request: Request| async {
+            let _ = request.body.collect(99).await;
+            ok(Body::empty())
         })
         .await;
         for (failed, reason) in [
@@ -137,11 +137,10 @@ fn the_callers_own_failing_body_is_the_callers_fault() {
 }
 
 #[test]
-fn what_was_never_admitted_is_not_sent() {
+fn what_http2_has_no_room_for_is_not_sent() {
     local(async {
-        let upstream = Recorder::new(b"").await;
-        let request = Request::get("/").body(Body::empty()).expect("valid");
-        let error = h1(upstream.address).await.send(request).await.expect_err("no Host");
+        let client = h2(listen(mirror).await).await;
+        let error = client.send(get("")).await.expect_err("no host");
         says(&error, Failure::Internal, false, true, Reason::Internal);
     });
 }
@@ -150,7 +149,7 @@ fn what_was_never_admitted_is_not_sent() {
 fn a_limit_of_time_is_an_error_like_the_others() {
     paused(async {
         let (near, _far) = Io::pair(4096);
-        let mut connection = H1::new(near, &ClientOptions::default()).await.expect("no I/O yet");
+        let mut connection = H1::new(near, &ClientOptions::default());
         let sweeper = Sweeper::new();
         let limited = sweeper.within(Duration::from_secs(15), connection.send(get("a"))).await;
         let error = limited.map_err(SendError::from).and_then(|sent| sent).expect_err("nobody answers");
@@ -172,7 +171,7 @@ async fn accept(streams: &mut Streams) -> h2::server::SendResponse<Bytes> {
 }
 
 fn answer(respond: &mut h2::server::SendResponse<Bytes>) {
-    respond.send_response(Response::new(()), true).expect("open");
+    respond.send_response(http::Response::new(()), true).expect("open");
 }
 
 #[test]
@@ -242,7 +241,7 @@ fn an_http2_response_shorter_than_its_length_is_truncated_whatever_the_code() {
             let (reset, told) = tokio::sync::oneshot::channel();
             let server = async move {
                 let mut streams = h2::server::handshake(far).await.expect("HTTP/2");
-                let response = Response::builder().header("content-length", "10").body(()).expect("valid");
+                let response = http::Response::builder().header("content-length", "10").body(()).expect("valid");
                 let mut body = accept(&mut streams).await.send_response(response, false).expect("open");
                 body.send_data(Bytes::from_static(b"abc"), false).expect("open");
                 tokio::task::spawn_local(async move {
@@ -253,9 +252,9 @@ fn an_http2_response_shorter_than_its_length_is_truncated_whatever_the_code() {
             };
             tokio::task::spawn_local(server);
             let mut response = client.send(get("a")).await.expect("a head");
-            assert!(matches!(frame(response.body_mut()).await, Some(Ok(_))));
+            assert!(matches!(frame(&mut response.body).await, Some(Ok(_))));
             reset.send(()).expect("it serves");
-            let error = response.into_body().collect(99).await.expect_err("too short");
+            let error = response.body.collect(99).await.expect_err("too short");
             assert_eq!(error.response_reason(), Reason::UpstreamReset, "{code:?}");
         }
     });

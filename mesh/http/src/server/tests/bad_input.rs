@@ -1,6 +1,5 @@
 //! Malformed, ambiguous and oversized requests.
 
-use crate::fuzzing::assert_forwarded;
 use crate::testing::{OK, Raw, Recorder, Upstream, ask, listen, local, mirror, proxy};
 
 /// One answer with this status, then the end; our own words, and `Proxy-Status`.
@@ -37,13 +36,13 @@ fn malformed_heads_are_refused_and_the_connection_closed() {
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "bad_host"),
             ("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", "bad_host"),
             ("CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", "bad_host"),
-            ("CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
+            ("CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", "bad_host"),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, Host\r\n\r\n", "malformed_request"),
         ] {
             assert_refused(&ask(server, format!("{request}GET /second HTTP/1.1\r\nHost: a\r\n\r\n")).await, 400, code);
         }
         let answer = ask(server, "GET / HTTP/1.0\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.0 400 ") && answer.contains("(bad_host)"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("(bad_host)"), "{answer}");
     });
 }
 
@@ -53,11 +52,11 @@ fn lengths_in_doubt_are_refused_and_the_connection_closed() {
         let server = listen(mirror).await;
         for (fields, code) in [
             ("Content-Length: 4\r\nContent-Length: 5", "conflicting_length"),
-            ("Content-Length: +4", "malformed_request"),
+            ("Content-Length: +4", "conflicting_length"),
             ("Content-Length: 4, 4", "conflicting_length"),
             ("Content-Length: 4,5", "conflicting_length"),
-            ("Content-Length: 0x4", "malformed_request"),
-            ("Content-Length: -0", "malformed_request"),
+            ("Content-Length: 0x4", "conflicting_length"),
+            ("Content-Length: -0", "conflicting_length"),
             ("Transfer-Encoding: xchunked", "malformed_request"),
             ("Transfer-Encoding: chunked, identity", "malformed_request"),
             ("Transfer-Encoding: gzip, chunked", "malformed_request"),
@@ -74,37 +73,22 @@ fn lengths_in_doubt_are_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn both_lengths_are_read_by_chunks_alone_forwarded_as_one_and_the_connection_closed() {
+fn both_lengths_and_bare_line_feeds_are_refused_and_never_passed_on() {
     local(async {
-        for fields in
-            ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"]
-        {
+        // By its length, the second request would be the first one's body.
+        let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+        for (request, code) in [
+            (format!("{post}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}"), "conflicting_length"),
+            (format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n{smuggled}"), "conflicting_length"),
+            ("POST /x HTTP/1.1\nHost: a\nX: y\nContent-Length: 2\n\nhi".to_owned(), "malformed_request"),
+            ("POST /x HTTP/1.1\r\nHost: a\nContent-Length: 2\r\n\r\nhi".to_owned(), "malformed_request"),
+        ] {
             let upstream = Recorder::new(OK).await;
             let server = listen(proxy(Upstream::H1(upstream.address))).await;
-            // By its length, the second request would be the first one's body.
-            let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-            let answer = ask(server, format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{smuggled}")).await;
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-            assert_eq!(answer.matches("HTTP/1.").count(), 1, "one answer, then the end: {answer}");
-            upstream.closed().await;
-            assert_forwarded(&upstream.bytes());
-            let seen = upstream.text();
-            assert!(!seen.contains("content-length") && seen.contains("transfer-encoding: chunked\r\n"), "{seen}");
-            assert!(!seen.contains("smuggled"), "{seen}");
+            assert_refused(&ask(server, request).await, 400, code);
+            assert_eq!(upstream.text(), "");
         }
-    });
-}
-
-#[test]
-fn bare_line_feeds_leave_as_crlf() {
-    local(async {
-        let upstream = Recorder::new(OK).await;
-        let server = listen(proxy(Upstream::H1(upstream.address))).await;
-        let answer = ask(server, "POST /x HTTP/1.1\nHost: a\nX: y\nContent-Length: 2\nConnection: close\n\nhi").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        upstream.closed().await;
-        assert_forwarded(&upstream.bytes());
-        assert!(upstream.text().contains("x: y\r\n"), "{}", upstream.text());
     });
 }
 
@@ -140,7 +124,7 @@ fn oversized_heads_get_431() {
     local(async {
         let server = listen(mirror).await;
         let long = "x".repeat(70 * 1024);
-        let many: String = (0..101).map(|at| format!("x-{at}: y\r\n")).collect();
+        let many: String = (0..256).map(|at| format!("x-{at}: y\r\n")).collect();
         for request in [
             format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
             format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
@@ -208,7 +192,7 @@ fn a_refusal_behind_a_good_request_does_not_disturb_its_answer() {
         assert!(answer.contains("HTTP/1.1 400 Bad Request\r\n") && answer.contains("(bad_host)"), "{answer}");
         let mut raw = Raw::dial(server).await;
         raw.send("GET /one HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        raw.until("\n\n").await;
+        raw.until("\n\n\n").await;
         raw.send("nonsense\r\n\r\n").await;
         assert_refused(&raw.rest().await, 400, "malformed_request");
     });

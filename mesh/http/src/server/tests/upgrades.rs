@@ -1,20 +1,20 @@
 //! CONNECT and upgrades: raw bytes afterwards, those read ahead included.
 
+use eastway_core::Reason;
+use eastway_core::head::{Fields as _, HttpVersion};
 use eastway_transport::Io;
-use http::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::Body;
 use crate::client::{ClientOptions, Connected, connect};
-use crate::head::UpgradeTo;
+use crate::message::{Request, RequestHead, Response, ResponseHead};
 use crate::refuse;
-use crate::testing::{Raw, Upstream, dial, h1, h2, listen, local};
-use crate::upgrade::Upgrading;
+use crate::testing::{Raw, Upstream, dial, h1, h2, listen, local, ok};
 
 /// Grants every CONNECT and says back what comes, in capitals.
-async fn shout(mut request: Request<Body>) -> Response<Body> {
-    let Some(upgrading) = Upgrading::take(request.extensions_mut()) else {
-        return refuse::response(eastway_core::Reason::MalformedRequest, "t", false, request.version());
+async fn shout(request: Request) -> Response {
+    let Some(upgrading) = request.upgrading else {
+        return refuse::response(Reason::MalformedRequest, "t", false);
     };
     tokio::task::spawn_local(async move {
         let Ok(mut io) = upgrading.io().await else { return };
@@ -27,7 +27,9 @@ async fn shout(mut request: Request<Body>) -> Response<Body> {
         }
         let _ = io.shutdown().await;
     });
-    Response::builder().header("eastway-endpoint", "p-1").body(Body::empty()).expect("valid")
+    let mut response = ok(Body::empty());
+    response.head.fields.append("eastway-endpoint", b"p-1");
+    response
 }
 
 #[test]
@@ -51,11 +53,11 @@ fn the_servers_io_is_the_stream_that_it_was_given() {
     local(async {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let sender = std::rc::Rc::new(std::cell::Cell::new(Some(sender)));
-        let server = listen(move |mut request: Request<Body>| {
-            let upgrading = Upgrading::take(request.extensions_mut()).expect("CONNECT");
+        let server = listen(move |request: Request| {
+            let upgrading = request.upgrading.expect("CONNECT");
             let sender = sender.take().expect("one request");
             tokio::task::spawn_local(async move { drop(sender.send(upgrading.io().await)) });
-            async { Response::new(Body::empty()) }
+            async { ok(Body::empty()) }
         })
         .await;
         let mut raw = Raw::dial(server).await;
@@ -69,10 +71,10 @@ fn the_servers_io_is_the_stream_that_it_was_given() {
 fn a_tunnel_is_opened_and_its_first_answer_is_not_lost() {
     local(async {
         let server = listen(shout).await;
-        let request = || Request::connect("a.b:443").body(()).expect("valid");
+        let request = || RequestHead::new(HttpVersion::Http11, "CONNECT", "", "a.b:443");
         let opened = connect(dial(server).await, request(), &ClientOptions::default()).await.expect("an outcome");
         let Connected::Open(head, mut io) = opened else { panic!("{opened:?}") };
-        assert_eq!(head.headers["eastway-endpoint"], "p-1");
+        assert_eq!(head.fields.text("eastway-endpoint"), Some("p-1"));
         io.write_all(b"hello").await.expect("open");
         let mut said = [0; 5];
         io.read_exact(&mut said).await.expect("open");
@@ -92,16 +94,13 @@ fn a_tunnel_is_opened_and_its_first_answer_is_not_lost() {
 #[test]
 fn a_refused_tunnel_says_why() {
     local(async {
-        let server = listen(|request: Request<Body>| async move {
-            refuse::response(eastway_core::Reason::UnknownService, "gw", false, request.version())
-        })
-        .await;
-        let request = Request::connect("a.b:443").body(()).expect("valid");
+        let server = listen(|_: Request| async { refuse::response(Reason::UnknownService, "gw", false) }).await;
+        let request = RequestHead::new(HttpVersion::Http11, "CONNECT", "", "a.b:443");
         let refused = connect(dial(server).await, request, &ClientOptions::default()).await.expect("an outcome");
         let Connected::Refused(response) = refused else { panic!("{refused:?}") };
-        assert_eq!(response.status(), 404);
-        let status = response.headers()["proxy-status"].to_str().expect("text");
-        assert_eq!(eastway_core::Reason::from_proxy_status(status), Some(eastway_core::Reason::UnknownService));
+        assert_eq!(response.head.status, 404);
+        let status = response.head.fields.text("proxy-status").expect("text");
+        assert_eq!(Reason::from_proxy_status(status), Some(Reason::UnknownService));
     });
 }
 
@@ -110,9 +109,9 @@ fn connect_works_over_http2_as_a_stream() {
     local(async {
         let server = listen(shout).await;
         let client = h2(server).await;
-        let request = Request::connect("a.b:443").header("host", "a.b:443").body(Body::empty()).expect("valid");
-        let mut response = client.send(request).await.expect("an answer");
-        let mut io = Upgrading::take(response.extensions_mut()).expect("granted").io().await.expect("open");
+        let request = crate::testing::request("CONNECT", "", "a.b:443", Body::empty());
+        let response = client.send(request).await.expect("an answer");
+        let mut io = response.upgrading.expect("granted").io().await.expect("open");
         io.write_all(b"hello").await.expect("open");
         let mut said = [0; 5];
         io.read_exact(&mut said).await.expect("open");
@@ -123,26 +122,24 @@ fn connect_works_over_http2_as_a_stream() {
 }
 
 /// Agrees to speak websocket, then says back what comes.
-async fn socket(mut request: Request<Body>) -> Response<Body> {
-    let Some(protocol) = request.extensions_mut().remove::<UpgradeTo>() else {
-        return Response::new(Body::full("plain"));
+async fn socket(request: Request) -> Response {
+    let Some(protocol) = request.head.upgrade() else {
+        return ok(Body::full("plain"));
     };
-    let upgrading = Upgrading::take(request.extensions_mut()).expect("asked for");
+    let head = ResponseHead::with_room(101, Some(protocol), 0);
+    let upgrading = request.upgrading.expect("asked for");
     tokio::task::spawn_local(async move {
         let (mut reader, mut writer) = tokio::io::split(upgrading.io().await.expect("agreed"));
         let _ = tokio::io::copy(&mut reader, &mut writer).await;
     });
-    let mut response = Response::builder().status(101).body(Body::empty()).expect("valid");
-    response.extensions_mut().insert(protocol);
-    response
+    Response::new(head, Body::empty())
 }
 
 /// Forwards upgrades as well as requests.
-async fn relay(upstream: std::net::SocketAddr, mut request: Request<Body>) -> Response<Body> {
-    let caller = Upgrading::take(request.extensions_mut());
+async fn relay(upstream: std::net::SocketAddr, mut request: Request) -> Response {
+    let caller = request.upgrading.take();
     let mut response = h1(upstream).await.send(request).await.expect("an answer");
-    let called = Upgrading::take(response.extensions_mut());
-    if let (101, Some(caller), Some(called)) = (response.status().as_u16(), caller, called) {
+    if let (101, Some(caller), Some(called)) = (response.head.status, caller, response.upgrading.take()) {
         tokio::task::spawn_local(async move {
             let mut called = called.io().await.expect("agreed");
             let mut caller = caller.io().await.expect("agreed");

@@ -1,21 +1,25 @@
-//! The halves by themselves: what they write at once, and what they tell of a failure.
+//! The halves by themselves: what they write at once.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use eastway_core::Reason;
+use eastway_core::head::HttpVersion;
 use eastway_transport::Io;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::harness::{GET, OK, Peer, shared};
-use crate::client::Failure;
+use super::harness::{GET, OK, Peer};
+use crate::body::Body;
+use crate::framing::Length;
+use crate::limits::HeadLimits;
+use crate::message::{RequestHead, ResponseHead};
+use crate::sweeper::Sweeper;
 use crate::testing::paused;
-use crate::wire::{Answer, Change, ClientConnection, ServerConnection, ServerEnd, Shared};
+use crate::wire::{Buffers, ClientConnection, Limits, ServerConnection, ServerEnd, Shared};
 
 /// Counts the writes.
 #[derive(Debug)]
@@ -55,43 +59,44 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// A request that was read, for a client to send.
-async fn request(text: &str, shared: &Shared) -> ServerConnection {
-    let (near, far) = Io::pair(64 * 1024);
-    let mut server = ServerConnection::new(far, shared);
-    Peer(near).send(text).await;
-    server.next().await.expect("a request");
-    server
-}
-
 fn client() -> (ClientConnection, Peer<DuplexStream>, Arc<AtomicUsize>) {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let writes = Arc::new(AtomicUsize::new(0));
     let io = Io::other(Counted(near, Arc::clone(&writes)));
-    (ClientConnection::new(io, &shared()), Peer(far), writes)
+    (ClientConnection::new(io, HeadLimits::default()), Peer(far), writes)
 }
 
-fn nothing() -> std::iter::Empty<Change<'static>> {
-    std::iter::empty()
+fn server(io: Io) -> ServerConnection {
+    let (limits, sweeper) = (Rc::new(Limits::default()), Sweeper::new());
+    ServerConnection::new(io, b"", &Shared { buffers: Buffers::of_this_thread(), sweeper, limits })
+}
+
+fn head(method: &str) -> RequestHead {
+    RequestHead::new(HttpVersion::Http11, method, "/", "a")
+}
+
+/// The head of [`OK`].
+fn ok_head() -> ResponseHead {
+    let mut head = ResponseHead::new(200);
+    head.fields.append("date", b"now");
+    head
 }
 
 #[test]
 fn a_head_and_the_first_of_its_body_go_in_one_write() {
     paused(async {
-        let shared = shared();
-        for (size, writes) in [(10, 1), (4_000, 1), (30_000, 1), (100_000, 1)] {
-            let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
-            let server = request(&head, &shared).await;
+        for size in [10, 4_000, 30_000, 100_000] {
             let (mut client, mut upstream, counted) = client();
-            client.send(&server.request().expect("a request"), nothing()).expect("possible");
+            client.send(&head("POST"), Length::Known(size as u64));
             let body = "x".repeat(size);
-            let sent = poll_fn(|cx| client.poll_send(cx, body.as_bytes())).await.expect("it reads");
+            let sent = poll_fn(|cx| client.conn_mut().poll_send(cx, body.as_bytes())).await.expect("it reads");
             assert_eq!(sent, size);
-            client.end_body().expect("whole");
+            client.conn_mut().end_body(std::iter::empty()).expect("whole");
             let polled = poll_fn(|cx| Poll::Ready(client.poll_response(cx))).await;
             assert!(polled.is_pending());
-            upstream.expect(&format!("{head}{body}")).await;
-            assert_eq!(counted.load(Ordering::Relaxed), writes, "{size} bytes");
+            let expected = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n{body}");
+            upstream.expect(&expected).await;
+            assert_eq!(counted.load(Ordering::Relaxed), 1, "{size} bytes");
         }
     });
 }
@@ -99,96 +104,38 @@ fn a_head_and_the_first_of_its_body_go_in_one_write() {
 #[test]
 fn answers_to_pipelined_requests_go_in_one_write() {
     paused(async {
-        let shared = shared();
         let (near, far) = tokio::io::duplex(64 * 1024);
         let writes = Arc::new(AtomicUsize::new(0));
-        let mut server = ServerConnection::new(Io::other(Counted(far, Arc::clone(&writes))), &shared);
+        let mut server = server(Io::other(Counted(far, Arc::clone(&writes))));
         let mut peer = Peer(near);
         peer.send(GET.repeat(5)).await;
-        let answer = crate::wire::tests::harness::head(OK);
         for _ in 0..5 {
-            server.next().await.expect("a request");
-            let (head, places) = &answer;
-            server.respond(&head.view(OK.as_bytes(), places), nothing()).expect("possible");
-            assert_eq!(poll_fn(|cx| server.poll_send(cx, b"ok")).await, Ok(2));
-            server.end_body().expect("whole");
+            poll_fn(|cx| server.poll_next(cx)).await.expect("a request");
+            assert!(server.answer(&ok_head(), &Body::full("ok")));
+            assert_eq!(poll_fn(|cx| server.conn_mut().poll_send(cx, b"ok")).await, Ok(2));
+            server.conn_mut().end_body(std::iter::empty()).expect("whole");
         }
         assert_eq!(writes.load(Ordering::Relaxed), 0, "nothing was waited for");
         peer.shutdown().await;
-        assert_eq!(server.next().await, Err(ServerEnd::Done));
+        assert_eq!(poll_fn(|cx| server.poll_next(cx)).await.expect_err("no more"), ServerEnd::Done);
         assert_eq!(writes.load(Ordering::Relaxed), 1);
         peer.expect(&OK.repeat(5)).await;
-    });
-}
-
-/// What a client tells if its upstream says `said` to its second request and hangs up, or to its first.
-async fn failure(before: &str, said: &str) -> (Failure, bool, bool) {
-    let shared = shared();
-    let server = request(GET, &shared).await;
-    let (mut client, mut upstream, _) = client();
-    if !before.is_empty() {
-        client.send(&server.request().expect("a request"), nothing()).expect("possible");
-        upstream.send(before).await;
-        assert_eq!(poll_fn(|cx| client.poll_response(cx)).await, Ok(Answer::Final));
-        let taken =
-            poll_fn(|cx| client.poll_body(cx).map(|piece| matches!(piece, Ok(crate::wire::Piece::Data(b"ok"))))).await;
-        assert!(taken);
-        client.consume(2);
-        assert!(client.settle() && client.is_reused());
-    }
-    client.send(&server.request().expect("a request"), nothing()).expect("possible");
-    upstream.send(said).await;
-    drop(upstream);
-    let error = poll_fn(|cx| client.poll_response(cx)).await.expect_err("no answer");
-    assert!(!client.settle());
-    (error.failure, error.reused, error.unsent)
-}
-
-#[test]
-fn a_failure_tells_whether_anything_was_sent_and_whether_the_connection_was_used_before() {
-    paused(async {
-        assert_eq!(failure("", "HTTP/1.1 200 O").await, (Failure::Closed, false, true), "it had gone before");
-        assert_eq!(failure("", "nonsense\r\n\r\n").await, (Failure::Protocol, false, true));
-        assert_eq!(failure(OK, "").await, (Failure::Closed, true, true));
-        let shared = shared();
-        let server = request(GET, &shared).await;
-        let (mut client, mut upstream, _) = client();
-        client.send(&server.request().expect("a request"), nothing()).expect("possible");
-        let told = Cell::new(None);
-        let answered = async { told.set(Some(poll_fn(|cx| client.poll_response(cx)).await)) };
-        let hangs_up = async {
-            upstream.until("\r\n\r\n").await;
-            drop(upstream);
-        };
-        tokio::join!(answered, hangs_up);
-        let error = told.take().expect("told").expect_err("no answer");
-        assert_eq!((error.failure, error.unsent, error.reason()), (Failure::Reset, false, Reason::UpstreamReset));
-    });
-}
-
-#[test]
-fn an_idle_connection_that_was_closed_or_spoken_over_is_stale() {
-    paused(async {
-        let (mut client, mut upstream, _) = client();
-        assert!(!client.is_stale());
-        upstream.send("HTTP/1.1 408 Too Late\r\n\r\n").await;
-        assert!(client.is_stale());
-        let (mut client, upstream, _) = self::client();
-        drop(upstream);
-        assert!(client.is_stale());
     });
 }
 
 #[test]
 fn who_takes_no_more_says_so_in_the_answer() {
     paused(async {
-        let shared = shared();
-        let mut server = request(&GET.repeat(2), &shared).await;
+        let (near, far) = Io::pair(64 * 1024);
+        let (mut peer, mut server) = (Peer(near), server(far));
+        peer.send(GET.repeat(2)).await;
+        poll_fn(|cx| server.poll_next(cx)).await.expect("a request");
         server.take_no_more();
-        let (head, places) = crate::wire::tests::harness::head(OK);
-        server.respond(&head.view(OK.as_bytes(), &places), nothing()).expect("possible");
-        assert_eq!(poll_fn(|cx| server.poll_send(cx, b"ok")).await, Ok(2));
-        server.end_body().expect("whole");
-        assert_eq!(server.next().await, Err(ServerEnd::Done));
+        assert!(!server.answer(&ResponseHead::new(204), &Body::empty()));
+        assert_eq!(poll_fn(|cx| server.poll_next(cx)).await.expect_err("no more"), ServerEnd::Done);
+        server.close().await;
+        let answer = peer.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     });
 }

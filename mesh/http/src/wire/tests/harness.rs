@@ -1,24 +1,20 @@
-//! A forwarder between a caller and upstreams that a test plays.
+//! A node that sends every request on and every answer back, between a caller and upstreams that a test plays.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use eastway_transport::Io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::framing::Asked;
-use crate::fuzzing::shell;
-use crate::head::Place;
+use crate::client::{ClientOptions, H1, Pool, PoolOptions};
+use crate::message::Request;
+use crate::refuse;
+use crate::server::{Ended, ServerOptions};
 use crate::sweeper::Sweeper;
 pub(super) use crate::testing::Raw as Peer;
-use crate::wire::{Buffers, HeadLimits, Limits, ResponseHead, ServerEnd, Shared};
-
-pub(super) fn shared() -> Shared {
-    let limits = Limits { silence: Duration::from_secs(30), ..Limits::default() };
-    Shared { buffers: Buffers::new(32 * 1024, 16), sweeper: Sweeper::new(), limits: Rc::new(limits) }
-}
+use crate::upgrade::UpgradeError;
 
 /// Two ends of a TCP connection.
 pub(super) async fn tcp() -> (TcpStream, Io) {
@@ -29,33 +25,51 @@ pub(super) async fn tcp() -> (TcpStream, Io) {
 }
 
 /// Forwards what comes over `io`; each upstream connection is played by `upstream`, with its number.
-pub(super) fn serve<F>(io: Io, shared: &Shared, upstream: impl Fn(Io, usize) -> F + 'static) -> JoinHandle<ServerEnd>
+pub(super) fn serve<F>(io: Io, upstream: impl Fn(Io, usize) -> F + 'static) -> JoinHandle<Ended>
 where
     F: Future<Output = ()> + 'static,
 {
-    let shared = shared.clone();
-    let mut dialled = 0;
-    tokio::task::spawn_local(async move {
-        let connect = async || {
-            let (near, far) = Io::pair(64 * 1024);
-            dialled += 1;
-            tokio::task::spawn_local(upstream(far, dialled));
-            near
-        };
-        shell::forward(io, &shared, true, connect).await
+    let dialled = Cell::new(0);
+    serve_over(io, ServerOptions::new("test-node"), move || {
+        let (near, far) = Io::pair(64 * 1024);
+        dialled.set(dialled.get() + 1);
+        tokio::task::spawn_local(upstream(far, dialled.get()));
+        near
     })
 }
 
-/// A caller in memory, and its forwarder.
-pub(super) fn caller<F>(
-    shared: &Shared,
-    upstream: impl Fn(Io, usize) -> F + 'static,
-) -> (Peer<Io>, JoinHandle<ServerEnd>)
+/// Forwards what comes over `io` over connections that `dial` makes, and that are used again.
+pub(super) fn serve_over(io: Io, options: ServerOptions, dial: impl Fn() -> Io + 'static) -> JoinHandle<Ended> {
+    tokio::task::spawn_local(async move {
+        let (pool, dial) = (Pool::new(PoolOptions::default()), Rc::new(dial));
+        let handler = move |mut request: Request| {
+            let (pool, dial) = (pool.clone(), Rc::clone(&dial));
+            async move {
+                let asking = request.upgrading.take();
+                let fresh = || pool.lease((), H1::new(dial(), &ClientOptions::default()));
+                let sent = pool.take(&()).unwrap_or_else(fresh).send(request).await;
+                let mut response = sent.unwrap_or_else(|error| refuse::response(error.reason(), "test-node", false));
+                if let (Some(asking), Some(serving)) = (asking, response.upgrading.take()) {
+                    tokio::task::spawn_local(async move {
+                        let (mut asking, mut serving) = (asking.io().await?, serving.io().await?);
+                        let _ = tokio::io::copy_bidirectional(&mut asking, &mut serving).await;
+                        Ok::<_, UpgradeError>(())
+                    });
+                }
+                response
+            }
+        };
+        crate::serve(io, &options, &Sweeper::new(), std::future::pending(), handler).await
+    })
+}
+
+/// A caller in memory, and its node.
+pub(super) fn caller<F>(upstream: impl Fn(Io, usize) -> F + 'static) -> (Peer<Io>, JoinHandle<Ended>)
 where
     F: Future<Output = ()> + 'static,
 {
     let (near, far) = Io::pair(64 * 1024);
-    (Peer(near), serve(far, shared, upstream))
+    (Peer(near), serve(far, upstream))
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
@@ -86,14 +100,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
 }
 
 pub(super) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-/// The head of a response to GET, parsed.
-pub(super) fn head(text: &str) -> (ResponseHead, Vec<Place>) {
-    let mut places = Vec::new();
-    let parsed = ResponseHead::parse(text.as_bytes(), &mut places, Asked::default(), HeadLimits::default());
-    (parsed.expect("valid").expect("complete"), places)
-}
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 2\r\n\r\nok";
 
 /// Answers every request without a body.
 pub(super) async fn quick(io: Io, _: usize) {

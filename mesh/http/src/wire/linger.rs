@@ -62,20 +62,17 @@ impl Lingering {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
     use crate::body::Body;
-    use crate::testing::{listen, local};
+    use crate::message::Request;
+    use crate::testing::{answered, listen, local};
 
     #[test]
     fn a_refusal_in_the_middle_of_an_upload_reaches_who_reads_only_when_it_has_sent_all() {
         local(async {
-            let server = listen(|_: Request<Body>| async {
-                http::Response::builder().status(413).body(Body::full("too much")).expect("valid")
-            })
-            .await;
+            let server = listen(|_: Request| async { answered(413, Body::full("too much")) }).await;
             let mut caller = TcpStream::connect(server).await.expect("it listens");
             let body = vec![7; 32 << 20];
             let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());

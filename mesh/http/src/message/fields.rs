@@ -1,0 +1,153 @@
+//! Header fields, one behind the other in one buffer.
+
+use std::fmt;
+
+use eastway_core::head::{Edit, Edits, Fields, folds_onto};
+
+use crate::names::is_hop_by_hop;
+
+/// Where something is in the buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Header fields in order, and the other texts of their head. Names are found in any case; what is written of them is as it was
+/// read.
+#[derive(Clone, Default)]
+pub struct FieldList {
+    bytes: Vec<u8>,
+    places: Vec<(Span, Span)>,
+}
+
+/// Fields for which there is room at first.
+const FIELDS: usize = 16;
+/// Bytes that a node adds to a head, more or less.
+const ADDED: usize = 256;
+
+impl FieldList {
+    /// No fields, and room for so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes + ADDED), places: Vec::with_capacity(FIELDS) }
+    }
+
+    /// Keeps a text beside the fields.
+    pub(super) fn keep(&mut self, text: &[u8]) -> Span {
+        // Heads are far shorter than 4 GiB.
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(text);
+        Span { start, end: self.bytes.len() as u32 }
+    }
+
+    pub(super) fn kept(&self, span: Span) -> &[u8] {
+        self.bytes.get(span.range()).unwrap_or_default()
+    }
+
+    /// A text that came as one.
+    pub(super) fn kept_text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.kept(span)).unwrap_or_default()
+    }
+
+    /// The fields, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().map(|(name, value)| (self.kept(*name), self.kept(*value)))
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The first field of this name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// Adds a field, which is known to be one.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let place = (self.keep(name), self.keep(value));
+        self.places.push(place);
+    }
+
+    /// Adds a field at the end; nothing that is no field.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        if is_field(name, value) {
+            self.push(name.as_bytes(), value);
+        }
+    }
+
+    /// Replaces all fields of the name by one; nothing that is no field.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        if is_field(name, value) {
+            self.remove(name);
+            self.push(name.as_bytes(), value);
+        }
+    }
+
+    /// Takes out all fields of the name.
+    pub fn remove(&mut self, name: &str) {
+        self.retain(|known| !known.eq_ignore_ascii_case(name.as_bytes()));
+    }
+
+    fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        let Self { bytes, places } = self;
+        places.retain(|(name, _)| keep(bytes.get(name.range()).unwrap_or_default()));
+    }
+
+    /// Makes the changes that decisions want, in order. What would be no field is left out.
+    pub fn apply(&mut self, edits: &Edits) {
+        for edit in edits.iter() {
+            match edit {
+                Edit::Drop(name) => self.remove(name),
+                Edit::DropPrefix(prefix) => self.retain(|name| !folds_onto(name, prefix)),
+                Edit::Set(name, value) => self.set(name, value.as_bytes()),
+                Edit::Append(name, value) => self.append(name, value.as_bytes()),
+            }
+        }
+    }
+}
+
+/// Whether this can be a field of a head: what comes from a decision may quote a caller, and must not frame a message.
+fn is_field(name: &str, value: &[u8]) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let visible = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    let frames = is_hop_by_hop(name) || name.eq_ignore_ascii_case("content-length");
+    !frames && !name.is_empty() && name.bytes().all(token) && value.iter().all(visible)
+}
+
+impl Fields for FieldList {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.get(name)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).count()
+    }
+}
+
+impl PartialEq for FieldList {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for FieldList {}
+
+/// Only their names: values hold credentials.
+impl fmt::Debug for FieldList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
