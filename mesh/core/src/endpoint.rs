@@ -91,8 +91,11 @@ impl LoadReport {
     /// Reads the header form; unknown keys are ignored, and anything malformed, negative or not finite gives `None`.
     pub fn from_header(text: &str) -> Option<Self> {
         let mut report = Self::default();
-        for pair in text.split(';') {
-            let (key, value) = pair.trim().split_once('=')?;
+        // By bytes: it comes with every answer.
+        for pair in text.as_bytes().split(|byte| *byte == b';') {
+            let pair = std::str::from_utf8(pair).ok()?.trim();
+            let equals = pair.bytes().position(|byte| byte == b'=')?;
+            let (key, value) = (&pair[..equals], &pair[equals + 1..]);
             match key {
                 "active" | "rif" => report.active_requests = value.parse().ok()?, // a former name
                 "util" => report.utilisation = Some(ratio(value)?),

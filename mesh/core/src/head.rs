@@ -168,6 +168,9 @@ pub enum Edit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits(Vec<Edit>);
 
+/// Changes for which there is room at once.
+const USUAL: usize = 8;
+
 impl Edits {
     /// No change.
     pub const fn new() -> Self {
@@ -201,6 +204,9 @@ impl Edits {
     }
 
     fn push(&mut self, edit: Edit) -> &mut Self {
+        if self.0.capacity() == 0 {
+            self.0.reserve(USUAL);
+        }
         self.0.push(edit);
         self
     }

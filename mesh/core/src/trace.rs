@@ -43,7 +43,20 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        // By hand: it is written for every attempt.
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hexadecimal(&mut text[3..35], self.trace_id);
+        hexadecimal(&mut text[36..52], u128::from(self.span_id));
+        hexadecimal(&mut text[53..], u128::from(self.sampled));
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Writes a number into all of `digits`.
+fn hexadecimal(digits: &mut [u8], mut number: u128) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
 }
 

@@ -25,9 +25,10 @@ pub struct RequestHead {
     pub length: Option<u64>,
     /// Whether its caller waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
-    method: Span,
-    target: Span,
-    authority: Span,
+    /// Method, target and authority, one behind the other.
+    line: String,
+    target: usize,
+    authority: usize,
     upgrade: Option<Span>,
     /// The header fields.
     pub fields: FieldList,
@@ -47,33 +48,29 @@ impl RequestHead {
         (authority, upgrade): (&str, Option<&[u8]>),
         room: usize,
     ) -> Self {
-        let texts = method.len() + target.len() + authority.len() + upgrade.map_or(0, <[u8]>::len);
-        let mut fields = FieldList::with_room(texts + room);
-        Self {
-            version,
-            length: None,
-            expects_continue: false,
-            method: fields.keep(method.as_bytes()),
-            target: fields.keep(target.as_bytes()),
-            authority: fields.keep(authority.as_bytes()),
-            upgrade: upgrade.map(|protocol| fields.keep(protocol)),
-            fields,
-        }
+        let mut line = String::with_capacity(method.len() + target.len() + authority.len());
+        line.push_str(method);
+        line.push_str(target);
+        line.push_str(authority);
+        let (target, authority) = (method.len(), method.len() + target.len());
+        let mut fields = FieldList::with_room(upgrade.map_or(0, <[u8]>::len) + room);
+        let upgrade = upgrade.map(|protocol| fields.keep(protocol));
+        Self { version, length: None, expects_continue: false, line, target, authority, upgrade, fields }
     }
 
     /// The method, as written.
     pub fn method(&self) -> &str {
-        self.fields.kept_text(self.method)
+        &self.line[..self.target]
     }
 
     /// Path and query, or `*`; empty for CONNECT.
     pub fn target(&self) -> &str {
-        self.fields.kept_text(self.target)
+        &self.line[self.target..self.authority]
     }
 
     /// The host, with the port if one was written.
     pub fn authority(&self) -> &str {
-        self.fields.kept_text(self.authority)
+        &self.line[self.authority..]
     }
 
     /// The protocol that the caller wants to change to.

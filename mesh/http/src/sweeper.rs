@@ -1,7 +1,7 @@
 //! Deadlines without a timer each: one task per worker looks over all of them every 25 ms.
 //!
-//! A request arms a cell and disarms it by dropping it: both are a few writes to memory of this thread. A deadline
-//! therefore fires up to one period late, and never early. Limits below a few periods belong to the runtime's own timers.
+//! A request arms a cell and disarms it by dropping it: both are a few writes to memory of this thread, and read no clock; the
+//! next look does. A deadline therefore fires up to two periods late, and never early. Limits below a few periods belong to the runtime's own timers.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,6 +22,8 @@ pub struct Sweeper(Rc<Inner>);
 
 struct Inner {
     cells: RefCell<Cells>,
+    /// What a deadline is until its first look.
+    begun: Instant,
     /// Cells in use; the task sleeps without a period while there are none.
     live: Cell<usize>,
     notify: Rc<Notify>,
@@ -36,8 +38,9 @@ struct Cells {
 struct Slot {
     /// `None` once the deadline was seen to have passed, or while the slot is free.
     at: Option<Instant>,
-    /// For idle limits: what a touch adds.
+    /// What the look after a touch adds to now.
     idle: Duration,
+    /// It begins, or begins anew, with the next look.
     touched: bool,
     waker: Option<Waker>,
 }
@@ -51,14 +54,19 @@ impl Sweeper {
     /// Starts the sweeping task with another period.
     pub fn with_period(period: Duration) -> Self {
         let notify = Rc::new(Notify::new());
-        let inner = Rc::new(Inner { cells: RefCell::default(), live: Cell::new(0), notify: Rc::clone(&notify) });
+        let inner = Rc::new(Inner {
+            cells: RefCell::default(),
+            begun: Instant::now(),
+            live: Cell::new(0),
+            notify: Rc::clone(&notify),
+        });
         tokio::task::spawn_local(run(Rc::downgrade(&inner), notify, period));
         Self(inner)
     }
 
     /// A deadline `limit` from now. [`Deadline::touch`] moves it to `limit` from the touch.
     pub fn after(&self, limit: Duration) -> Deadline {
-        let slot = Slot { at: Some(deadline(limit)), idle: limit, touched: false, waker: None };
+        let slot = Slot { at: Some(self.0.begun), idle: limit.min(LONGEST), touched: true, waker: None };
         let mut cells = self.0.cells.borrow_mut();
         let index = match cells.free.pop() {
             Some(index) => {
@@ -130,15 +138,15 @@ impl Deadline {
     pub fn restart(&self) {
         let slot = &mut self.inner.cells.borrow_mut().slots[self.index];
         slot.touched = true;
-        slot.at.get_or_insert_with(|| deadline(slot.idle));
+        slot.at = Some(self.inner.begun);
     }
 
     /// Moves the deadline to `limit` from now, also if it had passed.
     pub fn reset(&self, limit: Duration) {
         let slot = &mut self.inner.cells.borrow_mut().slots[self.index];
-        slot.at = Some(deadline(limit));
-        slot.idle = limit;
-        slot.touched = false;
+        slot.at = Some(self.inner.begun);
+        slot.idle = limit.min(LONGEST);
+        slot.touched = true;
     }
 
     /// Whether the sweeper saw it pass.
@@ -226,10 +234,7 @@ async fn run(inner: Weak<Inner>, notify: Rc<Notify>, period: Duration) {
 }
 
 /// Bounded, so that "no limit" written as a huge duration does not overflow the clock.
-fn deadline(limit: Duration) -> Instant {
-    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-    Instant::now() + limit.min(LONGEST)
-}
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests;

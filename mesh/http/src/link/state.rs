@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -17,12 +18,31 @@ pub(crate) struct Shared(Arc<Mutex<Link>>);
 /// A connection and its streams.
 pub(crate) struct Link {
     pub(crate) connection: Connection,
-    streams: HashMap<StreamId, State>,
+    streams: HashMap<StreamId, State, BuildHasherDefault<StreamHasher>>,
     driver: Option<Waker>,
     /// When the connection's time began.
     epoch: Instant,
     /// Why it has ended, once it has.
     pub(crate) ended: Option<LinkError>,
+}
+
+/// Spreads the numbers of streams: they follow one another, so that nobody can choose some that meet.
+#[derive(Default)]
+struct StreamHasher(u64);
+
+impl Hasher for StreamHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio's digits, as in Fibonacci hashing.
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// What is known of a stream that somebody uses.
@@ -67,7 +87,7 @@ impl Shared {
     pub(crate) fn new(side: Side, options: &LinkOptions) -> Self {
         Self(Arc::new(Mutex::new(Link {
             connection: Connection::new(side, options, Timestamp::ZERO),
-            streams: HashMap::new(),
+            streams: HashMap::default(),
             driver: None,
             epoch: Instant::now(),
             ended: None,

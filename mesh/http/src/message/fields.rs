@@ -50,11 +50,6 @@ impl FieldList {
         self.bytes.get(span.range()).unwrap_or_default()
     }
 
-    /// A text that came as one.
-    pub(super) fn kept_text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.kept(span)).unwrap_or_default()
-    }
-
     /// The fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.places.iter().map(|(name, value)| (self.kept(*name), self.kept(*value)))
@@ -119,12 +114,42 @@ impl FieldList {
     }
 }
 
+/// A byte that may stand in a name.
+const TOKEN: u8 = 1;
+/// A byte that may stand in a value.
+const VISIBLE: u8 = 2;
+
+/// What each byte may be.
+const CLASSES: [u8; 256] = {
+    let mut classes = [VISIBLE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        if (ascii < b' ' && ascii != b'\t') || ascii == 0x7f {
+            classes[byte] = 0;
+        }
+        if ascii.is_ascii_alphanumeric() {
+            classes[byte] |= TOKEN;
+        }
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        classes[others[at] as usize] |= TOKEN;
+        at += 1;
+    }
+    classes
+};
+
+fn all(text: &[u8], class: u8) -> bool {
+    text.iter().fold(class, |so_far, byte| so_far & CLASSES[usize::from(*byte)]) != 0
+}
+
 /// Whether this can be a field of a head: what comes from a decision may quote a caller, and must not frame a message.
 fn is_field(name: &str, value: &[u8]) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let visible = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     let frames = is_hop_by_hop(name) || name.eq_ignore_ascii_case("content-length");
-    !frames && !name.is_empty() && name.bytes().all(token) && value.iter().all(visible)
+    !frames && !name.is_empty() && all(name.as_bytes(), TOKEN) && all(value, VISIBLE)
 }
 
 impl Fields for FieldList {
