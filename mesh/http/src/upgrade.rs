@@ -24,10 +24,9 @@ enum Promised {
 pub(crate) struct Promise(oneshot::Sender<Io>);
 
 impl Promise {
-    /// Gives the bytes away.
-    pub(crate) fn keep(self, io: Io) {
-        // Nobody may want them any more.
-        let _ = self.0.send(io);
+    /// Gives the bytes away; they come back if nobody wants them any more.
+    pub(crate) fn keep(self, io: Io) -> Option<Io> {
+        self.0.send(io).err()
     }
 }
 

@@ -1,12 +1,14 @@
-//! The way through a node, and a node made of hyper to compare it with, with the same bytes on both ends.
+//! The ways through nodes, and a node made of hyper to compare them with, with the same bytes on both ends.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_core::Reason;
 use eastway_transport::Io;
+use http::uri::Scheme;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,23 +16,39 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::message::Message;
-use crate::client::{ClientOptions, H1};
+use crate::client::{ClientOptions, H1, H2, Link, SendError};
 use crate::framing::{self, Asked};
+use crate::link::LinkOptions;
 use crate::message::{Request, Response};
-use crate::server::{ServerOptions, serve};
+use crate::server::{Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
+use crate::upgrade::UpgradeError;
 use crate::{h2_heads, refuse};
+
+/// How long a body waits to be asked for between two nodes.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The name of this node in refusals.
 const NODE: &str = "test-node";
 
-/// Whose code forwards.
+/// The way that a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// hyper's, both halves, with our judgement.
+    /// A node that is not ours: hyper's, both halves, with our judgement. To compare with.
     Hyper,
-    /// Our own, both halves, as nodes use it.
+    /// One node: in and out by HTTP/1.1.
     Ours,
+    /// Two nodes, and a link between them.
+    Link,
+    /// Two nodes, and HTTP/2 between them.
+    Http2,
+    /// Two nodes, and an opaque stream of a link between them, in which the second serves.
+    Opaque,
+}
+
+impl Way {
+    /// All ways through nodes of ours.
+    pub const NODES: [Self; 4] = [Self::Ours, Self::Link, Self::Http2, Self::Opaque];
 }
 
 /// What came out at both ends.
@@ -87,7 +105,10 @@ async fn exchange(way: Way, bytes: &[u8], answer: Rc<[u8]>, closes: bool, sizes:
     let served = async {
         match way {
             Way::Hyper => by_hyper(io, connect).await,
-            Way::Ours => by_ours(io, connect).await,
+            Way::Ours => serve_by(io, Protocol::Detect, to_upstream(connect)).await,
+            Way::Link => by_link(io, connect).await,
+            Way::Http2 => by_http2(io, connect).await,
+            Way::Opaque => by_opaque(io, connect).await,
         }
     };
     let sent = async {
@@ -118,14 +139,68 @@ async fn exchange(way: Way, bytes: &[u8], answer: Rc<[u8]>, closes: bool, sizes:
     Seen { upstream, answer }
 }
 
-async fn by_ours(io: Io, connect: impl Fn() -> Io + 'static) {
-    let handler = move |request: Request| call(connect(), request);
-    serve(io, &ServerOptions::new(NODE), &Sweeper::new(), std::future::pending(), handler).await;
+async fn serve_by(io: Io, protocol: Protocol, handler: impl Handler) {
+    let options = ServerOptions { protocol, ..ServerOptions::new(NODE) };
+    serve(io, &options, &Sweeper::new(), std::future::pending(), handler).await;
 }
 
-async fn call(io: Io, request: Request) -> Response {
-    let answer = H1::new(io, &ClientOptions::default()).send(request).await;
-    answer.unwrap_or_else(|error| refuse::response(error.reason(), NODE, false))
+/// Sends every request over a connection of its own.
+fn to_upstream(connect: impl Fn() -> Io + 'static) -> impl Handler {
+    move |request: Request| {
+        let io = connect();
+        async move { or_refusal(H1::new(io, &ClientOptions::default()).send(request).await) }
+    }
+}
+
+fn or_refusal(sent: Result<Response, SendError>) -> Response {
+    sent.unwrap_or_else(|error| refuse::response(error.reason(), NODE, false))
+}
+
+/// The second of two nodes, reached over what is returned.
+fn second(protocol: Protocol, connect: impl Fn() -> Io + 'static) -> Io {
+    let (near, far) = Io::pair(ROOM);
+    tokio::task::spawn_local(serve_by(far, protocol, to_upstream(connect)));
+    near
+}
+
+async fn by_link(io: Io, connect: impl Fn() -> Io + 'static) {
+    let link = Link::new(second(Protocol::Link, connect), &LinkOptions::default(), PATIENCE);
+    let handler = move |request: Request| {
+        let link = link.clone();
+        async move { or_refusal(link.send(request).await) }
+    };
+    serve_by(io, Protocol::Detect, handler).await;
+}
+
+async fn by_http2(io: Io, connect: impl Fn() -> Io + 'static) {
+    let options = ClientOptions { continue_after: PATIENCE, ..ClientOptions::default() };
+    let Ok(h2) = H2::new(second(Protocol::Http2, connect), Scheme::HTTPS, &options).await else { return };
+    let handler = move |request: Request| {
+        let h2 = h2.clone();
+        async move { or_refusal(h2.send(request).await) }
+    };
+    serve_by(io, Protocol::Detect, handler).await;
+}
+
+async fn by_opaque(mut io: Io, connect: impl Fn() -> Io + 'static) {
+    let (near, far) = Io::pair(ROOM);
+    let connect = Rc::new(connect);
+    let within = move |request: Request| {
+        let connect = Rc::clone(&connect);
+        if let Some(upgrading) = request.upgrading {
+            tokio::task::spawn_local(async move {
+                let io = upgrading.io().await?;
+                serve_by(io, Protocol::Detect, to_upstream(move || connect())).await;
+                Ok::<_, UpgradeError>(())
+            });
+        }
+        async { Response::empty(200) }
+    };
+    tokio::task::spawn_local(serve_by(far, Protocol::Link, within));
+    let link = Link::new(near, &LinkOptions::default(), PATIENCE);
+    if let Ok(mut stream) = link.open("a:80", &[], Reason::AppUnreachable).await {
+        let _ = tokio::io::copy_bidirectional(&mut io, &mut stream).await;
+    }
 }
 
 type HyperBody = Either<Full<Bytes>, Incoming>;

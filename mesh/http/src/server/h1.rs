@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use eastway_transport::Io;
+use tokio::io::AsyncWriteExt as _;
 
 use super::service::last_hop;
 use super::{Ended, Handler, ServerOptions};
@@ -39,8 +40,11 @@ pub(super) async fn serve(
         match answer(&caller, head, &handler, stop.as_mut()).await {
             Next::Request => {}
             Next::Tunnel(promise) => {
-                if let Some(Ok(io)) = caller.take_io().await {
-                    promise.keep(io);
+                if let Some(Ok(io)) = caller.take_io().await
+                    && let Some(mut unwanted) = promise.keep(io)
+                {
+                    // What was said of it is to arrive.
+                    let _ = unwanted.shutdown().await;
                 }
                 return Ended::Done;
             }

@@ -11,7 +11,7 @@ use http_body::Frame;
 
 use crate::body::{Body, BodyError, Source, Streamed};
 use crate::message::Response;
-use crate::wire::{Conn, Over, SendFault, ServerConnection};
+use crate::wire::{CallerState, Conn, Over, SendFault, ServerConnection};
 
 /// A connection, and who reads the body of its request.
 pub(super) struct Caller {
@@ -78,7 +78,11 @@ impl Caller {
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.wake_here(cx);
         self.with(|connection| match connection.is_body_read() {
-            true => connection.poll_caller(cx).map(|_| ()),
+            true => match connection.poll_caller(cx) {
+                // It has sent other requests before, and wants their answers.
+                Poll::Ready(CallerState::HalfClosed) if connection.has_begun_request() => Poll::Pending,
+                polled => polled.map(|_| ()),
+            },
             false => Poll::Pending,
         })
         .unwrap_or(Poll::Ready(()))

@@ -53,6 +53,21 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn a_caller_that_sends_its_requests_and_ends_gets_all_answers_but_the_last() {
+    local(async {
+        let (near, far) = tcp().await;
+        let mut peer = Peer(near);
+        let served = serve(far, quick);
+        peer.send(GET.repeat(3)).await;
+        peer.shutdown().await;
+        // The last one is waited for by nobody who could be told from a caller that has gone.
+        let answers = peer.rest().await;
+        assert!(answers.starts_with(&OK.repeat(2)), "{answers}");
+        assert!(matches!(served.await.expect("no panic"), Ended::Done | Ended::CallerGone));
+    });
+}
+
+#[test]
 fn a_caller_that_breaks_off_while_it_waits_ends_the_request_upstream() {
     local(async {
         let (near, far) = tcp().await;
