@@ -16,6 +16,7 @@ mod linger;
 mod patience;
 mod sending;
 mod server;
+mod text;
 mod write;
 
 pub use buffer::Buffers;

@@ -1,6 +1,6 @@
 //! How a body is written: as it was promised in the head, and never longer.
 
-use super::write::write_field;
+use super::text::{hexadecimal, write_field};
 use crate::framing::Length;
 use crate::names::is_dropped_trailer;
 
@@ -102,27 +102,4 @@ impl Encoder {
         *self = Self::Ended;
         Ok(())
     }
-}
-
-/// Writes a number as chunk heads have it.
-fn hexadecimal(out: &mut Vec<u8>, number: usize) {
-    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        out.push(b"0123456789abcdef"[(number >> (4 * place)) & 15]);
-    }
-}
-
-/// Writes a number as `Content-Length` has it.
-pub(super) fn decimal(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let (mut at, mut left) = (digits.len(), number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

@@ -5,7 +5,8 @@ use http::StatusCode;
 use http_body::Body as _;
 
 use super::date;
-use super::encode::{Encoder, decimal};
+use super::encode::Encoder;
+use super::text::{decimal, write_field};
 use crate::body::Body;
 use crate::framing::Length;
 use crate::message::{FieldList, RequestHead, ResponseHead};
@@ -127,13 +128,5 @@ fn status_line(out: &mut Vec<u8>, status: u16) {
 fn write_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
     decimal(out, length);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes one field.
-pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
