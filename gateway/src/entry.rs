@@ -29,9 +29,9 @@ const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
 /// The listener's name in logs.
 const LISTENER: &str = "tunnel.listen (tcp)";
 
-/// What a sidecar asks for to be told when it should leave; the answer comes then.
-const LEAVING: &str = "/leaving";
-/// Names the peer's gateway that a stream leads to, in the answer to CONNECT and in that question.
+/// What a sidecar asks for to get a drain notice: the answer comes when it is time to move.
+const DRAIN_NOTICE: &str = "/drain-notice";
+/// Names the peer's gateway that a stream leads to, in the answer to CONNECT and in that request.
 const VIA: &str = "eastway-via";
 
 /// Accepts sidecars until draining begins.
@@ -86,9 +86,9 @@ async fn open(
     let Request { head, upgrading, .. } = request;
     match head.method() {
         "CONNECT" => {}
-        // One question at a time on a connection, of which there are only so many: each is woken by every change of a path.
-        "GET" if head.view().path() == LEAVING && head.version < HttpVersion::Http2 => {
-            return Ok(leaving(worker, &head).await);
+        // One at a time on a connection, of which there are only so many: each is woken by every change of a path.
+        "GET" if head.view().path() == DRAIN_NOTICE && head.version < HttpVersion::Http2 => {
+            return Ok(drain_notice(worker, &head).await);
         }
         _ => return Err(Reason::MalformedRequest),
     }
@@ -107,12 +107,12 @@ async fn open(
 
 /// Answers when streams that came this way should be replaced by others: when this gateway drains, or when the peer's
 /// gateway that they lead to does. Until then the request waits.
-async fn leaving(worker: &Rc<Worker>, head: &RequestHead) -> Response {
+async fn drain_notice(worker: &Rc<Worker>, head: &RequestHead) -> Response {
     let node = &worker.node;
     let via = head.fields.text(VIA).and_then(|via| via.split_once('/'));
     let peer = async {
         match via {
-            Some((cluster, address)) => node.federation.path_leaving(cluster, address).await,
+            Some((cluster, address)) => node.federation.path_draining(cluster, address).await,
             None => std::future::pending().await,
         }
     };

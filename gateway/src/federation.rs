@@ -10,6 +10,7 @@ use eastway_core::ServiceName;
 use eastway_core::view::PathState;
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
+use eastway_node::NodeError;
 use eastway_registry::{Admission, Options, Resources};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
@@ -78,7 +79,7 @@ impl Federation {
     pub(crate) async fn reload(&self, config: &Config) -> Result<usize, RunError> {
         let config = config.clone();
         let read = tokio::task::spawn_blocking(move || read_resources(&config));
-        let resources = read.await.map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
+        let resources = read.await.map_err(|error| NodeError::Threads(std::io::Error::other(error)))??;
         let count = resources.services.len() + resources.peers.len();
         trust(&self.identity, &resources);
         self.server.set_resources(resources);
@@ -105,8 +106,8 @@ impl Federation {
     }
 
     /// Completes when the peer's gateway at `address` has announced its end.
-    pub(crate) async fn path_leaving(&self, cluster: &str, address: &str) {
-        self.server.path_leaving(cluster, address).await;
+    pub(crate) async fn path_draining(&self, cluster: &str, address: &str) {
+        self.server.path_draining(cluster, address).await;
     }
 
     /// Whether `cluster` may call `service` here.
@@ -232,8 +233,11 @@ fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
         options.user = Some((user.name.clone(), password));
     }
     if let Some(tls) = &config.tls {
-        let identity =
-            tls.identity.as_ref().map(|(certificate, key)| Ok((read(certificate)?, read(key)?))).transpose()?;
+        let identity = tls
+            .identity
+            .as_ref()
+            .map(|(certificate, key)| Ok::<_, RunError>((read(certificate)?, read(key)?)))
+            .transpose()?;
         options.tls = Some(EtcdTls { ca: read(&tls.ca)?, identity, server_name: tls.server_name.clone() });
     }
     Ok(options)

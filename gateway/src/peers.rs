@@ -19,7 +19,7 @@ use crate::node::Node;
 use crate::relay::PeerStream;
 
 /// How long the peers may take to hear that this gateway leaves.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A worker's connections, by the peer gateway's address.
 pub(crate) struct Peers {
@@ -157,9 +157,9 @@ impl Peers {
         Ok((tunnel, false))
     }
 
-    /// Says goodbye on every connection, for the end of the worker.
+    /// Closes every connection in order, for the end of the worker.
     pub(crate) async fn close(&self) {
         self.slots.borrow_mut().clear();
-        self.endpoint.shutdown(Reason::Draining, GOODBYE_LIMIT).await;
+        self.endpoint.shutdown(Reason::Draining, CLOSE_LIMIT).await;
     }
 }

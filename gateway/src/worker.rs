@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use eastway_http::Sweeper;
 use eastway_request::OutboundOptions;
@@ -13,9 +12,6 @@ use eastway_transport::quic::Endpoint;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::streams::Streams;
-
-/// How often a worker that drains looks whether it is done.
-const FINISH_PERIOD: Duration = Duration::from_millis(20);
 
 /// A worker of a gateway. Lives on its thread's `LocalSet`.
 pub(crate) struct Worker {
@@ -52,15 +48,7 @@ impl Worker {
 
     /// Waits until draining is over, then closes what is left.
     pub(crate) async fn finish(&self) {
-        let forced = self.node.draining.forced();
-        tokio::pin!(forced);
-        let mut ticks = tokio::time::interval(FINISH_PERIOD);
-        while self.connections.taken() + self.streams.taken() > 0 {
-            tokio::select! {
-                () = &mut forced => break,
-                _ = ticks.tick() => {}
-            }
-        }
+        self.node.draining.until(|| self.connections.taken() + self.streams.taken() == 0).await;
         self.peers.close().await;
     }
 

@@ -33,17 +33,14 @@ use eastway_balance::Policy;
 use eastway_client::{Discovery, DiscoveryOptions, Link, LinkOptions, TlsConnector};
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::MeshView;
-use eastway_core::{Chain, Locality, ServiceName};
-use eastway_identity::Identity;
-use eastway_runtime::drain::{Drain, Draining};
-use eastway_runtime::readiness::Readiness;
+use eastway_core::{Locality, ServiceName, SpiffeId};
+use eastway_identity::{Identity, Watch};
+use eastway_node::{NodeError, Process, identity, listen};
+use eastway_runtime::descriptors;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::workers::Workers;
-use eastway_runtime::{clock, control, descriptors, signals};
 use eastway_telemetry::Node as TelemetryNode;
-use eastway_telemetry::logging::listening;
-use eastway_telemetry::metrics::{Metrics, Party, TraceMetrics, TrafficMetrics};
-use eastway_telemetry::trace::{TraceOptions, Tracer};
+use eastway_telemetry::metrics::{Party, TrafficMetrics};
 use eastway_transport::tcp;
 
 use access_log::AccessLog;
@@ -53,35 +50,15 @@ use node::Node;
 use services::Services;
 use worker::Worker;
 
-/// How long the control tasks may take to end after the workers have.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
-
 /// How long a gateway may take to hear that the workload leaves.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+const DEREGISTER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a sidecar cannot run. The causes are in `source()`.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The certificate files cannot be used.
-    #[error("the identity cannot be loaded; see `identity` in the configuration")]
-    Identity(#[source] eastway_identity::LoadError),
-    /// The certificate is genuine, but for another role: nobody would talk to this node.
-    #[error("`{0}` is not the identity of a workload; see `identity` in the configuration")]
-    Role(Arc<eastway_core::SpiffeId>),
-    /// An address cannot be bound.
-    #[error("cannot listen on {address} (`{what}` in the configuration)")]
-    Listen {
-        /// Which listener.
-        what: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// Traces cannot be exported.
-    #[error("the trace exporter cannot be started; see `telemetry.otlp` in the configuration")]
-    Tracing(#[source] eastway_telemetry::trace::TraceError),
+    /// What keeps a node of any role from running.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// A file of the configuration cannot be written.
     #[error("cannot write `{what}`")]
     File {
@@ -91,12 +68,6 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A thread or a runtime cannot be created.
-    #[error("the operating system gives no threads")]
-    Threads(#[source] io::Error),
-    /// A worker died.
-    #[error("a data worker failed")]
-    Worker(#[source] eastway_runtime::workers::WorkersError),
 }
 
 /// Runs a sidecar until SIGTERM or SIGINT has drained it.
@@ -104,70 +75,39 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] if it cannot start, or if a worker dies.
 pub fn run(config: Config) -> Result<(), RunError> {
-    let runtime = control::runtime().map_err(RunError::Threads)?;
-    let outcome = runtime.block_on(life(config));
-    runtime.shutdown_timeout(STOP_LIMIT);
-    outcome
+    eastway_node::run(life(config))
 }
 
 async fn life(config: Config) -> Result<(), RunError> {
-    let tasks = TaskGroup::new("sidecar");
-    let drain = Drain::new(config.timeouts.drain);
-    let mut reloads = signals::listen(&tasks, &drain).map_err(RunError::Threads)?;
-    let readiness = Readiness::new(drain.draining());
-    let starting = readiness.require("listeners");
+    let mut process = Process::begin("sidecar", config.timeouts.drain)?;
+    let starting = process.readiness.require("listeners");
 
     let limits = &config.limits;
     // Each side's connections may each lead to another one.
     let needed = limits.workers as u64 * (4 * u64::from(limits.connections) + u64::from(limits.handshakes));
     descriptors::prepare(needed, "`limits.connections` and `limits.handshakes` of all workers");
 
-    let (node, link, _identity_watch) = build(config, &tasks, drain.draining()).await?;
+    let (node, link, _watch) = build(config, &process).await?;
     let listeners = bind(&node)?;
     let workers = start_workers(&node, listeners.data)?;
-    let registrar = register::start(&tasks, &node, link, listeners.inbound);
-    admin::start(&tasks, &node, registrar.clone(), readiness.clone(), (listeners.admin, listeners.metrics))?;
+    let registrar = register::start(&process.tasks, &node, link, listeners.inbound);
+    admin::start(&process, &node, registrar.clone(), (listeners.admin, listeners.metrics))?;
     drop(starting);
 
-    let died = workers.any_ended();
-    tokio::pin!(died);
-    let draining = node.draining.wait();
-    tokio::pin!(draining);
-    loop {
-        tokio::select! {
-            () = &mut draining => break,
-            () = &mut died => break,
-            Some(()) = reloads.next() => reload(&node),
-        }
-    }
+    process.serve(&workers, async || identity::reload(&node.identity)).await;
     if let Some(registrar) = registrar {
-        registrar.goodbye(GOODBYE_LIMIT).await;
+        registrar.deregister(DEREGISTER_LIMIT).await;
     }
-    drain.start();
-    let drained = drain.finished().await;
-    tracing::info!(?drained, "drained");
-    // What outlived the grace period is cut now: the workers wait for it no longer.
-    drain.force();
-    let ended = workers.join(STOP_LIMIT).await.map(drop).map_err(RunError::Worker);
+    let ended = process.finish(workers).await;
     node.discovery.shutdown();
-    node.tracer.shutdown(STOP_LIMIT).await;
-    if let Err(left) = tasks.shutdown(STOP_LIMIT).await {
-        tracing::warn!(%left, "control tasks had to be ended");
-    }
-    ended
+    process.end(&node.tracer).await;
+    Ok(ended?)
 }
 
 /// Makes what all threads share, and starts the tasks that keep it current.
-async fn build(
-    config: Config,
-    tasks: &TaskGroup,
-    draining: Draining,
-) -> Result<(Arc<Node>, Link, eastway_identity::Watch), RunError> {
-    let identity = Identity::load(&config.identity).map_err(RunError::Identity)?;
-    if !identity.id().is_workload() {
-        return Err(RunError::Role(identity.id()));
-    }
-    let watch = identity.watch();
+async fn build(config: Config, process: &Process) -> Result<(Arc<Node>, Link, Watch), RunError> {
+    let tasks = &process.tasks;
+    let (identity, watch) = identity::load(&config.identity, "workload", SpiffeId::is_workload)?;
     let zone = eastway_core::ZoneId::new(config.cluster.as_str(), config.zone.as_str());
     let telemetry = TelemetryNode {
         role: "sidecar",
@@ -176,8 +116,7 @@ async fn build(
         zone: Some(config.zone.clone()),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let metrics = Metrics::new(&telemetry);
-    let tracer = tracer(&config, telemetry, &metrics)?;
+    let (metrics, tracer) = eastway_node::telemetry(telemetry, config.telemetry.otlp.as_ref())?;
     let access_log = access_log(&config, tasks).await?;
     let services = services(&config, &identity);
     let link = link(&config, &identity);
@@ -195,20 +134,11 @@ async fn build(
         metrics,
         tracer,
         access_log,
-        draining,
+        draining: process.drain.draining(),
         config,
     });
     tasks.spawn_loop("services", services.tick(Arc::clone(&node.discovery)));
     Ok((node, link, watch))
-}
-
-fn tracer(config: &Config, node: TelemetryNode, metrics: &Metrics) -> Result<Tracer, RunError> {
-    let Some(otlp) = &config.telemetry.otlp else { return Ok(Tracer::disabled()) };
-    let mut options = TraceOptions::new(&otlp.endpoint, node, clock::now);
-    options.sampling = otlp.sampling;
-    options.queue = otlp.queue;
-    options.timeout = otlp.timeout;
-    Tracer::start(options, &TraceMetrics::new(metrics)).map_err(RunError::Tracing)
 }
 
 async fn access_log(config: &Config, tasks: &TaskGroup) -> Result<Option<AccessLog>, RunError> {
@@ -289,23 +219,11 @@ struct DataListeners {
     services: Vec<TcpListener>,
 }
 
-fn bind(node: &Node) -> Result<Listeners, RunError> {
+fn bind(node: &Node) -> Result<Listeners, NodeError> {
     let config = &node.config;
-    let workers = config.limits.workers;
-    let shared = |what, address| {
-        let bound =
-            tcp::bind_reuseport(address, workers).map_err(|source| RunError::Listen { what, address, source })?;
-        announce(what, &bound);
-        Ok(bound)
-    };
-    let single = |what, address| {
-        let bound = tcp::bind(address).map_err(|source| RunError::Listen { what, address, source })?;
-        announce(what, std::slice::from_ref(&bound));
-        Ok(bound)
-    };
-    let proxies = shared("outbound.proxy", config.outbound.proxy)?;
+    let shared = |what, address| listen::shared(what, address, config.limits.workers);
     let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new() };
-    let mut data: Vec<DataListeners> = proxies.into_iter().map(own).collect();
+    let mut data: Vec<_> = shared("outbound.proxy", config.outbound.proxy)?.into_iter().map(own).collect();
     let mut inbound_address = None;
     if let Some(inbound) = &config.inbound {
         let bound = shared("inbound.listen", inbound.listen)?;
@@ -316,32 +234,14 @@ fn bind(node: &Node) -> Result<Listeners, RunError> {
         let bound = shared("outbound.listeners", listener.listen)?;
         data.iter_mut().zip(bound).for_each(|(worker, bound)| worker.services.push(bound));
     }
-    let admin = single("admin.listen", config.admin)?;
-    Ok(Listeners { data, inbound: inbound_address, admin, metrics: single("metrics.listen", config.metrics)? })
+    let admin = listen::single("admin.listen", config.admin)?;
+    let metrics = listen::single("metrics.listen", config.metrics)?;
+    Ok(Listeners { data, inbound: inbound_address, admin, metrics })
 }
 
-fn announce(what: &'static str, listeners: &[TcpListener]) {
-    if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
-        listening(what, address);
-    }
-}
-
-fn start_workers(node: &Arc<Node>, listeners: Vec<DataListeners>) -> Result<Workers, RunError> {
-    let count = listeners.len();
-    let slots: Vec<_> = listeners.into_iter().map(|own| parking_lot::Mutex::new(Some(own))).collect();
-    let (slots, node) = (Arc::new(slots), Arc::clone(node));
-    Workers::spawn(count, "data", move |index| {
-        let taken = slots.get(index).and_then(|slot| slot.lock().take());
-        let node = Arc::clone(&node);
-        async move {
-            if let Some(listeners) = taken
-                && let Err(error) = work(node, listeners).await
-            {
-                tracing::error!(%error, "a bound socket cannot be used");
-            }
-        }
-    })
-    .map_err(RunError::Threads)
+fn start_workers(node: &Arc<Node>, listeners: Vec<DataListeners>) -> Result<Workers, NodeError> {
+    let node = Arc::clone(node);
+    eastway_node::workers(listeners, move |_, own| work(Arc::clone(&node), own))
 }
 
 /// The life of a data worker: it listens until draining begins, and ends when nothing is in flight any more.
@@ -362,16 +262,4 @@ async fn work(node: Arc<Node>, listeners: DataListeners) -> io::Result<()> {
     tokio::join!(outbound::listen(Rc::clone(&worker), proxy), inbound);
     worker.finish().await;
     Ok(())
-}
-
-fn reload(node: &Node) {
-    match node.identity.reload() {
-        Ok(changed) => tracing::info!(changed, "SIGHUP: the identity's files were read again"),
-        Err(error) => {
-            tracing::error!(
-                error = %Chain(&error),
-                "SIGHUP: the identity's files cannot be used; the old ones stay"
-            );
-        }
-    }
 }

@@ -30,11 +30,11 @@ use session::Sessions;
 
 pub(crate) mod connect;
 mod connector;
-mod leaving;
+mod drain_notice;
+pub(crate) mod liveness;
 pub(crate) mod multiplexed;
 mod places;
 mod session;
-pub(crate) mod silence;
 
 /// The protocols offered to a called sidecar of this cluster. It says which one it takes.
 const ALPN: &[&[u8]] = &[link::ALPN, b"h2", b"http/1.1"];
@@ -55,7 +55,7 @@ pub(crate) struct Upstreams {
     h1: Pool<Key>,
     connector: Connector,
     sessions: Sessions,
-    questions: silence::Questions,
+    probes: liveness::Probes,
     places: Places,
     options: ClientOptions,
 }
@@ -105,7 +105,7 @@ impl Upstreams {
             h1: Pool::new(pool),
             connector: Connector::default(),
             sessions: Sessions::default(),
-            questions: silence::Questions::default(),
+            probes: liveness::Probes::default(),
             places: Places::default(),
             options,
         })
@@ -120,7 +120,7 @@ impl Upstreams {
 }
 
 /// Sends a request to what was picked; for a remote locality this chooses the session, and binds `pick` to its endpoint. Sets
-/// `mute` if the connection cannot tell whether its host still lives: see [`silence`].
+/// `needs_probe` if the connection cannot tell whether its host still lives: see [`liveness`].
 ///
 /// # Errors
 /// [`AttemptError`] if no response began.
@@ -129,17 +129,17 @@ pub(crate) async fn send(
     call: &Call<'_>,
     pick: &mut Pick,
     request: Request,
-    mute: &Cell<bool>,
+    needs_probe: &Cell<bool>,
 ) -> Result<Response, AttemptError> {
     if request.head.upgrade().is_some() {
-        mute.set(true);
+        needs_probe.set(true);
         return send_upgrade(upstreams, call, pick, request).await;
     }
     match pick.endpoint() {
         Some(endpoint) => {
             let endpoint = Arc::clone(endpoint);
             has_room(call, &endpoint)?;
-            send_nearby(upstreams, call, &endpoint, request, mute).await
+            send_nearby(upstreams, call, &endpoint, request, needs_probe).await
         }
         None => {
             let session = session::acquire(upstreams, call, pick).await?;
@@ -164,7 +164,7 @@ async fn send_nearby(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     mut request: Request,
-    mute: &Cell<bool>,
+    needs_probe: &Cell<bool>,
 ) -> Result<Response, AttemptError> {
     loop {
         let Spoken::Many(connection) = connector::connection(upstreams, call, endpoint).await? else { break };
@@ -177,7 +177,7 @@ async fn send_nearby(
             },
         }
     }
-    mute.set(true);
+    needs_probe.set(true);
     send_h1(upstreams, call, endpoint, request).await
 }
 

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use eastway_http::{Body, Response, Sweeper};
 use eastway_request::{InboundOptions, OutboundOptions};
@@ -15,9 +14,6 @@ use crate::app::App;
 use crate::node::Node;
 use crate::record::Telemetry;
 use crate::upstream::Upstreams;
-
-/// How often a worker that drains looks whether it is done.
-const FINISH_PERIOD: Duration = Duration::from_millis(20);
 
 /// A worker of a sidecar. Lives on its thread's `LocalSet`.
 pub(crate) struct Worker {
@@ -81,15 +77,7 @@ impl Worker {
 
     /// Waits until draining is over, then closes what is left.
     pub(crate) async fn finish(&self) {
-        let forced = self.node.draining.forced();
-        tokio::pin!(forced);
-        let mut ticks = tokio::time::interval(FINISH_PERIOD);
-        while self.inbound.taken() + self.outbound.taken() > 0 {
-            tokio::select! {
-                () = &mut forced => break,
-                _ = ticks.tick() => {}
-            }
-        }
+        self.node.draining.until(|| self.inbound.taken() + self.outbound.taken() == 0).await;
         self.upstreams.clear();
         self.app.clear();
     }

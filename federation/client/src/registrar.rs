@@ -53,7 +53,7 @@ struct Shared {
     load: watch::Sender<Option<LoadReport>>,
     status: watch::Sender<RegistrarStatus>,
     /// The end was asked for.
-    leaving: watch::Sender<bool>,
+    deregistering: watch::Sender<bool>,
     /// The driver ended.
     left: watch::Sender<bool>,
     incarnation: Mutex<u64>,
@@ -72,7 +72,7 @@ pub struct RegistrarStatus {
 
 impl Registrar {
     /// Registers `workload` over `link`, at first as warming. The future does the work, and ends after
-    /// [`Registrar::goodbye`].
+    /// [`Registrar::deregister`].
     pub fn new(link: Link, workload: Workload) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let shared = Arc::new(Shared {
             link,
@@ -81,7 +81,7 @@ impl Registrar {
             health: watch::Sender::new((Health::Warming, String::new())),
             load: watch::Sender::new(None),
             status: watch::Sender::default(),
-            leaving: watch::Sender::new(false),
+            deregistering: watch::Sender::new(false),
             left: watch::Sender::new(false),
         });
         let run = driver::run(Arc::clone(&shared));
@@ -113,9 +113,9 @@ impl Registrar {
         let _ = self.shared.status.subscribe().wait_for(|status| status.gateway.is_some()).await;
     }
 
-    /// Says goodbye, so that the endpoint is removed at once, and waits at most `limit` for the gateway to hear it.
-    pub async fn goodbye(&self, limit: Duration) {
-        self.shared.leaving.send_replace(true);
+    /// Deregisters, so that the endpoint is removed at once, and waits at most `limit` for the gateway to hear it.
+    pub async fn deregister(&self, limit: Duration) {
+        self.shared.deregistering.send_replace(true);
         let mut left = self.shared.left.subscribe();
         let _ = timeout(limit, left.wait_for(|left| *left)).await;
     }

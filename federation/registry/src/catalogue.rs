@@ -44,7 +44,7 @@ pub struct Catalogue {
     resources: Resources,
     services: BTreeMap<ServiceName, Known>,
     streams: HashMap<StreamId, Key>,
-    /// Endpoints that said goodbye: their incarnation never comes back.
+    /// Endpoints that deregistered: their incarnation never comes back.
     tombstones: BTreeMap<Key, Tombstone>,
     /// Services of which endpoints vanished without explanation.
     leaving: BTreeSet<ServiceName>,
@@ -156,7 +156,7 @@ pub enum RegisterError {
         /// The accounts that may.
         listed: String,
     },
-    /// A later life of the endpoint is known, or this one said goodbye.
+    /// A later life of the endpoint is known, or this one deregistered.
     #[error("a later incarnation than {incarnation} of `{endpoint}` is known: {highest}")]
     Stale {
         /// Which endpoint.

@@ -1,6 +1,6 @@
 //! When an unexplained deletion is believed.
 //!
-//! For: a sidecar that says goodbye is gone, and one that refuses connections is gone; but an endpoint that merely
+//! For: a sidecar that deregisters is gone, and one that refuses connections is gone; but an endpoint that merely
 //! vanished from a list may be the list's fault. Single ones are let go after the window in which they are gathered;
 //! half of a service or more, only after the hold. Called by [`crate::Catalogue`] for the slices of siblings, and by
 //! `federation/client` for what a gateway says after a reconnect.

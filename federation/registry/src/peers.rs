@@ -55,7 +55,7 @@ pub struct PathFacts {
     /// The gateway's id, once it said it.
     pub gateway: Option<String>,
     /// It announced its end: no new streams while another path exists.
-    pub leaving: bool,
+    pub draining: bool,
 }
 
 /// One gateway's mirror, as it is stored for cold starts.

@@ -45,7 +45,7 @@ pub struct PeerPath {
     /// Least round-trip time of the last minute, in milliseconds.
     pub min_rtt_ms: Option<f64>,
     /// It announced its end.
-    pub leaving: bool,
+    pub draining: bool,
 }
 
 /// A peer cluster, for operators and for admitting streams.
@@ -67,10 +67,10 @@ pub struct PeerStatus {
 const STATEMENTS: u8 = b'S';
 const PINGS: u8 = b'P';
 
-/// The ways to `cluster`, best first: those that are up before those not known, those that stay before those that leave.
+/// The ways to `cluster`, best first: those that are up before those not known, those of gateways that drain last.
 pub(crate) fn paths(hub: &Hub, cluster: &str) -> Vec<PeerPath> {
     let mut paths = hub.read(|catalogue, _| catalogue.paths(cluster));
-    paths.sort_by_key(|(address, path)| (path.leaving, rank(path.state), path.min_rtt, address.clone()));
+    paths.sort_by_key(|(address, path)| (path.draining, rank(path.state), path.min_rtt, address.clone()));
     paths.into_iter().map(|(address, facts)| peer_path(address, facts)).collect()
 }
 
@@ -89,7 +89,7 @@ fn peer_path(address: String, facts: PathFacts) -> PeerPath {
         gateway: facts.gateway,
         state: facts.state,
         min_rtt_ms: facts.min_rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
-        leaving: facts.leaving,
+        draining: facts.draining,
     }
 }
 

@@ -237,8 +237,8 @@ impl Server {
     }
 
     /// Completes when the peer's gateway at `address` has announced its end, or is no way to `cluster` any more.
-    pub async fn path_leaving(&self, cluster: &str, address: &str) {
-        self.path_becomes(cluster, address, |facts| facts.leaving).await;
+    pub async fn path_draining(&self, cluster: &str, address: &str) {
+        self.path_becomes(cluster, address, |facts| facts.draining).await;
     }
 
     async fn path_becomes(&self, cluster: &str, address: &str, such: impl Fn(&PathFacts) -> bool) {

@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+/// How often [`Draining::until`] looks.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
+
 /// The trigger. Clones start and force the same drain.
 #[derive(Clone, Debug)]
 pub struct Drain {
@@ -113,6 +116,19 @@ impl Draining {
     /// Completes when patience is over: what is still in flight should be cut.
     pub fn forced(&self) -> impl Future<Output = ()> + Send + 'static {
         self.state.forced.clone().cancelled_owned()
+    }
+
+    /// Completes when `done` says so, which is asked every so often, or when patience is over.
+    pub async fn until(&self, done: impl Fn() -> bool) {
+        let forced = self.forced();
+        tokio::pin!(forced);
+        let mut ticks = tokio::time::interval(LOOK_PERIOD);
+        while !done() {
+            tokio::select! {
+                () = &mut forced => return,
+                _ = ticks.tick() => {}
+            }
+        }
     }
 
     /// Counts something in flight until the guard is dropped.

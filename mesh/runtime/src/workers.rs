@@ -39,18 +39,19 @@ pub enum WorkersError {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts `count` threads named `NAME-INDEX` and runs `start(index)` on each.
+    /// Starts a thread named `NAME-INDEX` for each of `owned`, and runs `start` there with the index and what is its own.
     ///
     /// # Errors
     /// A thread or its I/O driver cannot be created; those already started are told nothing, so treat it as fatal.
-    pub fn spawn<S, F>(count: usize, name: &str, start: S) -> io::Result<Self>
+    pub fn spawn<O, S, F>(owned: Vec<O>, name: &str, start: S) -> io::Result<Self>
     where
-        S: Fn(usize) -> F + Clone + Send + 'static,
+        O: Send + 'static,
+        S: Fn(usize, O) -> F + Clone + Send + 'static,
         F: Future<Output = T> + 'static,
     {
         let ended = CancellationToken::new();
-        let mut threads = Vec::with_capacity(count);
-        for index in 0..count {
+        let mut threads = Vec::with_capacity(owned.len());
+        for (index, own) in owned.into_iter().enumerate() {
             let name = format!("{name}-{index}");
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (sender, result) = oneshot::channel();
@@ -59,7 +60,7 @@ impl<T: Send + 'static> Workers<T> {
                 // The guard goes last: whoever hears that a worker ended can read its result, also after a panic.
                 let _guard: DropGuard = guard;
                 let sender = sender;
-                let outcome = LocalSet::new().block_on(&runtime, async move { start(index).await });
+                let outcome = LocalSet::new().block_on(&runtime, async move { start(index, own).await });
                 // Nobody listens if the workers were dropped instead of joined.
                 let _ = sender.send(outcome);
             })?;
@@ -117,25 +118,26 @@ mod tests {
 
     #[tokio::test]
     async fn each_worker_has_its_own_thread_and_local_state() {
-        let workers = Workers::spawn(3, "data", |index| async move {
-            let state = Rc::new(RefCell::new(vec![index]));
+        let workers = Workers::spawn(vec!["a", "b", "c"], "data", |index, own| async move {
+            let state = Rc::new(RefCell::new(vec![format!("{own}{index}")]));
             let copy = Rc::clone(&state);
-            tokio::task::spawn_local(async move { copy.borrow_mut().push(index * 10) }).await.expect("local task");
+            tokio::task::spawn_local(async move { copy.borrow_mut().push(own.to_owned()) }).await.expect("local task");
             let name = thread::current().name().map(str::to_owned);
             (name, state.take())
         })
         .expect("threads");
         assert_eq!(workers.count(), 3);
         let results = workers.join(LIMIT).await.expect("all end");
-        let name = |index: usize| Some(format!("data-{index}"));
-        assert_eq!(results, [(name(0), vec![0, 0]), (name(1), vec![1, 10]), (name(2), vec![2, 20])]);
+        let expected =
+            |index: usize, own: &str| (Some(format!("data-{index}")), vec![format!("{own}{index}"), own.to_owned()]);
+        assert_eq!(results, [expected(0, "a"), expected(1, "b"), expected(2, "c")]);
     }
 
     #[tokio::test]
     async fn the_end_of_a_worker_drops_its_local_tasks() {
         let alive = CancellationToken::new();
         let guard = alive.clone();
-        let workers = Workers::spawn(1, "data", move |_| {
+        let workers = Workers::spawn(vec![()], "data", move |_, ()| {
             let guard = guard.clone().drop_guard();
             async move {
                 tokio::task::spawn_local(async move {
@@ -152,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_heard_and_named() {
-        let workers = Workers::spawn(2, "data", |index| async move {
+        let workers = Workers::spawn(vec![(), ()], "data", |index, ()| async move {
             assert!(index != 1, "on purpose");
             std::future::pending::<()>().await;
         })
@@ -164,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_does_not_end_is_named() {
-        let workers = Workers::spawn(1, "data", |_| std::future::pending::<()>()).expect("thread");
+        let workers = Workers::spawn(vec![()], "data", |_, ()| std::future::pending::<()>()).expect("thread");
         let error = workers.join(Duration::from_millis(1)).await.expect_err("stuck");
         assert_eq!(error.to_string(), "did not end in time: data-0");
     }

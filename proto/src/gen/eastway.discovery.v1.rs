@@ -19,7 +19,7 @@ pub mod register_request {
         Load(super::LoadReport),
         /// Before an orderly end: remove at once.
         #[prost(message, tag = "4")]
-        Goodbye(super::Goodbye),
+        Deregister(super::Deregister),
         /// Sent every second when nothing else was.
         #[prost(message, tag = "5")]
         Heartbeat(super::Heartbeat),
@@ -80,7 +80,7 @@ pub struct LoadReport {
     pub error_rate: f32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Goodbye {}
+pub struct Deregister {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

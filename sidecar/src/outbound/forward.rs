@@ -17,7 +17,7 @@ use http_body::Body as _;
 use super::opaque;
 use crate::adapter;
 use crate::record::Telemetry;
-use crate::upstream::{self, silence};
+use crate::upstream::{self, liveness};
 use crate::worker::Worker;
 
 /// A request of the application.
@@ -89,15 +89,15 @@ impl Forward {
         let body = self.body.attempt().ok_or(AttemptError::said(Reason::CallerGone).blameless())?;
         let mut head = self.head.clone();
         head.fields.apply(&self.request.edits(clock::now()));
-        let (endpoint, mute) = (pick.endpoint().cloned(), Cell::new(false));
+        let (endpoint, needs_probe) = (pick.endpoint().cloned(), Cell::new(false));
         let request = Request::new(head, body);
         // Pinned here, once: every function that takes a future by value keeps room for it twice.
-        let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request, &mute));
+        let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request, &needs_probe));
         let answered = pin!(async {
             let response = self.in_time(sent).await?;
             self.judge(response).await
         });
-        silence::unless_gone(&self.worker.upstreams, &call, (endpoint.as_ref(), &mute), answered).await
+        liveness::unless_gone(&self.worker.upstreams, &call, (endpoint.as_ref(), &needs_probe), answered).await
     }
 
     /// Waits for the response as long as the limits allow.

@@ -24,7 +24,7 @@ use eastway_transport::Io;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::leaving::{self, Way};
+use super::drain_notice::{self, TunnelPath};
 use super::multiplexed::{Multiplexed, link_options};
 use super::{ALPN_H1, ALPN_SESSION, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
 use crate::node::Node;
@@ -36,8 +36,8 @@ const GATEWAY_ATTEMPTS: usize = 2;
 #[derive(Default)]
 pub(super) struct Sessions {
     localities: RefCell<HashMap<(ServiceName, ZoneId), Rc<LocalitySessions>>>,
-    /// The ways for which a question waits.
-    watched: RefCell<HashSet<Way>>,
+    /// The tunnel paths whose drain notices are waited for.
+    watched: RefCell<HashSet<TunnelPath>>,
     /// The gateway that opened a stream last, by its place in the configuration: the next stream begins there.
     gateway: Cell<usize>,
 }
@@ -53,7 +53,7 @@ struct LocalitySessions {
 /// A session that is open.
 struct OpenSession {
     connection: Multiplexed,
-    way: Way,
+    path: TunnelPath,
     locality: Arc<LocalityEndpoints>,
     wanted: Wanted,
 }
@@ -188,45 +188,45 @@ async fn open_another(
 ) {
     let opened = open_session(upstreams, wanted, locality, exclude).await;
     match &opened {
-        Ok((_, session)) => watch(upstreams, &session.0.way),
+        Ok((_, session)) => watch(upstreams, &session.0.path),
         Err(error) => tracing::debug!(reason = %error.reason, "no session with a remote endpoint"),
     }
     opening.end(upstreams, opened);
 }
 
-/// Sees to it that the sessions through `way` move when it is about to end.
-fn watch(upstreams: &Rc<Upstreams>, way: &Way) {
-    if !upstreams.sessions.watched.borrow_mut().insert(way.clone()) {
+/// Sees to it that the sessions through `path` move when a gateway on it drains.
+fn watch(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
+    if !upstreams.sessions.watched.borrow_mut().insert(path.clone()) {
         return;
     }
-    let (upstreams, way) = (Rc::clone(upstreams), way.clone());
+    let (upstreams, path) = (Rc::clone(upstreams), path.clone());
     tokio::task::spawn_local(async move {
-        let leaving = leaving::ask(&upstreams, &way).await.unwrap_or(false);
-        upstreams.sessions.watched.borrow_mut().remove(&way);
-        if leaving {
-            tracing::info!(gateway = %way.gateway, via = way.via, "a gateway drains: its sessions move");
-            move_away(&upstreams, &way);
+        let drains = drain_notice::wait(&upstreams, &path).await.unwrap_or(false);
+        upstreams.sessions.watched.borrow_mut().remove(&path);
+        if drains {
+            tracing::info!(gateway = %path.gateway, via = path.via, "a gateway drains: its sessions move");
+            move_away(&upstreams, &path);
         }
     });
 }
 
-/// Replaces every session that leads through `way`. Requests that are under way on one finish, because they hold it; it
-/// ends with the last of them, also where there is no other way for the next.
-fn move_away(upstreams: &Rc<Upstreams>, way: &Way) {
+/// Replaces every session that leads through `path`. Requests that are under way on one finish, because they hold it; it
+/// ends with the last of them, also where there is no other path for the next.
+fn move_away(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
     let localities: Vec<Rc<LocalitySessions>> = upstreams.sessions.localities.borrow().values().cloned().collect();
     for sessions in localities {
         let pool = sessions.pool.borrow();
-        let Some(session) = pool.sessions().find(|session| session.0.way == *way).cloned() else { continue };
-        let others = pool.sessions().any(|other| other.0.way != *way && !other.is_closed());
+        let Some(session) = pool.sessions().find(|session| session.0.path == *path).cloned() else { continue };
+        let others = pool.sessions().any(|other| other.0.path != *path && !other.is_closed());
         drop(pool);
-        let (upstreams, way) = (Rc::clone(upstreams), way.clone());
+        let (upstreams, path) = (Rc::clone(upstreams), path.clone());
         tokio::task::spawn_local(async move {
             if !others {
                 sessions.pool.borrow_mut().begin();
                 let opening = Opening::counted(Rc::clone(&sessions));
                 open_another(&upstreams, session.0.wanted.clone(), Arc::clone(&session.0.locality), opening, &[]).await;
             }
-            sessions.pool.borrow_mut().retain(|session| session.0.way != way);
+            sessions.pool.borrow_mut().retain(|session| session.0.path != path);
         });
     }
 }
@@ -247,11 +247,11 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent,
     };
-    let (io, endpoint, way) = connect_remote(upstreams, &call, &locality, ALPN_SESSION).await?;
+    let (io, endpoint, path) = connect_remote(upstreams, &call, &locality, ALPN_SESSION).await?;
     let cluster = &locality.zone.cluster;
     let link = link_options(&upstreams.node, way_there(&upstreams.node.services.mesh(), cluster));
     let connection = Multiplexed::new(io, &options(upstreams, cluster), &link).await.map_err(sending)?;
-    Ok((endpoint, Handle(Rc::new(OpenSession { connection, way, locality, wanted }))))
+    Ok((endpoint, Handle(Rc::new(OpenSession { connection, path, locality, wanted }))))
 }
 
 /// The options of a session: an answer to a ping may take longer than within the region.
@@ -272,13 +272,13 @@ fn way_there(mesh: &MeshView, cluster: &str) -> Duration {
     3 * rtt.unwrap_or_default()
 }
 
-/// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the way there.
+/// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the path there.
 pub(super) async fn connect_remote(
     upstreams: &Upstreams,
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
     alpn: &[&[u8]],
-) -> Result<(Io, Arc<Endpoint>, Way), AttemptError> {
+) -> Result<(Io, Arc<Endpoint>, TunnelPath), AttemptError> {
     let node = &upstreams.node;
     let own = node.identity.id();
     let service = call.entry.service();
@@ -308,7 +308,7 @@ pub(super) async fn connect_remote(
         let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &locality.zone.cluster);
         let io = handshake_within(limit, node, connected.io, expected, alpn).await?;
         service.revive(&endpoint, clock::now());
-        return Ok((io, endpoint, Way { gateway: gateway.tunnel, via: connected.via }));
+        return Ok((io, endpoint, TunnelPath { gateway: gateway.tunnel, via: connected.via }));
     }
     Err(failed)
 }

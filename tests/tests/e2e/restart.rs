@@ -206,7 +206,7 @@ fn gateways_that_drain_hand_their_sessions_to_their_siblings_and_cost_nobody_a_r
 }
 
 #[test]
-fn a_sidecar_that_says_goodbye_is_gone_at_once_and_costs_nobody_a_request() {
+fn a_sidecar_that_deregisters_is_gone_at_once_and_costs_nobody_a_request() {
     let (mut lab, payments, storefront) = Lab::one_cluster();
     lab.payments("us-east", "b", "payments-2");
     let caller = Caller::start(storefront.proxy(), PAYMENTS);

@@ -9,7 +9,7 @@ const ROWS: &[&[&str]] = &[
     &["mesh/balance", "mesh/link", "mesh/resilience", "mesh/telemetry"],
     &["federation/registry", "mesh/identity", "mesh/request", "mesh/runtime"],
     &["federation/client", "mesh/simulation", "mesh/transport"],
-    &["federation/server", "mesh/http"],
+    &["federation/server", "mesh/http", "mesh/node"],
     &["gateway", "sidecar"],
     &["cli"],
     // The load of `make bench` is apart from the other tests, so that what is measured is not built together with them.

@@ -8,7 +8,7 @@ use eastway_proto::discovery::v1::register_rejected::Cause;
 use eastway_proto::discovery::v1::register_request::Event as Say;
 use eastway_proto::discovery::v1::register_response::Event as Hear;
 use eastway_proto::discovery::v1::{
-    Goodbye, HealthReport, Heartbeat, RegisterRejected, RegisterRequest, RegisterResponse,
+    Deregister, HealthReport, Heartbeat, RegisterRejected, RegisterRequest, RegisterResponse,
 };
 use eastway_registry::Registration;
 use tokio::sync::{mpsc, watch};
@@ -46,16 +46,16 @@ enum StreamError {
     Rejected(String),
     #[error("a later incarnation is known; going on from it")]
     Renumbered,
-    #[error("said goodbye")]
+    #[error("deregistered")]
     Left,
 }
 
-/// Runs until goodbye was said.
+/// Runs until it deregistered.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut leaving = shared.leaving.subscribe();
+    let mut deregistering = shared.deregistering.subscribe();
     let mut backoff = Backoff::new();
     let mut session = 0;
-    while !*leaving.borrow() {
+    while !*deregistering.borrow() {
         let error = match shared.link.connection().await {
             Ok(connection) => {
                 session += 1;
@@ -77,13 +77,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
         log(&error, pause);
         tokio::select! {
             () = sleep(pause) => {}
-            () = asked(&mut leaving) => {}
+            () = asked(&mut deregistering) => {}
         }
     }
     shared.left.send_replace(true);
 }
 
-/// One stream, until it fails or goodbye is said.
+/// One stream, until it fails or it deregisters.
 async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff: &mut Backoff) -> StreamError {
     let options = shared.link.options();
     let (messages, outgoing) = mpsc::channel(MESSAGES);
@@ -103,7 +103,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
     };
     let mut load = shared.load.subscribe();
     load.mark_changed();
-    let mut leaving = shared.leaving.subscribe();
+    let mut deregistering = shared.deregistering.subscribe();
     let mut ticks = interval(LOAD_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut spoke = Instant::now();
@@ -122,7 +122,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
                 let (health, reason) = health.borrow_and_update().clone();
                 Say::Health(HealthReport { health: convert::health_to_wire(health).into(), reason })
             }
-            () = asked(&mut leaving) => return leave(messages, incoming, options.silence).await,
+            () = asked(&mut deregistering) => return leave(messages, incoming, options.silence).await,
             _ = ticks.tick() => {
                 if heard.elapsed() >= options.silence {
                     return StreamError::Silent;
@@ -149,8 +149,8 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
 }
 
 /// Waits until the end was asked for.
-async fn asked(leaving: &mut watch::Receiver<bool>) {
-    let _ = leaving.wait_for(|leaving| *leaving).await;
+async fn asked(deregistering: &mut watch::Receiver<bool>) {
+    let _ = deregistering.wait_for(|deregistering| *deregistering).await;
 }
 
 fn log(error: &StreamError, pause: Duration) {
@@ -158,14 +158,14 @@ fn log(error: &StreamError, pause: Duration) {
     tracing::info!(error = %error, cause, pause_ms = pause.as_millis() as u64, "not registered");
 }
 
-/// Says goodbye and waits until the gateway has heard it, which it shows by ending the stream.
+/// Deregisters and waits until the gateway has heard it, which it shows by ending the stream.
 async fn leave(
     messages: mpsc::Sender<RegisterRequest>,
     mut incoming: Streaming<RegisterResponse>,
     limit: Duration,
 ) -> StreamError {
-    let goodbye = messages.send(RegisterRequest { event: Some(Say::Goodbye(Goodbye {})) });
-    if matches!(timeout(limit, goodbye).await, Ok(Ok(()))) {
+    let deregister = messages.send(RegisterRequest { event: Some(Say::Deregister(Deregister {})) });
+    if matches!(timeout(limit, deregister).await, Ok(Ok(()))) {
         drop(messages);
         let _ = timeout(limit, async { while let Ok(Some(_)) = incoming.message().await {} }).await;
     }

@@ -18,7 +18,7 @@ const MAX_INCARNATION: u64 = 1 << 53;
 /// further would leave its successors no number.
 const MAX_JUMP: u64 = 10 * 366 * 24 * 3_600 * 1_000_000;
 
-/// How many goodbyes are remembered; more than any fleet says within the time they are remembered for.
+/// How many deregistrations are remembered; more than any fleet makes within the time they are remembered for.
 const MAX_BURIED: usize = 100_000;
 
 impl Catalogue {
@@ -97,7 +97,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The highest incarnation known, if it or a goodbye forbids the registration.
+    /// The highest incarnation known, if it or a deregistration forbids the registration.
     fn highest(&self, registration: &Registration) -> Option<u64> {
         let Registration { service, endpoint, incarnation, .. } = registration;
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
@@ -139,7 +139,7 @@ impl Catalogue {
     }
 
     /// The sidecar ends in good order: its endpoint is removed at once, and this life of it never comes back.
-    pub fn goodbye(&mut self, stream: StreamId, now: Timestamp) {
+    pub fn deregister(&mut self, stream: StreamId, now: Timestamp) {
         let Some(key) = self.streams.remove(&stream) else { return };
         let own = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.own.as_ref());
         let Some(entry) = own.filter(|entry| entry.stream() == Some(stream)) else { return };
@@ -150,7 +150,7 @@ impl Catalogue {
         self.drop_own(&key, now);
     }
 
-    /// The stream broke without a goodbye: its endpoint is probed from now on.
+    /// The stream broke without deregistering: its endpoint is probed from now on.
     pub fn lost(&mut self, stream: StreamId, now: Timestamp) {
         let Some(key) = self.streams.remove(&stream) else { return };
         let Some(entry) = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream)) else { return };
@@ -270,7 +270,7 @@ impl Catalogue {
         }
     }
 
-    /// Removes own endpoints that are down for long, goodbyes that nobody can contradict any more, and services of which
+    /// Removes own endpoints that are down for long, deregistrations that nobody can contradict any more, and services of which
     /// nothing is left.
     pub(super) fn forget_dead(&mut self, now: Timestamp) {
         let limit = self.options.forget_after;

@@ -142,7 +142,7 @@ impl Catalogue {
             if stored && !is_listed(id) {
                 let entry = candidates.siblings.remove(gateway);
                 if self.siblings.has_let_go(gateway, &(service.clone(), id.clone())) {
-                    // Its gateway says so itself: it said goodbye there, or was given up.
+                    // Its gateway says so itself: it deregistered there, or was given up.
                     continue;
                 }
                 if candidates.own.is_none() && candidates.siblings.is_empty() {

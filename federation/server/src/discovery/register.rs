@@ -54,7 +54,7 @@ impl Drop for Open {
     }
 }
 
-/// Runs until the stream ends, the registration is rejected or revoked, or goodbye is said.
+/// Runs until the stream ends, the registration is rejected or revoked, or it deregisters.
 pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<RegisterRequest>, outgoing: Outgoing) {
     let (stream, mut revoked) = hub.open_stream();
     let open = Open { hub: Arc::clone(&hub), stream };
@@ -135,8 +135,8 @@ async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say
             let Ok(load) = convert::load_from_wire(report) else { return Next::End };
             hub.change(|catalogue, now| catalogue.report_load(*stream, load, now));
         }
-        Some(Say::Goodbye(_)) => {
-            hub.change(|catalogue, now| catalogue.goodbye(*stream, now));
+        Some(Say::Deregister(_)) => {
+            hub.change(|catalogue, now| catalogue.deregister(*stream, now));
             return Next::End;
         }
         // Events of newer versions are signs of life like any other.

@@ -52,7 +52,7 @@ pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String,
             Err(_) => note_failure(&path, "the gateway does not answer"),
         }
         monitor.on_lost(path.hub.clock.now());
-        path.note(|facts| (facts.state, facts.leaving) = (PathState::Down, false));
+        path.note(|facts| (facts.state, facts.draining) = (PathState::Down, false));
         tokio::select! {
             () = sleep(backoff.pause(&options)) => {}
             () = arrives(&mut arrivals, &path.cluster, seen) => {}

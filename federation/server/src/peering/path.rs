@@ -38,7 +38,7 @@ impl Path {
                 let (from, to) = (before.state, facts.state);
                 tracing::info!(cluster = self.cluster, address = self.address, ?from, ?to, "a path changed");
             }
-            (facts.clone(), (facts.state, facts.leaving) != (before.state, before.leaving))
+            (facts.clone(), (facts.state, facts.draining) != (before.state, before.draining))
         };
         self.hub.change(|catalogue, _| catalogue.set_path(&self.cluster, &self.address, facts));
         if moved {

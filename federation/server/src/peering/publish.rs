@@ -65,7 +65,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
         return;
     }
     let mut heartbeats = interval(told.hub.options.heartbeat);
-    let mut leaving = false;
+    let mut announced = false;
     loop {
         let step = tokio::select! {
             message = timeout(silence, incoming.message()) => match message {
@@ -82,8 +82,8 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
                 _ => Err(Over),
             },
             _ = heartbeats.tick() => told.say(told.last, Statement::Heartbeat).await,
-            () = raised(&mut draining), if !leaving => {
-                leaving = true;
+            () = raised(&mut draining), if !announced => {
+                announced = true;
                 told.say(told.last, Statement::GoAway).await
             }
         };

@@ -91,7 +91,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
         );
         let _ = requests.try_send(SyncRequest { event: Some(Say::Fenced(Fenced { epoch })) });
     }
-    path.note(|facts| (facts.gateway, facts.leaving) = (Some(gateway.clone()), false));
+    path.note(|facts| (facts.gateway, facts.draining) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);
     loop {
@@ -138,7 +138,7 @@ fn hear_peer(
     let (version, statement) = convert::statement_from_wire(message, received).map_err(StreamError::Malformed)?;
     let Some(fact) = reader.read(version, statement).map_err(StreamError::Contradiction)? else { return Ok(()) };
     if fact == Fact::GoAway {
-        path.note(|facts| facts.leaving = true);
+        path.note(|facts| facts.draining = true);
     }
     path.hub.change(|catalogue, now| catalogue.peer_fact(meta, gateway, version.epoch, fact, now));
     Ok(())

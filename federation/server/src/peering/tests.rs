@@ -284,13 +284,13 @@ async fn whoever_waits_on_a_path_hears_at_once_that_it_is_down() {
     let (wan, us, eu) = two_clusters().await;
     eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
     let server = us.running();
-    let (down, leaving) = (Arc::clone(&server), Arc::clone(&server));
+    let (down, draining) = (Arc::clone(&server), Arc::clone(&server));
     let down = tokio::spawn(async move { down.path_down("eu-west", ADDRESS).await });
-    let leaving = tokio::spawn(async move { leaving.path_leaving("eu-west", ADDRESS).await });
+    let draining = tokio::spawn(async move { draining.path_draining("eu-west", ADDRESS).await });
     sleep(Duration::from_secs(10)).await;
-    assert!(!down.is_finished() && !leaving.is_finished());
+    assert!(!down.is_finished() && !draining.is_finished());
     eu.running().drain();
-    leaving.await.expect("no panic");
+    draining.await.expect("no panic");
     assert!(!down.is_finished(), "it still answers");
 
     wan.open.send_replace(false);
@@ -300,7 +300,7 @@ async fn whoever_waits_on_a_path_hears_at_once_that_it_is_down() {
     // Who asks later need not wait, nor who asks for a way that is none.
     server.path_down("eu-west", ADDRESS).await;
     server.path_down("eu-west", "nobody:15443").await;
-    server.path_leaving("mars", ADDRESS).await;
+    server.path_draining("mars", ADDRESS).await;
     assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
 }
 
@@ -374,8 +374,8 @@ async fn a_gateway_that_drains_says_so_before_it_goes() {
     eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
     eventually("listening", || (staleness(&us) == Some(Staleness::Fresh)).then_some(())).await;
     eu.running().drain();
-    let leaving = eventually("leaving", || path(&us).filter(|path| path.leaving)).await;
-    assert_eq!(leaving.state, PathState::Up, "it still answers");
+    let draining = eventually("draining", || path(&us).filter(|path| path.draining)).await;
+    assert_eq!(draining.state, PathState::Up, "it still answers");
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,11 +98,11 @@ async fn a_lost_stream_of_a_living_host_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn goodbye_removes_the_endpoint_at_once() {
+async fn deregistering_removes_the_endpoint_at_once() {
     let gateway = Gateway::start("us-east").await;
     let sidecar = gateway.sidecar("p1", "a", 1);
     sidecar.registrar.registered().await;
-    sidecar.registrar.goodbye(Duration::from_secs(1)).await;
+    sidecar.registrar.deregister(Duration::from_secs(1)).await;
     assert_eq!(gateway.health("p1"), None);
 }
 
@@ -138,7 +138,7 @@ async fn a_clock_set_back_does_not_keep_a_new_life_out() {
     let gateway = Gateway::start("us-east").await;
     let first = gateway.sidecar("p1", "a", 1_000);
     first.registrar.registered().await;
-    first.registrar.goodbye(Duration::from_secs(1)).await;
+    first.registrar.deregister(Duration::from_secs(1)).await;
     let second = gateway.sidecar("p1", "a", 10);
     second.registrar.registered().await;
     let view = gateway.running().view(&payments()).expect("known");

@@ -89,10 +89,10 @@ fn the_down_stay_in_the_denominator_for_ten_minutes() {
 }
 
 #[test]
-fn goodbye_removes_at_once_and_that_life_never_comes_back() {
+fn deregistering_removes_at_once_and_that_life_never_comes_back() {
     let mut world = World::new();
     let stream = world.register("p1", "a", 7);
-    world.catalogue.goodbye(stream, world.now);
+    world.catalogue.deregister(stream, world.now);
     assert_eq!(world.health("p1"), None);
     let again = world.catalogue.register(StreamId(90), registration("p1", "a", 7), Health::Ready, world.now);
     assert!(matches!(again, Err(RegisterError::Stale { highest: 7, .. })));
@@ -106,7 +106,7 @@ fn the_highest_incarnation_wins_whichever_came_first() {
     let old = world.register("p1", "a", 5);
     world.register("p1", "b", 6);
     world.catalogue.report_health(old, Health::Down, world.now);
-    world.catalogue.goodbye(old, world.now);
+    world.catalogue.deregister(old, world.now);
     world.catalogue.lost(old, world.now);
     let endpoint = world.endpoint("p1").expect("still there");
     assert_eq!((endpoint.incarnation, &*endpoint.zone, endpoint.health), (6, "b", Health::Ready));
@@ -158,7 +158,7 @@ fn a_service_is_unknown_until_somebody_declares_or_serves_it() {
     (one.service, one.account) = (cart.clone(), "cart".to_owned());
     world.catalogue.register(StreamId(95), one, Health::Ready, world.now).expect("registered");
     assert!(world.catalogue.view(&cart, world.now).is_some());
-    world.catalogue.goodbye(StreamId(95), world.now);
+    world.catalogue.deregister(StreamId(95), world.now);
     assert!(world.catalogue.view(&cart, world.now).is_none());
     assert!(world.catalogue.take_changes().services.contains(&cart));
 }
@@ -171,7 +171,7 @@ fn names_that_come_and_go_leave_nothing_behind() {
         let mut one = registration("c1", "a", 1);
         (one.service, one.account) = (name.clone(), name.service.to_string());
         world.catalogue.register(StreamId(1000 + round), one, Health::Ready, world.now).expect("registered");
-        world.catalogue.goodbye(StreamId(1000 + round), world.now);
+        world.catalogue.deregister(StreamId(1000 + round), world.now);
     }
     assert!(world.catalogue.services.len() > 50);
     world.pass(601 * SECOND, never);
@@ -226,7 +226,7 @@ fn the_catalogue_is_bounded() {
     let full = world.catalogue.register(StreamId(96), registration("p3", "a", 1), Health::Ready, world.now);
     assert_eq!(full, Err(RegisterError::Full(2)));
     world.register("p2", "a", 2);
-    world.catalogue.goodbye(StreamId(1), world.now);
+    world.catalogue.deregister(StreamId(1), world.now);
     world.register("p3", "a", 1);
 }
 
@@ -294,6 +294,6 @@ fn an_account_registers_no_more_endpoints_than_its_quota_whether_their_streams_l
         world.catalogue.register(StreamId(world.streams), registration("p4", "a", 1), Health::Ready, world.now);
     assert!(matches!(beyond, Err(RegisterError::Quota { count: 3, .. })), "{beyond:?}");
     let stream = world.register("p3", "a", 2);
-    world.catalogue.goodbye(stream, world.now);
+    world.catalogue.deregister(stream, world.now);
     world.register("p4", "a", 1);
 }

@@ -251,7 +251,7 @@ fn callers_learn_whether_their_own_cluster_offers_what_a_peer_does() {
     (one.service, one.account) = (cart.clone(), "cart".to_owned());
     world.catalogue.register(StreamId(95), one, Health::Ready, world.now).expect("registered");
     assert_eq!(offered(&world), Some(true), "served");
-    world.catalogue.goodbye(StreamId(95), world.now);
+    world.catalogue.deregister(StreamId(95), world.now);
     assert_eq!(offered(&world), Some(false));
     let declared = BTreeMap::from([(cart.clone(), Service::default())]);
     world.catalogue.set_resources(Resources { services: declared, ..resources() }, world.now);

@@ -6,13 +6,14 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Happening {
     Register { endpoint: u8, incarnation: u64 },
-    Goodbye { endpoint: u8, incarnation: u64 },
+    Deregister { endpoint: u8, incarnation: u64 },
     Peer { gateway: bool, fact: Fact },
 }
 
 fn facts() -> impl Strategy<Value = Vec<Happening>> {
     let register = (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Register { endpoint, incarnation });
-    let goodbye = (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Goodbye { endpoint, incarnation });
+    let deregister =
+        (0u8..4, 1u64..5).prop_map(|(endpoint, incarnation)| Happening::Deregister { endpoint, incarnation });
     let totals = prop::collection::vec((any::<bool>(), 1u64..4, prop::collection::vec(1u32..6, 1..6)), 0..4);
     let peers = totals.prop_map(|lives| {
         let mut facts = Vec::new();
@@ -29,7 +30,7 @@ fn facts() -> impl Strategy<Value = Vec<Happening>> {
         }
         facts
     });
-    let local = prop::collection::vec(prop_oneof![3 => register, 1 => goodbye], 0..12);
+    let local = prop::collection::vec(prop_oneof![3 => register, 1 => deregister], 0..12);
     (local, peers).prop_map(|(local, peers)| local.into_iter().chain(peers).collect())
 }
 
@@ -46,7 +47,7 @@ fn epoch_of(fact: &Fact) -> u64 {
     }
 }
 
-/// A goodbye is said on the stream of its own registration, so the two happen together.
+/// Deregistering is done on the stream of its own registration, so the two happen together.
 fn feed(world: &mut World, happening: &Happening) {
     let name = |endpoint: u8| format!("p{endpoint}");
     match happening.clone() {
@@ -57,13 +58,13 @@ fn feed(world: &mut World, happening: &Happening) {
             let registration = registration(&name(endpoint), zone, incarnation);
             let _ = world.catalogue.register(StreamId(world.streams), registration, Health::Ready, world.now);
         }
-        Happening::Goodbye { endpoint, incarnation } => {
+        Happening::Deregister { endpoint, incarnation } => {
             world.streams += 1;
             let stream = StreamId(world.streams);
             let zone = if incarnation % 2 == 0 { "a" } else { "b" };
             let registration = registration(&name(endpoint), zone, incarnation);
             if world.catalogue.register(stream, registration, Health::Ready, world.now).is_ok() {
-                world.catalogue.goodbye(stream, world.now);
+                world.catalogue.deregister(stream, world.now);
             }
         }
         Happening::Peer { gateway, fact } => {
@@ -82,12 +83,12 @@ fn all(facts: &[Happening]) -> World {
     world
 }
 
-/// Goodbyes of a life that is not the last one depend on what was there before: only those facts are compared whose
+/// Deregistrations of a life that is not the last one depend on what was there before: only those facts are compared whose
 /// meaning does not depend on what else is known.
 fn independent(facts: Vec<Happening>) -> Vec<Happening> {
     let highest = |endpoint: u8| {
         let incarnations = facts.iter().filter_map(|fact| match fact {
-            Happening::Register { endpoint: e, incarnation } | Happening::Goodbye { endpoint: e, incarnation }
+            Happening::Register { endpoint: e, incarnation } | Happening::Deregister { endpoint: e, incarnation }
                 if *e == endpoint =>
             {
                 Some(*incarnation)
@@ -99,12 +100,12 @@ fn independent(facts: Vec<Happening>) -> Vec<Happening> {
     let said: BTreeSet<(u8, u64)> = facts
         .iter()
         .filter_map(|fact| match fact {
-            Happening::Goodbye { endpoint, incarnation } => Some((*endpoint, *incarnation)),
+            Happening::Deregister { endpoint, incarnation } => Some((*endpoint, *incarnation)),
             _ => None,
         })
         .collect();
     let keep = |fact: &Happening| match fact {
-        Happening::Goodbye { endpoint, incarnation } => *incarnation == highest(*endpoint),
+        Happening::Deregister { endpoint, incarnation } => *incarnation == highest(*endpoint),
         Happening::Register { endpoint, incarnation } => {
             !said.contains(&(*endpoint, *incarnation)) || *incarnation == highest(*endpoint)
         }
@@ -131,7 +132,7 @@ proptest! {
         prop_assert_eq!(ids(&a), ids(&b));
     }
 
-    /// 13: incarnations never fall, and only goodbyes and dead probes take an endpoint away.
+    /// 13: incarnations never fall, and only deregistering and dead probes take an endpoint away.
     #[test]
     fn a_view_never_regresses(facts in facts()) {
         let mut world = World::new();

@@ -157,7 +157,7 @@ fn own_endpoints_are_stated_as_they_change() {
     let (later, changes) = world.catalogue.statements_since(version.seq).expect("remembered");
     assert!(later > version);
     assert_eq!(changes, [(key("p1"), Some(EndpointState { load: Some(load), ..state(Health::Unready) }))]);
-    world.catalogue.goodbye(stream, world.now);
+    world.catalogue.deregister(stream, world.now);
     let (_, changes) = world.catalogue.statements_since(later.seq).expect("remembered");
     assert_eq!(changes, [(key("p1"), None)]);
 }

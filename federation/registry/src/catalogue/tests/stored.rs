@@ -26,7 +26,7 @@ fn a_restarted_gateway_serves_what_it_stored_and_probes_it() {
     assert_eq!((world.health("p1"), world.health("p2")), (Some(Health::Ready), Some(Health::Down)));
     let stream = world.register("p2", "a", 1);
     assert_eq!(world.health("p2"), Some(Health::Ready));
-    world.catalogue.goodbye(stream, world.now);
+    world.catalogue.deregister(stream, world.now);
     assert_eq!(world.catalogue.slice(&payments(), 0), slice(&["p1"]));
 }
 
@@ -42,7 +42,7 @@ fn what_is_written_is_what_was_registered() {
     assert_eq!(dirty, BTreeSet::from([(payments(), 0), (payments(), 1)]));
     assert_eq!(world.catalogue.slice(&payments(), 0), slice(&["p1", "p2"]));
     assert_eq!(world.catalogue.slice(&payments(), 1), slice(&["p3"]));
-    world.catalogue.goodbye(StreamId(3), world.now);
+    world.catalogue.deregister(StreamId(3), world.now);
     assert_eq!(world.catalogue.slice(&payments(), 1), None);
     let text = serde_json::to_string(&slice(&["p1"])).expect("JSON");
     assert_eq!(serde_json::from_str::<Option<Slice>>(&text).expect("read back"), slice(&["p1"]));
@@ -173,6 +173,6 @@ fn the_own_slices_are_those_with_endpoints() {
     let stream = world.register("p1", "a", 1);
     load(&mut world, "gw-2", slice(&["p2"]));
     assert_eq!(world.catalogue.own_slices(), BTreeSet::from([(payments(), 0)]));
-    world.catalogue.goodbye(stream, world.now);
+    world.catalogue.deregister(stream, world.now);
     assert!(world.catalogue.own_slices().is_empty());
 }

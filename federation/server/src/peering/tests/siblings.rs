@@ -80,10 +80,10 @@ async fn a_sibling_that_cannot_be_reached_is_not_taken_at_its_word_until_it_spea
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_says_goodbye_at_one_gateway_leaves_the_others_without_a_hold() {
+async fn an_endpoint_that_deregisters_at_one_gateway_leaves_the_others_without_a_hold() {
     let (_wan, _first, second, sidecar) = two_gateways().await;
     let said = Instant::now();
-    sidecar.registrar.goodbye(Duration::from_secs(2)).await;
+    sidecar.registrar.deregister(Duration::from_secs(2)).await;
     eventually("gone", || second.health("p1").is_none().then_some(())).await;
     assert!(said.elapsed() < Duration::from_secs(5), "held for {:?}", said.elapsed());
 }

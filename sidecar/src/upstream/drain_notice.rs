@@ -1,9 +1,9 @@
-//! Leaving a gateway in time: sessions move away from one that drains, before it is gone.
+//! Drain notices: sessions move away from a gateway that drains, before it is gone.
 //!
-//! A gateway carries ciphertext and cannot tell the two ends of a session anything. So for each way that sessions lead
-//! through, a question waits at the own gateway, and is answered when that gateway, or the other cluster's at the far end
-//! of the tunnel, begins to drain. One that cannot even be asked, because nobody listens any more, is answered by that. A
-//! question that breaks says nothing: its sessions break by themselves, or live on.
+//! A gateway carries ciphertext and cannot tell the two ends of a session anything. So for each tunnel path that sessions
+//! take, a request waits at the own gateway, and is answered when that gateway, or the other cluster's at the far end of the
+//! tunnel, begins to drain. If the request cannot even be sent, because nobody listens any more, that is the notice. One
+//! that breaks says nothing: its sessions break by themselves, or live on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use super::{ALPN_H1, Upstreams, dial, handshake};
 
 /// The gateways that a session leads through.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Way {
+pub(super) struct TunnelPath {
     /// The own cluster's.
     pub(super) gateway: SocketAddr,
     /// The other cluster's, as the own one names it.
     pub(super) via: Option<String>,
 }
 
-/// Waits for the answer, whether to leave; `None` if there is none.
-pub(super) async fn ask(upstreams: &Upstreams, way: &Way) -> Option<bool> {
+/// Waits for the notice of `path`. Whether it came; `None` if that cannot be said.
+pub(super) async fn wait(upstreams: &Upstreams, path: &TunnelPath) -> Option<bool> {
     let node = &upstreams.node;
-    let stream = match dial(node, way.gateway).await {
+    let stream = match dial(node, path.gateway).await {
         Ok(stream) => stream,
         // A moment ago it took a session.
         Err(error) => return Some(error.kind() == io::ErrorKind::ConnectionRefused),
@@ -34,8 +34,8 @@ pub(super) async fn ask(upstreams: &Upstreams, way: &Way) -> Option<bool> {
     let expected = Expected::Gateway { trust_domain: node.identity.id().trust_domain.clone() };
     let io = handshake(node, stream, expected, ALPN_H1).await.ok()?;
     let mut connection = H1::new(io, &upstreams.options);
-    let mut head = RequestHead::new(HttpVersion::Http11, "GET", "/leaving", &way.gateway.to_string());
-    if let Some(via) = &way.via {
+    let mut head = RequestHead::new(HttpVersion::Http11, "GET", "/drain-notice", &path.gateway.to_string());
+    if let Some(via) = &path.via {
         head.fields.append("eastway-via", via.as_bytes());
     }
     let response = connection.send(Request::new(head, Body::empty())).await.ok()?;
