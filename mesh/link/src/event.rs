@@ -1,5 +1,6 @@
 //! What a connection tells its shell.
 
+use bytes::Bytes;
 use eastway_core::Reason;
 
 use crate::error::LinkError;
@@ -68,7 +69,15 @@ pub enum Event {
         /// Why, in the peer's words; [`Reason::NoReadyEndpoint`] stands for a reason of a newer version.
         reason: Reason,
     },
-    /// The peer gave the stream up before it was complete. What was not read is gone.
+    /// What had come of a response and was not read, when the called side gave the stream up: [`Reset`](Self::Reset) follows. It
+    /// counts as consumed.
+    Rest {
+        /// The stream.
+        stream: StreamId,
+        /// The data.
+        data: Bytes,
+    },
+    /// The peer gave the stream up before it was complete. What was not read of a request is gone.
     Reset {
         /// The stream.
         stream: StreamId,

@@ -74,6 +74,9 @@ impl HttpBody for Incoming {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let Some(state) = link.state(id) else { return Poll::Ready(None) };
+        if !state.rest.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut state.rest)))));
+        }
         if state.finished {
             this.ended = true;
             let trailers = state.trailers.take().map(|trailers| heads::received_trailers(trailers.view()));

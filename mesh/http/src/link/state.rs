@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use eastway_core::{Reason, Timestamp};
 use eastway_link::{Connection, Event, LinkError, LinkOptions, RequestBuf, ResponseBuf, Side, StreamId, TrailersBuf};
 use parking_lot::{Mutex, MutexGuard};
@@ -55,6 +56,8 @@ pub(crate) struct State {
     /// Nothing more comes but what was received already.
     pub(crate) finished: bool,
     pub(crate) trailers: Option<TrailersBuf>,
+    /// What had come before it broke off, and was not read.
+    pub(crate) rest: Bytes,
     /// Why it broke off.
     pub(crate) fault: Option<StreamFault>,
     /// Why the other side takes nothing more, though it may still send.
@@ -163,6 +166,7 @@ impl Link {
                 }
             }
             Event::Refused { stream, reason } => self.fail(stream, StreamFault::Refused(reason)),
+            Event::Rest { stream, data } => self.tell(stream, |state| state.rest = data),
             Event::Reset { stream, reason } => self.fail(stream, StreamFault::Reset(reason)),
             Event::Stopped { stream, reason } => self.tell(stream, |state| state.stopped = Some(reason)),
             Event::Lost(stream) => {

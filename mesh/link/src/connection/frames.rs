@@ -69,6 +69,13 @@ impl Connection {
         // Who has answered has processed, whatever it says.
         let unanswered = stream.recv.phase == Phase::Head && stream.recv.interim == 0;
         let refused = header.has(UNPROCESSED) && self.side == Side::Connecting && unanswered;
+        // Of an answer that breaks off, what came is the application's.
+        if self.side == Side::Connecting && !stream.recv.data.is_empty() {
+            let data = stream.recv.data.take();
+            stream.recv.taken += data.len();
+            self.recv.unread -= data.len();
+            self.events.push_back(Event::Rest { stream: id, data });
+        }
         self.close_stream(id);
         self.events.push_back(if refused {
             Event::Refused { stream: id, reason: known.unwrap_or(Reason::NoReadyEndpoint) }

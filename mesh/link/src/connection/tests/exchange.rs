@@ -122,6 +122,24 @@ fn a_refusal_after_the_response_has_begun_is_a_reset() {
 }
 
 #[test]
+fn what_came_of_a_response_before_it_was_given_up_is_handed_over_with_its_end() {
+    let mut pair = Pair::greeted();
+    let id = pair.answered();
+    let mut data = Bytes::from_static(b"a part");
+    pair.called.send_data(id, &mut data, false, pair.now).expect("credit");
+    // Both arrive together, before the application could read.
+    pair.transmit(Side::Accepting);
+    pair.called.reset(id, Reason::AppUnreachable);
+    let events: Vec<_> =
+        pair.caller_events().into_iter().filter(|event| !matches!(event, Event::Readable(_))).collect();
+    let rest = Event::Rest { stream: id, data: Bytes::from_static(b"a part") };
+    assert_eq!(events, [rest, Event::Reset { stream: id, reason: Reason::AppUnreachable }]);
+    assert_eq!(pair.caller.stats().streams, 0);
+    // Nobody has to say that it was consumed.
+    pair.caller.consume(id, 6);
+}
+
+#[test]
 fn a_complete_response_survives_that_the_rest_of_the_request_is_not_wanted() {
     let mut pair = Pair::greeted();
     let id = pair.request(false);

@@ -144,7 +144,11 @@ impl World {
                     known.entry(stream).or_default().broken = true;
                 }
                 Event::Lost(_) | Event::Closed(_) | Event::Draining => panic!("{event:?}"),
-                Event::Interim { .. } | Event::Readable(_) | Event::Writable(_) | Event::Openable => {}
+                Event::Interim { .. }
+                | Event::Readable(_)
+                | Event::Writable(_)
+                | Event::Openable
+                | Event::Rest { .. } => {}
             }
         }
     }
