@@ -7,16 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use eastway_core::Reason;
 use eastway_core::head::HttpVersion;
-use eastway_link::LinkOptions;
+use eastway_link::{Event, LinkOptions, Side};
 use eastway_transport::{Io, StreamError};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
+use super::body::Incoming;
+use super::heads;
+use super::state::Shared;
 use crate::body::{Body, BodyError, held};
 use crate::client::{Failure, Link};
-use crate::message::{Request, Response};
+use crate::message::{Request, RequestHead, Response};
 use crate::refuse;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
@@ -476,4 +480,22 @@ fn a_peer_that_is_silent_is_noticed_by_pings() {
         assert_eq!(error.failure(), Failure::Unresponsive);
         drop(far);
     });
+}
+
+#[tokio::test]
+async fn what_came_of_an_answer_before_its_reset_is_read_before_its_fault() {
+    let shared = Shared::new(Side::Connecting, &LinkOptions::default());
+    let head = RequestHead::new(HttpVersion::Http11, "GET", "/", "a");
+    let now = shared.lock().now();
+    let id = shared.lock().connection.open_request(heads::request(&head, None, true), true, now).expect("a stream");
+    let mut body = Incoming::answer(shared.stream(id, false), None);
+    let rest = Event::Rest { stream: id, data: Bytes::from_static(b"a part") };
+    for event in [rest, Event::Reset { stream: id, reason: Reason::AppUnreachable }] {
+        assert!(shared.lock().take_in(event).is_none());
+    }
+    let frame = body.frame().await.expect("a frame").expect("no fault yet");
+    assert_eq!(frame.into_data().expect("data"), "a part");
+    let fault = body.frame().await.expect("a fault").expect_err("it broke off");
+    assert!(matches!(fault, BodyError::Aborted(Reason::AppUnreachable)), "{fault}");
+    assert!(body.frame().await.is_none());
 }
