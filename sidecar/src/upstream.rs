@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eastway_balance::{Endpoint, Pick};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
-use eastway_http::client::{Failure, Ping, PoolOptions};
+use eastway_http::client::{Failure, Ping, PoolOptions, Unopened};
 use eastway_http::{ClientOptions, H1, Pool, Request, Response, SendError, Sweeper, link};
 use eastway_identity::{Expected, Refusal, client_config};
 use eastway_request::Call;
@@ -128,24 +128,29 @@ pub(crate) async fn send(
     upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
-    request: Request,
+    mut request: Request,
     needs_probe: &Cell<bool>,
 ) -> Result<Response, AttemptError> {
-    if request.head.upgrade().is_some() {
-        needs_probe.set(true);
-        return send_upgrade(upstreams, call, pick, request).await;
-    }
-    match pick.endpoint() {
-        Some(endpoint) => {
-            let endpoint = Arc::clone(endpoint);
-            has_room(call, &endpoint)?;
-            send_nearby(upstreams, call, &endpoint, request, needs_probe).await
-        }
-        None => {
-            let session = session::acquire(upstreams, call, pick).await?;
-            session.send(request).await.map_err(sending)
+    while let Some(connection) = shared(upstreams, call, pick).await?.filter(|shared| shared.carries(&request)) {
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            // It has just ended, and nothing was sent: another one may serve.
+            Err(mut error) => match error.take_request().filter(|_| connection.is_closed()) {
+                Some(unsent) => request = unsent,
+                None => return Err(sending(error)),
+            },
         }
     }
+    needs_probe.set(true);
+    match nearby(pick) {
+        Some(endpoint) if request.head.upgrade().is_none() => send_h1(upstreams, call, &endpoint, request).await,
+        _ => send_alone(upstreams, call, pick, request).await,
+    }
+}
+
+/// The endpoint that was picked, if it is one of this cluster. That of a session has no address here.
+fn nearby(pick: &Pick) -> Option<Arc<Endpoint>> {
+    pick.endpoint().filter(|endpoint| endpoint.address.is_some()).cloned()
 }
 
 /// Whether the endpoint may have the request that its pick counts there already.
@@ -157,28 +162,18 @@ fn has_room(call: &Call<'_>, endpoint: &Endpoint) -> Result<(), AttemptError> {
     }
 }
 
-/// Within the cluster: over the connection that all requests to the endpoint share, or over one of several if it speaks
-/// nothing else.
-async fn send_nearby(
-    upstreams: &Upstreams,
+/// The connection that everything which is sent to what was picked shares: there is none if its sidecar speaks HTTP/1.1 only.
+async fn shared(
+    upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
-    endpoint: &Arc<Endpoint>,
-    mut request: Request,
-    needs_probe: &Cell<bool>,
-) -> Result<Response, AttemptError> {
-    loop {
-        let Spoken::Many(connection) = connector::connection(upstreams, call, endpoint).await? else { break };
-        match connection.send(request).await {
-            Ok(response) => return Ok(response),
-            // It has just ended, and nothing was sent: another one may serve.
-            Err(mut error) => match error.take_request().filter(|_| connection.is_closed()) {
-                Some(unsent) => request = unsent,
-                None => return Err(sending(error)),
-            },
-        }
+    pick: &mut Pick,
+) -> Result<Option<Multiplexed>, AttemptError> {
+    let Some(endpoint) = nearby(pick) else { return session::acquire(upstreams, call, pick).await.map(Some) };
+    has_room(call, &endpoint)?;
+    match connector::connection(upstreams, call, &endpoint).await? {
+        Spoken::Many(connection) => Ok(Some(connection)),
+        Spoken::One => Ok(None),
     }
-    needs_probe.set(true);
-    send_h1(upstreams, call, endpoint, request).await
 }
 
 async fn send_h1(
@@ -213,37 +208,39 @@ fn key(call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Key {
 /// # Errors
 /// [`AttemptError`] if there is no way.
 pub(crate) async fn open(
-    upstreams: &Upstreams,
+    upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
 ) -> Result<(Io, Option<Place>), AttemptError> {
     let authority = session::authority(&upstreams.node, call, None);
     let traceparent = call.traceparent.to_string();
     let headers = [("traceparent", traceparent.as_str())];
-    let limit = upstreams.node.config.timeouts.stream_open;
-    let opened = async {
-        if let Some(endpoint) = pick.endpoint().cloned() {
-            has_room(call, &endpoint)?;
-            if let Spoken::Many(Multiplexed::Link(link)) = connector::connection(upstreams, call, &endpoint).await? {
-                let opened = timeout(limit, link.open(&authority, &headers, Reason::AppUnreachable)).await;
-                return Ok(opened.map(|opened| opened.map(|io| (io, None))));
-            }
+    let (options, limit) = (&upstreams.options, upstreams.node.config.timeouts.stream_open);
+    let opened = match shared(upstreams, call, pick).await? {
+        Some(Multiplexed::Link(link)) => {
+            let opened = timeout(limit, link.open(&authority, &headers)).await;
+            opened.map(|opened| opened.map(|io| (io, None)).map_err(unopened))
         }
-        let (io, place) = reach(upstreams, call, pick).await?;
-        let options = &upstreams.options;
-        let connected =
-            timeout(limit, connect::connect(io, &authority, &headers, options, Reason::AppUnreachable)).await;
-        Ok(connected.map(|connected| connected.map(|tunnel| (tunnel.io, place))))
+        _ => {
+            let (io, place) = reach(upstreams, call, pick).await?;
+            let connecting = connect::connect(io, &authority, &headers, options, Reason::AppUnreachable);
+            let connected = timeout(limit, connecting).await;
+            connected.map(|connected| connected.map(|tunnel| (tunnel.io, place)).map_err(AttemptError::said))
+        }
     };
-    match opened.await? {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(reason)) => Err(AttemptError::said(reason)),
-        Err(_) => Err(AttemptError::connecting(Reason::ConnectTimeout)),
+    opened.unwrap_or(Err(AttemptError::connecting(Reason::ConnectTimeout)))
+}
+
+/// What it says of an attempt that a link opened no stream.
+fn unopened(error: Unopened) -> AttemptError {
+    match error {
+        Unopened::Refused(reason) => AttemptError::said(reason),
+        Unopened::Broken(error) => sending(error),
     }
 }
 
 /// Sends a request that asks for another protocol, over a connection of its own.
-async fn send_upgrade(
+async fn send_alone(
     upstreams: &Upstreams,
     call: &Call<'_>,
     pick: &mut Pick,
@@ -257,9 +254,8 @@ async fn send_upgrade(
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
 async fn reach(upstreams: &Upstreams, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), AttemptError> {
-    match pick.endpoint() {
+    match nearby(pick) {
         Some(endpoint) => {
-            let endpoint = Arc::clone(endpoint);
             has_room(call, &endpoint)?;
             connect_local(upstreams, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }

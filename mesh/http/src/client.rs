@@ -18,7 +18,7 @@ mod tunnel;
 pub use error::{Failure, SendError};
 pub use h1::H1;
 pub use h2::H2;
-pub use link::Link;
+pub use link::{Link, Unopened};
 pub use options::ClientOptions;
 pub use pool::{Leased, Pool, PoolOptions};
 pub use tunnel::{ConnectError, Connected, connect};

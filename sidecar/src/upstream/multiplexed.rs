@@ -8,6 +8,7 @@ use eastway_http::link::{self, LinkOptions};
 use eastway_http::{ClientOptions, Request, Response};
 use eastway_transport::Io;
 use http::uri::Scheme;
+use http_body::Body as _;
 
 use crate::node::Node;
 
@@ -57,7 +58,13 @@ impl Multiplexed {
         }
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Whether it can carry the request. One that asks for another protocol becomes a stream of a link; with a body, which is as
+    /// good as unheard of, it needs a connection of its own, as it does with anybody else.
+    pub(super) fn carries(&self, request: &Request) -> bool {
+        request.head.upgrade().is_none() || matches!(self, Self::Link(_)) && request.body.is_end_stream()
+    }
+
+    /// Sends a request that it [carries](Self::carries), and waits for the head of its response.
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.

@@ -6,7 +6,7 @@ use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, eventually};
 
-use crate::http_within::{STOREFRONT, connect, known, upgrade};
+use crate::http_within::{STOREFRONT, connect, known, switch, upgrade};
 use crate::opaque::TCP;
 use crate::{curl, h2, tls};
 
@@ -96,6 +96,17 @@ fn half_a_stream_may_end_before_the_other() {
 fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
     let (_lab, _app, storefront) = with_app(App::switching);
     upgrade(storefront.proxy());
+}
+
+#[test]
+fn streams_and_changed_protocols_share_the_sessions_of_the_requests() {
+    let (lab, _app, storefront) = with_app(App::switching);
+    let switched = [(); 8].map(|()| switch(storefront.proxy()).expect("a stream"));
+    let opened = [(); 8].map(|()| connect(storefront.proxy(), TCP).expect("a stream"));
+    let tunnels = lab.gateway("us-east").metric("eastway_tunnel_streams_active", &[r#"peer_cluster="eu-west""#]);
+    // Two of sessions, one of which may just be opened, and one that waits for a drain notice.
+    assert!(tunnels.as_ref().is_ok_and(|count| (1.0..=4.0).contains(count)), "{tunnels:?}");
+    drop((switched, opened));
 }
 
 #[test]

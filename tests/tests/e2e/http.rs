@@ -141,9 +141,14 @@ fn a_connection_that_changes_its_protocol_carries_bytes_both_ways() {
 /// # Errors
 /// With what the proxy said instead.
 pub(crate) fn switch(proxy: SocketAddr) -> Result<Wire, String> {
+    switch_with(proxy, "\r\n")
+}
+
+/// The same with `more` of the request behind its first fields.
+pub(crate) fn switch_with(proxy: SocketAddr, more: &str) -> Result<Wire, String> {
     let mut wire = Wire::to(proxy);
     wire.send(format!(
-        "GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        "GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\nConnection: Upgrade\r\nUpgrade: echo\r\n{more}"
     ));
     let head = wire.until("\r\n\r\n")?;
     check(head.starts_with("HTTP/1.1 101 "), || head.clone()).map(|()| wire)

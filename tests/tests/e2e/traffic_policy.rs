@@ -8,7 +8,7 @@ use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
 
-use crate::http_within::{connect, switch};
+use crate::http_within::{connect, switch, switch_with};
 use crate::opaque::TCP;
 
 /// A cluster in which `spec` is said of payments.
@@ -145,15 +145,15 @@ fn what_needs_a_connection_beyond_their_limit_is_refused_with_the_reason() {
     lab.beside("us-east", "a", ip, "");
     let storefront = lab.storefront("us-east", "a");
     knows(&storefront, 1);
-    // A stream that changed its protocol has a connection of its own; requests share one.
-    let open = || switch(storefront.proxy());
-    let held = [eventually("a stream", open), eventually("another one", open)];
-    let refused = open().err().unwrap_or_else(|| panic!("a third stream"));
+    // What changes its protocol after a body has a connection of its own, and everything else shares one.
+    let open = || switch_with(storefront.proxy(), "Content-Length: 2\r\n\r\nhi");
+    let shared = eventually("a stream of the shared connection", || switch(storefront.proxy()));
+    let held = eventually("a connection", open);
+    let refused = open().err().unwrap_or_else(|| panic!("a third connection"));
     assert!(refused.contains("request_limit"), "{refused}");
-    let refused = client::get(storefront.proxy(), PAYMENTS).expect("an answer");
-    assert_eq!((refused.status, refused.reason()), (503, Some("request_limit")), "{refused:?}");
     drop(held);
-    eventually("places are given back", || open().map(drop));
+    eventually("its place is given back", || open().map(drop));
+    drop(shared);
 }
 
 #[test]

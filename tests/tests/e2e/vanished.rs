@@ -82,12 +82,27 @@ fn a_stream_that_waits_for_a_gateway_that_vanishes_is_given_up_with_its_path() {
     lab.start_gateway("us-east");
     lab.start_gateway("eu-west");
     lab.payments("eu-west", "a", "payments-1");
-    let storefront = lab.storefront_with("us-east", "a", patient);
+    let [storefront, another] = [(); 2].map(|()| lab.storefront_with("us-east", "a", patient));
+    let service = "payments.shop.eu-west.mesh.internal";
+    eventually("a stream to eu-west", || connect(storefront.proxy(), &format!("{service}:80")).map(drop));
+    // It knows the service, and has no session that would find out before the path does.
+    eventually("the service is known", || {
+        let refused = connect(another.proxy(), &format!("{service}:81")).err().unwrap_or_default();
+        check(refused.contains("unknown_port"), || refused.clone())
+    });
+    let _vanished = Blackhole::around(lab.gateway("eu-west").ip);
+    let refused = connect(another.proxy(), &format!("{service}:80")).expect_err("nobody is there");
+    assert!(refused.contains("path_down"), "{refused}");
+}
+
+#[test]
+fn a_stream_to_a_region_that_vanished_under_an_open_session_is_given_up_by_the_session() {
+    let (lab, _, storefront) = Lab::two_clusters();
     let stream = "payments.shop.eu-west.mesh.internal:80";
     eventually("a stream to eu-west", || connect(storefront.proxy(), stream).map(drop));
     let _vanished = Blackhole::around(lab.gateway("eu-west").ip);
     let refused = connect(storefront.proxy(), stream).expect_err("nobody is there");
-    assert!(refused.contains("path_down"), "{refused}");
+    assert!(["upstream_reset", "path_down"].iter().any(|reason| refused.contains(reason)), "{refused}");
 }
 
 #[test]

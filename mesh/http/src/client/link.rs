@@ -22,8 +22,9 @@ use crate::link::bytes::Opaque;
 use crate::link::driver::Driver;
 use crate::link::heads;
 use crate::link::state::{Shared, Stream, StreamFault};
-use crate::link::upload::{Uploaded, upload};
+use crate::link::upload::{finish, upload};
 use crate::message::{Request, Response};
+use crate::upgrade::Upgrading;
 
 /// A link, from the side that opens streams. Clones share it; it ends with the last clone and the last stream.
 #[derive(Clone)]
@@ -102,15 +103,16 @@ impl Link {
         self.0.shared.lock().connection.stats().streams
     }
 
-    /// Sends a request that asks for no other protocol, and waits for the head of the response, whose body streams. Dropping the
-    /// future or the response's body resets the stream.
+    /// Sends a request and waits for the head of the response, whose body streams. Dropping the future or the response's body
+    /// resets the stream. A request that asks for another protocol must have no body: what would follow it is that protocol's.
     ///
     /// # Errors
     /// [`SendError`]; it bears the request if nothing of it was sent.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
         let reused = self.0.used.replace(true);
-        let (head, end) = (&request.head, request.body.is_end_stream());
-        let length = head.length.or_else(|| request.body.size_hint().exact()).filter(|_| !end);
+        let (head, upgrade) = (&request.head, request.head.upgrade().is_some());
+        let end = request.body.is_end_stream() && !upgrade;
+        let length = head.length.or_else(|| request.body.size_hint().exact()).filter(|_| !end && !upgrade);
         let opened = {
             let mut link = self.0.shared.lock();
             let now = link.now();
@@ -130,14 +132,9 @@ impl Link {
         let Request { head, body, .. } = request;
         let mut waiting = Waiting(Some(stream.clone()));
         let (body, gate) = Gate::before(&head, body, self.0.continue_after);
-        let fault: Rc<Cell<Option<Reason>>> = Rc::default();
-        if !end {
-            let (stream, fault) = (stream.clone(), Rc::clone(&fault));
-            tokio::task::spawn_local(async move {
-                if let Uploaded::Failed(reason) = upload(&stream, body, BodyError::request_reason).await {
-                    fault.set(Some(reason));
-                }
-            });
+        if !end && !upgrade {
+            let stream = stream.clone();
+            tokio::task::spawn_local(async move { upload(&stream, body, BodyError::request_reason).await });
         }
         let answered = poll_fn(|cx| {
             let mut link = stream.lock();
@@ -154,12 +151,12 @@ impl Link {
             }
         });
         let answered = answered.await;
+        let (answer, ended) = answered.map_err(|broken| SendError::new(failure(broken), reused))?;
+        if answer.view().status == 101 && !upgrade {
+            return Err(SendError::new(Failure::Protocol, reused));
+        }
         waiting.0 = None;
-        let (answer, ended) = answered.map_err(|broken| match fault.get() {
-            Some(reason) => SendError::new(Failure::RequestBody(reason), reused),
-            None => SendError::new(failure(broken), reused),
-        })?;
-        let asked = Asked { head: head.method() == "HEAD", connect: false, upgrade: false };
+        let asked = Asked { head: head.method() == "HEAD", connect: false, upgrade };
         let response = received(&stream, &answer, ended, asked);
         stream.lock().connection.recycle(answer);
         Ok(Gate::answered(gate, Response { unread: Some(self.0.unread.clone()), ..response }))
@@ -168,32 +165,45 @@ impl Link {
     /// Opens an opaque stream to `authority`.
     ///
     /// # Errors
-    /// Why the other side does not take it; `broken` if the link fails.
-    pub async fn open(&self, authority: &str, headers: &[(&str, &str)], broken: Reason) -> Result<Io, Reason> {
+    /// [`Unopened`].
+    pub async fn open(&self, authority: &str, headers: &[(&str, &str)]) -> Result<Io, Unopened> {
+        let broken = |failure| Unopened::Broken(SendError::new(failure, self.0.used.get()));
         let stream = {
             let mut link = self.0.shared.lock();
             let now = link.now();
             let head = OpaqueHead { authority, fields: headers.iter().copied() };
             let opened = link.connection.open_opaque(head, now);
             link.wake_driver();
-            opened.map_err(|_| broken)?
+            opened.map_err(|_| broken(Failure::Closed))?
         };
         let stream = self.0.shared.stream(stream, false);
         let mut waiting = Waiting(Some(stream.clone()));
         let answered = poll_fn(|cx| {
             let mut link = stream.lock();
-            let Some(state) = link.state(stream.id()) else { return Poll::Ready(Err(broken)) };
+            let Some(state) = link.state(stream.id()) else { return Poll::Ready(Err(StreamFault::Lost)) };
             match (state.head.take(), state.fault) {
                 (Some(_), _) => Poll::Ready(Ok(())),
-                (None, Some(StreamFault::Refused(reason) | StreamFault::Reset(reason))) => Poll::Ready(Err(reason)),
-                (None, Some(_)) => Poll::Ready(Err(broken)),
+                (None, Some(fault)) => Poll::Ready(Err(fault)),
                 (None, None) => state.wait_to_read(cx),
             }
         });
         let answered = answered.await;
         waiting.0 = None;
-        answered.map(|()| Io::other(Opaque::new(stream)))
+        match answered {
+            Ok(()) => Ok(Io::other(Opaque::new(stream))),
+            Err(StreamFault::Refused(reason) | StreamFault::Reset(reason)) => Err(Unopened::Refused(reason)),
+            Err(fault) => Err(broken(failure(fault))),
+        }
     }
+}
+
+/// Why there is no opaque stream.
+#[derive(Debug)]
+pub enum Unopened {
+    /// The other side says why.
+    Refused(Reason),
+    /// The link failed.
+    Broken(SendError),
 }
 
 /// A stream that waits for its answer: who gives up waiting gives up the stream.
@@ -210,6 +220,7 @@ impl Drop for Waiting {
 const fn failure(broken: StreamFault) -> Failure {
     match broken {
         StreamFault::Refused(_) => Failure::Refused,
+        StreamFault::Unsent(reason) => Failure::RequestBody(reason),
         StreamFault::Silent => Failure::Unresponsive,
         StreamFault::Reset(_) | StreamFault::Lost => Failure::Reset,
     }
@@ -218,6 +229,14 @@ const fn failure(broken: StreamFault) -> Failure {
 /// What came back; the link has judged it. If it has `ended`, it is all head.
 fn received(stream: &Stream, answer: &ResponseBuf, ended: bool, asked: Asked) -> Response {
     let head = heads::answered(answer);
+    if head.is_switch() && asked.upgrade {
+        let upgrading = Some(Upgrading::here(Io::other(Opaque::new(stream.clone()))));
+        return Response { upgrading, ..Response::new(head, Body::empty()) };
+    }
+    if asked.upgrade {
+        // Nothing follows the request.
+        finish(stream);
+    }
     if ended {
         return Response::new(head, Body::empty());
     }

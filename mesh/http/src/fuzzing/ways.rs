@@ -198,7 +198,7 @@ async fn by_opaque(mut io: Io, connect: impl Fn() -> Io + 'static) {
     };
     tokio::task::spawn_local(serve_by(far, Protocol::Link, within));
     let link = Link::new(near, &LinkOptions::default(), PATIENCE);
-    if let Ok(mut stream) = link.open("a:80", &[], Reason::AppUnreachable).await {
+    if let Ok(mut stream) = link.open("a:80", &[]).await {
         let _ = tokio::io::copy_bidirectional(&mut io, &mut stream).await;
     }
 }

@@ -38,7 +38,9 @@ impl Incoming {
 
     fn failed(&self, fault: StreamFault) -> BodyError {
         match fault {
-            StreamFault::Refused(reason) | StreamFault::Reset(reason) => BodyError::Aborted(reason),
+            StreamFault::Refused(reason) | StreamFault::Reset(reason) | StreamFault::Unsent(reason) => {
+                BodyError::Aborted(reason)
+            }
             StreamFault::Silent | StreamFault::Lost if self.is_answer => BodyError::Aborted(Reason::UpstreamReset),
             StreamFault::Silent | StreamFault::Lost => BodyError::Truncated,
         }

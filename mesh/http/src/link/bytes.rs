@@ -38,7 +38,9 @@ impl Opaque {
 
 fn broken(fault: StreamFault) -> io::Error {
     match fault {
-        StreamFault::Refused(reason) | StreamFault::Reset(reason) => StreamError::Reset(reason).into(),
+        StreamFault::Refused(reason) | StreamFault::Reset(reason) | StreamFault::Unsent(reason) => {
+            StreamError::Reset(reason).into()
+        }
         StreamFault::Silent | StreamFault::Lost => StreamError::Lost(Reason::UpstreamReset).into(),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn request(
         authority: head.authority(),
         target: head.target(),
         length,
-        upgrade: None,
+        upgrade: protocol(head.upgrade()),
         fields: head.fields.iter().chain(expects),
     }
 }
@@ -46,7 +46,12 @@ pub(crate) fn response(
     head: &ResponseHead,
     length: Option<u64>,
 ) -> LinkResponse<'_, impl Iterator<Item = (&[u8], &[u8])>> {
-    LinkResponse { status: head.status, length, upgrade: None, fields: head.fields.iter() }
+    LinkResponse { status: head.status, length, upgrade: protocol(head.upgrade()), fields: head.fields.iter() }
+}
+
+/// A protocol to change to. The name of one is text wherever it was read; another is sent as none that there is, and refused.
+fn protocol(upgrade: Option<&[u8]>) -> Option<&str> {
+    upgrade.map(|protocol| std::str::from_utf8(protocol).unwrap_or_default())
 }
 
 /// A request that was received.
@@ -58,7 +63,8 @@ pub(crate) fn received(received: &RequestBuf) -> Result<RequestHead, Reason> {
     let path = (!view.target.is_empty()).then_some(view.target);
     let authority = framing::judge_target(view.method, path, view.authority)?;
     let room = view.fields.map(|(name, value)| name.len() + value.len()).sum();
-    let mut head = RequestHead::with_room(view.version, view.method, view.target, (authority, None), room);
+    let upgrade = view.upgrade.map(str::as_bytes);
+    let mut head = RequestHead::with_room(view.version, view.method, view.target, (authority, upgrade), room);
     head.length = view.length;
     for (name, value) in view.fields {
         if name == "expect" && value.eq_ignore_ascii_case(b"100-continue") {
@@ -88,7 +94,7 @@ pub(crate) fn opened(opened: &OpaqueBuf) -> Result<RequestHead, Reason> {
 pub(crate) fn answered(received: &ResponseBuf) -> ResponseHead {
     let view = received.view();
     let room = view.fields.map(|(name, value)| name.len() + value.len()).sum();
-    let mut head = ResponseHead::with_room(view.status, None, room);
+    let mut head = ResponseHead::with_room(view.status, view.upgrade.map(str::as_bytes), room);
     head.length = view.length;
     for (name, value) in view.fields {
         head.fields.push(name.as_bytes(), value);

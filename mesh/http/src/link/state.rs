@@ -74,6 +74,8 @@ pub(crate) enum StreamFault {
     Refused(Reason),
     /// The other side gave it up.
     Reset(Reason),
+    /// What this side was sending on it failed.
+    Unsent(Reason),
     /// The connection went, and its host is silent.
     Silent,
     /// The connection went.
@@ -152,7 +154,8 @@ impl Link {
                 self.tell(stream, |state| state.wants_body |= wants_body);
             }
             Event::Response { stream, head, end } => self.tell(stream, |state| {
-                state.head = Some((head, end));
+                // What was given up while it was on its way is not answered.
+                state.head = Some((head, end)).filter(|_| state.fault.is_none());
                 state.finished |= end;
             }),
             Event::Readable(stream) => self.tell(stream, |_| {}),
@@ -179,7 +182,7 @@ impl Link {
         None
     }
 
-    fn fail(&mut self, stream: StreamId, fault: StreamFault) {
+    pub(crate) fn fail(&mut self, stream: StreamId, fault: StreamFault) {
         self.tell(stream, |state| {
             state.fault.get_or_insert(fault);
         });
@@ -195,7 +198,8 @@ impl Link {
 
 impl State {
     fn wake(&mut self) {
-        let answerer = self.answerer.take_if(|_| self.fault.is_some());
+        let given_up = self.is_given_up();
+        let answerer = self.answerer.take_if(|_| given_up);
         [self.reader.take(), self.writer.take(), answerer].into_iter().flatten().for_each(Waker::wake);
     }
 
@@ -212,6 +216,11 @@ impl State {
     /// Waits until the stream breaks off.
     pub(crate) fn wait_until_given_up<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         set(&mut self.answerer, cx)
+    }
+
+    /// Whether the other side, or the connection, ended it before its time.
+    pub(crate) const fn is_given_up(&self) -> bool {
+        !matches!(self.fault, None | Some(StreamFault::Unsent(_)))
     }
 
     /// Whether nothing more can be sent.

@@ -19,12 +19,12 @@ use super::body::Incoming;
 use super::heads;
 use super::state::Shared;
 use crate::body::{Body, BodyError, held};
-use crate::client::{Failure, Link};
-use crate::message::{Request, RequestHead, Response};
+use crate::client::{Failure, Link, Unopened};
+use crate::message::{Request, RequestHead, Response, ResponseHead};
 use crate::refuse;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use crate::sweeper::Sweeper;
-use crate::testing::{PATIENCE, answered, local, ok};
+use crate::testing::{PATIENCE, answered, local, ok, until};
 
 mod peers;
 
@@ -268,6 +268,17 @@ fn a_callers_body_that_fails_blames_the_caller() {
 }
 
 #[test]
+fn a_callers_body_that_has_failed_is_not_answered_by_an_early_answer() {
+    local(async {
+        let (link, _stop, _) = linked(|_: Request| async { ok(Body::full("early")) });
+        for before in [None, Some(Bytes::from_static(b"before"))] {
+            let error = link.send(request("POST", "/", Body::boxed(Broken(before)))).await.expect_err("it fails");
+            assert_eq!(error.failure(), Failure::RequestBody(Reason::BodyTimeout));
+        }
+    });
+}
+
+#[test]
 fn a_body_waits_until_it_is_asked_for() {
     local(async {
         let asked = Rc::new(Cell::new(0));
@@ -313,8 +324,7 @@ fn an_opaque_stream_carries_bytes_and_both_ends() {
             ok(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
-        let mut io =
-            link.open("redis.shop.mesh.internal:6379", &[("x-a", "1")], Reason::AppUnreachable).await.expect("open");
+        let mut io = link.open("redis.shop.mesh.internal:6379", &[("x-a", "1")]).await.expect("open");
         let sent: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 249) as u8).collect();
         let (mut back, mut expected) = (Vec::new(), sent.clone());
         expected.reverse();
@@ -358,7 +368,7 @@ fn who_only_stops_listening_to_an_opaque_stream_is_heard_to_its_end() {
             ok(Body::empty())
         };
         let (link, _stop, _) = linked(handler);
-        let mut io = link.open("redis.shop.mesh.internal:6379", &[], Reason::AppUnreachable).await.expect("open");
+        let mut io = link.open("redis.shop.mesh.internal:6379", &[]).await.expect("open");
         let mut taken = 0_usize;
         let error = loop {
             match io.write(&[7; 1000]).await {
@@ -371,6 +381,66 @@ fn who_only_stops_listening_to_an_opaque_stream_is_heard_to_its_end() {
         let mut answer = String::new();
         io.read_to_string(&mut answer).await.expect("to its end");
         assert_eq!(answer, "enough");
+    });
+}
+
+/// Changes to the protocol that it is asked for, if it knows it, and says back what comes in capitals.
+async fn switch(request: Request) -> Response {
+    if request.head.upgrade() != Some(b"shout") {
+        return answered(426, Body::full("no"));
+    }
+    let upgrading = request.upgrading.expect("it comes with an upgrade");
+    tokio::task::spawn_local(async move {
+        let mut io = upgrading.io().await.expect("granted");
+        let mut said = Vec::new();
+        io.read_to_end(&mut said).await.expect("open");
+        io.write_all(&said.to_ascii_uppercase()).await.expect("open");
+        io.shutdown().await.expect("open");
+    });
+    Response::new(ResponseHead::with_room(101, Some(b"shout"), 0), Body::empty())
+}
+
+fn asking_for(protocol: &[u8]) -> Request {
+    let authority = ("payments.shop.mesh.internal", Some(protocol));
+    Request::new(RequestHead::with_room(HttpVersion::Http11, "GET", "/", authority, 0), Body::empty())
+}
+
+#[test]
+fn an_upgrade_carries_bytes_and_both_ends() {
+    local(async {
+        let (link, _stop, _) = linked(switch);
+        let response = link.send(asking_for(b"shout")).await.expect("answered");
+        assert_eq!((response.head.status, response.head.upgrade()), (101, Some(&b"shout"[..])));
+        let mut io = response.upgrading.expect("granted").io().await.expect("open");
+        io.write_all(b"hello").await.expect("open");
+        io.shutdown().await.expect("open");
+        let mut heard = String::new();
+        io.read_to_string(&mut heard).await.expect("an end");
+        assert_eq!((heard.as_str(), link.streams()), ("HELLO", 0));
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_refused_is_an_answer_like_others() {
+    local(async {
+        let (link, _stop, _) = linked(switch);
+        let refused = link.send(asking_for(b"whisper")).await.expect("answered");
+        assert_eq!((refused.head.status, text(refused).await.as_str()), (426, "no"));
+        until(|| link.streams() == 0).await;
+        // Who drops the bytes of another protocol ends them.
+        drop(link.send(asking_for(b"shout")).await.expect("answered"));
+        until(|| link.streams() == 0).await;
+    });
+}
+
+#[test]
+fn an_answer_that_changes_the_protocol_unasked_is_a_fault() {
+    local(async {
+        let unasked =
+            |_: Request| async { Response::new(ResponseHead::with_room(101, Some(b"shout"), 0), Body::empty()) };
+        let (link, _stop, _) = linked(unasked);
+        assert_eq!(link.send(get("/")).await.expect_err("unasked").failure(), Failure::Protocol);
+        until(|| link.streams() == 0).await;
     });
 }
 
@@ -389,7 +459,7 @@ fn requests_within_an_opaque_stream_are_served() {
         let (link, _stop, _) = linked(handler);
         // Nobody wants the upgrades that are asked for.
         for asked in ["connection: close", "connection: close, upgrade\r\nupgrade: tail"] {
-            let mut io = link.open("payments.shop.mesh.internal:80", &[], Reason::AppUnreachable).await.expect("open");
+            let mut io = link.open("payments.shop.mesh.internal:80", &[]).await.expect("open");
             let request = format!("GET /a HTTP/1.1\r\nhost: x.y\r\n{asked}\r\n\r\n");
             io.write_all(request.as_bytes()).await.expect("taken");
             let mut answer = String::new();
@@ -404,8 +474,8 @@ fn an_opaque_stream_is_refused_by_the_reason_of_the_answer() {
     local(async {
         let refusing = |_: Request| async { refuse::response(Reason::UnknownPort, "n", false) };
         let (link, _stop, _) = linked(refusing);
-        let refused = link.open("redis.shop.mesh.internal:1", &[], Reason::AppUnreachable).await;
-        assert_eq!(refused.err(), Some(Reason::UnknownPort));
+        let refused = link.open("redis.shop.mesh.internal:1", &[]).await;
+        assert!(matches!(refused, Err(Unopened::Refused(Reason::UnknownPort))), "{refused:?}");
     });
 }
 
@@ -463,8 +533,13 @@ fn a_peer_that_is_gone_fails_what_is_under_way() {
             let link = link.clone();
             async move { link.send(get("/")).await.map(drop) }
         });
+        let opening = tokio::task::spawn_local({
+            let link = link.clone();
+            async move { link.open("redis:6379", &[]).await.map(drop) }
+        });
         tokio::task::yield_now().await;
         drop(far);
+        assert!(matches!(opening.await.expect("no panic"), Err(Unopened::Broken(_))));
         let error = asked.await.expect("no panic").expect_err("nobody answers");
         assert!(matches!(error.failure(), Failure::Reset | Failure::Refused), "{error:?}");
         assert!(link.is_closed());

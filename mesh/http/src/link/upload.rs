@@ -11,24 +11,13 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame};
 
 use super::heads;
-use super::state::Stream;
+use super::state::{Stream, StreamFault};
 use crate::body::{Body, BodyError};
 
-/// How a body that was sent ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Uploaded {
-    /// All of it was taken.
-    Whole,
-    /// The other side takes nothing more.
-    Stopped,
-    /// The body itself failed, for this reason.
-    Failed(Reason),
-}
-
-/// Sends `body` to its end.
-pub(crate) async fn upload(stream: &Stream, mut body: Body, reason: fn(&BodyError) -> Reason) -> Uploaded {
+/// Sends `body` to its end, or until the other side takes nothing more. If the body fails, the stream does, for its `reason`.
+pub(crate) async fn upload(stream: &Stream, mut body: Body, reason: fn(&BodyError) -> Reason) {
     loop {
-        let Some(frame) = poll_fn(|cx| next(stream, &mut body, cx)).await else { return Uploaded::Stopped };
+        let Some(frame) = poll_fn(|cx| next(stream, &mut body, cx)).await else { return };
         match frame {
             None => return finish(stream),
             Some(Ok(frame)) => {
@@ -37,7 +26,7 @@ pub(crate) async fn upload(stream: &Stream, mut body: Body, reason: fn(&BodyErro
                         let end = body.is_end_stream();
                         let sent = send(stream, data, end).await;
                         if end && sent.is_ok() {
-                            return Uploaded::Whole;
+                            return;
                         }
                         sent
                     }
@@ -47,15 +36,15 @@ pub(crate) async fn upload(stream: &Stream, mut body: Body, reason: fn(&BodyErro
                     },
                 };
                 if sent.is_err() {
-                    return Uploaded::Stopped;
+                    return;
                 }
             }
             Some(Err(error)) => {
                 let reason = reason(&error);
+                stream.lock().fail(stream.id(), StreamFault::Unsent(reason));
                 // What came before it failed is the other side's: the driver, which was woken for it, writes it first.
                 tokio::task::yield_now().await;
-                stream.reset(reason);
-                return Uploaded::Failed(reason);
+                return stream.reset(reason);
             }
         }
     }
@@ -103,38 +92,34 @@ async fn send(stream: &Stream, mut data: Bytes, end: bool) -> Result<(), Ended> 
     .await
 }
 
-fn finish(stream: &Stream) -> Uploaded {
+/// Ends what is sent on the stream.
+pub(crate) fn finish(stream: &Stream) {
     let mut link = stream.lock();
     let finished = link.connection.finish(stream.id());
     link.wake_driver();
-    match finished {
-        Ok(()) => Uploaded::Whole,
-        Err(SendError::Length) => {
-            drop(link);
-            stream.reset(Reason::UpstreamProtocol);
-            Uploaded::Stopped
-        }
-        Err(_) => Uploaded::Stopped,
+    if finished == Err(SendError::Length) {
+        drop(link);
+        stream.reset(Reason::UpstreamProtocol);
     }
 }
 
-async fn send_trailers(stream: &Stream, trailers: &HeaderMap) -> Uploaded {
+async fn send_trailers(stream: &Stream, trailers: &HeaderMap) {
     poll_fn(|cx| {
         let mut link = stream.lock();
         let sent = link.connection.send_trailers(stream.id(), heads::trailers(trailers));
         link.wake_driver();
         match sent {
-            Ok(()) => Poll::Ready(Uploaded::Whole),
+            Ok(()) => Poll::Ready(()),
             Err(SendError::Busy) => match link.state(stream.id()) {
                 Some(state) if !state.takes_nothing() => state.wait_to_write(cx),
-                _ => Poll::Ready(Uploaded::Stopped),
+                _ => Poll::Ready(()),
             },
             // Trailers that cannot be said are left out, as HTTP/1 does with those that were not announced.
             Err(SendError::Head(_)) => {
                 drop(link);
                 Poll::Ready(finish(stream))
             }
-            Err(_) => Poll::Ready(Uploaded::Stopped),
+            Err(_) => Poll::Ready(()),
         }
     })
     .await

@@ -103,19 +103,19 @@ impl<H: Handler> Serving<H> {
         let (id, used, request) = match opened {
             Opened::Request { stream, head, end } => {
                 let used = self.shared.stream(stream, end);
-                let request = heads::received(&head).map(|head| {
-                    let body = body_of(&used, &head, end);
-                    Request::new(head, body)
+                let request = heads::received(&head).map(|head| match head.upgrade() {
+                    Some(_) => upgrading(&used, head),
+                    None => {
+                        let body = body_of(&used, &head, end);
+                        Request::new(head, body)
+                    }
                 });
                 used.lock().connection.recycle(head);
                 (stream, used, request)
             }
             Opened::Opaque { stream, head } => {
                 let used = self.shared.stream(stream, false);
-                let bytes = used.clone();
-                let upgrading = Some(Upgrading::lazy(move || Io::other(Opaque::new(bytes))));
-                let request =
-                    heads::opened(&head).map(|head| Request { upgrading, ..Request::new(head, Body::empty()) });
+                let request = heads::opened(&head).map(|head| upgrading(&used, head));
                 (stream, used, request)
             }
         };
@@ -144,6 +144,13 @@ impl<H: Handler> Serving<H> {
     }
 }
 
+/// A request after whose head nothing comes but the bytes of an opaque stream, or of another protocol.
+fn upgrading(stream: &Stream, head: RequestHead) -> Request {
+    let stream = stream.clone();
+    let upgrading = Some(Upgrading::lazy(move || Io::other(Opaque::new(stream))));
+    Request { upgrading, ..Request::new(head, Body::empty()) }
+}
+
 /// The body of a request, which ends with its head or not.
 fn body_of(stream: &Stream, head: &RequestHead, end: bool) -> Body {
     if end {
@@ -166,7 +173,7 @@ impl Drop for Gone {
 /// Completes when the caller has given the stream up.
 async fn given_up(stream: &Stream) {
     poll_fn(|cx| match stream.lock().state(stream.id()) {
-        Some(state) if state.fault.is_none() => state.wait_until_given_up(cx),
+        Some(state) if !state.is_given_up() => state.wait_until_given_up(cx),
         _ => Poll::Ready(()),
     })
     .await;
@@ -181,8 +188,11 @@ async fn answer<H: Handler>(handler: &H, stream: &Stream, mut request: Request) 
     if is_connect {
         return opened(stream, &head);
     }
-    let end = body.is_end_stream();
+    let end = body.is_end_stream() && !head.is_switch();
     if send_head(stream, &head, &body, end).await.is_err() {
+        return;
+    }
+    if head.is_switch() {
         return;
     }
     if !end {
@@ -210,7 +220,7 @@ fn reason(head: &ResponseHead) -> Reason {
 }
 
 async fn send_head(stream: &Stream, head: &ResponseHead, body: &Body, end: bool) -> Result<(), SendError> {
-    let length = head.length.or_else(|| body.size_hint().exact().filter(|_| !end));
+    let length = head.length.or_else(|| body.size_hint().exact().filter(|_| !end && !head.is_switch()));
     poll_fn(|cx| {
         let mut link = stream.lock();
         let sent = link.connection.send_response(stream.id(), heads::response(head, length), end);

@@ -6,20 +6,21 @@ use super::*;
 use crate::frame::{END, Kind, OPAQUE, put_goodbye, put_number, put_ping};
 
 fn head_seeds() -> Vec<Vec<u8>> {
-    let request = RequestHead {
+    let request = |length, upgrade| RequestHead {
         version: HttpVersion::Http2,
         method: "PURGE",
         authority: "payments.mesh:80",
         target: "/a?b",
-        length: Some(5000),
-        upgrade: Some("websocket"),
+        length,
+        upgrade,
         fields: [("accept", "*/*"), ("x-own", "value"), ("te", "trailers"), ("cookie", "a=b")],
     };
-    let mut seeds = vec![Vec::new(); 4];
-    encode_request(request, MAX_HEAD, &mut seeds[0]).expect("a head");
+    let mut seeds = vec![Vec::new(); 5];
+    encode_request(request(Some(5000), None), MAX_HEAD, &mut seeds[0]).expect("a head");
     encode_response(answer(103), MAX_HEAD, &mut seeds[1]).expect("a head");
     encode_opaque(OpaqueHead { authority: "db:1", fields: [("x", "y")] }, MAX_HEAD, &mut seeds[2]).expect("a head");
     encode_trailers([("grpc-status", "0"), ("x-sum", "7")], MAX_HEAD, &mut seeds[3]).expect("trailers");
+    encode_request(request(None, Some("websocket")), MAX_HEAD, &mut seeds[4]).expect("a head");
     seeds
 }
 
@@ -32,6 +33,7 @@ fn frames() -> Vec<Vec<u8>> {
     let mut frames = vec![
         frame(Kind::Open, 0, 1, &heads[0]),
         frame(Kind::Open, END, 1, &heads[0]),
+        frame(Kind::Open, 0, 1, &heads[4]),
         frame(Kind::Open, OPAQUE, 2, &heads[2]),
         frame(Kind::Interim, 0, 1, &heads[1]),
         frame(Kind::Response, 0, 1, &[0, 0, 200, 0x85]),

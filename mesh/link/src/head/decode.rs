@@ -16,7 +16,7 @@ impl<'a> RequestHead<'a> {
         let head = Self::read(bytes)?;
         check::method_and_target(head.method, head.target, head.upgrade.is_some())?;
         check::authority(head.authority)?;
-        if head.length.is_some() && head.method == "CONNECT" {
+        if head.length.is_some() && (head.method == "CONNECT" || head.upgrade.is_some()) {
             return Err(HeadError::Length);
         }
         let upgrade = check_protocol(head.upgrade)?;

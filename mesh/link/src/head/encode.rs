@@ -21,7 +21,8 @@ pub(crate) fn encode_request(
 ) -> Result<(), HeadError> {
     check::method_and_target(head.method, head.target, head.upgrade.is_some())?;
     check::authority(head.authority)?;
-    if head.length.is_some_and(|length| head.method == "CONNECT" || length > varint::MAX) {
+    let bodiless = head.method == "CONNECT" || head.upgrade.is_some();
+    if head.length.is_some_and(|length| bodiless || length > varint::MAX) {
         return Err(HeadError::Length);
     }
     let mut size = Size::new(max);

@@ -148,6 +148,16 @@ fn targets_methods_and_authorities_have_one_reading() {
     ] {
         assert_eq!(check(method, target, authority, upgrade), Err(error), "{method} {target} {authority}");
     }
+    for (method, target, upgrade) in [("CONNECT", "", None), ("GET", "/", Some("websocket"))] {
+        let stated = RequestHead { method, target, upgrade, length: Some(0), ..head(&[]) };
+        assert_eq!(
+            encode_request(stated, MAX, &mut Vec::new()),
+            Err(HeadError::Length),
+            "{method}: nothing is its body"
+        );
+    }
+    let stated = [0x01 | 0x04 | 0x08, 1, 1, b'a', 1, b'/', 0, 1, b'x'];
+    assert_eq!(RequestHead::decode(&stated, MAX).map(|_| ()), Err(HeadError::Length));
 }
 
 #[test]
