@@ -28,6 +28,7 @@ pub(crate) use places::Place;
 use places::Places;
 use session::Sessions;
 
+mod bundle;
 pub(crate) mod connect;
 mod connector;
 mod drain_notice;

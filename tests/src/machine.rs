@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -34,11 +34,23 @@ impl Blackhole {
     /// # Panics
     /// If the rules cannot be set.
     pub fn around(host: Ipv4Addr) -> Self {
+        Self::dropping(host, "")
+    }
+
+    /// Drops one of so many TCP packets to a `port` of `host`.
+    ///
+    /// # Panics
+    /// As [`Blackhole::around`].
+    pub fn of_one_in(packets: u32, host: Ipv4Addr, port: u16) -> Self {
+        Self::dropping(host, &format!("tcp dport {port} numgen random mod {packets} == 0"))
+    }
+
+    fn dropping(host: Ipv4Addr, which: &str) -> Self {
         let [_, b, c, d] = host.octets();
         let table = format!("eastway_test_{}_{b}_{c}_{d}", std::process::id());
         // At the input hook the sender has sent already, and sees nothing of what happens here.
         let rules = format!(
-            "table ip {table} {{ chain input {{ type filter hook input priority -10; policy accept; ip daddr {} drop; }}; }}",
+            "table ip {table} {{ chain input {{ type filter hook input priority -10; policy accept; ip daddr {} {which} drop; }}; }}",
             IpAddr::V4(host)
         );
         nft(&rules);
@@ -97,6 +109,20 @@ impl Drop for SmallDisk {
         // Whoever still has a file open there keeps it until it ends.
         let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
     }
+}
+
+/// How many TCP connections are open to a listener.
+///
+/// # Panics
+/// If the kernel does not say.
+pub fn connections_to(listener: SocketAddrV4) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(listener.ip().octets()), listener.port());
+    let open = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some(local.as_str()) && columns.nth(1) == Some("01")
+    };
+    table.lines().filter(open).count()
 }
 
 fn nft(rules: &str) {

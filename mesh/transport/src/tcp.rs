@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 mod watched;
 
-pub use watched::Watched;
+pub use watched::{Watched, lost_packets};
 
 /// How connections are made and kept.
 #[derive(Clone, Debug)]

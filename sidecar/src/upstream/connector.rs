@@ -1,7 +1,8 @@
-//! The connection that all requests of a worker to one endpoint of its cluster share.
+//! The connections that all requests of a worker to one endpoint of its cluster share.
 //!
 //! A burst of first requests opens one: the first of them connects, and the others wait for how that ends. All protocols are
-//! offered at once, and the called sidecar says which one it takes.
+//! offered at once, and the called sidecar says which one it takes. When another one is wanted beside it, one request opens
+//! that, and the others go by what there is.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,27 +14,35 @@ use eastway_balance::Endpoint;
 use eastway_http::H1;
 use eastway_request::Call;
 use eastway_resilience::AttemptError;
+use eastway_runtime::clock;
 use tokio::sync::OnceCell;
 
+use super::bundle::Bundle;
 use super::multiplexed::{Multiplexed, link_options};
 use super::{ALPN, Key, Upstreams, connect_local, key, sending};
 
 /// A worker's shared connections, by endpoint.
 #[derive(Default)]
 pub(super) struct Connector {
-    known: RefCell<HashMap<Key, Spoken>>,
+    known: RefCell<HashMap<Key, Known>>,
     opening: RefCell<HashMap<Key, Opening>>,
 }
 
 /// A connection that is being opened, for all who wait for it.
 type Opening = Rc<OnceCell<Result<Spoken, AttemptError>>>;
 
-/// What an endpoint speaks.
+/// How an endpoint is spoken with.
 #[derive(Clone, Debug)]
 pub(super) enum Spoken {
     /// Many requests at once, on this connection.
     Many(Multiplexed),
     /// One request at a time on a connection.
+    One,
+}
+
+/// What is known of an endpoint.
+enum Known {
+    Many(Bundle<Multiplexed>),
     One,
 }
 
@@ -43,19 +52,27 @@ impl Connector {
         self.known.borrow_mut().clear();
     }
 
-    fn usable(&self, key: &Key) -> Option<Spoken> {
-        let known = self.known.borrow();
-        let spoken = known.get(key)?;
-        match spoken {
-            Spoken::Many(connection) if !connection.has_room() => None,
-            spoken => Some(spoken.clone()),
+    /// How the endpoint can be spoken with as it is, and whether to open another connection all the same.
+    fn usable(&self, key: &Key) -> (Option<Spoken>, bool) {
+        match self.known.borrow_mut().get_mut(key) {
+            None => (None, true),
+            Some(Known::One) => (Some(Spoken::One), false),
+            Some(Known::Many(bundle)) => {
+                let chosen = bundle.choose().map(Spoken::Many);
+                let another = chosen.is_none() || bundle.wants_another(clock::now);
+                (chosen, another)
+            }
         }
     }
 
     fn keep(&self, key: Key, spoken: &Spoken) {
         let mut known = self.known.borrow_mut();
-        known.retain(|_, spoken| matches!(spoken, Spoken::Many(connection) if !connection.is_closed()));
-        known.insert(key, spoken.clone());
+        known.retain(|_, known| matches!(known, Known::Many(bundle) if !bundle.is_closed()));
+        match (spoken, known.get_mut(&key)) {
+            (Spoken::Many(connection), Some(Known::Many(bundle))) => bundle.add(connection.clone()),
+            (Spoken::Many(connection), _) => drop(known.insert(key, Known::Many(Bundle::new(connection.clone())))),
+            (Spoken::One, _) => drop(known.insert(key, Known::One)),
+        }
     }
 }
 
@@ -69,9 +86,10 @@ pub(super) async fn connection(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Spoken, AttemptError> {
     let (connector, key) = (&upstreams.connector, key(call, endpoint));
-    if let Some(spoken) = connector.usable(&key) {
-        return Ok(spoken);
-    }
+    let usable = match connector.usable(&key) {
+        (Some(spoken), false) => return Ok(spoken),
+        (usable, _) => usable,
+    };
     let opening = Rc::clone(connector.opening.borrow_mut().entry(key.clone()).or_default());
     // If whoever connects gives up, the next one that waits goes on.
     let opened = opening.get_or_init(|| open(upstreams, call, endpoint)).await.clone();
@@ -83,7 +101,7 @@ pub(super) async fn connection(
             connector.keep(key, spoken);
         }
     }
-    opened
+    opened.or_else(|error| usable.ok_or(error))
 }
 
 async fn open(upstreams: &Upstreams, call: &Call<'_>, endpoint: &Arc<Endpoint>) -> Result<Spoken, AttemptError> {

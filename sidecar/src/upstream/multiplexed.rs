@@ -58,6 +58,19 @@ impl Multiplexed {
         }
     }
 
+    /// How many streams are open, where that is to be known.
+    pub(super) fn streams(&self) -> usize {
+        match self {
+            Self::Link(link) => link.streams(),
+            Self::H2(_) => 0,
+        }
+    }
+
+    /// Whether lost packets hold up what it carries, as far as known.
+    pub(super) fn loses_packets(&self) -> bool {
+        matches!(self, Self::Link(link) if link.loses_packets())
+    }
+
     /// Whether it can carry the request. One that asks for another protocol becomes a stream of a link; with a body, which is as
     /// good as unheard of, it needs a connection of its own, as it does with anybody else.
     pub(super) fn carries(&self, request: &Request) -> bool {

@@ -1,8 +1,10 @@
-//! Hosts that are silent: nothing is refused, nothing is closed, there is just no answer.
+//! Hosts that are silent: nothing is refused, nothing is closed, there is just no answer. And networks that lose packets.
+
+use std::net::SocketAddrV4;
 
 use eastway_tests::caller::Caller;
 use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
-use eastway_tests::machine::Blackhole;
+use eastway_tests::machine::{Blackhole, connections_to};
 use eastway_tests::{check, client, eventually};
 
 use crate::http_within::connect;
@@ -127,6 +129,22 @@ fn a_region_whose_gateway_vanishes_is_left_and_found_again() {
     drop(vanished);
     let url = PAYMENTS.replace(".mesh.", &format!(".{gone}.mesh."));
     eventually(&url, || check(client::get(storefront.proxy(), &url)?.status == 200, || "not yet".to_owned()));
+    caller.finish_without_failure();
+}
+
+#[test]
+fn a_second_connection_carries_what_lost_packets_would_hold_up() {
+    let (_lab, payments, storefront) = Lab::one_cluster();
+    let caller = Caller::start(storefront.proxy(), PAYMENTS);
+    caller.answers(50);
+    let inbound = SocketAddrV4::new(payments.ip, 15008);
+    assert_eq!(connections_to(inbound), 1, "requests share one connection");
+    let _lossy = Blackhole::of_one_in(50, payments.ip, 15008);
+    eventually("another connection", || {
+        let count = connections_to(inbound);
+        check(count == 2, || format!("{count} connections"))
+    });
+    caller.answers(100);
     caller.finish_without_failure();
 }
 

@@ -26,6 +26,9 @@ use crate::link::upload::{finish, upload};
 use crate::message::{Request, Response};
 use crate::upgrade::Upgrading;
 
+/// How long a lost packet says that more will be lost.
+const LOSS_MATTERS: Duration = Duration::from_secs(60);
+
 /// A link, from the side that opens streams. Clones share it; it ends with the last clone and the last stream.
 #[derive(Clone)]
 pub struct Link(Rc<Handle>);
@@ -53,7 +56,7 @@ impl Link {
     /// that the other side is to ask for is sent unasked after `continue_after`.
     pub fn new(io: Io, options: &LinkOptions, continue_after: Duration) -> Self {
         let shared = Shared::new(Side::Connecting, options);
-        let mut driver = Driver::new(io, shared.clone());
+        let mut driver = Driver::new(io, shared.clone()).telling_losses();
         tokio::task::spawn_local(async move {
             let ended = poll_fn(|cx| {
                 let drained = driver.shared.lock().connection.is_drained();
@@ -96,6 +99,13 @@ impl Link {
     /// window: what comes after them might wait for their readers.
     pub fn has_room(&self) -> bool {
         self.0.unread.count() < self.0.most_unread && self.0.shared.lock().connection.may_open().is_ok()
+    }
+
+    /// Whether the network has lost packets of it lately: each holds up all streams, for up to some hundred milliseconds. Over
+    /// anything but TCP that is not known.
+    pub fn loses_packets(&self) -> bool {
+        let link = self.0.shared.lock();
+        link.lost_at.is_some_and(|lost| link.now().since(lost) < LOSS_MATTERS)
     }
 
     /// How many streams are open.

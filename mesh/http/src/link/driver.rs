@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Buf as _;
 use eastway_core::Timestamp;
 use eastway_link::{LinkError, Outgoing};
-use eastway_transport::Io;
+use eastway_transport::{Io, tcp};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Sleep;
 
@@ -23,6 +23,8 @@ const READS: usize = 8;
 const PIECES: usize = 64;
 /// Bytes that are read at once.
 const READ: usize = 64 * 1024;
+/// How often the kernel is asked what was lost, at most.
+const ASK_AFTER: Duration = Duration::from_millis(100);
 /// How long the last word of a connection may take: the other side may read nothing.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,26 @@ pub(crate) struct Driver {
     stalled: bool,
     /// Bytes that were written.
     written: u64,
+    losses: Option<Losses>,
+}
+
+/// What the network has lost.
+#[derive(Default)]
+struct Losses {
+    packets: u32,
+    /// When to ask again.
+    ask_at: Timestamp,
+}
+
+impl Losses {
+    fn have_grown(&mut self, io: &Io, now: Timestamp) -> bool {
+        if now < self.ask_at {
+            return false;
+        }
+        self.ask_at = now + ASK_AFTER;
+        let lost = io.tcp().and_then(tcp::lost_packets).unwrap_or_default();
+        lost > std::mem::replace(&mut self.packets, lost)
+    }
 }
 
 impl Driver {
@@ -57,7 +79,14 @@ impl Driver {
             deaf: false,
             stalled: false,
             written: 0,
+            losses: None,
         }
+    }
+
+    /// Also tells when packets are lost.
+    #[must_use]
+    pub(crate) fn telling_losses(self) -> Self {
+        Self { losses: Some(Losses::default()), ..self }
     }
 
     /// Does what can be done; what opens a stream goes to `opened`. Ready when the connection has ended.
@@ -160,6 +189,11 @@ impl Driver {
             if self.outgoing.len() < BUDGET {
                 let mut link = self.shared.lock();
                 let now = link.now();
+                if let Some(losses) = &mut self.losses
+                    && losses.have_grown(&self.io, now)
+                {
+                    link.lost_at = Some(now);
+                }
                 link.connection.transmit(now, &mut self.outgoing, BUDGET);
             }
             if self.outgoing.is_empty() {

@@ -23,6 +23,8 @@ pub(crate) struct Link {
     driver: Option<Waker>,
     /// When the connection's time began.
     epoch: Instant,
+    /// When the network lost a packet last.
+    pub(crate) lost_at: Option<Timestamp>,
     /// Why it has ended, once it has.
     pub(crate) ended: Option<LinkError>,
 }
@@ -95,6 +97,7 @@ impl Shared {
             streams: HashMap::default(),
             driver: None,
             epoch: Instant::now(),
+            lost_at: None,
             ended: None,
         })))
     }

@@ -117,7 +117,8 @@ async fn send_trailers(stream: &Stream, trailers: &HeaderMap) {
             // Trailers that cannot be said are left out, as HTTP/1 does with those that were not announced.
             Err(SendError::Head(_)) => {
                 drop(link);
-                Poll::Ready(finish(stream))
+                finish(stream);
+                Poll::Ready(())
             }
             Err(_) => Poll::Ready(()),
         }

@@ -30,6 +30,13 @@ sockopt_impl!(
     libc::tcp_info
 );
 
+/// How many packets of a connection the network seems to have lost so far, in either direction: segments that were sent again, and
+/// those that came in another order than they were sent. `None` if the connection has failed.
+pub fn lost_packets(tcp: &TcpStream) -> Option<u32> {
+    let info = getsockopt(tcp, TcpInfo).ok()?;
+    Some(info.tcpi_total_retrans.saturating_add(info.tcpi_rcv_ooopack))
+}
+
 /// A TCP connection that is looked at while sent bytes are under way.
 #[derive(Debug)]
 pub struct Watched {
