@@ -11,30 +11,29 @@ use eastway_request::{BodyState, Exit, Outbound, Step};
 use eastway_resilience::AttemptError;
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, attribute};
-use eastway_transport::quic::{Endpoint as QuicEndpoint, Incoming};
-use eastway_transport::tunnel::{Opening, StreamAccepted, StreamOpen, Tunnel};
+use eastway_transport::tunnel::{Carrier, IncomingTunnel, Opening, StreamAccepted, StreamOpen};
 use eastway_transport::{Io, tcp};
 
 use crate::relay;
 use crate::streams::StreamPlace;
 use crate::worker::Worker;
 
-/// Accepts peer gateways' data connections on this worker's socket until draining begins.
-pub(crate) async fn listen(worker: Rc<Worker>, endpoint: QuicEndpoint) {
+/// Accepts peer gateways' data connections from `carrier` until draining begins.
+pub(crate) async fn listen(worker: Rc<Worker>, carrier: Arc<dyn Carrier>) {
     let draining = worker.node.draining.wait();
     tokio::pin!(draining);
     loop {
         let incoming = tokio::select! {
             biased;
             () = &mut draining => return,
-            incoming = endpoint.accept() => incoming,
+            incoming = carrier.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
         tokio::task::spawn_local(connection(Rc::clone(&worker), incoming));
     }
 }
 
-async fn connection(worker: Rc<Worker>, incoming: Incoming) {
+async fn connection(worker: Rc<Worker>, incoming: Box<dyn IncomingTunnel>) {
     let address = incoming.remote_address();
     let tunnel = match incoming.establish().await {
         Ok(tunnel) => tunnel,

@@ -17,8 +17,7 @@ use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
 use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOptions};
 use eastway_transport::ALPN;
-use eastway_transport::quic::{Endpoint, Kind};
-use eastway_transport::tunnel::Tunnel;
+use eastway_transport::tunnel::{Carrier, Kind, Tunnel};
 use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
@@ -36,7 +35,7 @@ pub(crate) struct Federation {
 }
 
 impl Federation {
-    /// Opens the store, starts discovery on `discovery` and peering over `endpoint`, and follows everything into `sink`.
+    /// Opens the store, starts discovery on `discovery` and peering over `carrier`, and follows everything into `sink`.
     ///
     /// # Errors
     /// [`RunError`], by what cannot be opened or read.
@@ -45,13 +44,13 @@ impl Federation {
         tasks: &TaskGroup,
         identity: Arc<Identity>,
         sink: Arc<Services>,
-        endpoint: Endpoint,
+        carrier: Arc<dyn Carrier>,
         discovery: TcpListener,
     ) -> Result<Self, RunError> {
         let store = open_store(&config.store).await?;
         let resources = read_resources(config)?;
         trust(&identity, &resources);
-        let dialer = ControlDialer { endpoint: endpoint.clone(), identity: Arc::clone(&identity) };
+        let dialer = ControlDialer { carrier: Arc::clone(&carrier), identity: Arc::clone(&identity) };
         let server = ServerConfig {
             cluster: config.cluster.clone(),
             region: config.region.clone(),
@@ -68,7 +67,7 @@ impl Federation {
         let trusting = Arc::clone(&server.identity);
         let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
         server.subscribe(sink);
-        tasks.spawn_loop("control-connections", accept(Arc::clone(&server), endpoint));
+        tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carrier));
         Ok(Self { server, identity: trusting })
     }
 
@@ -244,8 +243,8 @@ fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
 }
 
 /// Takes control connections of peers until it is dropped. Data connections arrive on the workers' sockets.
-async fn accept(server: Arc<Server>, endpoint: Endpoint) {
-    while let Some(incoming) = endpoint.accept().await {
+async fn accept(server: Arc<Server>, carrier: Arc<dyn Carrier>) {
+    while let Some(incoming) = carrier.accept().await {
         let (server, address) = (Arc::clone(&server), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
@@ -261,7 +260,7 @@ async fn accept(server: Arc<Server>, endpoint: Endpoint) {
 /// Opens control connections from the gateway's own port.
 #[derive(Debug)]
 struct ControlDialer {
-    endpoint: Endpoint,
+    carrier: Arc<dyn Carrier>,
     identity: Arc<Identity>,
 }
 
@@ -275,7 +274,7 @@ impl Dialer for ControlDialer {
             .ok_or_else(|| failed(Reason::PathDown, &std::io::Error::from(std::io::ErrorKind::NotFound)))?;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
-        let tunnel = self.endpoint.connect(address, client, Kind::Control).await;
+        let tunnel = self.carrier.connect(address, client, Kind::Control).await;
         let tunnel = tunnel.map_err(|error| failed(error.reason(), &error))?;
         // Our side of the handshake ends before the peer has judged our identity: wait for its word.
         tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;

@@ -33,6 +33,7 @@ use eastway_telemetry::logging::listening;
 use eastway_telemetry::metrics::{PeerMetrics, TunnelMetrics};
 use eastway_transport::quic::{self, Endpoint, QuicOptions};
 use eastway_transport::relay::Recorder;
+use eastway_transport::tunnel::Carrier;
 use eastway_transport::{ALPN, tcp};
 
 use config::Config;
@@ -105,10 +106,11 @@ async fn life(config: Config) -> Result<(), RunError> {
     let quic = quic_options(&config)?;
     let listeners = bind(&config, &quic)?;
     let server = server_config(&identity, Expected::AnyGateway, &[ALPN]);
-    let endpoint = Endpoint::new(listeners.control, 0, server.clone(), &quic)
+    let control = Endpoint::new(listeners.control, 0, server.clone(), &quic)
         .map_err(NodeError::listen("tunnel.listen", config.tunnel.listen))?;
+    let control: Arc<dyn Carrier> = Arc::new(control);
 
-    let node = build(config, &process, identity, endpoint.clone(), listeners.discovery).await?;
+    let node = build(config, &process, identity, Arc::clone(&control), listeners.discovery).await?;
     let workers = start_workers(&node, listeners.workers, server, quic)?;
     admin::start(&process, &node, (listeners.admin, listeners.metrics))?;
     drop(starting);
@@ -120,7 +122,7 @@ async fn life(config: Config) -> Result<(), RunError> {
     process.drain.start();
     node.federation.leave();
     let ended = process.finish(workers).await;
-    endpoint.close(eastway_core::Reason::Draining);
+    control.close(eastway_core::Reason::Draining);
     node.federation.stop(STOP_LIMIT).await;
     process.end(&node.tracer).await;
     ended?;
@@ -134,7 +136,7 @@ async fn build(
     config: Config,
     process: &Process,
     identity: Arc<Identity>,
-    endpoint: Endpoint,
+    control: Arc<dyn Carrier>,
     discovery: TcpListener,
 ) -> Result<Arc<Node>, RunError> {
     let telemetry = TelemetryNode {
@@ -148,7 +150,7 @@ async fn build(
     let tasks = &process.tasks;
     let services = Services::new(&config.cluster, &config.region, config.zones.keys().cloned().collect());
     let federation =
-        Federation::start(&config, tasks, Arc::clone(&identity), Arc::clone(&services), endpoint, discovery).await?;
+        Federation::start(&config, tasks, Arc::clone(&identity), Arc::clone(&services), control, discovery).await?;
     let recorder = config.tunnel.record.clone().map(Recorder::new).transpose().map_err(RunError::Recorder)?;
     tasks.spawn_loop("services", Arc::clone(&services).tick());
     Ok(Arc::new(Node {
@@ -239,12 +241,12 @@ async fn work(
 ) -> io::Result<()> {
     // Socket 0 is the control connection's.
     let shard = u8::try_from(index + 1).map_err(io::Error::other)?;
-    let endpoint = Endpoint::new(udp, shard, server, &quic)?;
-    let worker = Worker::new(node, endpoint.clone(), fastrand::Rng::new().u64(..));
+    let carrier: Arc<dyn Carrier> = Arc::new(Endpoint::new(udp, shard, server, &quic)?);
+    let worker = Worker::new(node, Arc::clone(&carrier), fastrand::Rng::new().u64(..));
     let listener = tokio::net::TcpListener::from_std(tcp)?;
     tokio::join!(
         entry::listen(std::rc::Rc::clone(&worker), listener),
-        exit::listen(std::rc::Rc::clone(&worker), endpoint)
+        exit::listen(std::rc::Rc::clone(&worker), carrier)
     );
     worker.finish().await;
     Ok(())

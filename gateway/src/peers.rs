@@ -9,9 +9,8 @@ use std::time::Duration;
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
 use eastway_runtime::throttled;
-use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer, TunnelProtocol};
-use eastway_transport::quic::{Endpoint, Kind};
-use eastway_transport::tunnel::{OpenError, StreamAccepted, StreamOpen, Tunnel};
+use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer};
+use eastway_transport::tunnel::{Carrier, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel};
 use eastway_transport::{ALPN, Io};
 use tokio::sync::Mutex;
 
@@ -23,7 +22,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A worker's connections, by the peer gateway's address.
 pub(crate) struct Peers {
-    endpoint: Endpoint,
+    carrier: Arc<dyn Carrier>,
     slots: RefCell<HashMap<String, Rc<Slot>>>,
     metrics: RefCell<HashMap<String, Arc<TunnelPeer>>>,
 }
@@ -53,9 +52,9 @@ impl From<Reason> for Failure {
 }
 
 impl Peers {
-    /// No connections yet; they will go out of `endpoint`'s socket.
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, slots: RefCell::default(), metrics: RefCell::default() }
+    /// No connections yet; `carrier` will make them.
+    pub(crate) fn new(carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier, slots: RefCell::default(), metrics: RefCell::default() }
     }
 
     /// The metrics of the tunnel to `cluster`.
@@ -63,7 +62,7 @@ impl Peers {
         if let Some(known) = self.metrics.borrow().get(cluster) {
             return Arc::clone(known);
         }
-        let metrics = node.tunnels.peer(cluster, TunnelProtocol::Quic);
+        let metrics = node.tunnels.peer(cluster, self.carrier.protocol());
         self.metrics.borrow_mut().insert(cluster.to_owned(), Arc::clone(&metrics));
         metrics
     }
@@ -148,11 +147,10 @@ impl Peers {
             throttled!(info, address, "the peer gateway's address cannot be resolved");
             Reason::PathDown
         })?;
-        let tunnel = self.endpoint.connect(resolved, client, Kind::Data).await.map_err(|error| {
+        let tunnel = self.carrier.connect(resolved, client, Kind::Data).await.map_err(|error| {
             throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
             error.reason()
         })?;
-        let tunnel: Arc<dyn Tunnel> = tunnel;
         *connection = Some(Connection { tunnel: Arc::clone(&tunnel), _counted: metrics.connected() });
         Ok((tunnel, false))
     }
@@ -160,6 +158,6 @@ impl Peers {
     /// Closes every connection in order, for the end of the worker.
     pub(crate) async fn close(&self) {
         self.slots.borrow_mut().clear();
-        self.endpoint.shutdown(Reason::Draining, CLOSE_LIMIT).await;
+        self.carrier.shutdown(Reason::Draining, CLOSE_LIMIT).await;
     }
 }

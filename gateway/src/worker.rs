@@ -7,7 +7,7 @@ use std::sync::Arc;
 use eastway_http::Sweeper;
 use eastway_request::OutboundOptions;
 use eastway_resilience::limits::Limit;
-use eastway_transport::quic::Endpoint;
+use eastway_transport::tunnel::Carrier;
 
 use crate::node::Node;
 use crate::peers::Peers;
@@ -28,11 +28,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker without connections, whose QUIC socket is `endpoint`'s. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: Arc<Node>, endpoint: Endpoint, seed: u64) -> Rc<Self> {
+    /// A worker without connections, whose tunnels `carrier` carries. Call it on the worker's `LocalSet`.
+    pub(crate) fn new(node: Arc<Node>, carrier: Arc<dyn Carrier>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             sweeper: Sweeper::new(),
-            peers: Peers::new(endpoint),
+            peers: Peers::new(carrier),
             connections: Limit::new(node.config.limits.connections),
             streams: Streams::new(&node.config.limits),
             exit_options: Arc::new(OutboundOptions {

@@ -35,7 +35,7 @@ mod testing;
 pub use body::{Body, BodyError, Kept};
 pub use client::{ClientOptions, H1, H2, Pool, SendError};
 pub use limits::{HeadLimits, MAX_FIELDS};
-pub use message::{FieldList, Request, RequestHead, Response, ResponseHead};
+pub use message::{FieldList, Interim, Request, RequestHead, Response, ResponseHead};
 pub use server::{ServerOptions, serve};
 pub use sweeper::{Deadline, Sweeper};
 pub use upgrade::Upgrading;

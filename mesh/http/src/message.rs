@@ -5,6 +5,7 @@
 //! writes the head says them in the words of its version.
 
 mod fields;
+mod interim;
 
 use std::fmt;
 
@@ -12,6 +13,8 @@ use eastway_core::head::{Edits, HttpVersion, RequestHead as RequestView, Respons
 
 pub use fields::FieldList;
 use fields::Span;
+pub use interim::Interim;
+pub(crate) use interim::{CONTINUE, MAX_INTERIM, TakesInterim};
 
 use crate::body::{Body, Unread};
 use crate::upgrade::Upgrading;
@@ -194,12 +197,14 @@ pub struct Request {
     pub body: Body,
     /// The raw bytes that follow if it is granted what it asks for: a CONNECT, or another protocol.
     pub upgrading: Option<Upgrading>,
+    /// Where interim responses to it go; `None` if its caller's connection bears none.
+    pub interim: Option<Interim>,
 }
 
 impl Request {
-    /// A request that brings no raw bytes.
+    /// A request that brings no raw bytes, and to which no interim response is passed.
     pub const fn new(head: RequestHead, body: Body) -> Self {
-        Self { head, body, upgrading: None }
+        Self { head, body, upgrading: None, interim: None }
     }
 }
 

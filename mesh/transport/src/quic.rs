@@ -18,14 +18,16 @@ mod socket;
 mod tunnel;
 
 pub use endpoint::{Endpoint, Incoming};
-pub use error::ConnectError;
 pub use options::QuicOptions;
 pub use reset::{derived_reset_secret, new_reset_secret};
 pub use socket::bind;
 pub use tunnel::QuicTunnel;
 
 pub use crate::io::quic::QuicStream;
-pub use crate::tunnel::Kind;
+pub use crate::tunnel::{ConnectError, Kind};
+
+/// What tunnels over QUIC are called in metrics.
+const PROTOCOL: &str = "quic";
 
 #[cfg(test)]
 mod tests;

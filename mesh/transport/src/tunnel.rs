@@ -5,6 +5,7 @@
 //!
 //! This module never decides where a stream goes: gateways do, between [`IncomingStream::opening`] and [`Opening::accept`].
 
+mod carrier;
 mod codec;
 mod malformed;
 mod message;
@@ -21,6 +22,7 @@ use eastway_core::{Reason, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
 
+pub use carrier::{Carrier, ConnectError, IncomingTunnel};
 pub use codec::{FrameError, MAX_MESSAGE};
 pub use malformed::Malformed;
 pub use message::{StreamAccepted, StreamOpen};
@@ -53,6 +55,12 @@ pub trait Tunnel: Send + Sync + fmt::Debug {
 
     /// The next stream, to be used without opening message; `None` once the tunnel is closed.
     async fn accept_raw(&self) -> Option<Io>;
+
+    /// Waits until the peer has accepted this side's identity too, which takes another round trip after the handshake.
+    ///
+    /// # Errors
+    /// If the peer refuses, or the tunnel breaks first.
+    async fn confirmed(&self) -> Result<(), ConnectError>;
 
     /// Waits for the end of the tunnel, and says why it ended.
     async fn closed(&self) -> Reason;

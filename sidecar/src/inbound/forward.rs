@@ -36,13 +36,13 @@ impl Forward {
         layer: Layer,
         request: Request,
     ) -> Self {
-        let Request { head, body, upgrading } = request;
+        let Request { head, body, upgrading, interim } = request;
         let is_grpc = head.view().is_grpc();
         let options = &worker.inbound_options;
         let call =
             worker.random(|rng| Inbound::begin(telemetry, options, (caller, layer), &head.view(), clock::now(), rng));
         let body = worker.limited(adapter::count_sent(call.record(), body));
-        let request = Some(Request::new(head, body));
+        let request = Some(Request { interim, ..Request::new(head, body) });
         let (worker, caller, telemetry) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
         Self { worker, caller, telemetry, call, request, upgrading, is_grpc }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use eastway_balance::Pick;
 use eastway_core::{Chain, Reason, Refusal};
 use eastway_http::body::held;
-use eastway_http::{Kept, Request, RequestHead, Response, Upgrading, refuse};
+use eastway_http::{Interim, Kept, Request, RequestHead, Response, Upgrading, refuse};
 use eastway_request::{BodyState, Judged, Outbound, ServiceEntry, Step};
 use eastway_resilience::{AttemptError, Progress};
 use eastway_runtime::clock;
@@ -27,6 +27,7 @@ pub(super) struct Forward {
     head: RequestHead,
     body: Kept,
     upgrading: Option<Upgrading>,
+    interim: Option<Interim>,
     is_grpc: bool,
     /// The answer to fall back on.
     kept: Option<Response>,
@@ -35,7 +36,7 @@ pub(super) struct Forward {
 impl Forward {
     /// A request whose head has just been read.
     pub(super) fn begin(worker: &Rc<Worker>, request: Request) -> Self {
-        let Request { head, body, upgrading } = request;
+        let Request { head, body, upgrading, interim } = request;
         let is_grpc = head.view().is_grpc();
         let request = worker.random(|rng| {
             Outbound::begin(&worker.telemetry, &worker.outbound_options, &head.view(), clock::now(), rng)
@@ -43,7 +44,7 @@ impl Forward {
         // A caller that stalls is told so, and nobody else is blamed.
         let body = worker.limited(adapter::count_sent(request.record(), body));
         let body = Kept::new(body, worker.node.config.limits.kept_body);
-        Self { worker: Rc::clone(worker), request, head, body, upgrading, is_grpc, kept: None }
+        Self { worker: Rc::clone(worker), request, head, body, upgrading, interim, is_grpc, kept: None }
     }
 
     /// What to do next.
@@ -90,7 +91,7 @@ impl Forward {
         let mut head = self.head.clone();
         head.fields.apply(&self.request.edits(clock::now()));
         let (endpoint, needs_probe) = (pick.endpoint().cloned(), Cell::new(false));
-        let request = Request::new(head, body);
+        let request = Request { interim: self.interim.clone(), ..Request::new(head, body) };
         // Pinned here, once: every function that takes a future by value keeps room for it twice.
         let sent = pin!(upstream::send(&self.worker.upstreams, &call, pick, request, &needs_probe));
         let answered = pin!(async {

@@ -164,6 +164,21 @@ pub(crate) fn upgrade(proxy: SocketAddr) {
 }
 
 #[test]
+fn interim_answers_come_before_the_answer() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+    let app = |address| App::answering(address, format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let (_near, _app, _, near) = with_app(app);
+    let (_far, _other, far) = crate::across::with_app(app);
+    for proxy in [near.proxy(), far.proxy()] {
+        let mut wire = Wire::to(proxy);
+        wire.send(format!("GET {PAYMENTS} HTTP/1.1\r\nHost: payments.shop.mesh.internal\r\n\r\n"));
+        let heads = [wire.until("\r\n\r\n"), wire.until("\r\n\r\n")].map(Result::unwrap_or_default);
+        assert!(heads[0].starts_with("HTTP/1.1 103 ") && heads[0].contains("</style.css>"), "{heads:?}");
+        assert!(heads[1].starts_with("HTTP/1.1 200 "), "{heads:?}");
+    }
+}
+
+#[test]
 fn an_answer_says_nothing_of_the_inside_of_the_mesh() {
     let (_lab, _, storefront) = Lab::one_cluster();
     eventually("an answer without headers of ours", || {

@@ -12,6 +12,7 @@ use eastway_core::resource::Peer;
 use eastway_core::view::{PathState, RemoteZone, Staleness};
 use eastway_core::{Health, Reason, SpiffeId};
 use eastway_registry::{PeerPolicy, ProbeOutcome, Resources};
+use eastway_transport::tunnel::ConnectError;
 use eastway_transport::{IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
@@ -129,6 +130,10 @@ impl Tunnel for MemoryTunnel {
             io = from_peer.recv() => io,
             _ = self.closed() => None,
         }
+    }
+
+    async fn confirmed(&self) -> Result<(), ConnectError> {
+        Ok(())
     }
 
     async fn closed(&self) -> Reason {

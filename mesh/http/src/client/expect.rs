@@ -18,9 +18,6 @@ use tokio::time::Sleep;
 use crate::body::{Body, BodyError, End, Observer};
 use crate::message::{RequestHead, Response};
 
-/// The status that asks for a body.
-pub(super) const CONTINUE: u16 = 100;
-
 /// The upstream has said nothing yet.
 const WAITING: u8 = 0;
 /// The body is wanted, or the wait is over.

@@ -14,12 +14,12 @@ use eastway_transport::Io;
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::expect::{CONTINUE, Gate};
+use super::expect::Gate;
 use super::{ClientOptions, Failure, SendError};
 use crate::body::{Body, Streamed};
 use crate::framing::Length;
 use crate::limits::HeadLimits;
-use crate::message::{Request, RequestHead, Response, ResponseHead};
+use crate::message::{CONTINUE, Interim, MAX_INTERIM, Request, RequestHead, Response, ResponseHead};
 use crate::upgrade::Upgrading;
 use crate::wire::{Sending, Unanswered, Unsent, is_interim};
 use connection::{Connection, Hold};
@@ -58,16 +58,21 @@ impl H1 {
         if !self.ready().await {
             return Err(SendError::unsent(Failure::Closed, reused, request));
         }
-        let Request { head, body, upgrading } = request;
+        let Request { head, body, upgrading, interim } = request;
         let (connection, bodiless) = (self.hold.connection(), body.is_end_stream());
         connection.begin(&head, length(&head, &body));
         let (body, gate) = Gate::before(&head, body, self.continue_after);
-        let mut waiting = Waiting { connection, upload: Some(Sending::new(body)), answered: false };
+        let mut waiting = Waiting { connection, upload: Some(Sending::new(body)), interim, hints: 0, answered: false };
         let answer = match poll_fn(|cx| waiting.poll_answer(gate.as_ref(), cx)).await {
             Ok(answer) => answer,
             // Nobody has touched a body that is none.
             Err((failure, true)) if bodiless => {
-                return Err(SendError::unsent(failure, reused, Request { head, body: Body::empty(), upgrading }));
+                let interim = waiting.interim.take();
+                return Err(SendError::unsent(
+                    failure,
+                    reused,
+                    Request { head, body: Body::empty(), upgrading, interim },
+                ));
             }
             Err((failure, _)) => return Err(SendError::new(failure, reused)),
         };
@@ -136,6 +141,9 @@ struct Waiting<'a> {
     connection: &'a Rc<Connection>,
     /// What is left of the request.
     upload: Option<Sending>,
+    interim: Option<Interim>,
+    /// Interim responses that came.
+    hints: u8,
     answered: bool,
 }
 
@@ -161,9 +169,14 @@ impl Waiting<'_> {
             }
             match ready!(self.connection.poll_response(cx)) {
                 Ok(head) if !is_interim(&head) => return Poll::Ready(Ok(head)),
+                Ok(_) if self.hints == MAX_INTERIM => return Poll::Ready(Err((Failure::Protocol, false))),
                 Ok(head) => {
+                    self.hints += 1;
                     if let Some(gate) = gate.filter(|_| head.status == CONTINUE) {
                         gate.open();
+                    }
+                    if let Some(interim) = &self.interim {
+                        interim.pass(head);
                     }
                 }
                 Err(Unanswered { malformed: true, .. }) => return Poll::Ready(Err((Failure::Protocol, false))),

@@ -157,7 +157,7 @@ impl H2 {
         let Some(sealed) = h2_heads::request(&request.head, &self.shared.scheme) else {
             return Err(SendError::unsent(Failure::Internal, reused, request));
         };
-        let Request { head, body, upgrading } = request;
+        let Request { head, body, upgrading, interim } = request;
         let active = Active::start(&self.shared);
         let (body, fault) = Fault::watch(body);
         let (body, gate) = Gate::before(&head, body, self.shared.continue_after);
@@ -172,7 +172,7 @@ impl H2 {
             }
             Err(mut error) => {
                 let body = error.take_message().map(http::Request::into_body);
-                let request = body.map(|body| Request { head, body, upgrading });
+                let request = body.map(|body| Request { head, body, upgrading, interim });
                 let fault = fault.and_then(|fault| fault.0.get());
                 Err(SendError::classified(error.into_error(), request, fault, reused))
             }

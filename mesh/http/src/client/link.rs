@@ -139,7 +139,7 @@ impl Link {
                 return Err(SendError::unsent(failure, reused, request));
             }
         };
-        let Request { head, body, .. } = request;
+        let Request { head, body, interim, .. } = request;
         let mut waiting = Waiting(Some(stream.clone()));
         let (body, gate) = Gate::before(&head, body, self.0.continue_after);
         if !end && !upgrade {
@@ -154,11 +154,17 @@ impl Link {
             {
                 gate.open();
             }
-            match (state.head.take(), state.fault) {
+            let hints = std::mem::take(&mut state.interim);
+            let answered = match (state.head.take(), state.fault) {
                 (Some(head), _) => Poll::Ready(Ok(head)),
                 (None, Some(fault)) => Poll::Ready(Err(fault)),
                 (None, None) => state.wait_to_read(cx),
+            };
+            drop(link);
+            if let Some(interim) = &interim {
+                hints.iter().for_each(|hint| interim.pass(heads::answered(hint)));
             }
+            answered
         });
         let answered = answered.await;
         let (answer, ended) = answered.map_err(|broken| SendError::new(failure(broken), reused))?;

@@ -12,6 +12,9 @@ use eastway_link::{Connection, Event, LinkError, LinkOptions, RequestBuf, Respon
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+use super::heads;
+use crate::message::{CONTINUE, Interim, ResponseHead, TakesInterim};
+
 /// A connection that several tasks use. All of them run on one worker; the lock is for those of hyper's types that want it.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Mutex<Link>>);
@@ -55,6 +58,8 @@ pub(crate) struct State {
     pub(crate) head: Option<(ResponseBuf, bool)>,
     /// The answerer asked for the request's body.
     pub(crate) wants_body: bool,
+    /// Other interim heads that came before that of the answer.
+    pub(crate) interim: Vec<ResponseBuf>,
     /// Nothing more comes but what was received already.
     pub(crate) finished: bool,
     pub(crate) trailers: Option<TrailersBuf>,
@@ -152,10 +157,10 @@ impl Link {
         match event {
             Event::Request { stream, head, end } => return Some(Opened::Request { stream, head, end }),
             Event::Opaque { stream, head, .. } => return Some(Opened::Opaque { stream, head }),
-            Event::Interim { stream, head } => {
-                let wants_body = head.view().status == 100;
-                self.tell(stream, |state| state.wants_body |= wants_body);
-            }
+            Event::Interim { stream, head } => self.tell(stream, |state| match head.view().status {
+                CONTINUE => state.wants_body = true,
+                _ => state.interim.push(head),
+            }),
             Event::Response { stream, head, end } => self.tell(stream, |state| {
                 // What was given up while it was on its way is not answered.
                 state.head = Some((head, end)).filter(|_| state.fault.is_none());
@@ -259,11 +264,26 @@ impl Stream {
         self.0.shared.lock()
     }
 
+    /// For the interim heads of its answer.
+    pub(crate) fn interim(&self) -> Interim {
+        Interim::to_shared(Arc::clone(&self.0) as _)
+    }
+
     /// Gives the stream up, unless it has ended.
     pub(crate) fn reset(&self, reason: Reason) {
         let mut link = self.lock();
         link.connection.reset(self.0.id, reason);
         link.fail(self.0.id, StreamFault::Reset(reason));
+        link.wake_driver();
+    }
+}
+
+/// Streams of callers bear interim heads of answers.
+impl TakesInterim for Used {
+    fn interim(&self, head: &ResponseHead) {
+        let mut link = self.shared.lock();
+        // They are hints: none of them matters.
+        let _ = link.connection.send_interim(self.id, heads::response(head, None));
         link.wake_driver();
     }
 }

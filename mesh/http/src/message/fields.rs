@@ -96,7 +96,8 @@ impl FieldList {
         self.retain(|known| !known.eq_ignore_ascii_case(name.as_bytes()));
     }
 
-    fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
+    /// Keeps the fields with such a name.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         let Self { bytes, places } = self;
         places.retain(|(name, _)| keep(bytes.get(name.range()).unwrap_or_default()));
     }

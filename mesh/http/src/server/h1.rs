@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use eastway_core::head::HttpVersion;
 use eastway_transport::Io;
 use tokio::io::AsyncWriteExt as _;
 
@@ -16,7 +17,7 @@ use super::{Ended, Handler, ServerOptions};
 use crate::body::Body;
 use crate::framing::{Forwards, count_forwards};
 use crate::limits::HeadLimits;
-use crate::message::{Request, RequestHead, Response};
+use crate::message::{Interim, Request, RequestHead, Response};
 use crate::sweeper::Sweeper;
 use crate::upgrade::{Promise, Upgrading};
 use crate::wire::{Buffers, Limits, Sending, ServerConnection, ServerEnd, Shared, Unsent};
@@ -108,7 +109,9 @@ async fn answer<S: Future<Output = ()>>(
         Forwards::Answer => last_hop(&head),
         Forwards::On => {
             let body = caller.body(head.length);
-            let mut handling = pin!(handler.handle(Request { head, body, upgrading }));
+            // HTTP/1.0 knows none.
+            let interim = (head.version >= HttpVersion::Http11).then(|| Interim::to(Rc::clone(caller) as _));
+            let mut handling = pin!(handler.handle(Request { head, body, upgrading, interim }));
             let handled = poll_fn(|cx| caller.poll_handled(handling.as_mut(), stop.as_mut(), cx)).await;
             let Some(response) = handled else { return Next::End(Ended::CallerGone) };
             response

@@ -107,7 +107,7 @@ impl<H: Handler> Serving<H> {
                     Some(_) => upgrading(&used, head),
                     None => {
                         let body = body_of(&used, &head, end);
-                        Request::new(head, body)
+                        Request { interim: Some(used.interim()), ..Request::new(head, body) }
                     }
                 });
                 used.lock().connection.recycle(head);

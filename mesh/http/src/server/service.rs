@@ -40,7 +40,8 @@ pub(super) fn service<H: Handler>(
                     Forwards::Answer => last_hop(&head),
                     Forwards::On => {
                         let upgrading = Upgrading::of_hyper(&mut parts.extensions);
-                        handler.handle(Request { head, body: Body::received(incoming), upgrading }).await
+                        let body = Body::received(incoming);
+                        handler.handle(Request { upgrading, ..Request::new(head, body) }).await
                     }
                 },
                 Err(reason) => {

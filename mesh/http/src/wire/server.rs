@@ -14,7 +14,7 @@ use super::conn::{Conn, Fill, SendFault, Shared};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::linger::Lingering;
-use super::write::{Caller, write_response};
+use super::write::{Caller, write_interim, write_response};
 use crate::body::{Body, BodyError};
 use crate::framing::{Refused, parse_request};
 use crate::message::{RequestHead, ResponseHead};
@@ -172,6 +172,13 @@ impl ServerConnection {
             self.conn.output.writer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         asks
+    }
+
+    /// Writes an interim response, unless the answer has begun.
+    pub fn interim(&mut self, head: &ResponseHead) {
+        if !self.answered {
+            write_interim(self.conn.output.writer(), head);
+        }
     }
 
     /// Writes the head of the answer. It is sent with what comes next, at the latest when something is waited for. Whether its

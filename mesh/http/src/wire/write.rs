@@ -116,6 +116,15 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, body: &Body, calle
     Written { encoder, persistent }
 }
 
+/// Writes an interim response.
+pub(super) fn write_interim(out: &mut Vec<u8>, head: &ResponseHead) {
+    status_line(out, head.status);
+    for (name, value) in head.fields.iter() {
+        write_field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(status));

@@ -127,7 +127,7 @@ fn a_worker_finds_its_routes_without_allocating() {
 async fn gauges_fall_also_when_the_work_is_given_up_or_panics() {
     let metrics = metrics();
     let route = TrafficMetrics::new(&metrics, 10).route(Direction::Inbound, &Party::unknown(), &Party::unknown());
-    let peer = TunnelMetrics::new(&metrics, 10).peer("eu-west", TunnelProtocol::Quic);
+    let peer = TunnelMetrics::new(&metrics, 10).peer("eu-west", "quic");
     let begin = || (route.start(), peer.connected(), peer.stream(StreamSide::Opened));
     let gauges = || {
         ["eastway_requests_in_flight", "eastway_tunnel_connections", "eastway_tunnel_streams_active"]
@@ -156,7 +156,7 @@ async fn gauges_fall_also_when_the_work_is_given_up_or_panics() {
 #[test]
 fn a_tunnel_counts_streams_bytes_refusals_and_rtt() {
     let metrics = metrics();
-    let peer = TunnelMetrics::new(&metrics, 1).peer("eu-west", TunnelProtocol::Quic);
+    let peer = TunnelMetrics::new(&metrics, 1).peer("eu-west", "quic");
     let stream = peer.stream(StreamSide::Accepted);
     stream.peer().sent(700);
     stream.peer().received(300);
@@ -180,8 +180,8 @@ fn a_tunnel_counts_streams_bytes_refusals_and_rtt() {
 fn peers_beyond_the_limit_share_one_label() {
     let metrics = metrics();
     let tunnels = TunnelMetrics::new(&metrics, 2);
-    let peers: Vec<_> = (0..5).map(|n| tunnels.peer(&format!("c{n}"), TunnelProtocol::Quic)).collect();
-    assert!(Arc::ptr_eq(&peers[0], &tunnels.peer("c0", TunnelProtocol::Quic)));
+    let peers: Vec<_> = (0..5).map(|n| tunnels.peer(&format!("c{n}"), "quic")).collect();
+    assert!(Arc::ptr_eq(&peers[0], &tunnels.peer("c0", "quic")));
     assert!(Arc::ptr_eq(&peers[3], &peers[4]));
     assert!(metrics.render().contains("peer_cluster=\"_other\""));
 }
@@ -228,7 +228,7 @@ fn the_table_says_exactly_what_is_rendered() {
     route.finish(Code::Success, None, Some(0), Duration::ZERO);
     route.attempt(AttemptKind::First, AttemptResult::Success);
     route.streamed(1, 1);
-    TunnelMetrics::new(&metrics, 10).peer("eu-west", TunnelProtocol::Tcp).refused(Reason::Draining);
+    TunnelMetrics::new(&metrics, 10).peer("eu-west", "tcp").refused(Reason::Draining);
     PeerMetrics::new(&metrics).cut("eu-west", "zones", 1);
 
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

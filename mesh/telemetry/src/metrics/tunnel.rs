@@ -60,15 +60,6 @@ const RTT: Described = Described {
     labels: LABELS,
 };
 
-/// What carries a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TunnelProtocol {
-    /// QUIC, the rule.
-    Quic,
-    /// TCP with TLS, where UDP does not pass.
-    Tcp,
-}
-
 /// Who opened a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamSide {
@@ -79,14 +70,13 @@ pub enum StreamSide {
 }
 
 values! {
-    TunnelProtocol { Quic = "quic", Tcp = "tcp" }
     StreamSide { Opened = "opened", Accepted = "accepted" }
 }
 
 type Labels = [(&'static str, Arc<str>); 2];
 type LabelsAnd = [(&'static str, Arc<str>); 3];
 /// The cluster at the other end, and what carries the tunnel.
-type Key = (Arc<str>, TunnelProtocol);
+type Key = (Arc<str>, &'static str);
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Makes the handles of tunnels. Cheap to clone.
@@ -126,8 +116,8 @@ impl TunnelMetrics {
         Self(Arc::new(Table { families, peers: Mutex::default(), limit }))
     }
 
-    /// The handles for the tunnels to `cluster`. Takes a lock: keep them with the tunnel.
-    pub fn peer(&self, cluster: &str, protocol: TunnelProtocol) -> Arc<TunnelPeer> {
+    /// The handles for the tunnels to `cluster` that `protocol` carries. Takes a lock: keep them with the tunnel.
+    pub fn peer(&self, cluster: &str, protocol: &'static str) -> Arc<TunnelPeer> {
         let mut peers = self.0.peers.lock();
         let mut key = (Arc::from(cluster), protocol);
         if peers.len() >= self.0.limit && !peers.contains_key(&key) {
@@ -153,7 +143,7 @@ pub struct TunnelPeer {
 
 impl TunnelPeer {
     fn new(families: &Families, (cluster, protocol): &Key) -> Self {
-        let labels = [("peer_cluster", Arc::clone(cluster)), ("protocol", Arc::from(protocol.as_str()))];
+        let labels = [("peer_cluster", Arc::clone(cluster)), ("protocol", Arc::from(*protocol))];
         let streams = [StreamSide::Opened, StreamSide::Accepted]
             .map(|side| families.streams.get_or_create_owned(&and(&labels, "side", side.as_str())));
         Self {

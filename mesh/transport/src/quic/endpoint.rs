@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use eastway_core::Reason;
 use eastway_identity::{ClientTls, ServerTls};
 use eastway_runtime::throttled;
@@ -15,12 +16,11 @@ use quinn::{EndpointConfig, Runtime, TokioRuntime, TransportConfig};
 use super::admission::{Admission, HandshakePlace, Verdict};
 use super::cid::{ShardedIds, initial_ids, kind_of};
 use super::datagram::LargePackets;
-use super::error::ConnectError;
 use super::reset::ResetKey;
 use super::tunnel::QuicTunnel;
-use super::{QuicOptions, mtu};
+use super::{PROTOCOL, QuicOptions, mtu};
 use crate::error::code;
-use crate::tunnel::Kind;
+use crate::tunnel::{Carrier, ConnectError, IncomingTunnel, Kind, Tunnel};
 
 /// One socket's end of the tunnels. Clones are handles of the same endpoint.
 #[derive(Clone, Debug)]
@@ -102,11 +102,8 @@ impl Endpoint {
 
     /// Opens a tunnel to the gateway at `address`, whose identity must be one that `client` expects.
     ///
-    /// The own identity is judged by the peer after this returns: if it refuses it, the tunnel closes at once. Whoever
-    /// connects again and again should wait for [`QuicTunnel::confirmed`] before taking an attempt for a success.
-    ///
     /// # Errors
-    /// If the handshake fails or takes too long.
+    /// As [`Carrier::connect`].
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -129,24 +126,45 @@ impl Endpoint {
         QuicTunnel::new(connection, kind, &self.options, None, |chain| client.hold(chain, generation))
     }
 
-    /// Closes all connections, telling the peers why, and accepts no more.
-    pub fn close(&self, reason: Reason) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.inner.close(code(reason), reason.code().as_bytes());
-    }
-
     /// Waits until all connections have ended and their peers were told.
     pub async fn wait_idle(&self) {
         self.inner.wait_idle().await;
     }
+}
 
-    /// Closes all connections, and stays until the peers were told, or `limit` is over: a runtime that ends right after
-    /// [`Endpoint::close`] takes the farewell with it, and the peers wait for their timeouts.
-    pub async fn shutdown(&self, reason: Reason, limit: Duration) {
+#[async_trait]
+impl Carrier for Endpoint {
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        client: ClientTls,
+        kind: Kind,
+    ) -> Result<Arc<dyn Tunnel>, ConnectError> {
+        Ok(Self::connect(self, address, client, kind).await?)
+    }
+
+    async fn accept(&self) -> Option<Box<dyn IncomingTunnel>> {
+        Some(Box::new(Self::accept(self).await?))
+    }
+
+    fn tunnels(&self) -> usize {
+        self.connections()
+    }
+
+    fn close(&self, reason: Reason) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.inner.close(code(reason), reason.code().as_bytes());
+    }
+
+    async fn shutdown(&self, reason: Reason, limit: Duration) {
         self.close(reason);
         if tokio::time::timeout(limit, self.wait_idle()).await.is_err() {
             tracing::debug!(connections = self.connections(), "not every peer was told that this endpoint closes");
         }
+    }
+
+    fn protocol(&self) -> &'static str {
+        PROTOCOL
     }
 }
 
@@ -190,6 +208,17 @@ impl Incoming {
             .map_err(|_| ConnectError::Timeout)??;
         let hold = |chain: &[_]| self.tls.hold(chain, generation);
         QuicTunnel::new(connection, kind, &self.options, Some(&self.admission), hold)
+    }
+}
+
+#[async_trait]
+impl IncomingTunnel for Incoming {
+    fn remote_address(&self) -> SocketAddr {
+        Self::remote_address(self)
+    }
+
+    async fn establish(self: Box<Self>) -> Result<Arc<dyn Tunnel>, ConnectError> {
+        Ok(Self::establish(*self).await?)
     }
 }
 

@@ -13,12 +13,13 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::Admission;
-use super::error::ConnectError;
-use super::{QuicOptions, congestion};
+use super::{PROTOCOL, QuicOptions, congestion};
 use crate::error::{code, lost};
 use crate::io::Io;
 use crate::io::quic::{QuicStream, Shared};
-use crate::tunnel::{self, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
+use crate::tunnel::{
+    self, ConnectError, IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats,
+};
 
 /// A connection between two gateways.
 #[derive(Debug)]
@@ -73,22 +74,6 @@ impl QuicTunnel {
         Ok(Arc::new(Self { connection, shared, kind, options: Arc::clone(options), silent_since }))
     }
 
-    /// Waits until the peer has accepted this side's identity too, which takes another round trip after the handshake.
-    ///
-    /// # Errors
-    /// If the peer refuses, or the connection breaks first.
-    pub async fn confirmed(&self) -> Result<(), ConnectError> {
-        // quinn tells it by a counter only.
-        while self.connection.side().is_client() && self.connection.stats().frame_rx.handshake_done == 0 {
-            let pause = tokio::time::sleep(CONFIRMATION_POLL);
-            tokio::select! {
-                error = self.connection.closed() => return Err(error.into()),
-                () = pause => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Packets received so far.
     fn received(&self) -> u64 {
         self.connection.stats().udp_rx.datagrams
@@ -133,6 +118,18 @@ impl Tunnel for QuicTunnel {
     async fn accept_raw(&self) -> Option<Io> {
         let halves = self.connection.accept_bi().await.ok()?;
         Some(self.stream(halves, false).into())
+    }
+
+    async fn confirmed(&self) -> Result<(), ConnectError> {
+        // quinn tells it by a counter only.
+        while self.connection.side().is_client() && self.connection.stats().frame_rx.handshake_done == 0 {
+            let pause = tokio::time::sleep(CONFIRMATION_POLL);
+            tokio::select! {
+                error = self.connection.closed() => return Err(error.into()),
+                () = pause => {}
+            }
+        }
+        Ok(())
     }
 
     async fn closed(&self) -> Reason {
@@ -188,7 +185,7 @@ impl Tunnel for QuicTunnel {
     }
 
     fn protocol(&self) -> &'static str {
-        "quic"
+        PROTOCOL
     }
 }
 

@@ -73,6 +73,22 @@ fn a_request_that_comes_back_is_as_it_was() {
 }
 
 #[test]
+fn interim_responses_without_end_are_no_response() {
+    local(async {
+        for (count, answered) in [(32, true), (33, false)] {
+            let hints = "HTTP/1.1 102 Processing\r\n\r\n".repeat(count).into_bytes();
+            let answer = [hints, crate::testing::OK.to_vec()].concat();
+            let upstream = Recorder::new(Box::leak(answer.into_boxed_slice())).await;
+            let sent = h1(upstream.address).await.send(get("a")).await;
+            assert_eq!(
+                sent.map_err(|error| error.failure()).map(drop),
+                if answered { Ok(()) } else { Err(Failure::Protocol) }
+            );
+        }
+    });
+}
+
+#[test]
 fn a_reset_before_the_response_tells_fresh_from_reused() {
     local(async {
         let error = hanging_up(&[b""]).await.send(get("a")).await.expect_err("hung up");

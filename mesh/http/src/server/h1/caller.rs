@@ -10,7 +10,7 @@ use eastway_transport::Io;
 use http_body::Frame;
 
 use crate::body::{Body, BodyError, Source, Streamed};
-use crate::message::Response;
+use crate::message::{Response, ResponseHead, TakesInterim};
 use crate::wire::{CallerState, Conn, Over, SendFault, ServerConnection};
 
 /// A connection, and who reads the body of its request.
@@ -156,6 +156,13 @@ impl Source for Caller {
         if number == self.request.get() && self.read.replace(false) {
             self.wake();
         }
+    }
+}
+
+/// They are sent when whoever awaits the answer has nothing else to do.
+impl TakesInterim for Caller {
+    fn interim(&self, head: &ResponseHead) {
+        self.with(|connection| connection.interim(head));
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::quic::{self, Endpoint, QuicOptions};
 use crate::testing::*;
+use crate::tunnel::Carrier as _;
 use crate::tunnel::{Kind, Tunnel};
 
 /// No timeout can end a connection within these tests.

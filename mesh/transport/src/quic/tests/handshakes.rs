@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::quic::{ConnectError, Endpoint, QuicOptions, QuicTunnel};
 use crate::testing::*;
+use crate::tunnel::Carrier as _;
 use crate::tunnel::{Kind, Tunnel};
 
 type Ends = (Result<Arc<QuicTunnel>, ConnectError>, Result<Arc<QuicTunnel>, ConnectError>);
