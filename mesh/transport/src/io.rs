@@ -39,8 +39,19 @@ pub enum Io {
     Quic(QuicStream),
     /// A stream of which the first bytes were read already.
     Rewound(Box<Rewound>),
+    /// A stream whose bytes are passed on in pieces, without being copied.
+    Chunked(Box<dyn ChunkStream>),
     /// Anything else: in memory, or handed back by an HTTP library.
     Other(Box<dyn ByteStream>),
+}
+
+/// What can be an [`Io::Chunked`].
+pub trait ChunkStream: ByteStream {
+    /// The next piece; an empty one is the end.
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>;
+
+    /// Takes bytes from the front of `chunk`, and says how many.
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>>;
 }
 
 /// What can be an [`Io::Other`]; implemented by everything that fits.
@@ -56,6 +67,11 @@ pub struct Rewound {
 }
 
 impl Io {
+    /// A stream that passes bytes on in pieces.
+    pub fn chunked(stream: impl ChunkStream + 'static) -> Self {
+        Self::Chunked(Box::new(stream))
+    }
+
     /// Any other kind of stream.
     pub fn other(stream: impl ByteStream + 'static) -> Self {
         Self::Other(Box::new(stream))
@@ -85,7 +101,7 @@ impl Io {
             Self::Tls(tls) => tls.peer_id().cloned(),
             Self::Quic(quic) => Some(Arc::clone(quic.peer())),
             Self::Rewound(rewound) => rewound.io.peer_id(),
-            Self::Plain(_) | Self::Watched(_) | Self::Other(_) => None,
+            Self::Plain(_) | Self::Watched(_) | Self::Chunked(_) | Self::Other(_) => None,
         }
     }
 
@@ -95,7 +111,7 @@ impl Io {
             Self::Tls(tls) => tls.alpn(),
             Self::Quic(_) => Some(crate::ALPN),
             Self::Rewound(rewound) => rewound.io.alpn(),
-            Self::Plain(_) | Self::Watched(_) | Self::Other(_) => None,
+            Self::Plain(_) | Self::Watched(_) | Self::Chunked(_) | Self::Other(_) => None,
         }
     }
 
@@ -106,7 +122,7 @@ impl Io {
             Self::Watched(watched) => Some(watched.tcp()),
             Self::Tls(tls) => tls.lower().tcp(),
             Self::Rewound(rewound) => rewound.io.tcp(),
-            Self::Quic(_) | Self::Other(_) => None,
+            Self::Quic(_) | Self::Chunked(_) | Self::Other(_) => None,
         }
     }
 
@@ -118,7 +134,7 @@ impl Io {
             Self::Tls(tls) => tls.lower().peer_addr(),
             Self::Quic(quic) => Some(quic.remote_address()),
             Self::Rewound(rewound) => rewound.io.peer_addr(),
-            Self::Other(_) => None,
+            Self::Chunked(_) | Self::Other(_) => None,
         }
     }
 
@@ -133,7 +149,7 @@ impl Io {
         match self {
             Self::Tls(tls) => tls.poll_revoked(cx),
             Self::Rewound(rewound) => rewound.io.poll_revoked(cx),
-            Self::Plain(_) | Self::Watched(_) | Self::Quic(_) | Self::Other(_) => Poll::Pending,
+            Self::Plain(_) | Self::Watched(_) | Self::Quic(_) | Self::Chunked(_) | Self::Other(_) => Poll::Pending,
         }
     }
 
@@ -152,7 +168,7 @@ impl Io {
             Self::Tls(tls) => tls.lower_mut().condemn(reason),
             Self::Quic(quic) => quic.condemn(reason),
             Self::Rewound(rewound) => rewound.io.condemn(reason),
-            Self::Other(_) => {}
+            Self::Chunked(_) | Self::Other(_) => {}
         }
     }
 
@@ -195,6 +211,7 @@ impl AsyncRead for Io {
                 rewound.prefix.advance(taken);
                 Poll::Ready(Ok(()))
             }
+            Self::Chunked(chunked) => Pin::new(chunked).poll_read(cx, buf),
             Self::Other(other) => Pin::new(other).poll_read(cx, buf),
         }
     }
@@ -212,6 +229,7 @@ macro_rules! below {
                 let $io = &mut rewound.io;
                 $call
             }
+            Io::Chunked($io) => $call,
             Io::Other($io) => $call,
         }
     };
@@ -234,6 +252,7 @@ impl AsyncWrite for Io {
         match self {
             Self::Plain(_) | Self::Watched(_) | Self::Tls(_) | Self::Quic(_) => true,
             Self::Rewound(rewound) => rewound.io.is_write_vectored(),
+            Self::Chunked(chunked) => chunked.is_write_vectored(),
             Self::Other(other) => other.is_write_vectored(),
         }
     }

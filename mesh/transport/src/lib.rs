@@ -19,7 +19,7 @@ pub mod tunnel;
 mod testing;
 
 pub use error::StreamError;
-pub use io::{ByteStream, Io};
+pub use io::{ByteStream, ChunkStream, Io};
 pub use quic::QuicStream;
 pub use tunnel::{IncomingStream, Kind, OpenError, Opening, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
 

@@ -206,7 +206,7 @@ impl Link {
         let answered = answered.await;
         waiting.0 = None;
         match answered {
-            Ok(()) => Ok(Io::other(Opaque::new(stream))),
+            Ok(()) => Ok(Io::chunked(Opaque::new(stream))),
             Err(StreamFault::Refused(reason) | StreamFault::Reset(reason)) => Err(Unopened::Refused(reason)),
             Err(fault) => Err(broken(failure(fault))),
         }
@@ -246,7 +246,7 @@ const fn failure(broken: StreamFault) -> Failure {
 fn received(stream: &Stream, answer: &ResponseBuf, ended: bool, asked: Asked) -> Response {
     let head = heads::answered(answer);
     if head.is_switch() && asked.upgrade {
-        let upgrading = Some(Upgrading::here(Io::other(Opaque::new(stream.clone()))));
+        let upgrading = Some(Upgrading::here(Io::chunked(Opaque::new(stream.clone()))));
         return Response { upgrading, ..Response::new(head, Body::empty()) };
     }
     if asked.upgrade {

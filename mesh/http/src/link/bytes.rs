@@ -2,12 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use eastway_core::Reason;
 use eastway_link::SendError;
-use eastway_transport::StreamError;
+use eastway_transport::{ChunkStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{State, Stream, StreamFault};
@@ -54,43 +54,60 @@ fn unwritable(state: Option<&mut State>) -> io::Error {
     }
 }
 
-impl AsyncRead for Opaque {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.data.is_empty() && !this.read_ended {
-            let id = this.stream.id();
-            let mut link = this.stream.lock();
-            this.data = link.connection.read(id);
-            if this.data.is_empty() {
-                let Some(state) = link.state(id) else { return Poll::Ready(Ok(())) };
-                if !state.finished {
-                    return match state.fault {
-                        Some(fault) => Poll::Ready(Err(broken(fault))),
-                        None => state.wait_to_read(cx),
-                    };
-                }
-                this.read_ended = true;
-            }
+impl Opaque {
+    /// Waits until there is something in `data`, or nothing more comes.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.data.is_empty() || self.read_ended {
+            return Poll::Ready(Ok(()));
         }
-        let count = this.data.len().min(buf.remaining());
-        if count > 0 {
-            buf.put_slice(&this.data[..count]);
-            this.data.advance(count);
-            this.give_back(count);
+        let id = self.stream.id();
+        let mut link = self.stream.lock();
+        self.data = link.connection.read(id);
+        if self.data.is_empty() {
+            let Some(state) = link.state(id) else { return Poll::Ready(Ok(())) };
+            if !state.finished {
+                return match state.fault {
+                    Some(fault) => Poll::Ready(Err(broken(fault))),
+                    None => state.wait_to_read(cx),
+                };
+            }
+            self.read_ended = true;
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Opaque {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+impl AsyncRead for Opaque {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_data(cx))?;
+        let count = self.data.len().min(buf.remaining());
+        if count > 0 {
+            buf.put_slice(&self.data[..count]);
+            self.data.advance(count);
+            self.give_back(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ChunkStream for Opaque {
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        ready!(self.poll_data(cx))?;
+        let chunk = std::mem::take(&mut self.data);
+        if !chunk.is_empty() {
+            self.give_back(chunk.len());
+        }
+        Poll::Ready(Ok(chunk))
+    }
+
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>> {
         let id = self.stream.id();
         let mut link = self.stream.lock();
-        let (now, mut data) = (link.now(), Bytes::copy_from_slice(&buf[..buf.len().min(AT_ONCE)]));
-        let sent = link.connection.send_data(id, &mut data, false, now);
+        let (now, empty) = (link.now(), chunk.is_empty());
+        let sent = link.connection.send_data(id, chunk, false, now);
         link.wake_driver();
         match sent {
-            Ok(sent) if sent > 0 || buf.is_empty() => return Poll::Ready(Ok(sent)),
+            Ok(sent) if sent > 0 || empty => return Poll::Ready(Ok(sent)),
             Ok(_) | Err(SendError::Busy) => {}
             Err(_) => return Poll::Ready(Err(unwritable(link.state(id)))),
         }
@@ -98,6 +115,13 @@ impl AsyncWrite for Opaque {
             Some(state) if !state.takes_nothing() => state.wait_to_write(cx),
             state => Poll::Ready(Err(unwritable(state))),
         }
+    }
+}
+
+impl AsyncWrite for Opaque {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut data = Bytes::copy_from_slice(&buf[..buf.len().min(AT_ONCE)]);
+        self.poll_write_chunk(cx, &mut data)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

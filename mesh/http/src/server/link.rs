@@ -147,7 +147,7 @@ impl<H: Handler> Serving<H> {
 /// A request after whose head nothing comes but the bytes of an opaque stream, or of another protocol.
 fn upgrading(stream: &Stream, head: RequestHead) -> Request {
     let stream = stream.clone();
-    let upgrading = Some(Upgrading::lazy(move || Io::other(Opaque::new(stream))));
+    let upgrading = Some(Upgrading::lazy(move || Io::chunked(Opaque::new(stream))));
     Request { upgrading, ..Request::new(head, Body::empty()) }
 }
 

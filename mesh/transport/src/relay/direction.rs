@@ -110,6 +110,12 @@ impl Direction {
     fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut Io) -> Poll<io::Result<bool>> {
         let read = match from {
             Io::Quic(stream) => ready!(self.poll_read_chunks(cx, stream))?,
+            Io::Chunked(stream) => {
+                let chunk = ready!(stream.poll_read_chunk(cx))?;
+                let ended = chunk.is_empty();
+                self.pending.extend(Some(chunk).filter(|_| !ended));
+                !ended
+            }
             from => ready!(self.poll_read_bytes(cx, from))?,
         };
         if let Some(tap) = &mut self.tap {
@@ -150,6 +156,10 @@ impl Direction {
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Io) -> Poll<io::Result<()>> {
         let written = match to {
             Io::Quic(stream) => ready!(stream.poll_write_chunks(cx, self.pending.make_contiguous()))?,
+            Io::Chunked(stream) => match self.pending.front_mut() {
+                Some(chunk) => ready!(stream.poll_write_chunk(cx, chunk))?,
+                None => return Poll::Ready(Ok(())),
+            },
             to => {
                 let mut slices = [IoSlice::new(&[]); CHUNKS];
                 for (slice, chunk) in slices.iter_mut().zip(&self.pending) {
