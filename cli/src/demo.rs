@@ -11,7 +11,7 @@ use serde::Serialize;
 use load::Storefront;
 use processes::Processes;
 use report::{CallerReport, PhaseReport, Report, Summary, TunnelReport, shares_text};
-use topology::{CLUSTERS, Node, Role, Topology, URL, ZONES};
+use topology::{CLUSTERS, DemoNode, Role, Topology, URL, ZONES};
 
 mod load;
 mod processes;
@@ -142,7 +142,7 @@ impl Stage {
         let mut processes = Processes::new()?;
         // In the order of dependence, though any other would only take longer.
         for roles in [&[Role::Etcd][..], &[Role::Gateway], &[Role::App], &[Role::Sidecar]] {
-            let nodes: Vec<&Node> = topology.nodes.iter().filter(|node| roles.contains(&node.role)).collect();
+            let nodes: Vec<&DemoNode> = topology.nodes.iter().filter(|node| roles.contains(&node.role)).collect();
             for node in &nodes {
                 processes.start(&topology, node)?;
             }
@@ -199,9 +199,9 @@ impl Stage {
     }
 
     /// What happens at the start of a phase; answers it in words, and a node to start again a second later.
-    fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Option<Node>)> {
+    fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Option<DemoNode>)> {
         let payments = |zones: &'static [&'static str]| {
-            move |node: &&Node| {
+            move |node: &&DemoNode| {
                 node.cluster == "us-east"
                     && node.service == Some("payments")
                     && node.zone.is_some_and(|zone| zones.contains(&zone))
@@ -218,7 +218,7 @@ impl Stage {
             }
             "return" => {
                 println!("us-east's payments start again");
-                let nodes: Vec<Node> = self.topology.nodes.iter().filter(payments(&ZONES)).cloned().collect();
+                let nodes: Vec<DemoNode> = self.topology.nodes.iter().filter(payments(&ZONES)).cloned().collect();
                 for node in &nodes {
                     self.processes.start(&self.topology, node)?;
                 }
@@ -233,13 +233,13 @@ impl Stage {
         }
     }
 
-    fn kill_all(&mut self, which: impl Fn(&&Node) -> bool) -> anyhow::Result<()> {
-        let nodes: Vec<Node> = self.topology.nodes.iter().filter(which).cloned().collect();
+    fn kill_all(&mut self, which: impl Fn(&&DemoNode) -> bool) -> anyhow::Result<()> {
+        let nodes: Vec<DemoNode> = self.topology.nodes.iter().filter(which).cloned().collect();
         self.processes.kill(&nodes)
     }
 
     /// Prints a line a second until `to`.
-    fn watch(&mut self, from: Instant, to: Instant, mut restart: Option<Node>) -> anyhow::Result<()> {
+    fn watch(&mut self, from: Instant, to: Instant, mut restart: Option<DemoNode>) -> anyhow::Result<()> {
         println!("{:>6}{:>10}{:>10}{:>9}{:>9}  level     shares", "t", "requests", "failures", "p50 ms", "p99 ms");
         let mut second = from;
         while second < to {
@@ -369,7 +369,7 @@ struct NodeState {
 }
 
 impl NodeState {
-    fn new(node: &Node, pid: u32) -> Self {
+    fn new(node: &DemoNode, pid: u32) -> Self {
         let at = |port, roles: &[Role]| roles.contains(&node.role).then(|| node.address(port).to_string());
         Self {
             role: node.role.as_str(),

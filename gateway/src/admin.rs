@@ -8,13 +8,17 @@ use eastway_node::admin::{self, Admin, Unanswered};
 use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
 
-use crate::node::Node;
+use crate::node::GatewayNode;
 
 /// Serves both listeners until the tasks are stopped.
 ///
 /// # Errors
 /// If a bound socket cannot be used.
-pub(crate) fn start(process: &Process, node: &Arc<Node>, sockets: (TcpListener, TcpListener)) -> Result<(), NodeError> {
+pub(crate) fn start(
+    process: &Process,
+    node: &Arc<GatewayNode>,
+    sockets: (TcpListener, TcpListener),
+) -> Result<(), NodeError> {
     let doubtful = Arc::clone(node);
     // It serves on from memory, so that it stays ready.
     process.readiness.doubt(move || {
@@ -24,7 +28,7 @@ pub(crate) fn start(process: &Process, node: &Arc<Node>, sockets: (TcpListener, 
     admin::start(process, Arc::clone(node), sockets)
 }
 
-impl Admin for Node {
+impl Admin for GatewayNode {
     fn status(&self) -> serde_json::Value {
         let server = self.federation.server();
         serde_json::json!({

@@ -38,7 +38,7 @@ pub struct Config {
     /// The trust domain of the cluster's identities.
     pub trust_domain: String,
     /// The tunnels.
-    pub tunnel: Tunnel,
+    pub tunnel: TunnelConfig,
     /// Where discovery and registration listen.
     pub discovery: SocketAddr,
     /// Where the admin API listens.
@@ -93,7 +93,7 @@ impl Config {
 
 /// The tunnels of peers and sidecars.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tunnel {
+pub struct TunnelConfig {
     /// Where they listen: UDP for peers, TCP for sidecars.
     pub listen: SocketAddr,
     /// Where siblings reach it, if it is said.

@@ -11,7 +11,7 @@ use eastway_request::{BodyState, Exit, Outbound, Step};
 use eastway_resilience::AttemptError;
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, attribute};
-use eastway_transport::tunnel::{Carrier, IncomingTunnel, Opening, StreamAccepted, StreamOpen};
+use eastway_transport::tunnel::{Carrier, IncomingTunnel, StreamAccepted, StreamOpen, StreamOpening};
 use eastway_transport::{Io, tcp};
 
 use crate::relay;
@@ -73,7 +73,7 @@ async fn connection(worker: Rc<Worker>, incoming: Box<dyn IncomingTunnel>) {
     }
 }
 
-async fn serve(worker: &Rc<Worker>, cluster: &str, opening: Opening) {
+async fn serve(worker: &Rc<Worker>, cluster: &str, opening: StreamOpening) {
     let started = clock::now();
     let metrics = worker.peers.metrics(&worker.node, cluster);
     let outcome = admitted(worker, cluster, opening.open()).await;

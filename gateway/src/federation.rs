@@ -146,7 +146,7 @@ impl Federation {
 }
 
 /// Where siblings reach the tunnel.
-fn advertised(tunnel: &config::Tunnel) -> SocketAddr {
+fn advertised(tunnel: &config::TunnelConfig) -> SocketAddr {
     let listen = tunnel.listen;
     if let Some(address) = tunnel.advertise {
         return address;

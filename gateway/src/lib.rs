@@ -28,7 +28,7 @@ use eastway_identity::{Expected, Identity, ServerTls, server_config};
 use eastway_node::{NodeError, Process, STOP_LIMIT, identity, listen};
 use eastway_runtime::descriptors;
 use eastway_runtime::workers::Workers;
-use eastway_telemetry::Node as TelemetryNode;
+use eastway_telemetry::TelemetryNode;
 use eastway_telemetry::logging::listening;
 use eastway_telemetry::metrics::{PeerMetrics, TunnelMetrics};
 use eastway_transport::quic::{self, Endpoint, QuicOptions};
@@ -38,7 +38,7 @@ use eastway_transport::{ALPN, tcp};
 
 use config::Config;
 use federation::Federation;
-use node::Node;
+use node::GatewayNode;
 use services::Services;
 use worker::Worker;
 
@@ -50,7 +50,7 @@ const UNPROVEN_PART: u32 = 16;
 pub enum RunError {
     /// What keeps a node of any role from running.
     #[error(transparent)]
-    Node(#[from] NodeError),
+    GatewayNode(#[from] NodeError),
     /// The store cannot be opened.
     #[error("the store cannot be opened; see `store` in the configuration")]
     Store(#[source] eastway_server::store::StoreError),
@@ -138,7 +138,7 @@ async fn build(
     identity: Arc<Identity>,
     control: Arc<dyn Carrier>,
     discovery: TcpListener,
-) -> Result<Arc<Node>, RunError> {
+) -> Result<Arc<GatewayNode>, RunError> {
     let telemetry = TelemetryNode {
         role: "gateway",
         name: config.gateway.clone(),
@@ -153,7 +153,7 @@ async fn build(
         Federation::start(&config, tasks, Arc::clone(&identity), Arc::clone(&services), control, discovery).await?;
     let recorder = config.tunnel.record.clone().map(Recorder::new).transpose().map_err(RunError::Recorder)?;
     tasks.spawn_loop("services", Arc::clone(&services).tick());
-    Ok(Arc::new(Node {
+    Ok(Arc::new(GatewayNode {
         name: format!("eastway-gw-{}-{}", config.cluster, config.gateway),
         tunnels: TunnelMetrics::new(&metrics, config.limits.metric_series),
         peers: PeerMetrics::new(&metrics),
@@ -220,7 +220,7 @@ fn bind(config: &Config, quic: &QuicOptions) -> Result<Listeners, NodeError> {
 }
 
 fn start_workers(
-    node: &Arc<Node>,
+    node: &Arc<GatewayNode>,
     sockets: Vec<(TcpListener, UdpSocket)>,
     server: ServerTls,
     quic: QuicOptions,
@@ -233,7 +233,7 @@ fn start_workers(
 
 /// The life of a data worker: it listens until draining begins, and ends when nothing is in flight any more.
 async fn work(
-    node: Arc<Node>,
+    node: Arc<GatewayNode>,
     index: usize,
     (tcp, udp): (TcpListener, UdpSocket),
     server: ServerTls,
@@ -252,7 +252,7 @@ async fn work(
     Ok(())
 }
 
-async fn reload(node: &Node) {
+async fn reload(node: &GatewayNode) {
     identity::reload(&node.identity);
     match node.federation.reload(&node.config).await {
         Ok(count) => tracing::info!(resources = count, "SIGHUP: the resources were read again"),

@@ -14,7 +14,7 @@ use crate::services::Services;
 
 /// A gateway, as its workers and its control tasks see it.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct GatewayNode {
     pub(crate) config: Config,
     /// In `Proxy-Status`: `eastway-gw-CLUSTER-ID`.
     pub(crate) name: String,

@@ -14,7 +14,7 @@ use eastway_transport::tunnel::{Carrier, Kind, OpenError, StreamAccepted, Stream
 use eastway_transport::{ALPN, Io};
 use tokio::sync::Mutex;
 
-use crate::node::Node;
+use crate::node::GatewayNode;
 use crate::relay::PeerStream;
 
 /// How long the peers may take to hear that this gateway leaves.
@@ -39,13 +39,13 @@ struct Connection {
 }
 
 /// Why a way to a peer gave no stream.
-struct Failure {
+struct StreamFailure {
     reason: Reason,
     /// What the peer said, if it refused the stream itself.
     message: Option<String>,
 }
 
-impl From<Reason> for Failure {
+impl From<Reason> for StreamFailure {
     fn from(reason: Reason) -> Self {
         Self { reason, message: None }
     }
@@ -58,7 +58,7 @@ impl Peers {
     }
 
     /// The metrics of the tunnel to `cluster`.
-    pub(crate) fn metrics(&self, node: &Node, cluster: &str) -> Arc<TunnelPeer> {
+    pub(crate) fn metrics(&self, node: &GatewayNode, cluster: &str) -> Arc<TunnelPeer> {
         if let Some(known) = self.metrics.borrow().get(cluster) {
             return Arc::clone(known);
         }
@@ -73,7 +73,7 @@ impl Peers {
     /// The peer's refusal, or [`Reason::PathDown`] if no path works.
     pub(crate) async fn open(
         &self,
-        node: &Node,
+        node: &GatewayNode,
         cluster: &str,
         open: &StreamOpen,
     ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
@@ -89,7 +89,7 @@ impl Peers {
             };
             match opened {
                 Ok((accepted, io)) => return Ok((accepted, io, PeerStream::opened(metrics, cluster, &path.address))),
-                Err(Failure { reason, message: Some(message) }) => {
+                Err(StreamFailure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     metrics.refused(reason);
                     if reason != Reason::Draining {
@@ -97,7 +97,7 @@ impl Peers {
                     }
                     last = reason;
                 }
-                Err(Failure { reason, message: None }) => last = reason,
+                Err(StreamFailure { reason, message: None }) => last = reason,
             }
         }
         Err(last)
@@ -107,19 +107,21 @@ impl Peers {
     /// started again since, is replaced once: nothing was sent anywhere.
     async fn open_by(
         &self,
-        node: &Node,
+        node: &GatewayNode,
         address: &str,
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
         open: &StreamOpen,
-    ) -> Result<(StreamAccepted, Io), Failure> {
+    ) -> Result<(StreamAccepted, Io), StreamFailure> {
         let mut replaced = false;
         loop {
             let (tunnel, kept) = self.tunnel(node, address, trust_domain, metrics).await?;
             metrics.rtt(tunnel.stats().rtt);
             match tunnel.open(open, bytes::Bytes::new()).await {
                 Ok(opened) => return Ok(opened),
-                Err(OpenError::Refused { reason, message }) => return Err(Failure { reason, message: Some(message) }),
+                Err(OpenError::Refused { reason, message }) => {
+                    return Err(StreamFailure { reason, message: Some(message) });
+                }
                 Err(OpenError::Lost(reason)) if kept && !replaced && reason != Reason::Draining => replaced = true,
                 Err(error) => return Err(error.reason().into()),
             }
@@ -129,7 +131,7 @@ impl Peers {
     /// A connection to the gateway at `address`, and whether it was there before.
     async fn tunnel(
         &self,
-        node: &Node,
+        node: &GatewayNode,
         address: &str,
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,

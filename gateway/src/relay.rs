@@ -10,7 +10,7 @@ use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice_until};
 
-use crate::node::Node;
+use crate::node::GatewayNode;
 use crate::streams::StreamPlace;
 
 /// How often the bytes of a running stream reach the metrics.
@@ -59,7 +59,7 @@ impl PeerStream {
 
 /// Relays in the background until both directions have ended, or what allowed it is `withdrawn`.
 pub(crate) fn spawn(
-    node: &Arc<Node>,
+    node: &Arc<GatewayNode>,
     downstream: Downstream,
     upstream: Io,
     (place, peer): (StreamPlace, Option<PeerStream>),

@@ -9,13 +9,13 @@ use eastway_request::OutboundOptions;
 use eastway_resilience::limits::Limit;
 use eastway_transport::tunnel::Carrier;
 
-use crate::node::Node;
+use crate::node::GatewayNode;
 use crate::peers::Peers;
 use crate::streams::Streams;
 
 /// A worker of a gateway. Lives on its thread's `LocalSet`.
 pub(crate) struct Worker {
-    pub(crate) node: Arc<Node>,
+    pub(crate) node: Arc<GatewayNode>,
     pub(crate) sweeper: Sweeper,
     pub(crate) peers: Peers,
     /// Accepted TCP connections, after their handshakes.
@@ -29,7 +29,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker without connections, whose tunnels `carrier` carries. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: Arc<Node>, carrier: Arc<dyn Carrier>, seed: u64) -> Rc<Self> {
+    pub(crate) fn new(node: Arc<GatewayNode>, carrier: Arc<dyn Carrier>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             sweeper: Sweeper::new(),
             peers: Peers::new(carrier),

@@ -10,7 +10,7 @@ use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
 
 use crate::access_log::AccessLog;
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// Serves both listeners until the tasks are stopped.
 ///
@@ -18,7 +18,7 @@ use crate::node::Node;
 /// If a bound socket cannot be used.
 pub(crate) fn start(
     process: &Process,
-    node: &Arc<Node>,
+    node: &Arc<SidecarNode>,
     registrar: Option<Arc<Registrar>>,
     sockets: (TcpListener, TcpListener),
 ) -> Result<(), NodeError> {
@@ -27,7 +27,7 @@ pub(crate) fn start(
 
 /// A sidecar, and the registration of its workload if it serves anything.
 struct Administered {
-    node: Arc<Node>,
+    node: Arc<SidecarNode>,
     registrar: Option<Arc<Registrar>>,
 }
 

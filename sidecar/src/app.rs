@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use eastway_core::Reason;
 use eastway_core::head::{HttpVersion, is_idempotent};
-use eastway_http::client::{Failure, PoolOptions};
+use eastway_http::client::{PoolOptions, SendFailure};
 use eastway_http::{ClientOptions, H1, H2, Pool, Request, Response, SendError};
 use eastway_transport::{Io, tcp};
 use http::uri::Scheme;
 
 use crate::config::AppProtocol;
 use crate::h2;
-use crate::node::Node;
+use crate::node::SidecarNode;
 use spoken::Spoken;
 
 mod spoken;
 
 /// A worker's connections to its application.
 pub(crate) struct App {
-    node: Arc<Node>,
+    node: Arc<SidecarNode>,
     h1: Pool<()>,
     h2: RefCell<Option<H2>>,
     spoken: Spoken,
@@ -28,7 +28,7 @@ pub(crate) struct App {
 
 impl App {
     /// No connections yet. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: &Arc<Node>) -> Self {
+    pub(crate) fn new(node: &Arc<SidecarNode>) -> Self {
         let pool = PoolOptions { max_idle_per_key: node.config.limits.idle_connections, ..PoolOptions::default() };
         let mut options =
             ClientOptions { max_header_bytes: node.config.limits.header_bytes, ..ClientOptions::default() };
@@ -73,7 +73,7 @@ impl App {
         }
         let io = connect(&self.node).await.inspect_err(|_| self.spoken.forget())?;
         self.h1.lease((), H1::new(io, &self.options)).send(request).await.map_err(|error| {
-            if error.failure() == Failure::Protocol {
+            if error.failure() == SendFailure::Protocol {
                 self.spoken.forget();
             }
             reason(&error)
@@ -96,7 +96,7 @@ impl App {
 ///
 /// # Errors
 /// [`Reason::AppUnreachable`], or [`Reason::Overloaded`] if this sidecar has no descriptors left.
-pub(crate) async fn connect(node: &Node) -> Result<Io, Reason> {
+pub(crate) async fn connect(node: &SidecarNode) -> Result<Io, Reason> {
     let inbound = node.config.inbound.as_ref().ok_or(Reason::AppUnreachable)?;
     // On this host, an application that does not read is slow, and never gone without the kernel's saying so.
     let connect_timeout = node.config.timeouts.connect;
@@ -111,12 +111,12 @@ pub(crate) async fn connect(node: &Node) -> Result<Io, Reason> {
 fn reason(error: &SendError) -> Reason {
     match error.failure() {
         // The connection was made: the application itself went away.
-        Failure::Closed | Failure::Refused => Reason::AppUnreachable,
+        SendFailure::Closed | SendFailure::Refused => Reason::AppUnreachable,
         _ => error.reason(),
     }
 }
 
 /// The same for HTTP/1.1, where a connection that was kept may be closed as idle just as it is used.
 fn reason_h1(error: &SendError) -> Reason {
-    if error.failure() == Failure::Reset && error.is_reused() { Reason::StaleConnection } else { reason(error) }
+    if error.failure() == SendFailure::Reset && error.is_reused() { Reason::StaleConnection } else { reason(error) }
 }

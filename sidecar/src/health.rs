@@ -77,14 +77,14 @@ pub enum ProbeError {
 
 /// Turns single outcomes into a verdict, so that one lost probe changes nothing.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct HealthVerdict {
     health: Health,
     streak: u32,
     healthy_after: u32,
     unhealthy_after: u32,
 }
 
-impl Verdict {
+impl HealthVerdict {
     /// Nothing is known yet.
     pub fn new(options: &ProbeOptions) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl Verdict {
 
 /// Probes until the task is dropped; `report` hears each change of the verdict, with the last failure's words.
 pub async fn watch(options: ProbeOptions, report: impl Fn(Health, &str) + Send + Sync) {
-    let mut verdict = Verdict::new(&options);
+    let mut verdict = HealthVerdict::new(&options);
     let mut ticks = tokio::time::interval(options.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

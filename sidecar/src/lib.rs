@@ -39,14 +39,14 @@ use eastway_node::{NodeError, Process, identity, listen};
 use eastway_runtime::descriptors;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::workers::Workers;
-use eastway_telemetry::Node as TelemetryNode;
+use eastway_telemetry::TelemetryNode;
 use eastway_telemetry::metrics::{Party, TrafficMetrics};
 use eastway_transport::tcp;
 
 use access_log::AccessLog;
 use config::Config;
 use load::OwnLoad;
-use node::Node;
+use node::SidecarNode;
 use services::Services;
 use worker::Worker;
 
@@ -58,7 +58,7 @@ const DEREGISTER_LIMIT: Duration = Duration::from_secs(1);
 pub enum RunError {
     /// What keeps a node of any role from running.
     #[error(transparent)]
-    Node(#[from] NodeError),
+    SidecarNode(#[from] NodeError),
     /// A file of the configuration cannot be written.
     #[error("cannot write `{what}`")]
     File {
@@ -105,7 +105,7 @@ async fn life(config: Config) -> Result<(), RunError> {
 }
 
 /// Makes what all threads share, and starts the tasks that keep it current.
-async fn build(config: Config, process: &Process) -> Result<(Arc<Node>, Link, Watch), RunError> {
+async fn build(config: Config, process: &Process) -> Result<(Arc<SidecarNode>, Link, Watch), RunError> {
     let tasks = &process.tasks;
     let (identity, watch) = identity::load(&config.identity, "workload", SpiffeId::is_workload)?;
     let zone = eastway_core::ZoneId::new(config.cluster.as_str(), config.zone.as_str());
@@ -122,7 +122,7 @@ async fn build(config: Config, process: &Process) -> Result<(Arc<Node>, Link, Wa
     let link = link(&config, &identity);
     let discovery = discovery(&config, &link, &services, tasks);
     let own = own(&config, &identity);
-    let node = Arc::new(Node {
+    let node = Arc::new(SidecarNode {
         name: format!("eastway-sidecar-{}", config.workload.name),
         zone,
         own,
@@ -219,7 +219,7 @@ struct DataListeners {
     services: Vec<TcpListener>,
 }
 
-fn bind(node: &Node) -> Result<Listeners, NodeError> {
+fn bind(node: &SidecarNode) -> Result<Listeners, NodeError> {
     let config = &node.config;
     let shared = |what, address| listen::shared(what, address, config.limits.workers);
     let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new() };
@@ -239,13 +239,13 @@ fn bind(node: &Node) -> Result<Listeners, NodeError> {
     Ok(Listeners { data, inbound: inbound_address, admin, metrics })
 }
 
-fn start_workers(node: &Arc<Node>, listeners: Vec<DataListeners>) -> Result<Workers, NodeError> {
+fn start_workers(node: &Arc<SidecarNode>, listeners: Vec<DataListeners>) -> Result<Workers, NodeError> {
     let node = Arc::clone(node);
     eastway_node::workers(listeners, move |_, own| work(Arc::clone(&node), own))
 }
 
 /// The life of a data worker: it listens until draining begins, and ends when nothing is in flight any more.
-async fn work(node: Arc<Node>, listeners: DataListeners) -> io::Result<()> {
+async fn work(node: Arc<SidecarNode>, listeners: DataListeners) -> io::Result<()> {
     let seed = fastrand::Rng::new().u64(..);
     let worker = Worker::new(Arc::clone(&node), seed);
     let listen = |listener| tokio::net::TcpListener::from_std(listener);

@@ -16,7 +16,7 @@ use crate::services::Services;
 
 /// A sidecar, as its workers and its control tasks see it.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct SidecarNode {
     pub(crate) config: Config,
     /// In `Proxy-Status`: `eastway-sidecar-NAME`.
     pub(crate) name: String,

@@ -19,12 +19,12 @@ use eastway_telemetry::metrics::{self, AttemptKind, Code, Direction, InFlight, P
 use eastway_telemetry::trace::{Span, SpanKind, attribute};
 
 use crate::access_log::{self, now_us};
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// Where a worker's records are written to. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Telemetry {
-    node: Arc<Node>,
+    node: Arc<SidecarNode>,
     routes: Rc<RefCell<RouteCache>>,
     /// Who calls, on a connection of another node's; `None` for the application beside this sidecar.
     caller: Option<Rc<Caller>>,
@@ -41,7 +41,7 @@ pub(crate) struct Counted(Option<(Arc<Route>, InFlight)>);
 
 impl Telemetry {
     /// For one worker, and the requests of the application beside it.
-    pub(crate) fn new(node: &Arc<Node>) -> Self {
+    pub(crate) fn new(node: &Arc<SidecarNode>) -> Self {
         Self { node: Arc::clone(node), routes: Rc::new(RefCell::new(node.traffic.cache())), caller: None }
     }
 
@@ -293,7 +293,7 @@ fn server(authority: &str) -> (&str, i64) {
 }
 
 /// Where the spans of this node's calls come from.
-fn set_source(span: &mut Span, node: &Node) {
+fn set_source(span: &mut Span, node: &SidecarNode) {
     span.set(attribute::SOURCE_CLUSTER, node.zone.cluster.clone());
     span.set(attribute::SOURCE_ZONE, node.zone.zone.clone());
     if let Some(service) = &node.own.service {

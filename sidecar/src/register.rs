@@ -12,7 +12,7 @@ use eastway_runtime::tasks::TaskGroup;
 use crate::config::HealthKind;
 use crate::health::{self, ProbeKind, ProbeOptions};
 use crate::load::cgroup::CpuGroup;
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// How often the load is looked at; it is reported when it changed, and now and then when it did not.
 const LOAD_PERIOD: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const PROCESSOR_PERIOD: Duration = Duration::from_secs(1);
 /// Registers the workload, if there is one, at the inbound listener's address, and starts probing the application.
 pub(crate) fn start(
     tasks: &TaskGroup,
-    node: &Arc<Node>,
+    node: &Arc<SidecarNode>,
     link: Link,
     inbound: Option<SocketAddr>,
 ) -> Option<Arc<Registrar>> {
@@ -40,7 +40,7 @@ pub(crate) fn start(
     Some(registrar)
 }
 
-fn workload(node: &Node, inbound: SocketAddr) -> Option<Workload> {
+fn workload(node: &SidecarNode, inbound: SocketAddr) -> Option<Workload> {
     let config = &node.config.workload;
     let service = config.service.as_deref()?;
     Some(Workload {
@@ -55,7 +55,7 @@ fn workload(node: &Node, inbound: SocketAddr) -> Option<Workload> {
     })
 }
 
-fn probe_options(node: &Node) -> Option<ProbeOptions> {
+fn probe_options(node: &SidecarNode) -> Option<ProbeOptions> {
     let health = node.config.health.as_ref()?;
     let kind = match &health.kind {
         HealthKind::Http { path } => ProbeKind::Http { path: path.clone() },
@@ -74,7 +74,7 @@ fn probe_options(node: &Node) -> Option<ProbeOptions> {
 }
 
 /// Looks at the application's processor time.
-async fn watch_processor(node: Arc<Node>, mut group: CpuGroup) {
+async fn watch_processor(node: Arc<SidecarNode>, mut group: CpuGroup) {
     let mut ticks = tokio::time::interval(PROCESSOR_PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -83,7 +83,7 @@ async fn watch_processor(node: Arc<Node>, mut group: CpuGroup) {
     }
 }
 
-async fn report_load(node: Arc<Node>, registrar: Arc<Registrar>) {
+async fn report_load(node: Arc<SidecarNode>, registrar: Arc<Registrar>) {
     let mut ticks = tokio::time::interval(LOAD_PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eastway_balance::{Endpoint, Pick};
 use eastway_core::{EndpointId, Reason, ServiceName, SpiffeId};
-use eastway_http::client::{Failure, Ping, PoolOptions, Unopened};
+use eastway_http::client::{Ping, PoolOptions, SendFailure, Unopened};
 use eastway_http::{ClientOptions, H1, Pool, Request, Response, SendError, Sweeper, link};
 use eastway_identity::{Expected, Refusal, client_config};
 use eastway_request::Call;
@@ -21,10 +21,10 @@ use eastway_transport::{Io, tcp, tls};
 use tokio::time::timeout;
 
 use crate::h2;
-use crate::node::Node;
+use crate::node::SidecarNode;
 use connector::{Connector, Spoken};
 use multiplexed::Multiplexed;
-pub(crate) use places::Place;
+pub(crate) use places::ConnectionPermit;
 use places::Places;
 use session::Sessions;
 
@@ -49,7 +49,7 @@ type Key = (ServiceName, EndpointId, u64);
 
 /// A worker's connections.
 pub(crate) struct Upstreams {
-    node: Arc<Node>,
+    node: Arc<SidecarNode>,
     sweeper: Sweeper,
     /// Never borrowed across an await.
     rng: RefCell<fastrand::Rng>,
@@ -64,12 +64,12 @@ pub(crate) struct Upstreams {
 /// What a connection that broke says of the attempt that it carried.
 fn sending(error: SendError) -> AttemptError {
     let failure = error.failure();
-    let ended = matches!(failure, Failure::Closed | Failure::Refused | Failure::Reset);
-    let silent = failure == Failure::Unresponsive || failure == Failure::Reset && timed_out(&error);
+    let ended = matches!(failure, SendFailure::Closed | SendFailure::Refused | SendFailure::Reset);
+    let silent = failure == SendFailure::Unresponsive || failure == SendFailure::Reset && timed_out(&error);
     let fault = match failure {
         _ if silent => Fault::Silent,
         // A reset shows that somebody is there. Whether it takes connections is for the next one to find out.
-        Failure::Reset if !error.is_reused() => Fault::Stated,
+        SendFailure::Reset if !error.is_reused() => Fault::Stated,
         _ if ended => Fault::Nobody,
         _ => Fault::Stated,
     };
@@ -92,7 +92,7 @@ fn timed_out(error: &SendError) -> bool {
 
 impl Upstreams {
     /// No connections yet. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: &Arc<Node>, sweeper: &Sweeper, rng: fastrand::Rng) -> Rc<Self> {
+    pub(crate) fn new(node: &Arc<SidecarNode>, sweeper: &Sweeper, rng: fastrand::Rng) -> Rc<Self> {
         let limits = &node.config.limits;
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
@@ -212,7 +212,7 @@ pub(crate) async fn open(
     upstreams: &Rc<Upstreams>,
     call: &Call<'_>,
     pick: &mut Pick,
-) -> Result<(Io, Option<Place>), AttemptError> {
+) -> Result<(Io, Option<ConnectionPermit>), AttemptError> {
     let authority = session::authority(&upstreams.node, call, None);
     let traceparent = call.traceparent.to_string();
     let headers = [("traceparent", traceparent.as_str())];
@@ -254,7 +254,11 @@ async fn send_alone(
 }
 
 /// A verified HTTP/1.1 connection to what was picked, that nobody else uses.
-async fn reach(upstreams: &Upstreams, call: &Call<'_>, pick: &mut Pick) -> Result<(Io, Option<Place>), AttemptError> {
+async fn reach(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    pick: &mut Pick,
+) -> Result<(Io, Option<ConnectionPermit>), AttemptError> {
     match nearby(pick) {
         Some(endpoint) => {
             has_room(call, &endpoint)?;
@@ -275,7 +279,7 @@ async fn connect_local(
     call: &Call<'_>,
     endpoint: &Arc<Endpoint>,
     alpn: &[&[u8]],
-) -> Result<(Io, Place), AttemptError> {
+) -> Result<(Io, ConnectionPermit), AttemptError> {
     let node = &upstreams.node;
     let Some(address) = endpoint.address else { return Err(AttemptError::connecting(Reason::Internal)) };
     let most = call.entry.traffic_policy().endpoint_connections;
@@ -293,20 +297,25 @@ async fn connect_local(
 }
 
 /// A TCP connection with this sidecar's time limits.
-pub(crate) async fn dial(node: &Node, address: SocketAddr) -> io::Result<Io> {
+pub(crate) async fn dial(node: &SidecarNode, address: SocketAddr) -> io::Result<Io> {
     let timeouts = &node.config.timeouts;
     let options = tcp::DialOptions::data(timeouts.connect, timeouts.tcp_keepalive, timeouts.tcp_user);
     tcp::dial(address, &options).await.map(|stream| Io::watched(stream, timeouts.tcp_user))
 }
 
 /// Mutual TLS over `io`, with whoever `expected` admits, within the region.
-pub(crate) async fn handshake(node: &Node, io: Io, expected: Expected, alpn: &[&[u8]]) -> Result<Io, AttemptError> {
+pub(crate) async fn handshake(
+    node: &SidecarNode,
+    io: Io,
+    expected: Expected,
+    alpn: &[&[u8]],
+) -> Result<Io, AttemptError> {
     handshake_within(node.config.timeouts.stream_open, node, io, expected, alpn).await
 }
 
 async fn handshake_within(
     limit: Duration,
-    node: &Node,
+    node: &SidecarNode,
     io: Io,
     expected: Expected,
     alpn: &[&[u8]],
@@ -332,7 +341,7 @@ fn tls_reason(error: &TlsError) -> Reason {
 }
 
 /// Who may answer a call within this cluster.
-fn expected(node: &Node, call: &Call<'_>) -> Expected {
+fn expected(node: &SidecarNode, call: &Call<'_>) -> Expected {
     accounts(&node.identity.id().trust_domain, call.entry.service().name(), &call.entry.accounts())
 }
 

@@ -11,13 +11,13 @@ use eastway_runtime::drain::InFlight;
 use http_body::Body as _;
 
 use crate::app::App;
-use crate::node::Node;
+use crate::node::SidecarNode;
 use crate::record::Telemetry;
 use crate::upstream::Upstreams;
 
 /// A worker of a sidecar. Lives on its thread's `LocalSet`.
 pub(crate) struct Worker {
-    pub(crate) node: Arc<Node>,
+    pub(crate) node: Arc<SidecarNode>,
     pub(crate) sweeper: Sweeper,
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) app: App,
@@ -33,7 +33,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker without connections. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: Arc<Node>, seed: u64) -> Rc<Self> {
+    pub(crate) fn new(node: Arc<SidecarNode>, seed: u64) -> Rc<Self> {
         let connections = node.config.limits.connections;
         let (sweeper, mut rng) = (Sweeper::new(), fastrand::Rng::with_seed(seed));
         Rc::new(Self {
@@ -89,7 +89,7 @@ impl Worker {
 }
 
 /// What decides about the application's requests.
-fn outbound_options(node: &Node) -> OutboundOptions {
+fn outbound_options(node: &SidecarNode) -> OutboundOptions {
     let config = &node.config;
     OutboundOptions {
         suffix: config.suffix.clone(),
@@ -100,7 +100,7 @@ fn outbound_options(node: &Node) -> OutboundOptions {
 }
 
 /// What decides about calls to the application.
-fn inbound_options(node: &Node) -> InboundOptions {
+fn inbound_options(node: &SidecarNode) -> InboundOptions {
     InboundOptions {
         suffix: node.config.suffix.clone(),
         service: node.own.service.clone(),

@@ -27,7 +27,7 @@ mod files;
 mod node;
 
 pub use files::{service, trust_domain};
-pub use node::Node;
+pub use node::LabNode;
 
 use files::serving;
 
@@ -104,7 +104,7 @@ impl Lab {
 
     /// The smallest mesh: one cluster with a payments application in zone a, called from the same zone. Answers the
     /// application's node and the caller's.
-    pub fn one_cluster() -> (Self, Node, Node) {
+    pub fn one_cluster() -> (Self, LabNode, LabNode) {
         let mut lab = Self::new();
         lab.clusters(&["us-east"], StoreKind::Embedded);
         let payments = lab.payments("us-east", "a", "payments-1");
@@ -115,7 +115,7 @@ impl Lab {
 
     /// Two clusters: payments in zone a of eu-west, called from zone a of us-east. Answers the application's node and
     /// the caller's.
-    pub fn two_clusters() -> (Self, Node, Node) {
+    pub fn two_clusters() -> (Self, LabNode, LabNode) {
         let mut lab = Self::new();
         lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
         let payments = lab.payments("eu-west", "a", "payments-1");
@@ -190,12 +190,12 @@ impl Lab {
     ///
     /// # Panics
     /// If the cluster was not planned.
-    pub fn gateway(&self, name: &str) -> Node {
-        Node { name: format!("{name}-gateway"), ip: self.clusters[name].gateway }
+    pub fn gateway(&self, name: &str) -> LabNode {
+        LabNode { name: format!("{name}-gateway"), ip: self.clusters[name].gateway }
     }
 
     /// Starts the gateway of the cluster `name` (and its etcd, if that does not run), and waits until it is ready.
-    pub fn start_gateway(&mut self, name: &str) -> Node {
+    pub fn start_gateway(&mut self, name: &str) -> LabNode {
         let node = self.gateway(name);
         if self.clusters[name].store == StoreKind::Etcd {
             self.start_etcd(name);
@@ -214,7 +214,7 @@ impl Lab {
     ///
     /// # Panics
     /// If the cluster was not planned.
-    pub fn start_sibling(&mut self, name: &str) -> Node {
+    pub fn start_sibling(&mut self, name: &str) -> LabNode {
         let ip = self.host();
         self.clusters.get_mut(name).expect("a planned cluster").sibling = Some(ip);
         let node = self.sibling(name).expect("just planned");
@@ -224,8 +224,8 @@ impl Lab {
         node
     }
 
-    fn sibling(&self, name: &str) -> Option<Node> {
-        self.clusters[name].sibling.map(|ip| Node { name: format!("{name}-gateway-2"), ip })
+    fn sibling(&self, name: &str) -> Option<LabNode> {
+        self.clusters[name].sibling.map(|ip| LabNode { name: format!("{name}-gateway-2"), ip })
     }
 
     /// Where the etcd of the cluster `name` answers its clients.
@@ -262,14 +262,14 @@ impl Lab {
     }
 
     /// Starts a payments application with its sidecar in a zone, and waits until both are ready.
-    pub fn payments(&mut self, cluster: &str, zone: &str, name: &str) -> Node {
+    pub fn payments(&mut self, cluster: &str, zone: &str, name: &str) -> LabNode {
         let ip = self.host();
         self.workload(cluster, zone, name, "payments", ip)
     }
 
     /// Starts an application of `service`, with its sidecar, at `ip`, and waits until both are ready.
-    pub fn workload(&mut self, cluster: &str, zone: &str, name: &str, service: &str, ip: Ipv4Addr) -> Node {
-        let node = Node { name: format!("{cluster}-{name}"), ip };
+    pub fn workload(&mut self, cluster: &str, zone: &str, name: &str, service: &str, ip: Ipv4Addr) -> LabNode {
+        let node = LabNode { name: format!("{cluster}-{name}"), ip };
         let health = "health: { http: { path: /healthz }, interval: 200ms }\n";
         self.configure(cluster, zone, &node, service, &serving(&node, service, health));
         self.start_app(cluster, zone, &node);
@@ -278,10 +278,10 @@ impl Lab {
         node
     }
 
-    /// Starts the sidecar of a payments application that the test itself plays at [`Node::app`] of the host `ip`, and
+    /// Starts the sidecar of a payments application that the test itself plays at [`LabNode::app`] of the host `ip`, and
     /// waits until it is ready. `extra` goes into its configuration.
-    pub fn beside(&mut self, cluster: &str, zone: &str, ip: Ipv4Addr, extra: &str) -> Node {
-        let node = Node { name: format!("{cluster}-{zone}-payments-{}", ip.octets()[3]), ip };
+    pub fn beside(&mut self, cluster: &str, zone: &str, ip: Ipv4Addr, extra: &str) -> LabNode {
+        let node = LabNode { name: format!("{cluster}-{zone}-payments-{}", ip.octets()[3]), ip };
         let extra = format!("health: {{ tcp: {{}}, interval: 200ms }}\n{extra}");
         self.configure(cluster, zone, &node, "payments", &serving(&node, "payments", &extra));
         self.start_role("sidecar", &node.name);
@@ -290,14 +290,14 @@ impl Lab {
     }
 
     /// Starts a caller's sidecar in a zone, and waits until it is ready.
-    pub fn storefront(&mut self, cluster: &str, zone: &str) -> Node {
+    pub fn storefront(&mut self, cluster: &str, zone: &str) -> LabNode {
         self.storefront_with(cluster, zone, "")
     }
 
     /// The same, with more lines of configuration.
-    pub fn storefront_with(&mut self, cluster: &str, zone: &str, extra: &str) -> Node {
+    pub fn storefront_with(&mut self, cluster: &str, zone: &str, extra: &str) -> LabNode {
         let ip = self.host();
-        let node = Node { name: format!("{cluster}-{zone}-storefront-{}", ip.octets()[3]), ip };
+        let node = LabNode { name: format!("{cluster}-{zone}-storefront-{}", ip.octets()[3]), ip };
         self.configure(cluster, zone, &node, "storefront", extra);
         self.start_role("sidecar", &node.name);
         self.wait_ready(&node);
@@ -310,7 +310,7 @@ impl Lab {
     }
 
     /// Starts the sample application of a workload.
-    pub fn start_app(&mut self, cluster: &str, zone: &str, node: &Node) {
+    pub fn start_app(&mut self, cluster: &str, zone: &str, node: &LabNode) {
         let name = app_name(node);
         let mut command = eastway_command();
         let listen = node.app().to_string();
@@ -337,7 +337,7 @@ impl Lab {
     }
 
     /// Waits until a gateway or sidecar says that it is ready.
-    pub fn wait_ready(&mut self, node: &Node) {
+    pub fn wait_ready(&mut self, node: &LabNode) {
         let process = self.processes.get_mut(&node.name).expect("the node was started");
         eventually(&format!("{} is ready", node.name), || {
             if let Some(status) = process.ended() {
@@ -364,13 +364,13 @@ impl Lab {
     }
 
     /// Kills a workload: its application and its sidecar.
-    pub fn kill_workload(&mut self, node: &Node) {
+    pub fn kill_workload(&mut self, node: &LabNode) {
         self.kill(&app_name(node));
         self.kill(&node.name);
     }
 
     /// Starts a workload again that was killed, and waits until it is ready.
-    pub fn restart_workload(&mut self, cluster: &str, zone: &str, node: &Node) {
+    pub fn restart_workload(&mut self, cluster: &str, zone: &str, node: &LabNode) {
         self.start_app(cluster, zone, node);
         self.start_role("sidecar", &node.name);
         self.wait_ready(node);
@@ -411,7 +411,7 @@ impl Lab {
 }
 
 /// The name of the application's process beside the sidecar `node`.
-pub fn app_name(node: &Node) -> String {
+pub fn app_name(node: &LabNode) -> String {
     format!("{}-app", node.name)
 }
 

@@ -145,6 +145,14 @@ impl Wire {
     /// # Panics
     /// If the socket takes no options.
     pub fn reset(self) {
+        self.reset_at_end();
+    }
+
+    /// The same once it is dropped.
+    ///
+    /// # Panics
+    /// If the socket takes no options.
+    pub fn reset_at_end(&self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket takes an option");
     }
 

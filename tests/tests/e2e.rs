@@ -12,6 +12,9 @@ mod grpc;
 // Do bytes pass that are no HTTP, with the ends of their streams?
 #[path = "e2e/opaque.rs"]
 mod opaque;
+// Is a caller told the same whichever way its request goes?
+#[path = "e2e/ways.rs"]
+mod ways;
 // Does all of it work across clusters, and what can a gateway read of it?
 #[path = "e2e/across.rs"]
 mod across;

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::topology::{Node, Role, Topology};
+use super::topology::{DemoNode, Role, Topology};
 
 /// How long a node may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ impl Processes {
     }
 
     /// Starts `node`, without waiting until it is ready.
-    pub(super) fn start(&mut self, topology: &Topology, node: &Node) -> anyhow::Result<()> {
+    pub(super) fn start(&mut self, topology: &Topology, node: &DemoNode) -> anyhow::Result<()> {
         let mut command = self.command(topology, node);
         let log = File::options().create(true).append(true).open(topology.log(node))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -44,7 +44,7 @@ impl Processes {
         Ok(())
     }
 
-    fn command(&self, topology: &Topology, node: &Node) -> Command {
+    fn command(&self, topology: &Topology, node: &DemoNode) -> Command {
         let mut command = Command::new(&self.program);
         match node.role {
             Role::Gateway => command.args(["gateway", "--config"]).arg(topology.file(node)),
@@ -65,7 +65,7 @@ impl Processes {
     }
 
     /// Kills `nodes` as a power cut would: all at once, and only then waits for the kernel to clean up.
-    pub(super) fn kill<'a>(&mut self, nodes: impl IntoIterator<Item = &'a Node>) -> anyhow::Result<()> {
+    pub(super) fn kill<'a>(&mut self, nodes: impl IntoIterator<Item = &'a DemoNode>) -> anyhow::Result<()> {
         let mut killed = Vec::new();
         for node in nodes {
             if let Some(mut child) = self.children.remove(&node.name) {
@@ -80,7 +80,7 @@ impl Processes {
     }
 
     /// The process id of `node`, if it runs.
-    pub(super) fn pid(&mut self, node: &Node) -> Option<u32> {
+    pub(super) fn pid(&mut self, node: &DemoNode) -> Option<u32> {
         let child = self.children.get_mut(&node.name)?;
         matches!(child.try_wait(), Ok(None)).then(|| child.id())
     }
@@ -89,7 +89,7 @@ impl Processes {
     ///
     /// # Errors
     /// The first node that ended or took too long, with the end of its log.
-    pub(super) fn wait_ready(&mut self, topology: &Topology, nodes: &[&Node]) -> anyhow::Result<()> {
+    pub(super) fn wait_ready(&mut self, topology: &Topology, nodes: &[&DemoNode]) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         for node in nodes {
             while !is_ready(node) {
@@ -129,7 +129,7 @@ fn terminate(child: &mut Child) -> bool {
     runs && kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).is_ok()
 }
 
-fn etcd_arguments<'a>(command: &'a mut Command, node: &Node, folder: &Path) -> &'a mut Command {
+fn etcd_arguments<'a>(command: &'a mut Command, node: &DemoNode, folder: &Path) -> &'a mut Command {
     let client = format!("http://{}", node.address(2379));
     let peer = format!("http://{}", node.address(2380));
     command
@@ -141,7 +141,7 @@ fn etcd_arguments<'a>(command: &'a mut Command, node: &Node, folder: &Path) -> &
         .args(["--initial-cluster", &format!("{}={peer}", node.name)])
 }
 
-fn is_ready(node: &Node) -> bool {
+fn is_ready(node: &DemoNode) -> bool {
     match node.role {
         Role::Gateway | Role::Sidecar => get(node, 15020, "/ready").is_some_and(|status| status == 200),
         Role::App => get(node, 8080, "/healthz").is_some_and(|status| status == 200),
@@ -149,18 +149,18 @@ fn is_ready(node: &Node) -> bool {
     }
 }
 
-fn get(node: &Node, port: u16, path: &str) -> Option<u16> {
+fn get(node: &DemoNode, port: u16, path: &str) -> Option<u16> {
     answer(node, port, path)?.split(' ').nth(1)?.parse().ok()
 }
 
 /// The body that `node` answers to a GET.
-pub(super) fn body(node: &Node, port: u16, path: &str) -> Option<String> {
+pub(super) fn body(node: &DemoNode, port: u16, path: &str) -> Option<String> {
     let answer = answer(node, port, path)?;
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
 
 /// A whole answer to a plain GET, by hand: it is asked of processes that may not answer yet.
-fn answer(node: &Node, port: u16, path: &str) -> Option<String> {
+fn answer(node: &DemoNode, port: u16, path: &str) -> Option<String> {
     let mut stream = std::net::TcpStream::connect_timeout(&node.address(port), Duration::from_millis(200)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", node.address(port)).ok()?;

@@ -41,7 +41,7 @@ impl Role {
 
 /// One process of the demo.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct DemoNode {
     /// Unique; also the stem of its files.
     pub(super) name: String,
     pub(super) role: Role,
@@ -51,7 +51,7 @@ pub(super) struct Node {
     pub(super) ip: Ipv4Addr,
 }
 
-impl Node {
+impl DemoNode {
     /// `CLUSTER/ZONE`.
     pub(super) fn place(&self) -> String {
         format!("{}/{}", self.cluster, self.zone.unwrap_or("-"))
@@ -65,7 +65,7 @@ impl Node {
 /// Everything that runs.
 #[derive(Debug)]
 pub(super) struct Topology {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<DemoNode>,
     pub(super) folder: PathBuf,
 }
 
@@ -76,7 +76,7 @@ impl Topology {
         let ip = |cluster: usize, host: u8| Ipv4Addr::new(127, prefix.0, prefix.1, cluster as u8 * 100 + host);
         let mut nodes = Vec::new();
         for (index, cluster) in CLUSTERS.into_iter().enumerate() {
-            let node = |name: String, role, zone, service, host| Node {
+            let node = |name: String, role, zone, service, host| DemoNode {
                 name,
                 role,
                 cluster,
@@ -103,22 +103,28 @@ impl Topology {
     }
 
     /// The node named `name`, which exists by construction.
-    pub(super) fn find(&self, role: Role, cluster: &str, zone: Option<&str>, service: Option<&str>) -> Option<&Node> {
+    pub(super) fn find(
+        &self,
+        role: Role,
+        cluster: &str,
+        zone: Option<&str>,
+        service: Option<&str>,
+    ) -> Option<&DemoNode> {
         self.nodes.iter().find(|n| n.role == role && n.cluster == cluster && n.zone == zone && n.service == service)
     }
 
     /// The file that configures `node`.
-    pub(super) fn file(&self, node: &Node) -> PathBuf {
+    pub(super) fn file(&self, node: &DemoNode) -> PathBuf {
         self.folder.join(format!("{}.yaml", node.name))
     }
 
     /// Where `node` writes what it logs.
-    pub(super) fn log(&self, node: &Node) -> PathBuf {
+    pub(super) fn log(&self, node: &DemoNode) -> PathBuf {
         self.folder.join(format!("{}.log", node.name))
     }
 
     /// Where a storefront's sidecar records its requests.
-    pub(super) fn record(&self, node: &Node) -> PathBuf {
+    pub(super) fn record(&self, node: &DemoNode) -> PathBuf {
         self.folder.join(format!("{}.requests.jsonl", node.name))
     }
 
@@ -170,7 +176,7 @@ impl Topology {
         text
     }
 
-    fn gateway(&self, node: &Node) -> String {
+    fn gateway(&self, node: &DemoNode) -> String {
         let cluster = node.cluster;
         let store = match self.find(Role::Etcd, cluster, None, None) {
             Some(etcd) => format!("etcd: {{ endpoints: ['http://{}'] }}", etcd.address(2379)),
@@ -187,7 +193,7 @@ impl Topology {
         )
     }
 
-    fn sidecar(&self, node: &Node) -> anyhow::Result<String> {
+    fn sidecar(&self, node: &DemoNode) -> anyhow::Result<String> {
         let (cluster, ip, name) = (node.cluster, node.ip, &node.name);
         let zone = node.zone.context("a sidecar has a zone")?;
         let account = node.service.context("a sidecar has a service")?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::ServiceFacts;
 use crate::options::Options;
 use crate::peers::Peers;
-use crate::registration::{EndpointState, Entry, Registration, StreamId};
+use crate::registration::{EndpointState, KnownEndpoint, Registration, StreamId};
 use crate::resources::Resources;
 use crate::statements::Statements;
 use crate::zones::Zones;
@@ -94,8 +94,8 @@ struct Known {
 /// What the gateways say of one endpoint.
 #[derive(Debug, Default)]
 struct Candidates {
-    own: Option<Entry>,
-    siblings: BTreeMap<Arc<str>, Entry>,
+    own: Option<KnownEndpoint>,
+    siblings: BTreeMap<Arc<str>, KnownEndpoint>,
     /// It vanished from its sibling's slices without explanation.
     leaving: Option<Leaving>,
 }
@@ -103,7 +103,7 @@ struct Candidates {
 /// An endpoint that no slice lists any more, as it was last known.
 #[derive(Debug)]
 struct Leaving {
-    entry: Entry,
+    entry: KnownEndpoint,
     /// The sibling that listed it.
     gateway: Arc<str>,
     since: Timestamp,
@@ -361,10 +361,10 @@ impl Catalogue {
 impl Candidates {
     /// The statement that counts: of the highest incarnation and session; at a tie one for which somebody speaks, then the
     /// own.
-    fn best(&self) -> Option<&Entry> {
+    fn best(&self) -> Option<&KnownEndpoint> {
         let siblings = self.siblings.values().map(|entry| (entry, false));
         let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);
-        let rank = |(entry, own): &(&Entry, bool)| (entry.registration.version(), entry.is_spoken_for(), *own);
+        let rank = |(entry, own): &(&KnownEndpoint, bool)| (entry.registration.version(), entry.is_spoken_for(), *own);
         known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|leaving| &leaving.entry))
     }
 
@@ -373,12 +373,12 @@ impl Candidates {
     }
 
     /// What this gateway and its siblings say.
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &KnownEndpoint> {
         self.own.iter().chain(self.siblings.values())
     }
 
     /// Every entry, to be changed.
-    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut KnownEndpoint> {
         self.own
             .iter_mut()
             .chain(self.siblings.values_mut())

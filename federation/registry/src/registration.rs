@@ -66,7 +66,7 @@ impl Registration {
 
 /// One gateway's knowledge of one endpoint.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct KnownEndpoint {
     pub(crate) registration: Arc<Registration>,
     /// As the sidecar last said; `None` when only the membership is known.
     pub(crate) reported: Option<Health>,
@@ -144,7 +144,7 @@ impl Disconnected {
     }
 }
 
-impl Entry {
+impl KnownEndpoint {
     /// An entry with a live stream.
     pub(crate) fn attached(
         registration: Registration,

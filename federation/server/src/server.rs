@@ -23,7 +23,7 @@ use crate::membership::{self, Slices, StoredAddress};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
-use crate::store::{Election, Session, Store, StoreHealth, keys};
+use crate::store::{Election, Store, StoreHealth, StoreSession, keys};
 use crate::{listener, mirrors};
 
 /// A running server. Its tasks end with [`Server::shutdown`].
@@ -32,7 +32,7 @@ pub struct Server {
     hub: Arc<Hub>,
     store: Arc<dyn Store>,
     slices: Arc<Slices>,
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Arc<StoreSession>>>,
     tasks: TaskGroup,
 }
 
@@ -103,7 +103,7 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
 
         let tasks = TaskGroup::new("federation");
-        let session = Arc::new(Session::start(Arc::clone(&store), hub.options.session_ttl));
+        let session = Arc::new(StoreSession::start(Arc::clone(&store), hub.options.session_ttl));
         let own = StoredAddress { address: config.address, epoch };
         session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));

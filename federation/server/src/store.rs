@@ -6,7 +6,7 @@
 //!
 //! There are two implementations with one behaviour, proven by one test suite: [`embedded`] (in the gateway's process,
 //! on disk, for a cluster with a single gateway) and [`etcd`]. Above both sit [`Follower`] (a prefix kept in memory),
-//! [`Session`] (keys that vanish with their owner) and [`Election`].
+//! [`StoreSession`] (keys that vanish with their owner) and [`Election`].
 
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub use election::Election;
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use follow::{Change, Follower};
-pub use session::{DEFAULT_TTL, MIN_TTL, Session, SessionState};
+pub use session::{DEFAULT_TTL, MIN_TTL, SessionState, StoreSession};
 pub use txn::{Commit, Expect, Op, Txn};
 pub use watch::{Event, Watch};
 
@@ -63,7 +63,7 @@ pub const MAX_TXN_BYTES: usize = MAX_VALUE + (1 << 18);
 
 /// One key with its value, as of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct StoreEntry {
     /// The key.
     pub key: String,
     /// The value.
@@ -78,7 +78,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The entries, ordered by key.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<StoreEntry>,
     /// The store's revision that they are a snapshot of: watch after it to miss nothing.
     pub revision: Revision,
 }
@@ -90,7 +90,7 @@ pub struct Listing {
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
     /// The entry at `key`. Linearizable: it sees every write that was answered before.
-    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, StoreError>;
 
     /// All entries whose key starts with `prefix`, at one revision.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
@@ -119,7 +119,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// It retries by itself for as long as the [`Watch`] is kept.
     fn watch(&self, prefix: &str, after: Option<Revision>) -> Watch;
 
-    /// Makes a lease that ends unless it is renewed within `ttl`. Prefer [`Session`], which does the renewing.
+    /// Makes a lease that ends unless it is renewed within `ttl`. Prefer [`StoreSession`], which does the renewing.
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease for another time to live; false if it has ended.

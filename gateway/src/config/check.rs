@@ -13,7 +13,7 @@ use eastway_runtime::resources::{self, LoadedResource};
 use eastway_runtime::{Problem, Problems};
 
 use super::raw::*;
-use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Registration, Store, Telemetry, Timeouts, Tunnel};
+use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Registration, Store, Telemetry, Timeouts, TunnelConfig};
 
 /// Zones of a cluster: as many as a gateway takes of what a peer says of itself.
 const MAX_ZONES: usize = 64;
@@ -34,7 +34,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
             Some(domain) => checks.trust_domain("trustDomain", domain),
             None => default_domain,
         },
-        tunnel: Tunnel {
+        tunnel: TunnelConfig {
             listen: checks.listen("tunnel.listen", &raw.tunnel.listen),
             advertise: raw.tunnel.advertise.as_ref().map(|address| checks.target("tunnel.advertise", address)),
             record: raw.tunnel.record.as_ref().map(|record| checks.folder("tunnel.record", record)),

@@ -33,7 +33,7 @@ pub mod utilisation;
 
 pub use attempts::Attempts;
 pub use eastway_core::policy::{Algorithm, Mode};
-pub use eastway_resilience::{AttemptError, Class, Failure, Outcome};
+pub use eastway_resilience::{AttemptError, ChargedFailure, Class, Outcome};
 pub use endpoint::Endpoint;
 pub use explain::Explanation;
 pub use locality::LocalityEndpoints;

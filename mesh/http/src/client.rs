@@ -15,7 +15,7 @@ mod options;
 mod pool;
 mod tunnel;
 
-pub use error::{Failure, SendError};
+pub use error::{SendError, SendFailure};
 pub use h1::H1;
 pub use h2::H2;
 pub use link::{Link, Unopened};

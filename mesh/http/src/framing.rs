@@ -15,7 +15,7 @@ mod response;
 pub use forwards::{Forwards, count_forwards};
 pub use headers::Headers;
 pub use parse::{ParsedRequest, Refused, TargetByte, parse_request};
-pub use request::{Length, Target, Verdict, admit_request, judge, judge_target};
+pub use request::{Length, RequestVerdict, Target, admit_request, judge, judge_target};
 pub(crate) use response::parse_response;
 pub use response::{Asked, ParsedResponse, ResponseLength, ResponseVerdict, admit_response, judge_response};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eastway_runtime::clock;
 use eastway_runtime::config::sections::Otlp;
-use eastway_telemetry::Node;
+use eastway_telemetry::TelemetryNode;
 use eastway_telemetry::metrics::{Metrics, TraceMetrics};
 use eastway_telemetry::trace::{TraceOptions, Tracer};
 
@@ -14,7 +14,7 @@ use crate::NodeError;
 ///
 /// # Errors
 /// [`NodeError::Tracing`].
-pub fn telemetry(node: Node, otlp: Option<&Otlp>) -> Result<(Arc<Metrics>, Tracer), NodeError> {
+pub fn telemetry(node: TelemetryNode, otlp: Option<&Otlp>) -> Result<(Arc<Metrics>, Tracer), NodeError> {
     let metrics = Metrics::new(&node);
     let Some(otlp) = otlp else { return Ok((metrics, Tracer::disabled())) };
     let mut options = TraceOptions::new(&otlp.endpoint, node, clock::now);

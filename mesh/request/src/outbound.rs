@@ -32,7 +32,7 @@ pub(crate) use attempt::SPOKEN;
 use deadlines::Deadlines;
 use eastway_core::Refusal;
 pub use judge::Judged;
-use said::Said;
+use said::FailedAttempt;
 
 /// What holds for all requests of one node.
 #[derive(Clone, Debug)]
@@ -180,7 +180,7 @@ struct Forward {
     began: Timestamp,
     /// When the attempt under way began, and its place in the trace.
     attempt: (Timestamp, TraceContext),
-    said: Option<Said>,
+    said: Option<FailedAttempt>,
 }
 
 impl<R: Recorder> Outbound<R> {
@@ -351,7 +351,7 @@ impl<R: Recorder> Outbound<R> {
                     self.record.place(&nearest.zone, nearest.level);
                 }
                 match forward.said.take() {
-                    Some(Said { answered: true, .. }) => Step::FallBack,
+                    Some(FailedAttempt { answered: true, .. }) => Step::FallBack,
                     Some(said) => self.refuse(said.reason.into()),
                     None => self.refuse(none.reason.into()),
                 }
@@ -379,7 +379,7 @@ impl<R: Recorder> Outbound<R> {
         };
         self.record.attempt_ended(true);
         let end = AttemptEnd { retry_after: judged.retry_after, ..end };
-        self.again(end, Said::answered(), body, now, rng);
+        self.again(end, FailedAttempt::answered(), body, now, rng);
         None
     }
 
@@ -434,11 +434,18 @@ impl<R: Recorder> Outbound<R> {
         self.record.attempt_failed(error.reason);
         let latency = now.since(forward.attempt.0);
         let end = forward.attempts.failed(forward.entry.service(), pick, &error, latency, now);
-        self.again(end, Said::failed(error.reason), body, now, rng);
+        self.again(end, FailedAttempt::unanswered(error.reason), body, now, rng);
     }
 
     /// Another attempt, or none.
-    fn again(&mut self, end: AttemptEnd, said: Said, body: &BodyState, now: Timestamp, rng: &mut fastrand::Rng) {
+    fn again(
+        &mut self,
+        end: AttemptEnd,
+        said: FailedAttempt,
+        body: &BodyState,
+        now: Timestamp,
+        rng: &mut fastrand::Rng,
+    ) {
         let Some(forward) = self.forward.as_deref_mut() else { return };
         let said = said.over(forward.said.take());
         let deadline = self.context.deadlines.postponed(&forward.policy, forward.began, body.upload, now);

@@ -24,7 +24,7 @@ const OPEN_ROUNDS: usize = 2;
 const MAX_OPEN: usize = 8;
 
 /// What a session is made of.
-pub trait Session: Clone {
+pub trait PooledSession: Clone {
     /// It takes no request any more.
     fn is_closed(&self) -> bool;
 
@@ -66,7 +66,7 @@ impl<S> Default for SessionPool<S> {
     }
 }
 
-impl<S: Session> SessionPool<S> {
+impl<S: PooledSession> SessionPool<S> {
     /// A session for the attempt at `pick`, which is bound to its endpoint. It waits only while the locality has none that
     /// should be used. `round` counts how often it has waited. Ask for [`SessionPool::wanted_by`] after it.
     pub fn acquire(

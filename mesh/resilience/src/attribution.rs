@@ -24,7 +24,7 @@ pub enum Class {
     /// The application answered, and not with a server error.
     Success,
     /// It failed, and somebody is charged.
-    Failure(Failure),
+    Failure(ChargedFailure),
     /// The application asked for less traffic: nobody's health, but a latency penalty.
     RateLimited,
     /// The caller went away, or another attempt won: says nothing of the endpoint.
@@ -33,7 +33,7 @@ pub enum Class {
 
 /// A failure, and whom it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct ChargedFailure {
     /// Who is charged.
     pub attribution: Attribution,
     /// Hard evidence, gathered by this caller itself: the endpoint's sidecar refused the connection, or its host is
@@ -52,14 +52,14 @@ impl Outcome {
         let class = match reason.attribution() {
             Attribution::Caller => Class::Cancelled,
             Attribution::RateLimited => Class::RateLimited,
-            attribution => Class::Failure(Failure { attribution, down: false }),
+            attribution => Class::Failure(ChargedFailure { attribution, down: false }),
         };
         Self { class, latency: None, load: None }
     }
 
-    /// Hard evidence against the endpoint: see [`Failure::down`].
+    /// Hard evidence against the endpoint: see [`ChargedFailure::down`].
     pub const fn down(reason: Reason) -> Self {
-        let class = Class::Failure(Failure { attribution: reason.attribution(), down: true });
+        let class = Class::Failure(ChargedFailure { attribution: reason.attribution(), down: true });
         Self { class, latency: None, load: None }
     }
 
@@ -70,7 +70,7 @@ impl Outcome {
         let class = match status {
             429 => Class::RateLimited,
             501 | 505 => Class::Success,
-            500..=599 => Class::Failure(Failure { attribution: Attribution::Upstream5xx, down: false }),
+            500..=599 => Class::Failure(ChargedFailure { attribution: Attribution::Upstream5xx, down: false }),
             _ => Class::Success,
         };
         Self { class, latency: Some(latency), load: None }
@@ -80,7 +80,7 @@ impl Outcome {
     pub const fn grpc_status(status: u8, latency: Duration) -> Self {
         let class = match status {
             8 => Class::RateLimited,
-            2 | 13 | 14 | 15 => Class::Failure(Failure { attribution: Attribution::Upstream5xx, down: false }),
+            2 | 13 | 14 | 15 => Class::Failure(ChargedFailure { attribution: Attribution::Upstream5xx, down: false }),
             _ => Class::Success,
         };
         Self { class, latency: Some(latency), load: None }
@@ -106,7 +106,7 @@ impl Outcome {
     }
 
     /// The failure, if it is one.
-    pub const fn failure(&self) -> Option<Failure> {
+    pub const fn failure(&self) -> Option<ChargedFailure> {
         match self.class {
             Class::Failure(failure) => Some(failure),
             _ => None,
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(Outcome::status(429, LATENCY).class, Class::RateLimited);
         assert_eq!(Outcome::status(501, LATENCY).class, Class::Success);
         let failed = Outcome::status(503, LATENCY);
-        assert_eq!(failed.failure(), Some(Failure { attribution: Attribution::Upstream5xx, down: false }));
+        assert_eq!(failed.failure(), Some(ChargedFailure { attribution: Attribution::Upstream5xx, down: false }));
         assert_eq!(failed.latency, Some(LATENCY));
         assert!(Outcome::grpc_status(14, LATENCY).failure().is_some());
         assert_eq!(Outcome::grpc_status(5, LATENCY).class, Class::Success);
@@ -182,6 +182,6 @@ mod tests {
     #[test]
     fn hard_evidence_keeps_its_attribution() {
         let outcome = Outcome::down(Reason::ConnectFailed).with_latency(LATENCY).with_load(None);
-        assert_eq!(outcome.failure(), Some(Failure { attribution: Attribution::UpstreamConnect, down: true }));
+        assert_eq!(outcome.failure(), Some(ChargedFailure { attribution: Attribution::UpstreamConnect, down: true }));
     }
 }

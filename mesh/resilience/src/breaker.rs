@@ -85,7 +85,7 @@ pub enum Phase {
     Open {
         /// When it becomes half-open.
         until: Timestamp,
-        /// Hard evidence, not statistics: see [`crate::Failure::down`].
+        /// Hard evidence, not statistics: see [`crate::ChargedFailure::down`].
         down: bool,
     },
     /// One probe at a time.

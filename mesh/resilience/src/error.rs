@@ -90,11 +90,11 @@ mod tests {
     use eastway_core::Attribution;
 
     use super::*;
-    use crate::attribution::{Class, Failure};
+    use crate::attribution::{ChargedFailure, Class};
 
     #[test]
     fn breakers_learn_who_is_to_blame() {
-        let failure = |attribution, down| Class::Failure(Failure { attribution, down });
+        let failure = |attribution, down| Class::Failure(ChargedFailure { attribution, down });
         for (error, expected) in [
             (AttemptError::full(Reason::RequestLimit), Class::Cancelled),
             (AttemptError::silent().blameless(), Class::Cancelled),

@@ -20,7 +20,7 @@ pub mod sync;
 pub mod window;
 
 pub use attempts::{AttemptEnd, Decision, GiveUp, Repeatable, Retries, RetryPolicy};
-pub use attribution::{Class, Failure, Outcome};
+pub use attribution::{ChargedFailure, Class, Outcome};
 pub use breaker::{Breaker, BreakerConfig, Phase, Trigger};
 pub use budget::RetryBudget;
 pub use error::{AttemptError, Fault, Progress};

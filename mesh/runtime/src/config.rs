@@ -24,7 +24,7 @@ pub use check::Checks;
 pub use eastway_core::text::{AddressText, DurationText, FileText};
 pub use problem::{Problem, Problems};
 
-use yaml::{Lines, Node};
+use yaml::{Lines, YamlNode};
 
 /// The largest file that is read. Configuration is written by people.
 pub(crate) const MAX_FILE: u64 = 4 << 20;
@@ -84,7 +84,7 @@ pub fn parse<Raw: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Res
 }
 
 /// The typed value of a tree that fits the type's schema.
-fn into_value<Raw: DeserializeOwned>(path: &Path, document: &Node) -> Result<Loaded<Raw>, Problems> {
+fn into_value<Raw: DeserializeOwned>(path: &Path, document: &YamlNode) -> Result<Loaded<Raw>, Problems> {
     let lines = Lines::of(document);
     // The schema has accepted the tree; what serde still refuses has no better place than the document.
     let value = serde_json::from_value(document.to_json())

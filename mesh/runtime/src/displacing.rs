@@ -24,12 +24,12 @@ pub struct Displacing {
 struct State {
     next: u64,
     /// By activity: the least recently active first.
-    occupants: BTreeMap<u64, Entry>,
+    occupants: BTreeMap<u64, TakenPlace>,
     sources: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TakenPlace {
     source: IpAddr,
     displace: oneshot::Sender<()>,
 }
@@ -66,7 +66,7 @@ impl Displacing {
             state.displace(|_| true);
         }
         let (displace, displaced) = oneshot::channel();
-        let order = state.insert(Entry { source, displace });
+        let order = state.insert(TakenPlace { source, displace });
         drop(state);
         let activity = Activity { room: Arc::clone(self), order: Arc::new(order.into()) };
         Occupant { activity, displaced }
@@ -84,7 +84,7 @@ impl Displacing {
 }
 
 impl State {
-    fn insert(&mut self, entry: Entry) -> u64 {
+    fn insert(&mut self, entry: TakenPlace) -> u64 {
         let order = self.next;
         self.next += 1;
         *self.sources.entry(entry.source).or_default() += 1;
@@ -92,7 +92,7 @@ impl State {
         order
     }
 
-    fn displace(&mut self, such: impl Fn(&Entry) -> bool) {
+    fn displace(&mut self, such: impl Fn(&TakenPlace) -> bool) {
         let oldest = self.occupants.iter().find(|(_, entry)| such(entry)).map(|(order, _)| *order);
         if let Some(entry) = oldest.and_then(|order| self.remove(order)) {
             // Fails only if it is about to leave by itself.
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    fn remove(&mut self, order: u64) -> Option<Entry> {
+    fn remove(&mut self, order: u64) -> Option<TakenPlace> {
         let entry = self.occupants.remove(&order)?;
         match self.sources.get_mut(&entry.source) {
             Some(taken) if *taken > 1 => *taken -= 1,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use eastway_core::resource::Resource;
 
-use crate::config::yaml::{self, Lines, Node};
+use crate::config::yaml::{self, Lines, YamlNode};
 use crate::config::{self, Checks, Problem, Problems, Source, schema};
 
 mod check;
@@ -115,7 +115,7 @@ fn read(
     }
 }
 
-fn one(file: &Path, document: &Node, problems: &mut Problems) -> Option<Resource> {
+fn one(file: &Path, document: &YamlNode, problems: &mut Problems) -> Option<Resource> {
     let source = Source { file: file.to_owned(), lines: Lines::of(document) };
     let mut resource = match serde_json::from_value(document.to_json()) {
         Ok(resource) => resource,

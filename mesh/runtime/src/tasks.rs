@@ -27,11 +27,11 @@ struct Inner {
     tracker: TaskTracker,
     stopping: CancellationToken,
     next: AtomicU64,
-    running: Mutex<BTreeMap<u64, Entry>>,
+    running: Mutex<BTreeMap<u64, RunningTask>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RunningTask {
     name: String,
     abort: Option<AbortHandle>,
 }
@@ -148,7 +148,7 @@ impl TaskGroup {
 
     fn enter(&self, name: String) -> (u64, Ended) {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        self.inner.running.lock().insert(id, Entry { name, abort: None });
+        self.inner.running.lock().insert(id, RunningTask { name, abort: None });
         (id, Ended { id, inner: Arc::clone(&self.inner) })
     }
 

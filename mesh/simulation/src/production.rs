@@ -24,7 +24,7 @@ mod caller;
 mod session;
 
 use caller::{Active, Caller, Request};
-use session::Opening;
+use session::SimulatedOpening;
 
 /// The domain of the mesh's names.
 const SUFFIX: &str = "mesh.internal";
@@ -41,7 +41,7 @@ pub(crate) struct Production {
     options: Arc<OutboundOptions>,
     traffic_policy: TrafficPolicy,
     requests: Vec<Request>,
-    openings: Vec<Option<Opening>>,
+    openings: Vec<Option<SimulatedOpening>>,
     /// By the place of the flight.
     active: Vec<Option<Active>>,
     discovery: Discovery,

@@ -64,7 +64,7 @@ pub(crate) enum Own {
 /// The events to come.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Entry>>,
+    heap: BinaryHeap<Reverse<QueuedEvent>>,
     made: u64,
 }
 
@@ -101,7 +101,7 @@ impl<T> Slots<T> {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct QueuedEvent {
     at: Timestamp,
     number: u64,
     event: Event,
@@ -110,7 +110,7 @@ struct Entry {
 impl Queue {
     pub(crate) fn push(&mut self, at: Timestamp, event: Event) {
         self.made += 1;
-        self.heap.push(Reverse(Entry { at, number: self.made, event }));
+        self.heap.push(Reverse(QueuedEvent { at, number: self.made, event }));
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Timestamp, Event)> {
@@ -118,25 +118,25 @@ impl Queue {
     }
 }
 
-impl Ord for Entry {
+impl Ord for QueuedEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
 }
 
-impl PartialOrd for Entry {
+impl PartialOrd for QueuedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for QueuedEvent {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Entry {}
+impl Eq for QueuedEvent {}
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(10_000_000);
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) service: ServiceName,
-    pub(crate) zones: Vec<Place>,
+    pub(crate) zones: Vec<SimulatedZone>,
     pub(crate) clusters: Vec<Cluster>,
     /// The zone of each endpoint.
     pub(crate) servers: Vec<usize>,
@@ -26,7 +26,7 @@ pub(crate) struct World {
 
 /// A zone.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SimulatedZone {
     pub(crate) id: ZoneId,
     pub(crate) cluster: usize,
     pub(crate) servers: Range<usize>,
@@ -55,11 +55,11 @@ impl World {
             clusters[cluster].zones.push(index);
             let first = servers.len();
             servers.resize(first + zone.endpoints as usize, index);
-            zones.push(Place { id: zone.zone.clone(), cluster, servers: first..servers.len() });
+            zones.push(SimulatedZone { id: zone.zone.clone(), cluster, servers: first..servers.len() });
         }
         let mut callers = Vec::new();
         for group in &scenario.callers {
-            let zone = zones.iter().position(|place: &Place| place.id == group.zone).unwrap_or_default();
+            let zone = zones.iter().position(|place: &SimulatedZone| place.id == group.zone).unwrap_or_default();
             callers.resize(callers.len() + group.count as usize, zone);
         }
         Self { service: ServiceName::new("shop", "payments"), zones, clusters, servers, callers, rtt: scenario.rtt }

@@ -14,7 +14,7 @@ pub mod trace;
 
 /// Who this process is: the resource of its spans and the labels of `eastway_build_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct TelemetryNode {
     /// `sidecar` or `gateway`.
     pub role: &'static str,
     /// The workload's or the gateway's id.

@@ -23,7 +23,7 @@ pub use self::peers::PeerMetrics;
 pub use self::traces::{DropCause, TraceMetrics};
 pub use self::traffic::{InFlight, Route, RouteCache, TrafficMetrics};
 pub use self::tunnel::{StreamGuard, StreamSide, TunnelGuard, TunnelMetrics, TunnelPeer};
-use crate::Node;
+use crate::TelemetryNode;
 
 /// A node's registry.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// A registry that says who `node` is and what its process uses.
-    pub fn new(node: &Node) -> Arc<Self> {
+    pub fn new(node: &TelemetryNode) -> Arc<Self> {
         let metrics = Self { registry: Mutex::new(Registry::default()) };
         node::register(&metrics, node);
         Arc::new(metrics)

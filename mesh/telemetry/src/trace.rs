@@ -18,7 +18,7 @@ use eastway_core::trace::TraceParent;
 use fastrand::Rng;
 
 pub use self::span::Span;
-use crate::Node;
+use crate::TelemetryNode;
 use crate::metrics::TraceMetrics;
 
 /// How spans are sampled and exported.
@@ -39,12 +39,12 @@ pub struct TraceOptions {
     /// The clock that the callers' timestamps come from.
     pub clock: fn() -> Timestamp,
     /// Who exports.
-    pub node: Node,
+    pub node: TelemetryNode,
 }
 
 impl TraceOptions {
     /// The defaults: 1 % of the requests.
-    pub fn new(endpoint: impl Into<String>, node: Node, clock: fn() -> Timestamp) -> Self {
+    pub fn new(endpoint: impl Into<String>, node: TelemetryNode, clock: fn() -> Timestamp) -> Self {
         Self {
             endpoint: endpoint.into(),
             sampling: 0.01,

@@ -21,7 +21,7 @@ mod testing;
 pub use error::StreamError;
 pub use io::{ByteStream, ChunkStream, Io};
 pub use quic::QuicStream;
-pub use tunnel::{IncomingStream, Kind, OpenError, Opening, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
+pub use tunnel::{IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, StreamOpening, Tunnel, TunnelStats};
 
 /// The application protocol of the QUIC connections between gateways.
 pub const ALPN: &[u8] = b"eastway/1";

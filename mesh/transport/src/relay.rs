@@ -31,7 +31,7 @@ pub use recorder::Recorder;
 
 use crate::error::StreamError;
 use crate::io::Io;
-use direction::{Direction, Failure};
+use direction::{Direction, RelayFailure};
 
 /// How two streams are joined.
 #[derive(Clone, Debug)]
@@ -167,10 +167,10 @@ impl Splice {
     }
 
     /// Passes the failure of the direction that reads from `source` on. Whether that direction is over: always.
-    fn broken(&mut self, failure: Failure, source: Side) -> bool {
+    fn broken(&mut self, failure: RelayFailure, source: Side) -> bool {
         let (side, error) = match &failure {
-            Failure::Reading(error) => (source, error),
-            Failure::Writing(error) => (source.other(), error),
+            RelayFailure::Reading(error) => (source, error),
+            RelayFailure::Writing(error) => (source.other(), error),
         };
         let reason = reason_of(error, side);
         self.failed.get_or_insert(End::Failed { side, reason });
@@ -181,11 +181,11 @@ impl Splice {
         };
         match (failure, half, from, to) {
             // The source's half was reset: so is the half that passes it on. The other direction may go on.
-            (Failure::Reading(_), Some(StreamError::Reset(_)), _, Io::Quic(to)) => to.reset(reason),
+            (RelayFailure::Reading(_), Some(StreamError::Reset(_)), _, Io::Quic(to)) => to.reset(reason),
             // The reader is gone: nobody needs the source any more.
-            (Failure::Writing(_), Some(StreamError::Stopped(_)), Io::Quic(from), _) => from.stop(reason),
+            (RelayFailure::Writing(_), Some(StreamError::Stopped(_)), Io::Quic(from), _) => from.stop(reason),
             // A source that cannot be told is not read any further; it learns it when the other direction has ended.
-            (Failure::Writing(_), Some(StreamError::Stopped(_)), ..) => {}
+            (RelayFailure::Writing(_), Some(StreamError::Stopped(_)), ..) => {}
             _ => self.abort(reason),
         }
         true

@@ -3,7 +3,7 @@
 //! A stream starts with one message that says what it shall be connected to, and one that answers; raw bytes follow both
 //! ways. A stream is refused with a reason, and nothing was sent anywhere then.
 //!
-//! This module never decides where a stream goes: gateways do, between [`IncomingStream::opening`] and [`Opening::accept`].
+//! This module never decides where a stream goes: gateways do, between [`IncomingStream::opening`] and [`StreamOpening::accept`].
 
 mod carrier;
 mod codec;
@@ -180,12 +180,12 @@ impl IncomingStream {
     ///
     /// # Errors
     /// Why the stream was refused or ended.
-    pub async fn opening(mut self) -> Result<Opening, OpeningError> {
+    pub async fn opening(mut self) -> Result<StreamOpening, OpeningError> {
         let read = tokio::time::timeout(self.timeout, codec::read(&mut self.io));
         let error = match read.await {
             Ok(Ok(message)) => match StreamOpen::decode(&message) {
                 Ok(open) if open.source.trust_domain == self.peer.trust_domain => {
-                    return Ok(Opening { stream: self, open });
+                    return Ok(StreamOpening { stream: self, open });
                 }
                 Ok(open) => OpeningError::ForeignSource(open.source),
                 Err(error) => OpeningError::Malformed(error),
@@ -241,12 +241,12 @@ impl OpeningError {
 
 /// A stream whose opening message was read, and which waits for an answer. Dropped, it is reset.
 #[derive(Debug)]
-pub struct Opening {
+pub struct StreamOpening {
     stream: IncomingStream,
     open: StreamOpen,
 }
 
-impl Opening {
+impl StreamOpening {
     /// What the peer wants.
     pub const fn open(&self) -> &StreamOpen {
         &self.open

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::connect;
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// The preface of HTTP/2, and empty SETTINGS.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -38,7 +38,7 @@ impl Spoken {
     ///
     /// # Errors
     /// [`Reason::AppUnreachable`].
-    pub(super) async fn is_h2(&self, node: &Node) -> Result<bool, Reason> {
+    pub(super) async fn is_h2(&self, node: &SidecarNode) -> Result<bool, Reason> {
         if let Some(known) = self.h2.get() {
             return Ok(known);
         }

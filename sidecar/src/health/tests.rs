@@ -110,7 +110,7 @@ fn the_grpc_request_is_framed() {
 
 #[test]
 fn one_lost_probe_changes_nothing() {
-    let mut verdict = Verdict::new(&options(ProbeKind::Tcp, SocketAddr::from(([127, 0, 0, 1], 1))));
+    let mut verdict = HealthVerdict::new(&options(ProbeKind::Tcp, SocketAddr::from(([127, 0, 0, 1], 1))));
     assert_eq!(verdict.observe(false), None, "never ready: stays warming");
     assert_eq!(verdict.observe(true), Some(Health::Ready));
     assert_eq!(verdict.observe(false), None);

@@ -12,11 +12,11 @@ use eastway_transport::Io;
 use super::resolve;
 use crate::record::Telemetry;
 use crate::stream;
-use crate::upstream::{self, Place};
+use crate::upstream::{self, ConnectionPermit};
 use crate::worker::Worker;
 
 /// A stream that is open: its other end, what is to be told of it, and what to hold for as long.
-pub(super) type Opened = (Io, Answer<Telemetry>, Option<Place>);
+pub(super) type Opened = (Io, Answer<Telemetry>, Option<ConnectionPermit>);
 
 /// Opens a stream to what was picked. `None` if there is no way.
 pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut pick: Pick) -> Option<Opened> {

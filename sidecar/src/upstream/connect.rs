@@ -9,7 +9,7 @@ use eastway_transport::Io;
 
 /// The accepted tunnel.
 #[derive(Debug)]
-pub(crate) struct Tunnel {
+pub(crate) struct OpenTunnel {
     /// Raw bytes from here on, those included that came with the answer.
     pub(crate) io: Io,
     /// `eastway-endpoint`: the endpoint that the gateway chose.
@@ -30,7 +30,7 @@ pub(crate) async fn connect(
     headers: &[(&'static str, &str)],
     options: &ClientOptions,
     broken: Reason,
-) -> Result<Tunnel, Reason> {
+) -> Result<OpenTunnel, Reason> {
     let mut head = RequestHead::new(HttpVersion::Http11, "CONNECT", "", authority);
     for (name, value) in headers {
         head.fields.append(name, value.as_bytes());
@@ -39,7 +39,7 @@ pub(crate) async fn connect(
         Ok(Connected::Open(head, io)) => {
             let text = |name| head.fields.text(name).map(str::to_owned);
             let (endpoint, load, via) = (text("eastway-endpoint"), text("eastway-load"), text("eastway-via"));
-            Ok(Tunnel { io, endpoint, load, via })
+            Ok(OpenTunnel { io, endpoint, load, via })
         }
         Ok(Connected::Refused(response)) => Err(reason(&response.head)),
         Err(error) => {

@@ -25,11 +25,11 @@ use super::{ALPN, Key, Upstreams, connect_local, key, sending};
 #[derive(Default)]
 pub(super) struct Connector {
     known: RefCell<HashMap<Key, Known>>,
-    opening: RefCell<HashMap<Key, Opening>>,
+    opening: RefCell<HashMap<Key, ConnectionOpening>>,
 }
 
 /// A connection that is being opened, for all who wait for it.
-type Opening = Rc<OnceCell<Result<Spoken, AttemptError>>>;
+type ConnectionOpening = Rc<OnceCell<Result<Spoken, AttemptError>>>;
 
 /// How an endpoint is spoken with.
 #[derive(Clone, Debug)]

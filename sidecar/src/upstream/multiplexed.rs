@@ -10,7 +10,7 @@ use eastway_transport::Io;
 use http::uri::Scheme;
 use http_body::Body as _;
 
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// A connection that carries many requests at once. Clones share it.
 #[derive(Clone, Debug)]
@@ -90,13 +90,13 @@ impl Multiplexed {
 }
 
 /// What a link may hold, and how it finds out that its other side is silent; an answer may take `way` longer than nearby.
-pub(super) fn link_options(node: &Node, way: Duration) -> LinkOptions {
+pub(super) fn link_options(node: &SidecarNode, way: Duration) -> LinkOptions {
     let timeouts = &node.config.timeouts;
     LinkOptions { ping_after: timeouts.ping_after, ping_timeout: timeouts.ping_timeout + way, ..served_link(node) }
 }
 
 /// What a link that callers open may hold.
-pub(crate) fn served_link(node: &Node) -> LinkOptions {
+pub(crate) fn served_link(node: &SidecarNode) -> LinkOptions {
     let limits = &node.config.limits;
     LinkOptions {
         stream_window: limits.stream_window,

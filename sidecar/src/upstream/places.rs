@@ -11,25 +11,25 @@ use super::Key;
 pub(super) struct Places(Rc<RefCell<HashMap<Key, u32>>>);
 
 /// One connection; it is counted until this is dropped.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     places: Places,
     key: Key,
 }
 
 impl Places {
     /// A place for a connection to `key`, if fewer than `most` are taken.
-    pub(super) fn take(&self, key: &Key, most: u32) -> Option<Place> {
+    pub(super) fn take(&self, key: &Key, most: u32) -> Option<ConnectionPermit> {
         let mut all = self.0.borrow_mut();
         let taken = all.entry(key.clone()).or_default();
         if *taken >= most {
             return None;
         }
         *taken += 1;
-        Some(Place { places: self.clone(), key: key.clone() })
+        Some(ConnectionPermit { places: self.clone(), key: key.clone() })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut all = self.places.0.borrow_mut();
         if let Some(taken) = all.get_mut(&self.key) {

@@ -16,7 +16,7 @@ use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_http::ClientOptions;
 use eastway_identity::Expected;
-use eastway_request::sessions::{Acquired, Session, SessionPool};
+use eastway_request::sessions::{Acquired, PooledSession, SessionPool};
 use eastway_request::{Call, ServiceEntry};
 use eastway_resilience::AttemptError;
 use eastway_runtime::clock;
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::drain_notice::{self, TunnelPath};
 use super::multiplexed::{Multiplexed, link_options};
 use super::{ALPN_H1, ALPN_SESSION, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
-use crate::node::Node;
+use crate::node::SidecarNode;
 
 /// Gateways tried for one session, the same one again if there is no other.
 const GATEWAY_ATTEMPTS: usize = 2;
@@ -62,7 +62,7 @@ struct OpenSession {
 #[derive(Clone)]
 struct Handle(Rc<OpenSession>);
 
-impl Session for Handle {
+impl PooledSession for Handle {
     fn is_closed(&self) -> bool {
         self.0.connection.is_closed()
     }
@@ -80,12 +80,12 @@ impl LocalitySessions {
 
 /// A session that is being opened, which the pool counts until this ends, however that happens. Then those who wait look
 /// again.
-struct Opening {
+struct SessionOpening {
     sessions: Rc<LocalitySessions>,
     ended: bool,
 }
 
-impl Opening {
+impl SessionOpening {
     /// One that the pool counts already.
     const fn counted(sessions: Rc<LocalitySessions>) -> Self {
         Self { sessions, ended: false }
@@ -97,7 +97,7 @@ impl Opening {
     }
 }
 
-impl Drop for Opening {
+impl Drop for SessionOpening {
     fn drop(&mut self) {
         if !self.ended {
             self.sessions.pool.borrow_mut().give_up();
@@ -174,7 +174,7 @@ fn spawn_open(
     sessions: &Rc<LocalitySessions>,
     exclude: Vec<EndpointId>,
 ) {
-    let (upstreams, opening) = (Rc::clone(upstreams), Opening::counted(Rc::clone(sessions)));
+    let (upstreams, opening) = (Rc::clone(upstreams), SessionOpening::counted(Rc::clone(sessions)));
     tokio::task::spawn_local(async move { open_another(&upstreams, wanted, locality, opening, &exclude).await });
 }
 
@@ -183,7 +183,7 @@ async fn open_another(
     upstreams: &Rc<Upstreams>,
     wanted: Wanted,
     locality: Arc<LocalityEndpoints>,
-    opening: Opening,
+    opening: SessionOpening,
     exclude: &[EndpointId],
 ) {
     let opened = open_session(upstreams, wanted, locality, exclude).await;
@@ -223,7 +223,7 @@ fn move_away(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
         tokio::task::spawn_local(async move {
             if !others {
                 sessions.pool.borrow_mut().begin();
-                let opening = Opening::counted(Rc::clone(&sessions));
+                let opening = SessionOpening::counted(Rc::clone(&sessions));
                 open_another(&upstreams, session.0.wanted.clone(), Arc::clone(&session.0.locality), opening, &[]).await;
             }
             sessions.pool.borrow_mut().retain(|session| session.0.path != path);
@@ -325,7 +325,7 @@ async fn through_gateway(
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
     outer: Io,
-) -> Result<connect::Tunnel, AttemptError> {
+) -> Result<connect::OpenTunnel, AttemptError> {
     let node = &upstreams.node;
     let authority = authority(node, call, Some(&locality.zone.cluster));
     let exclude: Vec<&str> = call.tried.endpoint_ids().take(MAX_EXCLUDED).map(EndpointId::as_str).collect();
@@ -351,14 +351,14 @@ async fn through_gateway(
 }
 
 /// The authority of a CONNECT for the call's service, of one cluster if named.
-pub(super) fn authority(node: &Node, call: &Call<'_>, cluster: Option<&Arc<str>>) -> String {
+pub(super) fn authority(node: &SidecarNode, call: &Call<'_>, cluster: Option<&Arc<str>>) -> String {
     let authority =
         Authority { service: call.entry.service().name().clone(), cluster: cluster.cloned(), port: Some(call.port) };
     authority.to_text(&node.config.suffix)
 }
 
 /// The trust domain of a peer cluster, as discovery says, or by convention before it did.
-fn trust_domain(node: &Node, cluster: &str) -> String {
+fn trust_domain(node: &SidecarNode, cluster: &str) -> String {
     let mesh = node.services.mesh();
     let peer = mesh.peers.iter().find(|peer| peer.cluster.name == cluster);
     peer.map_or_else(|| format!("{cluster}.mesh.internal"), |peer| peer.cluster.trust_domain.clone())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use eastway_core::SpiffeId;
 use eastway_identity::{Ca, IssueOptions, Overwrite};
 
-use super::{Lab, Node, StoreKind};
+use super::{Lab, LabNode, StoreKind};
 
 impl Lab {
     /// Writes the resources of the cluster `name`: payments, exported to all, and its peers.
@@ -44,7 +44,7 @@ impl Lab {
     }
 
     /// The same for any gateway of the cluster, by its id.
-    pub(super) fn gateway_file(&self, name: &str, node: &Node, id: &str) -> PathBuf {
+    pub(super) fn gateway_file(&self, name: &str, node: &LabNode, id: &str) -> PathBuf {
         let identity = self.certify(name, &node.name, name, &SpiffeId::gateway(&trust_domain(name), id));
         let cluster = &self.clusters[name];
         let (ip, etcd, extra) = (node.ip, cluster.etcd, &cluster.extra);
@@ -63,7 +63,7 @@ impl Lab {
 
     /// Writes the configuration of a sidecar that runs as `account`, and issues its certificate. `more` begins with
     /// what belongs under `workload`.
-    pub fn configure(&self, cluster: &str, zone: &str, node: &Node, account: &str, more: &str) -> PathBuf {
+    pub fn configure(&self, cluster: &str, zone: &str, node: &LabNode, account: &str, more: &str) -> PathBuf {
         let id = SpiffeId::workload(&trust_domain(cluster), "shop", account);
         let identity = self.certify(cluster, &node.name, cluster, &id);
         let gateways = [Some(self.gateway(cluster)), self.sibling(cluster)].into_iter().flatten();
@@ -123,7 +123,7 @@ pub fn trust_domain(name: &str) -> String {
 }
 
 /// The configuration of a sidecar that serves, for [`Lab::configure`].
-pub(super) fn serving(node: &Node, service: &str, extra: &str) -> String {
+pub(super) fn serving(node: &LabNode, service: &str, extra: &str) -> String {
     let (inbound, app) = (node.inbound(), node.app());
     format!("  service: {service}\ninbound: {{ listen: '{inbound}', app: '{app}' }}\n{extra}")
 }

@@ -6,14 +6,14 @@ use crate::client;
 
 /// A node of the lab: where it is, and under which name its process runs.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct LabNode {
     /// The process's name.
     pub name: String,
     /// Its loopback address.
     pub ip: Ipv4Addr,
 }
 
-impl Node {
+impl LabNode {
     /// Its address at `port`.
     pub fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.ip), port)

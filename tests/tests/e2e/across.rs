@@ -2,7 +2,7 @@
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, eventually};
 
@@ -11,7 +11,7 @@ use crate::opaque::TCP;
 use crate::{curl, h2, tls};
 
 /// Two clusters in which eu-west's payments is an application of the test itself; answers the caller in us-east.
-pub(crate) fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, Node) {
+pub(crate) fn with_app(app: impl FnOnce(std::net::SocketAddr) -> App) -> (Lab, App, LabNode) {
     let mut lab = Lab::new();
     lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
     let ip = lab.host();
@@ -195,13 +195,13 @@ fn a_gateway_whose_tunnel_fails_is_passed_over_and_the_one_that_works_is_kept() 
         lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
         lab.payments("eu-west", "a", "payments-1");
         // It stands first in the caller's configuration, and shows the identity of a gateway.
-        let refusing = Node { name: "refusing".to_owned(), ip: lab.host() };
+        let refusing = LabNode { name: "refusing".to_owned(), ip: lab.host() };
         let answer = format!(
             "HTTP/1.1 {status} No\r\nproxy-status: refusing; details=\"{reason}\"\r\ncontent-length: 0\r\n\r\n"
         );
         let gateway = lab.gateway("us-east").name;
         let refusing_app = tls::saying(refusing.at(15443), &lab.identities("us-east"), &gateway, answer);
-        let storefront = Node { name: "us-east-a-storefront".to_owned(), ip: lab.host() };
+        let storefront = LabNode { name: "us-east-a-storefront".to_owned(), ip: lab.host() };
         let file = lab.configure("us-east", "a", &storefront, "storefront", "");
         let text = std::fs::read_to_string(&file).expect("just written");
         let first = format!("gateways: [{{ discovery: '{}', tunnel: '{}' }}, ", refusing.at(15010), refusing.at(15443));

@@ -1,6 +1,6 @@
 //! Mistakes are found before anything starts, all at once, with their place; what changes is taken without a restart.
 
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service};
 use eastway_tests::{check, client, eventually};
 
 use crate::http_within::connect;
@@ -10,18 +10,18 @@ use crate::opaque::TCP;
 const UNUSABLE: i32 = 3;
 
 /// A lab with the configuration of a gateway and a sidecar, of which nothing runs; answers their nodes.
-fn planned() -> (Lab, Node, Node) {
+fn planned() -> (Lab, LabNode, LabNode) {
     let mut lab = Lab::new();
     lab.plan("us-east", StoreKind::Embedded, "").resources("us-east", &[]);
     lab.configure_gateway("us-east");
-    let storefront = Node { name: "us-east-storefront".to_owned(), ip: lab.host() };
+    let storefront = LabNode { name: "us-east-storefront".to_owned(), ip: lab.host() };
     lab.configure("us-east", "a", &storefront, "storefront", "");
     let gateway = lab.gateway("us-east");
     (lab, gateway, storefront)
 }
 
 /// Replaces a text in the configuration of `node`.
-fn edit(lab: &Lab, node: &Node, from: &str, to: &str) {
+fn edit(lab: &Lab, node: &LabNode, from: &str, to: &str) {
     let name = format!("{}.yaml", node.name);
     let text = std::fs::read_to_string(lab.path(&name)).expect("a configuration");
     assert!(text.contains(from), "{name} does not say {from:?}:\n{text}");
@@ -29,7 +29,7 @@ fn edit(lab: &Lab, node: &Node, from: &str, to: &str) {
 }
 
 /// Checks that the configuration of `node` cannot be used, and that each of `complaints` is named on a line of its own.
-fn refused(lab: &Lab, role: &str, node: &Node, complaints: &[&str]) {
+fn refused(lab: &Lab, role: &str, node: &LabNode, complaints: &[&str]) {
     let output = lab.check(role, &node.name);
     let words = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(UNUSABLE), "{words}");

@@ -2,7 +2,7 @@
 
 use eastway_tests::caller::Caller;
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches};
 use eastway_tests::relay::Relay;
 use eastway_tests::{check, eventually};
 
@@ -49,7 +49,7 @@ fn remembers(store: StoreKind) {
     // No resource declares it: only its registration says that it exists.
     let ledger = lab.workload("us-east", "a", "ledger-1", "ledger", ip);
     let storefront = lab.storefront("us-east", "a");
-    let call = |caller: &Node| client::get(caller.proxy(), "http://ledger.shop.mesh.internal/");
+    let call = |caller: &LabNode| client::get(caller.proxy(), "http://ledger.shop.mesh.internal/");
     eventually("the ledger answers", || check(call(&storefront)?.status == 200, || "not yet".to_owned()));
     // Serving does not wait for the store. What the gateway has acknowledged, it has also stored.
     eventually("the registration is acknowledged", || {
@@ -121,11 +121,11 @@ fn one_of_two_gateways_dies_and_the_other_serves_the_whole_cluster() {
 }
 
 /// What the gateway says of the endpoints of its cluster, by health.
-fn census(gateway: &Node) -> Result<serde_json::Value, String> {
+fn census(gateway: &LabNode) -> Result<serde_json::Value, String> {
     Ok(client::get(gateway.at(15000), "/status")?.json()["federation"]["endpoints"].clone())
 }
 
-fn becomes(gateway: &Node, what: &str, expected: &serde_json::Value) {
+fn becomes(gateway: &LabNode, what: &str, expected: &serde_json::Value) {
     eventually(what, || {
         let found = census(gateway)?;
         check(found == *expected, || format!("{found}, not {expected}"))

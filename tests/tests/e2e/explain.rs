@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches};
 use eastway_tests::process::eastway_command;
 use eastway_tests::{check, client, eventually};
 use serde_json::Value;
@@ -78,7 +78,7 @@ fn agrees(proxy: SocketAddr, admin: SocketAddr) {
 }
 
 /// Has the application of a node answer its probes from now on with that verdict.
-fn fail_probes(node: &Node) {
+fn fail_probes(node: &LabNode) {
     let told = client::send(node.app(), "POST", "http://app/health/fail", &[], b"");
     assert_eq!(told.expect("an answer").status, 200);
 }
@@ -87,8 +87,8 @@ fn fail_probes(node: &Node) {
 fn shares_are_as_explained_before_and_during_the_loss_of_a_zone() {
     let mut lab = Lab::new();
     lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
-    let near: Vec<Node> = (1..=4).map(|i| lab.payments("us-east", "a", &format!("payments-{i}"))).collect();
-    let same_region: Vec<Node> = (5..=6).map(|i| lab.payments("us-east", "b", &format!("payments-{i}"))).collect();
+    let near: Vec<LabNode> = (1..=4).map(|i| lab.payments("us-east", "a", &format!("payments-{i}"))).collect();
+    let same_region: Vec<LabNode> = (5..=6).map(|i| lab.payments("us-east", "b", &format!("payments-{i}"))).collect();
     lab.payments("eu-west", "a", "payments-1");
     let storefront = lab.storefront("us-east", "a");
     let (proxy, admin) = (storefront.proxy(), storefront.at(15000));

@@ -1,15 +1,15 @@
 //! What a steady caller sees while zones and regions die and return: nothing.
 
 use eastway_tests::caller::Caller;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, app_name, reaches};
 use eastway_tests::{check, client, eventually};
 
 /// Both regions of the demo in small: payments once in us-east/a, us-east/b and eu-west/a, called from us-east/a.
 struct Regions {
     lab: Lab,
-    near: Node,
-    same_region: Node,
-    storefront: Node,
+    near: LabNode,
+    same_region: LabNode,
+    storefront: LabNode,
 }
 
 impl Regions {
@@ -53,8 +53,8 @@ fn a_zone_and_then_a_region_die_and_return_and_no_request_is_lost() {
 }
 
 /// A payments workload that is probed once a second, as by default: its callers see that it fails before its gateway does.
-fn leisurely(lab: &mut Lab, cluster: &str, name: &str) -> Node {
-    let node = Node { name: format!("{cluster}-{name}"), ip: lab.host() };
+fn leisurely(lab: &mut Lab, cluster: &str, name: &str) -> LabNode {
+    let node = LabNode { name: format!("{cluster}-{name}"), ip: lab.host() };
     let (inbound, app) = (node.inbound(), node.app());
     let probed = "health: { http: { path: /healthz } }";
     let serving = format!("  service: payments\ninbound: {{ listen: '{inbound}', app: '{app}' }}\n{probed}\n");
@@ -111,7 +111,7 @@ fn an_application_that_fails_its_probes_gets_no_more_requests() {
 }
 
 /// Has the application of a node answer its probes from now on with that verdict.
-fn tell(node: &Node, verdict: &str) {
+fn tell(node: &LabNode, verdict: &str) {
     let told = client::send(node.app(), "POST", &format!("http://app/health/{verdict}"), &[], b"");
     assert_eq!(told.expect("an answer").status, 200);
 }

@@ -1,7 +1,7 @@
 //! What clusters show one another: what is exported and imported, and nothing else.
 
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, StoreKind, service};
+use eastway_tests::lab::{Lab, LabNode, StoreKind, service};
 use eastway_tests::{check, eventually};
 
 use crate::curl;
@@ -10,7 +10,7 @@ const PAYMENTS: &str = "http://payments.shop.mesh.internal/";
 const ORDERS: &str = "http://orders.shop.mesh.internal/";
 
 /// us-east calls, with the peer resource `imports`; eu-west serves payments and orders, and declares `services`.
-fn lab(imports: &str, services: &[String]) -> (Lab, Node) {
+fn lab(imports: &str, services: &[String]) -> (Lab, LabNode) {
     let mut lab = Lab::new();
     lab.plan("us-east", StoreKind::Embedded, "").plan("eu-west", StoreKind::Embedded, "");
     lab.declare("us-east", &[lab.peer("eu-west", imports)]);
@@ -26,7 +26,7 @@ fn lab(imports: &str, services: &[String]) -> (Lab, Node) {
 }
 
 /// Calls `url` until it answers with `status`, and answers the reason.
-fn settles(caller: &Node, url: &str, status: u16) -> Option<String> {
+fn settles(caller: &LabNode, url: &str, status: u16) -> Option<String> {
     eventually(&format!("{url} answers with {status}"), || {
         let answer = client::get(caller.proxy(), url)?;
         check(answer.status == status, || format!("{answer:?}")).map(|()| answer.reason().map(str::to_owned))
@@ -34,7 +34,7 @@ fn settles(caller: &Node, url: &str, status: u16) -> Option<String> {
 }
 
 /// That orders can be called and payments cannot: its clusters know one another, and agree on less.
-fn only_orders(caller: &Node) {
+fn only_orders(caller: &LabNode) {
     settles(caller, ORDERS, 200);
     let answer = client::get(caller.proxy(), PAYMENTS).expect("an answer");
     assert_eq!((answer.status, answer.reason()), (404, Some("unknown_service")), "{answer:?}");
@@ -98,7 +98,7 @@ fn a_peer_may_come_later_in_any_order() {
     lab.resources("us-east", &["eu-west"]);
     lab.resources("eu-west", &["us-east"]);
     // The caller is there first, then its gateway; the other cluster's application before its gateway.
-    let storefront = Node { name: "us-east-early".to_owned(), ip: lab.host() };
+    let storefront = LabNode { name: "us-east-early".to_owned(), ip: lab.host() };
     lab.configure("us-east", "a", &storefront, "storefront", "");
     lab.start_role("sidecar", &storefront.name);
     settles(&storefront, PAYMENTS, 503);
@@ -106,7 +106,7 @@ fn a_peer_may_come_later_in_any_order() {
     settles(&storefront, PAYMENTS, 503);
     let ip = lab.host();
     let app = eastway_tests::apps::App::answering((ip, 8080).into(), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-    let payments = Node { name: "eu-west-early".to_owned(), ip };
+    let payments = LabNode { name: "eu-west-early".to_owned(), ip };
     let serving =
         format!("  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n", payments.inbound(), app.address());
     lab.configure("eu-west", "a", &payments, "payments", &serving);

@@ -1,6 +1,6 @@
 //! A gateway whose disk is full: it serves on, says so, and goes on once there is room again.
 
-use eastway_tests::lab::{Lab, Node, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, StoreKind, reaches};
 use eastway_tests::machine::SmallDisk;
 use eastway_tests::{check, client, eventually};
 
@@ -8,9 +8,9 @@ use eastway_tests::{check, client, eventually};
 const FURTHER: usize = 6;
 
 /// Starts the sidecar of another payments application, with as many labels as one may have.
-fn another(lab: &mut Lab, number: usize) -> Node {
+fn another(lab: &mut Lab, number: usize) -> LabNode {
     let ip = lab.host();
-    let node = Node { name: format!("us-east-payments-{number}"), ip };
+    let node = LabNode { name: format!("us-east-payments-{number}"), ip };
     let labels: Vec<String> = (0..15).map(|i| format!("label-{i}: {}", "x".repeat(250))).collect();
     let more = format!(
         "  service: payments\n  labels: {{ {} }}\ninbound: {{ listen: '{}', app: '{}' }}\nhealth: {{ tcp: {{}}, interval: 200ms }}\n",
@@ -24,7 +24,7 @@ fn another(lab: &mut Lab, number: usize) -> Node {
 }
 
 /// Waits until the gateway's `/status` and `/ready` say the same of its store.
-fn store_is(gateway: &Node, healthy: bool) {
+fn store_is(gateway: &LabNode, healthy: bool) {
     eventually(&format!("the store is said to be healthy: {healthy}"), || {
         let status = client::get(gateway.at(15000), "/status")?.json();
         let ready = client::get(gateway.at(15020), "/ready")?;
@@ -45,7 +45,7 @@ fn a_gateway_whose_disk_is_full_serves_on_and_stores_again_once_there_is_room() 
     reaches(storefront.proxy(), "us-east/a");
 
     disk.fill();
-    let further: Vec<Node> = (2..2 + FURTHER).map(|number| another(&mut lab, number)).collect();
+    let further: Vec<LabNode> = (2..2 + FURTHER).map(|number| another(&mut lab, number)).collect();
     store_is(&gateway, false);
     reaches(storefront.proxy(), "us-east/a");
 

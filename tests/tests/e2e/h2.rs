@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
 }
@@ -63,7 +64,7 @@ async fn exchange(proxy: SocketAddr, request: Request<()>, frames: Vec<Frame<Byt
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| format!("no whole answer: {error:?}"))?;
     let trailers = body.trailers().cloned();
-    Ok(Answer { status: head.status, body: body.to_bytes(), trailers })
+    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers })
 }
 
 /// Answers whose bodies nobody reads, on one connection, which lasts until this is dropped.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, eventually};
 
@@ -14,7 +14,7 @@ use crate::{curl, h2};
 pub(crate) const STOREFRONT: &str = "spiffe://us-east.mesh.internal/ns/shop/sa/storefront";
 
 /// One cluster in which payments is an application of the test itself, at the address that `app` is started with.
-pub(crate) fn with_app(app: impl FnOnce(SocketAddr) -> App) -> (Lab, App, Node, Node) {
+pub(crate) fn with_app(app: impl FnOnce(SocketAddr) -> App) -> (Lab, App, LabNode, LabNode) {
     let mut lab = Lab::new();
     lab.clusters(&["us-east"], StoreKind::Embedded);
     let ip = lab.host();

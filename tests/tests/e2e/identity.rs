@@ -5,7 +5,7 @@ use std::time::Duration;
 use eastway_core::SpiffeId;
 use eastway_identity::{Ca, IssueOptions};
 use eastway_tests::caller::Caller;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service, trust_domain};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service, trust_domain};
 use eastway_tests::{check, client, eventually};
 
 use crate::http_within::{STOREFRONT, connect};
@@ -18,7 +18,7 @@ fn account(name: &str) -> SpiffeId {
 }
 
 /// Calls the inbound listener of `node` directly, as whoever holds the certificate `name` of us-east.
-fn call(lab: &Lab, node: &Node, name: &str, more: &[&str]) -> Result<curl::Got, String> {
+fn call(lab: &Lab, node: &LabNode, name: &str, more: &[&str]) -> Result<curl::Got, String> {
     let url = format!("https://{}/headers", node.inbound());
     let host = ["--header", "Host: payments.shop.mesh.internal"];
     curl::with_certificate(&lab.identities("us-east"), name, &url, &[&host, more].concat())
@@ -172,7 +172,7 @@ fn a_connect_within_a_connect_and_one_to_an_undeclared_port_are_refused() {
 fn only_an_account_of_the_service_can_register_for_it() {
     let mut lab = Lab::new();
     lab.clusters(&["us-east"], StoreKind::Embedded);
-    let node = Node { name: "us-east-impostor".to_owned(), ip: lab.host() };
+    let node = LabNode { name: "us-east-impostor".to_owned(), ip: lab.host() };
     let serving = format!("  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n", node.inbound(), node.app());
     lab.configure("us-east", "a", &node, "storefront", &serving);
     lab.start_app("us-east", "a", &node);
@@ -204,7 +204,7 @@ fn a_workload_is_not_registered_at_an_address_that_is_not_its_own() {
     ];
     for (address, why) in addresses {
         let ip = lab.host();
-        let node = Node { name: format!("us-east-posing-{}", ip.octets()[3]), ip };
+        let node = LabNode { name: format!("us-east-posing-{}", ip.octets()[3]), ip };
         let inbound = format!("inbound: {{ listen: '{}', app: '{}' }}", node.inbound(), node.app());
         let serving = format!("  service: payments\n  address: '{address}'\n{inbound}\n");
         lab.configure("us-east", "a", &node, "payments", &serving);
@@ -226,7 +226,7 @@ fn a_role_does_not_start_with_the_other_roles_identity() {
     let gateway = lab.gateway("us-east");
     lab.configure_gateway("us-east");
     lab.certify("us-east", &gateway.name, "us-east", &account("storefront"));
-    let sidecar = Node { name: "us-east-posing".to_owned(), ip: lab.host() };
+    let sidecar = LabNode { name: "us-east-posing".to_owned(), ip: lab.host() };
     lab.configure("us-east", "a", &sidecar, "storefront", "");
     lab.certify("us-east", &sidecar.name, "us-east", &SpiffeId::gateway(&trust_domain("us-east"), "gateway-1"));
     for (role, node) in [("gateway", &gateway), ("sidecar", &sidecar)] {

@@ -1,10 +1,10 @@
 //! What an operator sees in the metrics: who called whom, from where to where, also when it failed.
 
-use eastway_tests::lab::{Lab, Node, PAYMENTS, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, reaches};
 use eastway_tests::{check, client, eventually};
 
 /// Waits until the sum of a metric's samples with these labels is at least `least`.
-fn counts(node: &Node, name: &str, labels: &[&str], least: f64) {
+fn counts(node: &LabNode, name: &str, labels: &[&str], least: f64) {
     eventually(&format!("{name} with {labels:?} at {}", node.name), || {
         let sum = node.metric(name, labels)?;
         check(sum >= least, || format!("{sum} of {least} in\n{}", node.metrics().unwrap_or_default()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eastway_tests::apps::{App, Connection};
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, PAYMENTS};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS};
 use eastway_tests::wire::Wire;
 
 use crate::http_within::connect;
@@ -16,7 +16,7 @@ use crate::{across, h2, http_within};
 const PIECE: usize = 1 << 16;
 
 /// The application in the caller's cluster, and in another one.
-fn both(app: fn(SocketAddr) -> App) -> [(&'static str, Lab, App, Node); 2] {
+fn both(app: fn(SocketAddr) -> App) -> [(&'static str, Lab, App, LabNode); 2] {
     let (lab, within, _, caller) = http_within::with_app(app);
     let (other, across, far) = across::with_app(app);
     [("within", lab, within, caller), ("across", other, across, far)]
@@ -46,7 +46,7 @@ fn odd(address: SocketAddr) -> App {
     })
 }
 
-fn metric(caller: &Node, result: &str) -> f64 {
+fn metric(caller: &LabNode, result: &str) -> f64 {
     caller.metric("eastway_attempts_total", &[result]).expect("metrics")
 }
 

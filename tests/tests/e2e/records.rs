@@ -1,7 +1,7 @@
 //! However a request ends, it is counted once, with its reason, in the metrics and in the access log.
 
 use eastway_tests::apps::App;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn odd(mut connection: eastway_tests::apps::Connection) {
 }
 
 /// One cluster with that application; answers it, the called sidecar and the caller's, both with an access log.
-fn lab() -> (Lab, App, Node, Node) {
+fn lab() -> (Lab, App, LabNode, LabNode) {
     let mut lab = Lab::new();
     lab.clusters(&["us-east"], StoreKind::Embedded);
     let ip = lab.host();
@@ -46,7 +46,7 @@ fn logged(lab: &Lab, log: &str, reason: &str) -> Value {
 }
 
 /// Waits until exactly one request in this direction was counted with these labels.
-fn once(node: &Node, direction: &str, labels: &[&str]) {
+fn once(node: &LabNode, direction: &str, labels: &[&str]) {
     let direction = format!(r#"direction="{direction}""#);
     let labels = [&[direction.as_str()], labels].concat();
     eventually(&format!("{labels:?} at {}", node.name), || {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, StoreKind, reaches};
 
 /// Every file in a folder whose name ends so.
 fn files(folder: &Path, ending: &str) -> Vec<String> {
@@ -14,7 +14,7 @@ fn files(folder: &Path, ending: &str) -> Vec<String> {
 }
 
 /// What a node tells: to its operator, and to whoever scrapes it.
-fn told(node: &Node, pages: &[&str]) -> String {
+fn told(node: &LabNode, pages: &[&str]) -> String {
     let page = |(port, page): (u16, &str)| {
         let answer = client::get(node.at(port), page).expect("an answer");
         assert_eq!(answer.status, 200, "{page}: {answer:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches};
 use eastway_tests::protogen::root;
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
@@ -15,7 +15,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
 /// Two clusters of which every node exports to one collector; answers the caller.
-fn lab(collector: &Collector) -> (Lab, Node) {
+fn lab(collector: &Collector) -> (Lab, LabNode) {
     let mut lab = Lab::new();
     for name in ["us-east", "eu-west"] {
         lab.plan(name, StoreKind::Embedded, &collector.telemetry());
@@ -24,7 +24,7 @@ fn lab(collector: &Collector) -> (Lab, Node) {
         lab.resources(name, &[peer]);
         lab.start_gateway(name);
     }
-    let payments = Node { name: "eu-west-payments-1".to_owned(), ip: lab.host() };
+    let payments = LabNode { name: "eu-west-payments-1".to_owned(), ip: lab.host() };
     let serving = format!(
         "  service: payments\ninbound: {{ listen: '{}', app: '{}' }}\n{}",
         payments.inbound(),
@@ -177,7 +177,7 @@ fn same(what: &str, documented: &BTreeSet<String>, seen: &BTreeSet<String>) -> R
 }
 
 /// The names of a node's metrics.
-fn metrics(node: &Node) -> Result<BTreeSet<String>, String> {
+fn metrics(node: &LabNode) -> Result<BTreeSet<String>, String> {
     let text = node.metrics()?;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     Ok(types.map(str::to_owned).collect())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eastway_tests::apps::App;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, client, eventually};
 
@@ -20,7 +20,7 @@ fn cluster(spec: &str) -> Lab {
 }
 
 /// What a node's administration server says of payments.
-fn explanation(node: &Node) -> Result<serde_json::Value, String> {
+fn explanation(node: &LabNode) -> Result<serde_json::Value, String> {
     let answered = client::get(node.at(15000), "/explain/shop/payments")?;
     check(answered.status == 200, || format!("{answered:?}"))?;
     Ok(answered.json())
@@ -28,7 +28,7 @@ fn explanation(node: &Node) -> Result<serde_json::Value, String> {
 
 /// Waits until the caller's sidecar knows so many endpoints that serve, without a request to any of them: a port that no
 /// service has is found out after the service was looked up.
-fn knows(storefront: &Node, endpoints: usize) {
+fn knows(storefront: &LabNode, endpoints: usize) {
     eventually("the endpoints are known", || {
         client::get(storefront.proxy(), "http://payments.shop.mesh.internal:9999/")?;
         let explained = explanation(storefront)?;
@@ -81,7 +81,7 @@ fn an_attempt_that_takes_too_long_is_repeated_elsewhere() {
 }
 
 /// A cluster with one application, which remembers what it was asked, and its caller.
-fn with_one_app() -> (Lab, App, Node) {
+fn with_one_app() -> (Lab, App, LabNode) {
     let mut lab = cluster("");
     let ip = lab.host();
     let app = App::answering((ip, 8080).into(), answer(""));

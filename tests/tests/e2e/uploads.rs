@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind};
 use eastway_tests::wire::Wire;
 use eastway_tests::{check, eventually};
 
@@ -15,7 +15,7 @@ use crate::http_within::known;
 
 /// The application in the caller's cluster, and in another one, with lines for the configuration of the caller's sidecar and
 /// of the called one.
-fn both(app: fn(SocketAddr) -> App, calling: &str, called: &str) -> [(&'static str, Lab, App, Node); 2] {
+fn both(app: fn(SocketAddr) -> App, calling: &str, called: &str) -> [(&'static str, Lab, App, LabNode); 2] {
     [("within", "us-east"), ("across", "eu-west")].map(|(way, cluster)| {
         let mut lab = Lab::new();
         lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
@@ -53,7 +53,7 @@ fn asking(address: SocketAddr) -> App {
 }
 
 /// A POST whose head alone is sent.
-fn begin(caller: &Node, path: &str, more: &str) -> Wire {
+fn begin(caller: &LabNode, path: &str, more: &str) -> Wire {
     let mut wire = Wire::to(caller.proxy());
     wire.send(format!("POST {PAYMENTS}{path} HTTP/1.1\r\nhost: payments.shop.mesh.internal\r\n{more}\r\n"));
     wire

@@ -3,14 +3,14 @@
 use std::net::SocketAddrV4;
 
 use eastway_tests::caller::Caller;
-use eastway_tests::lab::{Lab, Node, PAYMENTS, StoreKind, app_name, reaches};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, app_name, reaches};
 use eastway_tests::machine::{Blackhole, connections_to};
 use eastway_tests::{check, client, eventually};
 
 use crate::http_within::connect;
 
 /// Payments in zones a and b of us-east, called from zone a; answers the node in zone a and the caller.
-fn lab() -> (Lab, Node, Node) {
+fn lab() -> (Lab, LabNode, LabNode) {
     let (mut lab, payments, storefront) = Lab::one_cluster();
     lab.payments("us-east", "b", "payments-2");
     (lab, payments, storefront)
@@ -149,20 +149,20 @@ fn a_second_connection_carries_what_lost_packets_would_hold_up() {
 }
 
 /// The host of `node` vanishes: nobody hears from it, and what is sent to it is dropped.
-fn vanish(lab: &mut Lab, node: &Node) -> Blackhole {
+fn vanish(lab: &mut Lab, node: &LabNode) -> Blackhole {
     let blackhole = Blackhole::around(node.ip);
     stop(lab, node);
     blackhole
 }
 
 /// The processes of `node` stand still; their sockets stay open.
-fn stop(lab: &mut Lab, node: &Node) {
+fn stop(lab: &mut Lab, node: &LabNode) {
     for name in [app_name(node), node.name.clone()] {
         lab.process(&name).signal("STOP");
     }
 }
 
-fn resume(lab: &mut Lab, node: &Node) {
+fn resume(lab: &mut Lab, node: &LabNode) {
     for name in [app_name(node), node.name.clone()] {
         lab.process(&name).signal("CONT");
     }

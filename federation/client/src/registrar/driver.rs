@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use eastway_proto::discovery::v1::discovery_client::DiscoveryClient;
 use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_proto::discovery::v1::register_request::Event as Say;
-use eastway_proto::discovery::v1::register_response::Event as Hear;
+use eastway_proto::discovery::v1::register_request::Event as RequestEvent;
+use eastway_proto::discovery::v1::register_response::Event as ResponseEvent;
 use eastway_proto::discovery::v1::{
     Deregister, HealthReport, Heartbeat, RegisterRejected, RegisterRequest, RegisterResponse,
 };
@@ -90,7 +90,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
     let mut health = shared.health.subscribe();
     let current = health.borrow_and_update().0;
     let registration = convert::registration_to_wire(&shared.registration(session), current);
-    let first = RegisterRequest { event: Some(Say::Registration(registration)) };
+    let first = RegisterRequest { event: Some(RequestEvent::Registration(registration)) };
     if messages.try_send(first).is_err() {
         return StreamError::Ended;
     }
@@ -120,7 +120,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
             }
             Ok(()) = health.changed() => {
                 let (health, reason) = health.borrow_and_update().clone();
-                Say::Health(HealthReport { health: convert::health_to_wire(health).into(), reason })
+                RequestEvent::Health(HealthReport { health: convert::health_to_wire(health).into(), reason })
             }
             () = asked(&mut deregistering) => return leave(messages, incoming, options.silence).await,
             _ = ticks.tick() => {
@@ -132,9 +132,9 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
                 match report {
                     Some(report) => {
                         reported = Instant::now();
-                        Say::Load(convert::load_to_wire(report))
+                        RequestEvent::Load(convert::load_to_wire(report))
                     }
-                    None if spoke.elapsed() >= options.heartbeat => Say::Heartbeat(Heartbeat {}),
+                    None if spoke.elapsed() >= options.heartbeat => RequestEvent::Heartbeat(Heartbeat {}),
                     None => continue,
                 }
             }
@@ -164,7 +164,7 @@ async fn leave(
     mut incoming: Streaming<RegisterResponse>,
     limit: Duration,
 ) -> StreamError {
-    let deregister = messages.send(RegisterRequest { event: Some(Say::Deregister(Deregister {})) });
+    let deregister = messages.send(RegisterRequest { event: Some(RequestEvent::Deregister(Deregister {})) });
     if matches!(timeout(limit, deregister).await, Ok(Ok(()))) {
         drop(messages);
         let _ = timeout(limit, async { while let Ok(Some(_)) = incoming.message().await {} }).await;
@@ -199,7 +199,7 @@ impl Shared {
     ) -> Result<(), StreamError> {
         let message = message.map_err(|status| StreamError::Status(Box::new(status)))?.ok_or(StreamError::Ended)?;
         match message.event {
-            Some(Hear::Accepted(accepted)) => {
+            Some(ResponseEvent::Accepted(accepted)) => {
                 backoff.reset();
                 tracing::info!(gateway = accepted.gateway, epoch = accepted.epoch, "registered");
                 self.status.send_modify(|status| {
@@ -209,8 +209,8 @@ impl Shared {
                 });
                 Ok(())
             }
-            Some(Hear::Rejected(rejected)) => Err(self.rejected(rejected)),
-            Some(Hear::Heartbeat(_)) | None => Ok(()),
+            Some(ResponseEvent::Rejected(rejected)) => Err(self.rejected(rejected)),
+            Some(ResponseEvent::Heartbeat(_)) | None => Ok(()),
         }
     }
 

@@ -112,7 +112,7 @@ impl Known {
     /// The endpoints of which this gateway's own statement counts.
     fn own(&self) -> impl Iterator<Item = (&EndpointView, Option<LoadReport>)> {
         let counts = |candidates: &&super::Candidates| {
-            let version = |entry: &crate::registration::Entry| entry.registration.version();
+            let version = |entry: &crate::registration::KnownEndpoint| entry.registration.version();
             candidates.own.as_ref().is_some_and(|own| candidates.best().map(version) == Some(version(own)))
         };
         let own = self.endpoints.values().filter(counts).filter_map(|candidates| candidates.own.as_ref());

@@ -7,7 +7,7 @@ use eastway_core::{Health, LoadReport, Timestamp};
 
 use super::{Catalogue, Key, Probe, ProbeOutcome, RegisterError, Tombstone};
 use crate::hold;
-use crate::registration::{Disconnected, Entry, Registration, Source, StreamId};
+use crate::registration::{Disconnected, KnownEndpoint, Registration, Source, StreamId};
 
 /// The greatest incarnation of an endpoint that is not known yet: microseconds, until the year 2112.
 const MAX_FIRST: u64 = 1 << 52;
@@ -48,11 +48,11 @@ impl Catalogue {
         }
         candidates.leaving = None;
         let stored = candidates.own.as_ref().map(|entry| Arc::clone(&entry.registration));
-        let replaced = candidates.own.as_ref().and_then(Entry::stream).filter(|replaced| *replaced != stream);
-        let same_life = |entry: &Entry| entry.registration.incarnation == registration.incarnation;
+        let replaced = candidates.own.as_ref().and_then(KnownEndpoint::stream).filter(|replaced| *replaced != stream);
+        let same_life = |entry: &KnownEndpoint| entry.registration.incarnation == registration.incarnation;
         let load = candidates.own.take().filter(same_life).map(|entry| (entry.load, entry.load_seq));
         let moved = stored.as_deref() != Some(&registration);
-        let mut entry = Entry::attached(registration, health, stream, slice, now);
+        let mut entry = KnownEndpoint::attached(registration, health, stream, slice, now);
         (entry.load, entry.load_seq) = load.unwrap_or_default();
         candidates.own = Some(entry);
         if moved {
@@ -188,7 +188,7 @@ impl Catalogue {
         let options = self.options.clone();
         let known = self.services.get_mut(&probe.service);
         let Some(candidates) = known.and_then(|known| known.endpoints.get_mut(&probe.endpoint)) else { return };
-        let same = |entry: &&mut Entry| {
+        let same = |entry: &&mut KnownEndpoint| {
             entry.registration.incarnation == probe.incarnation && entry.registration.address == probe.address
         };
         let mut changed = false;
@@ -280,7 +280,7 @@ impl Catalogue {
         let mut dead = Vec::new();
         for (name, known) in &self.services {
             for (id, candidates) in &known.endpoints {
-                let down = candidates.own.as_ref().and_then(Entry::down_since);
+                let down = candidates.own.as_ref().and_then(KnownEndpoint::down_since);
                 if down.is_some_and(|since| now.since(since) >= limit) {
                     dead.push((name.clone(), id.clone()));
                 }
@@ -298,7 +298,7 @@ impl Catalogue {
             for (id, candidates) in &known.endpoints {
                 let own = candidates.own.as_ref();
                 if own.is_some_and(|entry| !self.resources.admits(name, &entry.registration.account)) {
-                    revoked.push(((name.clone(), id.clone()), own.and_then(Entry::stream)));
+                    revoked.push(((name.clone(), id.clone()), own.and_then(KnownEndpoint::stream)));
                 }
             }
         }
@@ -309,7 +309,7 @@ impl Catalogue {
     }
 
     /// Takes note that a stream spoke; its entry, if the stream is the endpoint's current one.
-    fn hear(&mut self, stream: StreamId, now: Timestamp) -> Option<&mut Entry> {
+    fn hear(&mut self, stream: StreamId, now: Timestamp) -> Option<&mut KnownEndpoint> {
         let key = self.streams.get(&stream)?.clone();
         let entry = self.own_mut(&key).filter(|entry| entry.stream() == Some(stream))?;
         let returned = !entry.is_attached();
@@ -323,13 +323,13 @@ impl Catalogue {
 
     fn refresh_stream(&mut self, stream: StreamId, now: Timestamp) {
         let Some(key) = self.streams.get(&stream).cloned() else { return };
-        if self.own_mut(&key).is_some_and(Entry::refresh) {
+        if self.own_mut(&key).is_some_and(KnownEndpoint::refresh) {
             self.touched.insert(key.0);
             self.settle(now);
         }
     }
 
-    fn own_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+    fn own_mut(&mut self, key: &Key) -> Option<&mut KnownEndpoint> {
         self.services.get_mut(&key.0)?.endpoints.get_mut(&key.1)?.own.as_mut()
     }
 

@@ -13,7 +13,7 @@ use super::{Candidates, Catalogue, Key};
 use crate::mirror::Mirror;
 use crate::options::Options;
 use crate::reader::Fact;
-use crate::registration::{EndpointState, Entry, StreamId};
+use crate::registration::{EndpointState, KnownEndpoint, StreamId};
 
 /// The siblings, by their ids.
 #[derive(Debug, Default)]
@@ -210,11 +210,11 @@ impl Catalogue {
 impl Candidates {
     /// The state of the own statement, if there is one.
     pub(super) fn state(&self) -> Option<EndpointState> {
-        self.own.as_ref().map(Entry::state)
+        self.own.as_ref().map(KnownEndpoint::state)
     }
 
     /// What is known of the endpoint because the sibling `gateway` lists it, or did until now.
-    fn entries_of(&mut self, gateway: &str) -> impl Iterator<Item = &mut Entry> {
+    fn entries_of(&mut self, gateway: &str) -> impl Iterator<Item = &mut KnownEndpoint> {
         let leaving = self.leaving.iter_mut().filter(|leaving| *leaving.gateway == *gateway);
         self.siblings.get_mut(gateway).into_iter().chain(leaving.map(|leaving| &mut leaving.entry))
     }

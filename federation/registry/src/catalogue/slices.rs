@@ -8,7 +8,7 @@ use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 use super::siblings::Siblings;
 use super::{Catalogue, Key, Known, Leaving, Slice};
 use crate::Registration;
-use crate::registration::Entry;
+use crate::registration::KnownEndpoint;
 
 impl Catalogue {
     /// The content of an own slice; `None` if it is empty, and its key is to be deleted.
@@ -34,7 +34,8 @@ impl Catalogue {
     ) {
         let slice = slice.unwrap_or_default();
         let endpoints = slice.endpoints.into_iter().filter(|r| r.service == *service && self.is_welcome(r));
-        let entries: Vec<Entry> = endpoints.map(|registration| Entry::stored(registration, index, now)).collect();
+        let entries: Vec<KnownEndpoint> =
+            endpoints.map(|registration| KnownEndpoint::stored(registration, index, now)).collect();
         if gateway == &*self.gateway {
             entries.into_iter().for_each(|entry| self.load_own(entry));
         } else {
@@ -89,7 +90,7 @@ impl Catalogue {
             && self.meta.zones.contains_key(&*registration.zone)
     }
 
-    fn load_own(&mut self, entry: Entry) {
+    fn load_own(&mut self, entry: KnownEndpoint) {
         let (service, id) = (entry.registration.service.clone(), entry.registration.endpoint.clone());
         if self.endpoints >= self.options.max_endpoints {
             return;
@@ -102,7 +103,7 @@ impl Catalogue {
         }
     }
 
-    fn load_sibling(&mut self, gateway: &str, entry: Entry, now: Timestamp) {
+    fn load_sibling(&mut self, gateway: &str, entry: KnownEndpoint, now: Timestamp) {
         let key = (entry.registration.service.clone(), entry.registration.endpoint.clone());
         if self.tombstones.get(&key).is_some_and(|tombstones| tombstones.incarnation >= entry.registration.incarnation)
         {
@@ -133,7 +134,14 @@ impl Catalogue {
     }
 
     /// Removes what the sibling's slice no longer lists.
-    fn drop_vanished(&mut self, gateway: &str, service: &ServiceName, index: u32, listed: &[Entry], now: Timestamp) {
+    fn drop_vanished(
+        &mut self,
+        gateway: &str,
+        service: &ServiceName,
+        index: u32,
+        listed: &[KnownEndpoint],
+        now: Timestamp,
+    ) {
         let Some(known) = self.services.get_mut(service) else { return };
         let is_listed = |id: &EndpointId| listed.iter().any(|entry| entry.registration.endpoint == *id);
         let before = known.endpoints.len();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use eastway_client::convert;
 use eastway_core::ServiceName;
 use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_proto::discovery::v1::register_request::Event as Say;
-use eastway_proto::discovery::v1::register_response::Event as Hear;
+use eastway_proto::discovery::v1::register_request::Event as RequestEvent;
+use eastway_proto::discovery::v1::register_response::Event as ResponseEvent;
 use eastway_proto::discovery::v1::{
     Heartbeat, RegisterAccepted, RegisterRejected, RegisterRequest, RegisterResponse, Registration,
 };
@@ -75,7 +75,7 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
             }
             _ = heartbeats.tick() => {
                 // A sidecar that does not read will find the stream silent; nothing is queued for it.
-                let heartbeat = Hear::Heartbeat(Heartbeat {});
+                let heartbeat = ResponseEvent::Heartbeat(Heartbeat {});
                 let _ = outgoing.try_send(Ok(RegisterResponse { event: Some(heartbeat) }));
                 if outgoing.is_closed() {
                     return;
@@ -87,7 +87,7 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
                 }
             }
             Ok(why) = &mut revoked => {
-                say(&outgoing, Hear::Rejected(why)).await;
+                say(&outgoing, ResponseEvent::Rejected(why)).await;
                 return;
             }
             () = raised(&mut draining) => return,
@@ -95,14 +95,20 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
     }
 }
 
-async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say>, outgoing: &Outgoing) -> Next {
+async fn take(
+    open: &Open,
+    caller: &Caller,
+    flips: &mut Flips,
+    event: Option<RequestEvent>,
+    outgoing: &Outgoing,
+) -> Next {
     let Open { hub, stream } = open;
-    if matches!(event, Some(Say::Registration(_))) {
+    if matches!(event, Some(RequestEvent::Registration(_))) {
         // It states the health, too: whoever says it over and over waits like one whose health flaps.
         sleep(flips.register(hub.clock.now())).await;
     }
     match event {
-        Some(Say::Registration(registration)) => match register(hub, *stream, caller, registration) {
+        Some(RequestEvent::Registration(registration)) => match register(hub, *stream, caller, registration) {
             Ok(service) => {
                 // It serves already; what is acknowledged shall outlive this process as well.
                 let durable = hub.slices.clear_of(|(written, _)| *written == service);
@@ -110,7 +116,7 @@ async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say
                     tracing::debug!(%service, "acknowledged before it is in the store, which does not answer");
                 }
                 let accepted = RegisterAccepted { gateway: hub.gateway.to_string(), epoch: hub.epoch };
-                say(outgoing, Hear::Accepted(accepted)).await;
+                say(outgoing, ResponseEvent::Accepted(accepted)).await;
             }
             Err(rejected) => {
                 throttled!(
@@ -120,27 +126,27 @@ async fn take(open: &Open, caller: &Caller, flips: &mut Flips, event: Option<Say
                     why = rejected.message,
                     "a registration is rejected"
                 );
-                say(outgoing, Hear::Rejected(rejected)).await;
+                say(outgoing, ResponseEvent::Rejected(rejected)).await;
                 return Next::End;
             }
         },
-        Some(Say::Health(report)) => {
+        Some(RequestEvent::Health(report)) => {
             let Ok(health) = convert::health_from_wire(report.health) else { return Next::End };
             match flips.say(health, hub.clock.now()) {
                 Some(health) => hub.change(|catalogue, now| catalogue.report_health(*stream, health, now)),
                 None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
             }
         }
-        Some(Say::Load(report)) => {
+        Some(RequestEvent::Load(report)) => {
             let Ok(load) = convert::load_from_wire(report) else { return Next::End };
             hub.change(|catalogue, now| catalogue.report_load(*stream, load, now));
         }
-        Some(Say::Deregister(_)) => {
+        Some(RequestEvent::Deregister(_)) => {
             hub.change(|catalogue, now| catalogue.deregister(*stream, now));
             return Next::End;
         }
         // Events of newer versions are signs of life like any other.
-        Some(Say::Heartbeat(_)) | None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
+        Some(RequestEvent::Heartbeat(_)) | None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
     }
     Next::Listen
 }
@@ -189,7 +195,7 @@ pub(crate) fn rejected(cause: Cause, error: &dyn std::error::Error, highest_inca
     RegisterRejected { cause: cause.into(), message: error.to_string(), highest_incarnation }
 }
 
-async fn say(outgoing: &Outgoing, event: Hear) {
+async fn say(outgoing: &Outgoing, event: ResponseEvent) {
     // Fails if the sidecar is gone, which the next read shows.
     let _ = outgoing.send(Ok(RegisterResponse { event: Some(event) })).await;
 }

@@ -25,7 +25,7 @@ type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 
 /// What the sidecar was told of one service.
 #[derive(Debug, Default)]
-struct Told {
+struct SentService {
     /// `None`: that nobody offers it, or nothing yet.
     facts: Option<Arc<ServiceFacts>>,
     seq: u64,
@@ -37,7 +37,7 @@ struct Told {
 pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>, outgoing: Outgoing) {
     let following = hub.feed(false);
     let feed = &following.feed;
-    let mut told: HashMap<ServiceName, Told> = HashMap::new();
+    let mut told: HashMap<ServiceName, SentService> = HashMap::new();
     let mut draining = hub.draining.subscribe();
     let mut settled = hub.settled.subscribe();
     let mut heartbeats = interval(hub.options.heartbeat);
@@ -77,7 +77,7 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
 }
 
 /// Takes a request over. Stops before it starts, so that one request can renew a service. False: too many.
-fn follow(feed: &Feed, told: &mut HashMap<ServiceName, Told>, request: SubscribeRequest, limit: usize) -> bool {
+fn follow(feed: &Feed, told: &mut HashMap<ServiceName, SentService>, request: SubscribeRequest, limit: usize) -> bool {
     for name in request.unsubscribe.iter().filter_map(|name| convert::service_name(name).ok()) {
         feed.unwant(&name);
         told.remove(&name);
@@ -89,7 +89,7 @@ fn follow(feed: &Feed, told: &mut HashMap<ServiceName, Told>, request: Subscribe
 }
 
 /// Tells everything that is news. False: the sidecar is gone.
-async fn tell_all(hub: &Hub, feed: &Feed, told: &mut HashMap<ServiceName, Told>, outgoing: &Outgoing) -> bool {
+async fn tell_all(hub: &Hub, feed: &Feed, told: &mut HashMap<ServiceName, SentService>, outgoing: &Outgoing) -> bool {
     while let Some(item) = feed.next() {
         let Ok(room) = outgoing.reserve().await else { return false };
         let event = match item {
@@ -104,7 +104,12 @@ async fn tell_all(hub: &Hub, feed: &Feed, told: &mut HashMap<ServiceName, Told>,
     true
 }
 
-fn tell_service(hub: &Hub, feed: &Feed, all: &mut HashMap<ServiceName, Told>, name: &ServiceName) -> Option<Event> {
+fn tell_service(
+    hub: &Hub,
+    feed: &Feed,
+    all: &mut HashMap<ServiceName, SentService>,
+    name: &ServiceName,
+) -> Option<Event> {
     let (facts, now) = hub.read(|catalogue, now| (catalogue.facts(name), now));
     let first = !all.contains_key(name);
     let told = all.entry(name.clone()).or_default();
@@ -136,7 +141,7 @@ fn tell_service(hub: &Hub, feed: &Feed, all: &mut HashMap<ServiceName, Told>, na
     Some(Event::Delta(convert::delta_to_wire(name, &delta, told.seq, now)))
 }
 
-fn tell_loads(hub: &Hub, told: &mut Told, name: &ServiceName) -> Option<Event> {
+fn tell_loads(hub: &Hub, told: &mut SentService, name: &ServiceName) -> Option<Event> {
     let (loads, seq) = hub.read(|catalogue, _| (catalogue.loads_since(name, told.loads), catalogue.load_seq()));
     told.loads = seq;
     (!loads.is_empty()).then(|| Event::Loads(convert::loads_to_wire(name, &loads)))

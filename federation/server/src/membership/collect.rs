@@ -12,7 +12,7 @@ use super::slices::Slices;
 use super::to_json;
 use crate::hub::Hub;
 use crate::store::keys::{self, Key};
-use crate::store::{Change, Commit, Election, Entry, Expect, Follower, Listing, Session, Store, Txn};
+use crate::store::{Change, Commit, Election, Expect, Follower, Listing, Store, StoreEntry, StoreSession, Txn};
 
 /// The longest time between two looks of the leader at its siblings.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub(crate) struct StoredAddress {
 
 /// Keeps the own key in the store, however it is lost. Follows those of siblings, and tells the catalogue which are there.
 /// Runs until it is dropped.
-pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<Session>, own: StoredAddress, slices: Arc<Slices>) {
+pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<StoreSession>, own: StoredAddress, slices: Arc<Slices>) {
     let mut gateways = Follower::new(&**session.store(), keys::GATEWAYS);
     while let Some(change) = gateways.next().await {
         let (entry, present) = match change {
@@ -50,7 +50,7 @@ pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<Session>, own: StoredAddr
 
 /// Takes note of where a sibling is reached. One whose key is gone may merely be cut off from the store: its address is
 /// kept for as long as it has endpoints.
-fn note_address(hub: &Hub, gateway: &str, found: Option<&Entry>) {
+fn note_address(hub: &Hub, gateway: &str, found: Option<&StoreEntry>) {
     let stored = found.and_then(|entry| serde_json::from_slice::<StoredAddress>(&entry.value).ok());
     let members = hub.read(|catalogue, _| catalogue.siblings());
     hub.siblings.send_if_modified(|siblings| {
@@ -66,7 +66,7 @@ fn note_address(hub: &Hub, gateway: &str, found: Option<&Entry>) {
 
 /// The own key holds `found`. It is written again if it is not as it should be, unless a later life wrote it: then it is
 /// found out whether this one was replaced.
-fn keep_own(session: &Session, own: &StoredAddress, key: &str, found: Option<&Entry>, slices: &Slices) {
+fn keep_own(session: &StoreSession, own: &StoredAddress, key: &str, found: Option<&StoreEntry>, slices: &Slices) {
     let stored = found.and_then(|entry| serde_json::from_slice::<StoredAddress>(&entry.value).ok());
     if stored.as_ref() == Some(own) || slices.replaced().borrow().is_some() {
         return;

@@ -14,7 +14,7 @@ use super::{RETRY, StoredGateway, StoredMeta, to_json};
 use crate::error::StartError;
 use crate::options::ServerConfig;
 use crate::store::keys;
-use crate::store::{Entry, Expect, Revision, Store, StoreError, Txn};
+use crate::store::{Expect, Revision, Store, StoreEntry, StoreError, Txn};
 
 /// How far ahead of the wall clock an epoch may lie: more than clocks differ, and little enough that a mistaken one is
 /// outlived soon. One that lies further ahead counts as none.
@@ -119,11 +119,11 @@ fn random_id() -> String {
     format!("{:032x}", rng.u128(..))
 }
 
-fn read(entry: &Entry) -> Option<StoredLife> {
+fn read(entry: &StoreEntry) -> Option<StoredLife> {
     serde_json::from_slice(&entry.value).ok()
 }
 
-fn unchanged(entry: Option<&Entry>) -> Expect {
+fn unchanged(entry: Option<&StoreEntry>) -> Expect {
     entry.map_or(Expect::Absent, |entry| Expect::At(entry.revision))
 }
 
@@ -155,7 +155,7 @@ impl Life {
 
     /// The store was `found` to hold another revision of the life than the last known: a copy of it that was restored,
     /// an earlier one or none, which is made good; or a successor.
-    pub(crate) async fn settle(&self, store: &dyn Store, found: Option<&Entry>) -> Result<(), LifeError> {
+    pub(crate) async fn settle(&self, store: &dyn Store, found: Option<&StoreEntry>) -> Result<(), LifeError> {
         match found.and_then(|entry| Some((entry.revision, read(entry)?))) {
             Some((revision, life)) if life == self.stored => {
                 *self.revision.lock() = revision;
@@ -169,7 +169,7 @@ impl Life {
     }
 
     /// Writes the life into a store that has lost it, together with what is missing of the cluster's entry.
-    async fn restore(&self, store: &dyn Store, former: Option<&Entry>) -> Result<(), LifeError> {
+    async fn restore(&self, store: &dyn Store, former: Option<&StoreEntry>) -> Result<(), LifeError> {
         let entry = store.get(keys::META).await?;
         let known = entry.as_ref().and_then(|entry| serde_json::from_slice::<StoredMeta>(&entry.value).ok());
         let mut meta = known.unwrap_or_else(|| self.meta.clone());
@@ -189,8 +189,8 @@ impl Life {
     async fn write(
         &self,
         store: &dyn Store,
-        meta_was: Option<&Entry>,
-        life_was: Option<&Entry>,
+        meta_was: Option<&StoreEntry>,
+        life_was: Option<&StoreEntry>,
         meta: &StoredMeta,
     ) -> Result<bool, StoreError> {
         let key = keys::epoch(&self.gateway);

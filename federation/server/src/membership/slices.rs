@@ -17,7 +17,7 @@ use crate::error::StartError;
 use crate::hub::Hub;
 use crate::local::is_local;
 use crate::store::keys::{self, Key};
-use crate::store::{Change, Commit, Entry, Expect, Follower, SessionState, Store, StoreError};
+use crate::store::{Change, Commit, Expect, Follower, SessionState, Store, StoreEntry, StoreError};
 
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ pub(crate) struct Slices {
     store: Arc<dyn Store>,
     life: Life,
     /// The own slices as the store holds them, as far as known: a write compares with it, and finds out if it is wrong.
-    stored: Mutex<BTreeMap<String, Entry>>,
+    stored: Mutex<BTreeMap<String, StoreEntry>>,
     /// Those that the store refuses.
     stuck: Mutex<Stuck>,
     /// The store may hold anything: compare all.
@@ -179,7 +179,7 @@ impl Slices {
             };
             match self.store.txn(txn).await? {
                 Commit::Applied(revision) => {
-                    let entry = wanted.map(|value| Entry { key: key.clone(), value, revision, lease: None });
+                    let entry = wanted.map(|value| StoreEntry { key: key.clone(), value, revision, lease: None });
                     self.know(&key, entry);
                     return Ok(());
                 }
@@ -215,14 +215,14 @@ impl Slices {
 
     /// Takes note of what the store holds under `key`, an own slice's. Whoever wrote it, this gateway is its writer: what
     /// is not as it should be is written.
-    fn suspect(&self, (service, index): (ServiceName, u32), key: &str, found: Option<Entry>) {
+    fn suspect(&self, (service, index): (ServiceName, u32), key: &str, found: Option<StoreEntry>) {
         self.know(key, found);
         if self.differs(&service, index) {
             self.hub.slices.add([(service, index)]);
         }
     }
 
-    fn know(&self, key: &str, entry: Option<Entry>) {
+    fn know(&self, key: &str, entry: Option<StoreEntry>) {
         let mut stored = self.stored.lock();
         match entry {
             Some(entry) => drop(stored.insert(key.to_owned(), entry)),
@@ -244,7 +244,7 @@ impl Slices {
         }
     }
 
-    fn take(&self, entry: &Entry) {
+    fn take(&self, entry: &StoreEntry) {
         let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
         match serde_json::from_slice::<Slice>(&entry.value) {
             Ok(mut slice) => {
@@ -257,7 +257,7 @@ impl Slices {
         }
     }
 
-    fn take_deletion(&self, entry: &Entry) {
+    fn take_deletion(&self, entry: &StoreEntry) {
         let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
         self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, None, now));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use eastway_client::convert;
 use eastway_core::spiffe::Principal;
 use eastway_core::{ServiceName, SpiffeId, Version};
-use eastway_proto::federation::v1::sync_request::Event as Say;
+use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
 use eastway_proto::federation::v1::sync_response::Event;
 use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse, Welcome};
 use eastway_registry::Statement;
@@ -28,7 +28,7 @@ struct Over;
 const STATES: usize = 500;
 
 /// What the other gateway was told.
-struct Told {
+struct Publisher {
     hub: Arc<Hub>,
     cluster: String,
     outgoing: Outgoing,
@@ -42,7 +42,8 @@ struct Told {
 /// Runs until the stream ends.
 pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Streaming<SyncRequest>, outgoing: Outgoing) {
     let silence = hub.options.silence;
-    let Ok(Ok(Some(SyncRequest { event: Some(Say::Hello(hello)) }))) = timeout(silence, incoming.message()).await
+    let Ok(Ok(Some(SyncRequest { event: Some(RequestEvent::Hello(hello)) }))) =
+        timeout(silence, incoming.message()).await
     else {
         return;
     };
@@ -59,7 +60,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
     let (last, services) = (Version::default(), BTreeMap::new());
-    let mut told = Told { hub, cluster, outgoing, fenced_by: None, last, services };
+    let mut told = Publisher { hub, cluster, outgoing, fenced_by: None, last, services };
     let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
     if whole.is_err() {
         return;
@@ -69,7 +70,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     loop {
         let step = tokio::select! {
             message = timeout(silence, incoming.message()) => match message {
-                Ok(Ok(Some(SyncRequest { event: Some(Say::Fenced(fenced)) }))) => {
+                Ok(Ok(Some(SyncRequest { event: Some(RequestEvent::Fenced(fenced)) }))) => {
                     told.note_fence(&peer, fenced.epoch);
                     Ok(())
                 }
@@ -101,7 +102,7 @@ fn admitted(hub: &Hub, peer: &SpiffeId, hello: &Hello) -> Option<String> {
     cluster_of(hub, peer).filter(|cluster| itself && *cluster == hello.cluster)
 }
 
-impl Drop for Told {
+impl Drop for Publisher {
     fn drop(&mut self) {
         if let Some(peer) = self.fenced_by.take() {
             self.hub.fenced_by.lock().remove(&peer);
@@ -109,7 +110,7 @@ impl Drop for Told {
     }
 }
 
-impl Told {
+impl Publisher {
     /// The other gateway ignores what it is told. Said once for each stream.
     fn note_fence(&mut self, peer: &SpiffeId, epoch: u64) {
         if self.fenced_by.is_none() {

@@ -9,8 +9,8 @@ use eastway_core::resource::ClusterMeta;
 use eastway_core::spiffe::Principal;
 use eastway_proto::discovery::v1::Heartbeat;
 use eastway_proto::federation::v1::federation_client::FederationClient;
-use eastway_proto::federation::v1::sync_request::Event as Say;
-use eastway_proto::federation::v1::sync_response::Event as Hear;
+use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
+use eastway_proto::federation::v1::sync_response::Event as ResponseEvent;
 use eastway_proto::federation::v1::{Fenced, Hello, SyncRequest, SyncResponse};
 use eastway_registry::{EndpointState, Fact, Key, Options, Reader, StreamId, SyncError};
 use eastway_runtime::throttled;
@@ -75,7 +75,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let (requests, outgoing) = mpsc::channel(4);
     let hello = Hello { cluster: hub.read(|c, _| c.meta().name.clone()), gateway: hub.gateway.to_string() };
     // There is room: the channel is new.
-    let _ = requests.try_send(SyncRequest { event: Some(Say::Hello(hello)) });
+    let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Hello(hello)) });
     let most = if path.leads_to_sibling() { options.max_message } else { MAX_MESSAGE };
     let mut client = FederationClient::new(channel).max_decoding_message_size(most);
     let opening = timeout(options.silence, client.sync(ReceiverStream::new(outgoing))).await;
@@ -89,7 +89,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
             known = epoch,
             "a gateway is ignored, because a later life of it is known; it is told so"
         );
-        let _ = requests.try_send(SyncRequest { event: Some(Say::Fenced(Fenced { epoch })) });
+        let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Fenced(Fenced { epoch })) });
     }
     path.note(|facts| (facts.gateway, facts.draining) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
@@ -99,7 +99,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
             message = next(&mut incoming, options.silence) => message?,
             _ = heartbeats.tick() => {
                 // A full channel means that the peer does not read; its own silence limit ends the stream.
-                let _ = requests.try_send(SyncRequest { event: Some(Say::Heartbeat(Heartbeat {})) });
+                let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Heartbeat(Heartbeat {})) });
                 continue;
             }
         };
@@ -195,7 +195,7 @@ async fn welcome(
         return Err(StreamError::Epoch(version.epoch));
     }
     let missing = |what: &str| StreamError::Malformed(ConvertError { field: "event", problem: what.to_owned() });
-    let Some(Hear::Welcome(welcome)) = first.event else { return Err(missing("no welcome")) };
+    let Some(ResponseEvent::Welcome(welcome)) = first.event else { return Err(missing("no welcome")) };
     let meta = convert::cluster_from_wire(welcome.cluster.ok_or_else(|| missing("a welcome without a cluster"))?)
         .map_err(StreamError::Malformed)?;
     let shown = tunnel.peer();

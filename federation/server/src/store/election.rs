@@ -15,7 +15,7 @@ use tracing::{debug, info};
 
 use super::session::{DEFAULT_TTL, Pause};
 use super::{
-    Commit, Event, Expect, LeaseId, Listing, Revision, Session, SessionState, StoreError, Txn, Watch, chain, keys,
+    Commit, Event, Expect, LeaseId, Listing, Revision, SessionState, StoreError, StoreSession, Txn, Watch, chain, keys,
 };
 
 /// How long the bookkeeping of a lost election waits before it looks again without having been told of a change.
@@ -24,7 +24,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// A candidacy. Dropping it ends the candidacy; a leader should [`Election::resign`] first.
 #[derive(Debug)]
 pub struct Election {
-    session: Arc<Session>,
+    session: Arc<StoreSession>,
     state: Arc<State>,
     task: AbortHandle,
 }
@@ -39,7 +39,7 @@ struct State {
 
 impl Election {
     /// Stands for election as `candidate`, for as long as the session holds a lease.
-    pub fn campaign(session: Arc<Session>, candidate: impl Into<String>) -> Self {
+    pub fn campaign(session: Arc<StoreSession>, candidate: impl Into<String>) -> Self {
         let leader = watch::channel(None).0;
         let state = Arc::new(State { candidate: candidate.into(), mine: Mutex::new(None), leader });
         let task = tokio::spawn(run(Arc::clone(&session), Arc::clone(&state))).abort_handle();
@@ -84,7 +84,7 @@ impl Drop for Election {
     }
 }
 
-async fn run(session: Arc<Session>, state: Arc<State>) {
+async fn run(session: Arc<StoreSession>, state: Arc<State>) {
     let mut states = session.states();
     let mut key = session.store().watch(keys::LEADER, None);
     let mut pause = Pause::new(DEFAULT_TTL);
@@ -114,7 +114,7 @@ async fn run(session: Arc<Session>, state: Arc<State>) {
 }
 
 /// Tries to take the key once, and notes who has it.
-async fn stand(session: &Session, state: &State, lease: LeaseId) -> Result<(), StoreError> {
+async fn stand(session: &StoreSession, state: &State, lease: LeaseId) -> Result<(), StoreError> {
     let txn = Txn::new().when(keys::LEADER, Expect::Absent).put_leased(keys::LEADER, state.candidate.clone(), lease);
     match session.store().txn(txn).await? {
         Commit::Applied(revision) => {

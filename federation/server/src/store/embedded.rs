@@ -28,8 +28,8 @@ use self::history::History;
 use self::table::{Opener, Tables};
 use super::txn::{check_key, check_value};
 use super::{
-    Commit, Entry, Event, LeaseId, Listing, MemberHealth, Op, Revision, Store, StoreError, StoreHealth, Txn, Watch,
-    chain,
+    Commit, Event, LeaseId, Listing, MemberHealth, Op, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn,
+    Watch, chain,
 };
 
 /// The pause before the file is opened anew after an error, doubled from then on.
@@ -133,7 +133,7 @@ impl EmbeddedStore {
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, StoreError> {
         check_key(key)?;
         let key = key.to_owned();
         self.run(move |inner| inner.tables()?.get(&key)).await

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use self::cluster::{Cluster, Retry};
 pub use self::options::{EtcdOptions, EtcdTls};
 use super::txn::{check_key, check_value, overwrite, remove};
-use super::{Commit, Entry, Expect, LeaseId, Listing, Op, Revision, Store, StoreError, StoreHealth, Txn, Watch};
+use super::{Commit, Expect, LeaseId, Listing, Op, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn, Watch};
 
 /// How often a list begins anew because the server compacted its revision meanwhile, and how often a prefix that is
 /// written to is tried to be deleted.
@@ -63,7 +63,7 @@ impl EtcdStore {
 
 #[async_trait]
 impl Store for EtcdStore {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, StoreError> {
         check_key(key)?;
         let full = self.inner.full(key);
         let request = |client: cluster::Client| {
@@ -174,11 +174,11 @@ impl Inner {
     }
 
     /// What etcd says of a key. Keys that are not text are not ours.
-    fn entry(&self, kv: KeyValue) -> Option<Entry> {
+    fn entry(&self, kv: KeyValue) -> Option<StoreEntry> {
         let (revision, lease) = (to_u64(kv.mod_revision()), to_u64(kv.lease()));
         let (key, value) = kv.into_key_value();
         let key = String::from_utf8(key).ok()?.strip_prefix(self.prefix.as_str())?.to_owned();
-        Some(Entry { key, value: value.into(), revision, lease: (lease != 0).then_some(LeaseId(lease)) })
+        Some(StoreEntry { key, value: value.into(), revision, lease: (lease != 0).then_some(LeaseId(lease)) })
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
@@ -296,7 +296,7 @@ impl Inner {
     }
 
     /// The entries in the answer to a transaction that was not applied.
-    fn current(&self, response: &TxnResponse) -> Vec<Option<Entry>> {
+    fn current(&self, response: &TxnResponse) -> Vec<Option<StoreEntry>> {
         let answers = response.op_responses().into_iter().filter_map(|answer| match answer {
             TxnOpResponse::Get(mut got) => Some(got.take_kvs().into_iter().next()),
             _ => None,
@@ -307,7 +307,7 @@ impl Inner {
 
 /// Whether what the keys hold now is what `txn` writes: then an earlier attempt, whose answer was lost, was applied.
 /// Yields its revision, or `now` if it only deletes.
-fn applied_before(txn: &Txn, find: impl Fn(&str) -> Option<Entry>, now: Revision) -> Option<Revision> {
+fn applied_before(txn: &Txn, find: impl Fn(&str) -> Option<StoreEntry>, now: Revision) -> Option<Revision> {
     let mut applied = None;
     for op in &txn.ops {
         match (op, find(op.key())) {
@@ -358,8 +358,8 @@ fn to_i64(number: u64) -> i64 {
 mod tests {
     use super::*;
 
-    fn entry(key: &str, value: &str, revision: Revision) -> Entry {
-        Entry { key: key.to_owned(), value: value.to_owned().into(), revision, lease: None }
+    fn entry(key: &str, value: &str, revision: Revision) -> StoreEntry {
+        StoreEntry { key: key.to_owned(), value: value.to_owned().into(), revision, lease: None }
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_lost_answer_is_told_from_a_conflict() {
         let txn = Txn::new().when("a", Expect::At(3)).put("a", "2").put("b", "2").delete("c");
-        let state = |entries: Vec<Entry>| move |key: &str| entries.iter().find(|entry| entry.key == key).cloned();
+        let state = |entries: Vec<StoreEntry>| move |key: &str| entries.iter().find(|entry| entry.key == key).cloned();
         let ours = state(vec![entry("a", "2", 7), entry("b", "2", 7)]);
         assert_eq!(applied_before(&txn, ours, 9), Some(7));
         for other in [

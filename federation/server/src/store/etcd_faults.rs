@@ -80,7 +80,7 @@ async fn the_loss_of_the_used_member_of_three_is_hardly_noticed() {
     store.put("/n", "0".into()).await.expect("written");
     let start = store.list("/").await.expect("listed").revision;
     let mut watch = store.watch("/n", Some(start));
-    let session = Session::start(Arc::new(store.clone()), Duration::from_secs(20));
+    let session = StoreSession::start(Arc::new(store.clone()), Duration::from_secs(20));
     let lease = eventually("a lease", async || session.lease()).await;
 
     let mut killed = String::new();
@@ -285,7 +285,7 @@ async fn passwords_are_used_and_survive_a_restart_of_the_server() {
     assert!(matches!(&outside, Err(StoreError::Refused(why)) if why.contains("permission denied")), "{outside:?}");
     let mut follower = Follower::new(&store, keys::ROOT);
     ready(&mut follower).await;
-    let session = Session::start(Arc::new(store.clone()), MIN_TTL);
+    let session = StoreSession::start(Arc::new(store.clone()), MIN_TTL);
     session.keep(&keys::gateway("gw-1"), "here").expect("allowed");
     until(&mut follower, |entries| entries.len() == 2).await;
 
@@ -369,7 +369,7 @@ async fn a_leader_that_cannot_reach_the_store_stops_leading_before_another_begin
     let etcd = Etcd::start().await;
     let relay = Relay::start(etcd.client_address()).await;
     let candidate = |store: EtcdStore, name: &'static str| {
-        let session = Arc::new(Session::start(Arc::new(store), MIN_TTL));
+        let session = Arc::new(StoreSession::start(Arc::new(store), MIN_TTL));
         (Election::campaign(Arc::clone(&session), name), session)
     };
     let (cut_off, cut_off_session) = candidate(open(patient([relay.url()])).await, "gw-1");

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Entry, Event, Listing, Revision, Store, Watch};
+use super::{Event, Listing, Revision, Store, StoreEntry, Watch};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A key is new or has another value.
-    Put(Entry),
+    Put(StoreEntry),
     /// A key is gone; this is what it held.
-    Delete(Entry),
+    Delete(StoreEntry),
     /// The first listing is complete: what came before was already there when following began. Sent once.
     Ready(Revision),
     /// A later listing is complete: the position was lost, and the differences that came before make up for it.
@@ -47,7 +47,7 @@ impl Follower {
     }
 
     /// All entries, as of the last event that arrived: differences not yet taken by [`Follower::next`] are included.
-    pub const fn entries(&self) -> &BTreeMap<String, Entry> {
+    pub const fn entries(&self) -> &BTreeMap<String, StoreEntry> {
         &self.known.entries
     }
 
@@ -60,7 +60,7 @@ impl Follower {
 /// What a follower knows; no I/O.
 #[derive(Debug, Default)]
 struct Known {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, StoreEntry>,
     ready: bool,
 }
 
@@ -77,11 +77,11 @@ impl Known {
     }
 
     fn reset(&mut self, listing: Listing) -> Vec<Change> {
-        let fresh: BTreeMap<String, Entry> = listing.entries.into_iter().map(|e| (e.key.clone(), e)).collect();
+        let fresh: BTreeMap<String, StoreEntry> = listing.entries.into_iter().map(|e| (e.key.clone(), e)).collect();
         let old = std::mem::replace(&mut self.entries, fresh);
         let mut changes: Vec<Change> =
             old.values().filter(|e| !self.entries.contains_key(&e.key)).cloned().map(Change::Delete).collect();
-        let is_news = |e: &&Entry| old.get(&e.key).is_none_or(|o| o.revision != e.revision || o.value != e.value);
+        let is_news = |e: &&StoreEntry| old.get(&e.key).is_none_or(|o| o.revision != e.revision || o.value != e.value);
         changes.extend(self.entries.values().filter(is_news).cloned().map(Change::Put));
         changes.push(match std::mem::replace(&mut self.ready, true) {
             false => Change::Ready(listing.revision),
@@ -95,8 +95,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn entry(key: &str, value: &str, revision: Revision) -> Entry {
-        Entry { key: key.to_owned(), value: value.to_owned().into(), revision, lease: None }
+    fn entry(key: &str, value: &str, revision: Revision) -> StoreEntry {
+        StoreEntry { key: key.to_owned(), value: value.to_owned().into(), revision, lease: None }
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub enum SessionState {
 }
 
 /// A lease that is kept alive, and the keys that hang on it. Dropping it ends the lease in the background;
-/// [`Session::close`] waits for that.
+/// [`StoreSession::close`] waits for that.
 #[derive(Debug)]
-pub struct Session {
+pub struct StoreSession {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
@@ -58,7 +58,7 @@ struct Shared {
     until: Mutex<Instant>,
 }
 
-impl Session {
+impl StoreSession {
     /// Starts a session. It never fails: as long as the store is away, the session is [`SessionState::Lost`].
     pub fn start(store: Arc<dyn Store>, ttl: Duration) -> Self {
         let shared = Arc::new(Shared {
@@ -256,7 +256,7 @@ impl Pause {
     }
 }
 
-impl Drop for Session {
+impl Drop for StoreSession {
     fn drop(&mut self) {
         // Closing the channel stops the task, which ends the lease by itself.
         self.stop.take();

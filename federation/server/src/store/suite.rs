@@ -32,7 +32,7 @@ pub(super) async fn ready(follower: &mut Follower) {
 }
 
 /// Takes changes until `holds`.
-pub(super) async fn until(follower: &mut Follower, holds: impl Fn(&BTreeMap<String, Entry>) -> bool) {
+pub(super) async fn until(follower: &mut Follower, holds: impl Fn(&BTreeMap<String, StoreEntry>) -> bool) {
     while !holds(follower.entries()) {
         soon("the expected change", follower.next()).await.expect("the store is open");
     }
@@ -53,7 +53,7 @@ pub(super) async fn what_is_written_is_read(store: Arc<dyn Store>) {
     let second = store.put("/k", "2".into()).await.expect("written");
     assert!(second > first && first > 0);
     let entry = store.get("/k").await.expect("read").expect("there");
-    assert_eq!(entry, Entry { key: "/k".to_owned(), value: "2".into(), revision: second, lease: None });
+    assert_eq!(entry, StoreEntry { key: "/k".to_owned(), value: "2".into(), revision: second, lease: None });
     assert!(store.delete("/k").await.expect("deleted"));
     assert!(!store.delete("/k").await.expect("deleted"));
     assert_eq!(store.get("/k").await.expect("read"), None);
@@ -237,7 +237,7 @@ pub(super) async fn a_key_written_again_leaves_its_old_lease(store: Arc<dyn Stor
 
 pub(super) async fn a_session_keeps_its_keys_and_returns_after_a_loss(store: Arc<dyn Store>) {
     let key = keys::gateway("gw-1");
-    let session = Session::start(Arc::clone(&store), MIN_TTL);
+    let session = StoreSession::start(Arc::clone(&store), MIN_TTL);
     assert!(matches!(session.keep("/eastway/v1/self/meta", "x"), Err(StoreError::Invalid(_))));
     session.keep(&key, "1").expect("allowed");
     let first = eventually("the key is kept", async || store.get(&key).await.ok().flatten()).await;
@@ -263,7 +263,7 @@ pub(super) async fn a_session_keeps_its_keys_and_returns_after_a_loss(store: Arc
 
 pub(super) async fn one_candidate_leads_and_another_follows_it(store: Arc<dyn Store>) {
     let candidate = |name: &str| {
-        let session = Arc::new(Session::start(Arc::clone(&store), MIN_TTL));
+        let session = Arc::new(StoreSession::start(Arc::clone(&store), MIN_TTL));
         (Election::campaign(Arc::clone(&session), name), session)
     };
     let (first, _first_session) = candidate("gw-1");
@@ -282,7 +282,7 @@ pub(super) async fn one_candidate_leads_and_another_follows_it(store: Arc<dyn St
 }
 
 pub(super) async fn a_leader_whose_lease_ends_stops_leading_and_may_return(store: Arc<dyn Store>) {
-    let session = Arc::new(Session::start(Arc::clone(&store), MIN_TTL));
+    let session = Arc::new(StoreSession::start(Arc::clone(&store), MIN_TTL));
     let election = Election::campaign(Arc::clone(&session), "gw-1");
     eventually("it leads", async || election.is_leader().then_some(())).await;
     let before = election.fence();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::keys;
-use super::{Entry, LeaseId, MAX_KEY, MAX_TXN_BYTES, MAX_TXN_OPS, MAX_VALUE, Revision, Store, StoreError};
+use super::{LeaseId, MAX_KEY, MAX_TXN_BYTES, MAX_TXN_OPS, MAX_VALUE, Revision, Store, StoreEntry, StoreError};
 
 /// What a key must be like for a transaction to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub enum Commit {
     Applied(Revision),
     /// Not applied, because a comparison did not hold: what the compared keys hold now, in their order, `None` where
     /// a key does not exist.
-    Conflict(Vec<Option<Entry>>),
+    Conflict(Vec<Option<StoreEntry>>),
 }
 
 impl Commit {
@@ -198,7 +198,7 @@ pub(super) async fn remove(store: &dyn Store, key: &str) -> Result<bool, StoreEr
 }
 
 /// The expectation that the first of the compared keys stays as it was found.
-fn expect_unchanged(current: &[Option<Entry>]) -> Expect {
+fn expect_unchanged(current: &[Option<StoreEntry>]) -> Expect {
     current.iter().flatten().next().map_or(Expect::Absent, |entry| Expect::At(entry.revision))
 }
 

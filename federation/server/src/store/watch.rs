@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{Entry, Listing, Revision};
+use super::{Listing, Revision, StoreEntry};
 
 /// How many events wait between a store and a slow reader, before the store waits with it.
 pub(super) const WATCH_BUFFER: usize = 256;
@@ -12,7 +12,7 @@ pub(super) const WATCH_BUFFER: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A key was written.
-    Put(Entry),
+    Put(StoreEntry),
     /// A key was deleted.
     Delete {
         /// The key.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Server;
 use crate::store::{
-    Commit, EmbeddedStore, Entry, LeaseId, Listing, Revision, Store, StoreError, StoreHealth, Txn, Watch, keys,
+    Commit, EmbeddedStore, LeaseId, Listing, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn, Watch, keys,
 };
 use crate::testing::{Gateway, eventually, payments};
 
@@ -40,7 +40,7 @@ impl Fickle {
 
 #[async_trait]
 impl Store for Fickle {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Option<StoreEntry>, StoreError> {
         self.reach()?.get(key).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eastway_core::{Attribution, Timestamp};
 use eastway_resilience::attribution::Charge;
 use eastway_resilience::breaker::Trigger;
-use eastway_resilience::{BreakerConfig, Class, Failure, Outcome};
+use eastway_resilience::{BreakerConfig, ChargedFailure, Class, Outcome};
 
 use super::Service;
 use super::control::{Control, LocalityControl};
@@ -18,7 +18,7 @@ use crate::policy::Policy;
 
 /// What became of an attempt, for the probe that it may have been.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ProbeVerdict {
     Good,
     Bad,
     /// It says nothing.
@@ -140,7 +140,7 @@ impl Service {
         }
     }
 
-    fn failed(&self, pick: &Pick, failure: Failure, now: Timestamp) {
+    fn failed(&self, pick: &Pick, failure: ChargedFailure, now: Timestamp) {
         let (locality, endpoint) = (&pick.locality, pick.endpoint());
         let charge = Charge::of(failure.attribution);
         if charge.path > 0 {
@@ -219,18 +219,18 @@ impl Service {
         let control = &mut *control;
         if let (true, Some(endpoint)) = (permits.endpoint, pick.endpoint()) {
             let verdict = verdict(outcome, |charge| charge.endpoint > 0);
-            if verdict != Verdict::Open {
+            if verdict != ProbeVerdict::Open {
                 let mut cold = endpoint.cold.lock();
                 match outcome.failure() {
-                    Some(Failure { down: true, .. }) => cold.breaker.trip(true, now, &mut control.rng),
-                    _ => cold.breaker.probe_ended(verdict == Verdict::Good, now, &mut control.rng),
+                    Some(ChargedFailure { down: true, .. }) => cold.breaker.trip(true, now, &mut control.rng),
+                    _ => cold.breaker.probe_ended(verdict == ProbeVerdict::Good, now, &mut control.rng),
                 }
                 self.settle(control, endpoint, cold, now);
             }
         }
-        let settle_circuit = |circuit: &CircuitBreaker, verdict: Verdict, rng: &mut fastrand::Rng| {
-            if verdict != Verdict::Open {
-                circuit.guard.lock().breaker.probe_ended(verdict == Verdict::Good, now, rng);
+        let settle_circuit = |circuit: &CircuitBreaker, verdict: ProbeVerdict, rng: &mut fastrand::Rng| {
+            if verdict != ProbeVerdict::Open {
+                circuit.guard.lock().breaker.probe_ended(verdict == ProbeVerdict::Good, now, rng);
             }
         };
         if permits.locality {
@@ -275,21 +275,23 @@ fn trip_once(circuit: &CircuitBreaker, now: Timestamp, rng: &mut fastrand::Rng) 
     }
 }
 
-fn verdict(outcome: &Outcome, blames: impl Fn(Charge) -> bool) -> Verdict {
+fn verdict(outcome: &Outcome, blames: impl Fn(Charge) -> bool) -> ProbeVerdict {
     match outcome.class {
-        Class::Success | Class::RateLimited => Verdict::Good,
-        Class::Failure(failure) if failure.down || blames(Charge::of(failure.attribution)) => Verdict::Bad,
-        Class::Failure(_) | Class::Cancelled => Verdict::Open,
+        Class::Success | Class::RateLimited => ProbeVerdict::Good,
+        Class::Failure(failure) if failure.down || blames(Charge::of(failure.attribution)) => ProbeVerdict::Bad,
+        Class::Failure(_) | Class::Cancelled => ProbeVerdict::Open,
     }
 }
 
 /// Any answer from beyond the path shows that it works, also a failure there.
-fn path_verdict(outcome: &Outcome) -> Verdict {
+fn path_verdict(outcome: &Outcome) -> ProbeVerdict {
     match outcome.class {
-        Class::Success | Class::RateLimited => Verdict::Good,
-        Class::Failure(Failure { attribution: Attribution::Tunnel | Attribution::GatewayOverload, .. }) => Verdict::Bad,
-        Class::Failure(_) => Verdict::Good,
-        Class::Cancelled => Verdict::Open,
+        Class::Success | Class::RateLimited => ProbeVerdict::Good,
+        Class::Failure(ChargedFailure { attribution: Attribution::Tunnel | Attribution::GatewayOverload, .. }) => {
+            ProbeVerdict::Bad
+        }
+        Class::Failure(_) => ProbeVerdict::Good,
+        Class::Cancelled => ProbeVerdict::Open,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::sweeper::Elapsed;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
+pub enum SendFailure {
     /// The connection had ended, or was ending, before the request went out.
     Closed,
     /// The peer said that it did not process the request: GOAWAY, or `REFUSED_STREAM`.
@@ -34,18 +34,18 @@ pub enum Failure {
 pub struct SendError(Box<Inner>);
 
 struct Inner {
-    failure: Failure,
+    failure: SendFailure,
     reused: bool,
     request: Option<Request>,
     source: Option<hyper::Error>,
 }
 
 impl SendError {
-    pub(super) fn new(failure: Failure, reused: bool) -> Self {
+    pub(super) fn new(failure: SendFailure, reused: bool) -> Self {
         Self(Box::new(Inner { failure, reused, request: None, source: None }))
     }
 
-    pub(super) fn unsent(failure: Failure, reused: bool, request: Request) -> Self {
+    pub(super) fn unsent(failure: SendFailure, reused: bool, request: Request) -> Self {
         Self(Box::new(Inner { failure, reused, request: Some(request), source: None }))
     }
 
@@ -56,15 +56,15 @@ impl SendError {
         reused: bool,
     ) -> Self {
         let failure = match (&request, fault) {
-            (_, Some(reason)) => Failure::RequestBody(reason),
-            (Some(_), None) => Failure::Closed,
+            (_, Some(reason)) => SendFailure::RequestBody(reason),
+            (Some(_), None) => SendFailure::Closed,
             (None, None) => classify(&error),
         };
         Self(Box::new(Inner { failure, reused, request, source: Some(error) }))
     }
 
     /// What failed.
-    pub fn failure(&self) -> Failure {
+    pub fn failure(&self) -> SendFailure {
         self.0.failure
     }
 
@@ -76,7 +76,7 @@ impl SendError {
 
     /// Whether the peer surely did not process the request, so that repeating it is always safe.
     pub fn is_unprocessed(&self) -> bool {
-        self.0.request.is_some() || matches!(self.0.failure, Failure::Closed | Failure::Refused)
+        self.0.request.is_some() || matches!(self.0.failure, SendFailure::Closed | SendFailure::Refused)
     }
 
     /// The request, untouched, if not a byte of it was sent.
@@ -87,11 +87,13 @@ impl SendError {
     /// The reason towards the caller, if the request is not repeated.
     pub fn reason(&self) -> Reason {
         match self.0.failure {
-            Failure::Closed | Failure::Refused | Failure::Reset | Failure::Unresponsive => Reason::UpstreamReset,
-            Failure::Protocol => Reason::UpstreamProtocol,
-            Failure::RequestBody(reason) => reason,
-            Failure::Timeout => Reason::ResponseTimeout,
-            Failure::Internal => Reason::Internal,
+            SendFailure::Closed | SendFailure::Refused | SendFailure::Reset | SendFailure::Unresponsive => {
+                Reason::UpstreamReset
+            }
+            SendFailure::Protocol => Reason::UpstreamProtocol,
+            SendFailure::RequestBody(reason) => reason,
+            SendFailure::Timeout => Reason::ResponseTimeout,
+            SendFailure::Internal => Reason::Internal,
         }
     }
 }
@@ -99,7 +101,7 @@ impl SendError {
 /// The response did not begin in time. Whether the connection was used before is not known here.
 impl From<Elapsed> for SendError {
     fn from(_: Elapsed) -> Self {
-        Self::new(Failure::Timeout, false)
+        Self::new(SendFailure::Timeout, false)
     }
 }
 
@@ -117,14 +119,14 @@ impl fmt::Debug for SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0.failure {
-            Failure::Closed => "the connection ended before the request was sent",
-            Failure::Refused => "the peer did not process the request",
-            Failure::Reset => "the peer ended the request before its response began",
-            Failure::Unresponsive => "the peer does not answer pings",
-            Failure::Protocol => "the response breaks HTTP's rules",
-            Failure::RequestBody(_) => "the request's body failed",
-            Failure::Timeout => "the response did not begin in time",
-            Failure::Internal => "the request could not be sent",
+            SendFailure::Closed => "the connection ended before the request was sent",
+            SendFailure::Refused => "the peer did not process the request",
+            SendFailure::Reset => "the peer ended the request before its response began",
+            SendFailure::Unresponsive => "the peer does not answer pings",
+            SendFailure::Protocol => "the response breaks HTTP's rules",
+            SendFailure::RequestBody(_) => "the request's body failed",
+            SendFailure::Timeout => "the response did not begin in time",
+            SendFailure::Internal => "the request could not be sent",
         })
     }
 }
@@ -135,34 +137,34 @@ impl Error for SendError {
     }
 }
 
-fn classify(error: &hyper::Error) -> Failure {
+fn classify(error: &hyper::Error) -> SendFailure {
     if error.is_timeout() {
-        return Failure::Unresponsive;
+        return SendFailure::Unresponsive;
     }
     if let Some(h2) = find_h2(error) {
         return classify_h2(h2);
     }
     if error.is_parse() {
-        return Failure::Protocol;
+        return SendFailure::Protocol;
     }
     // A dispatch task that is gone counts as a user error in hyper's book, but the connection is what ended.
     if error.is_user() && !error.is_canceled() && Error::source(error).is_none() {
-        return Failure::Internal;
+        return SendFailure::Internal;
     }
-    Failure::Reset
+    SendFailure::Reset
 }
 
-fn classify_h2(error: &h2::Error) -> Failure {
+fn classify_h2(error: &h2::Error) -> SendFailure {
     let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
     if error.is_remote() {
         // A remote GOAWAY fails only the streams that it says were not processed.
-        return if refused || error.is_go_away() { Failure::Refused } else { Failure::Reset };
+        return if refused || error.is_go_away() { SendFailure::Refused } else { SendFailure::Reset };
     }
     match error.reason() {
         // The library itself found fault with what the peer sent.
         Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR | h2::Reason::COMPRESSION_ERROR) => {
-            Failure::Protocol
+            SendFailure::Protocol
         }
-        _ => Failure::Reset,
+        _ => SendFailure::Reset,
     }
 }

@@ -15,7 +15,7 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::expect::Gate;
-use super::{ClientOptions, Failure, SendError};
+use super::{ClientOptions, SendError, SendFailure};
 use crate::body::{Body, Streamed};
 use crate::framing::Length;
 use crate::limits::HeadLimits;
@@ -56,7 +56,7 @@ impl H1 {
     pub async fn send(&mut self, request: Request) -> Result<Response, SendError> {
         let reused = std::mem::replace(&mut self.used, true);
         if !self.ready().await {
-            return Err(SendError::unsent(Failure::Closed, reused, request));
+            return Err(SendError::unsent(SendFailure::Closed, reused, request));
         }
         let Request { head, body, upgrading, interim } = request;
         let (connection, bodiless) = (self.hold.connection(), body.is_end_stream());
@@ -153,15 +153,15 @@ impl Waiting<'_> {
         &mut self,
         gate: Option<&Gate>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<ResponseHead, (Failure, bool)>> {
+    ) -> Poll<Result<ResponseHead, (SendFailure, bool)>> {
         loop {
             if let Some(upload) = &mut self.upload {
                 match upload.poll(&**self.connection, cx) {
                     Poll::Ready(Err(Unsent::Body(error))) => {
-                        return Poll::Ready(Err((Failure::RequestBody(error.request_reason()), false)));
+                        return Poll::Ready(Err((SendFailure::RequestBody(error.request_reason()), false)));
                     }
                     Poll::Ready(Err(Unsent::WrongLength)) => {
-                        return Poll::Ready(Err((Failure::RequestBody(Reason::MalformedRequest), false)));
+                        return Poll::Ready(Err((SendFailure::RequestBody(Reason::MalformedRequest), false)));
                     }
                     Poll::Ready(Ok(()) | Err(Unsent::Unwanted | Unsent::Stalled)) => self.upload = None,
                     Poll::Pending => {}
@@ -169,7 +169,7 @@ impl Waiting<'_> {
             }
             match ready!(self.connection.poll_response(cx)) {
                 Ok(head) if !is_interim(&head) => return Poll::Ready(Ok(head)),
-                Ok(_) if self.hints == MAX_INTERIM => return Poll::Ready(Err((Failure::Protocol, false))),
+                Ok(_) if self.hints == MAX_INTERIM => return Poll::Ready(Err((SendFailure::Protocol, false))),
                 Ok(head) => {
                     self.hints += 1;
                     if let Some(gate) = gate.filter(|_| head.status == CONTINUE) {
@@ -179,9 +179,9 @@ impl Waiting<'_> {
                         interim.pass(head);
                     }
                 }
-                Err(Unanswered { malformed: true, .. }) => return Poll::Ready(Err((Failure::Protocol, false))),
-                Err(Unanswered { unsent: true, .. }) => return Poll::Ready(Err((Failure::Closed, true))),
-                Err(_) => return Poll::Ready(Err((Failure::Reset, false))),
+                Err(Unanswered { malformed: true, .. }) => return Poll::Ready(Err((SendFailure::Protocol, false))),
+                Err(Unanswered { unsent: true, .. }) => return Poll::Ready(Err((SendFailure::Closed, true))),
+                Err(_) => return Poll::Ready(Err((SendFailure::Reset, false))),
             }
         }
     }

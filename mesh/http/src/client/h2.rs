@@ -16,7 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::expect::Gate;
-use super::{ClientOptions, Failure, SendError};
+use super::{ClientOptions, SendError, SendFailure};
 use crate::body::{Body, End, Observer, Unread};
 use crate::exec::LocalExec;
 use crate::framing::{Asked, admit_response};
@@ -96,7 +96,7 @@ impl H2 {
     /// current `LocalSet`.
     ///
     /// # Errors
-    /// [`Failure::Reset`] or [`Failure::Protocol`] if the opening messages cannot be exchanged.
+    /// [`SendFailure::Reset`] or [`SendFailure::Protocol`] if the opening messages cannot be exchanged.
     pub async fn new(io: Io, scheme: Scheme, options: &ClientOptions) -> Result<Self, SendError> {
         let h2 = &options.h2;
         let mut builder = http2::Builder::new(LocalExec);
@@ -155,7 +155,7 @@ impl H2 {
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
         let reused = self.shared.used.replace(true);
         let Some(sealed) = h2_heads::request(&request.head, &self.shared.scheme) else {
-            return Err(SendError::unsent(Failure::Internal, reused, request));
+            return Err(SendError::unsent(SendFailure::Internal, reused, request));
         };
         let Request { head, body, upgrading, interim } = request;
         let active = Active::start(&self.shared);
@@ -166,7 +166,8 @@ impl H2 {
             Ok(response) => {
                 // HTTP/2 has no 101.
                 let asked = Asked { head: head.method() == "HEAD", connect: head.is_connect(), upgrade: false };
-                let response = received(response, asked).ok_or_else(|| SendError::new(Failure::Protocol, reused))?;
+                let response =
+                    received(response, asked).ok_or_else(|| SendError::new(SendFailure::Protocol, reused))?;
                 let response = Response { unread: Some(self.shared.unread.clone()), ..response };
                 Ok(Gate::answered(gate, response.map(|body| body.hold(active))))
             }

@@ -14,7 +14,7 @@ use eastway_transport::Io;
 use http_body::Body as _;
 
 use super::expect::Gate;
-use super::{Failure, SendError};
+use super::{SendError, SendFailure};
 use crate::body::{Body, BodyError, Unread};
 use crate::framing::Asked;
 use crate::link::body::Incoming;
@@ -135,7 +135,7 @@ impl Link {
             Err(error) => {
                 tracing::debug!(%error, "a request cannot be sent over a link");
                 let head = matches!(error, OpenError::Head(_));
-                let failure = if head { Failure::Internal } else { Failure::Closed };
+                let failure = if head { SendFailure::Internal } else { SendFailure::Closed };
                 return Err(SendError::unsent(failure, reused, request));
             }
         };
@@ -169,7 +169,7 @@ impl Link {
         let answered = answered.await;
         let (answer, ended) = answered.map_err(|broken| SendError::new(failure(broken), reused))?;
         if answer.view().status == 101 && !upgrade {
-            return Err(SendError::new(Failure::Protocol, reused));
+            return Err(SendError::new(SendFailure::Protocol, reused));
         }
         waiting.0 = None;
         let asked = Asked { head: head.method() == "HEAD", connect: false, upgrade };
@@ -190,7 +190,7 @@ impl Link {
             let head = OpaqueHead { authority, fields: headers.iter().copied() };
             let opened = link.connection.open_opaque(head, now);
             link.wake_driver();
-            opened.map_err(|_| broken(Failure::Closed))?
+            opened.map_err(|_| broken(SendFailure::Closed))?
         };
         let stream = self.0.shared.stream(stream, false);
         let mut waiting = Waiting(Some(stream.clone()));
@@ -233,12 +233,12 @@ impl Drop for Waiting {
     }
 }
 
-const fn failure(broken: StreamFault) -> Failure {
+const fn failure(broken: StreamFault) -> SendFailure {
     match broken {
-        StreamFault::Refused(_) => Failure::Refused,
-        StreamFault::Unsent(reason) => Failure::RequestBody(reason),
-        StreamFault::Silent => Failure::Unresponsive,
-        StreamFault::Reset(_) | StreamFault::Lost => Failure::Reset,
+        StreamFault::Refused(_) => SendFailure::Refused,
+        StreamFault::Unsent(reason) => SendFailure::RequestBody(reason),
+        StreamFault::Silent => SendFailure::Unresponsive,
+        StreamFault::Reset(_) | StreamFault::Lost => SendFailure::Reset,
     }
 }
 

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Failure, H1, SendError};
+use super::{H1, SendError, SendFailure};
 use crate::body::{End, Observer};
 use crate::message::{Request, Response};
 use idle_limit::IdleLimit;
@@ -256,7 +256,7 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
 
     /// A connection that is closed as it is used was idle for longer than its upstream likes.
     fn learn(&self, error: &SendError) {
-        let closed = matches!(error.failure(), Failure::Closed | Failure::Reset);
+        let closed = matches!(error.failure(), SendFailure::Closed | SendFailure::Reset);
         if let (Some(age), Some(pool)) = (self.idle_for.filter(|_| closed), self.pool.upgrade()) {
             pool.lost(&self.key, age);
         }

@@ -33,7 +33,7 @@ pub enum Length {
 
 /// What [`judge`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict<'a> {
+pub struct RequestVerdict<'a> {
     /// Whom the request is for: the target's authority if it has one, else `Host`.
     pub authority: &'a str,
     /// How its body is delimited.
@@ -59,7 +59,7 @@ pub fn judge<'a>(
     method: &str,
     target: Target<'a>,
     headers: Headers<'a>,
-) -> Result<Verdict<'a>, Reason> {
+) -> Result<RequestVerdict<'a>, Reason> {
     let found = Found::among(headers);
     if found.connection.forbidden {
         return Err(Reason::MalformedRequest);
@@ -70,7 +70,7 @@ pub fn judge<'a>(
         return Err(Reason::PlainHttpOnly);
     }
     check_target(method, target, length)?;
-    Ok(Verdict {
+    Ok(RequestVerdict {
         authority: whom(version, target, found.host)?,
         length,
         upgrade: upgrade(version, method, &found),
@@ -161,7 +161,7 @@ fn upgrade<'a>(version: HttpVersion, method: &str, found: &Found<'a>) -> Option<
     (!h2c).then_some(protocol)
 }
 
-impl Verdict<'_> {
+impl RequestVerdict<'_> {
     /// The head in the form that the rest of the program sees, with `target` as its path and query: without what concerns one
     /// connection only, and with the rest of what frames it apart.
     pub(super) fn head(&self, version: HttpVersion, method: &str, target: &str, headers: Headers<'_>) -> RequestHead {

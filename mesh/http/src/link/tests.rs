@@ -19,7 +19,7 @@ use super::body::Incoming;
 use super::heads;
 use super::state::Shared;
 use crate::body::{Body, BodyError, held};
-use crate::client::{Failure, Link, Unopened};
+use crate::client::{Link, SendFailure, Unopened};
 use crate::message::{Request, RequestHead, Response, ResponseHead};
 use crate::refuse;
 use crate::server::{Ended, Handler, Protocol, ServerOptions, serve};
@@ -263,7 +263,7 @@ fn a_callers_body_that_fails_blames_the_caller() {
     local(async {
         let (link, _stop, _) = linked(mirror);
         let error = link.send(request("POST", "/", Body::boxed(Broken(None)))).await.expect_err("it fails");
-        assert_eq!(error.failure(), Failure::RequestBody(Reason::BodyTimeout));
+        assert_eq!(error.failure(), SendFailure::RequestBody(Reason::BodyTimeout));
     });
 }
 
@@ -273,7 +273,7 @@ fn a_callers_body_that_has_failed_is_not_answered_by_an_early_answer() {
         let (link, _stop, _) = linked(|_: Request| async { ok(Body::full("early")) });
         for before in [None, Some(Bytes::from_static(b"before"))] {
             let error = link.send(request("POST", "/", Body::boxed(Broken(before)))).await.expect_err("it fails");
-            assert_eq!(error.failure(), Failure::RequestBody(Reason::BodyTimeout));
+            assert_eq!(error.failure(), SendFailure::RequestBody(Reason::BodyTimeout));
         }
     });
 }
@@ -439,7 +439,7 @@ fn an_answer_that_changes_the_protocol_unasked_is_a_fault() {
         let unasked =
             |_: Request| async { Response::new(ResponseHead::with_room(101, Some(b"shout"), 0), Body::empty()) };
         let (link, _stop, _) = linked(unasked);
-        assert_eq!(link.send(get("/")).await.expect_err("unasked").failure(), Failure::Protocol);
+        assert_eq!(link.send(get("/")).await.expect_err("unasked").failure(), SendFailure::Protocol);
         until(|| link.streams() == 0).await;
     });
 }
@@ -517,7 +517,7 @@ fn a_server_that_stops_finishes_what_is_under_way_and_takes_nothing_more() {
             tokio::task::yield_now().await;
         }
         let error = link.send(get("/")).await.expect_err("it drains");
-        assert!(error.is_unprocessed() && error.failure() == Failure::Closed);
+        assert!(error.is_unprocessed() && error.failure() == SendFailure::Closed);
         go.send(()).expect("it waits");
         assert_eq!(asked.await.expect("no panic"), "done");
         assert!(matches!(served.await.expect("no panic"), Ended::Done));
@@ -541,7 +541,7 @@ fn a_peer_that_is_gone_fails_what_is_under_way() {
         drop(far);
         assert!(matches!(opening.await.expect("no panic"), Err(Unopened::Broken(_))));
         let error = asked.await.expect("no panic").expect_err("nobody answers");
-        assert!(matches!(error.failure(), Failure::Reset | Failure::Refused), "{error:?}");
+        assert!(matches!(error.failure(), SendFailure::Reset | SendFailure::Refused), "{error:?}");
         assert!(link.is_closed());
     });
 }
@@ -552,7 +552,7 @@ fn a_peer_that_is_silent_is_noticed_by_pings() {
         let (near, far) = Io::pair(64 * 1024);
         let link = Link::new(near, &LinkOptions::default(), PATIENCE);
         let error = link.send(get("/")).await.expect_err("nobody answers");
-        assert_eq!(error.failure(), Failure::Unresponsive);
+        assert_eq!(error.failure(), SendFailure::Unresponsive);
         drop(far);
     });
 }

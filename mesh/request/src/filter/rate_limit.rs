@@ -17,15 +17,15 @@ use super::FilterVerdict;
 /// So many requests in a time, which all workers of the process share.
 #[derive(Debug)]
 pub struct RateLimit {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
-    clock: Told,
+    limiter: RateLimiter<NotKeyed, InMemoryState, SharedClock, NoOpMiddleware<Nanos>>,
+    clock: SharedClock,
 }
 
 /// A clock that is told the time: the latest that anybody knows.
 #[derive(Clone, Debug, Default)]
-struct Told(Arc<AtomicU64>);
+struct SharedClock(Arc<AtomicU64>);
 
-impl Clock for Told {
+impl Clock for SharedClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -37,7 +37,7 @@ impl RateLimit {
     /// `requests` in each `period`, of which `burst` may come at once. `None` if the period is too short for so many.
     pub fn new(requests: NonZeroU32, period: Duration, burst: NonZeroU32) -> Option<Self> {
         let quota = Quota::with_period(period / requests.get())?.allow_burst(burst);
-        let clock = Told::default();
+        let clock = SharedClock::default();
         Some(Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), clock })
     }
 

@@ -4,16 +4,16 @@ use eastway_core::{Attribution, Reason};
 
 /// What an attempt that failed would have the application told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct FailedAttempt {
     /// What happened.
     pub(super) reason: Reason,
     /// The application answered, with an error of its own, which is kept to fall back on.
     pub(super) answered: bool,
 }
 
-impl Said {
+impl FailedAttempt {
     /// The attempt got no usable answer.
-    pub(super) const fn failed(reason: Reason) -> Self {
+    pub(super) const fn unanswered(reason: Reason) -> Self {
         Self { reason, answered: false }
     }
 
@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_retry_that_finds_nobody_does_not_hide_what_happened_before() {
-        let told = |earlier, later| Said::failed(later).over(Some(Said::failed(earlier))).reason;
+        let told =
+            |earlier, later| FailedAttempt::unanswered(later).over(Some(FailedAttempt::unanswered(earlier))).reason;
         for nobody in [Reason::NoReadyEndpoint, Reason::PendingLimit, Reason::RequestLimit] {
             for happened in [Reason::UpstreamProtocol, Reason::UpstreamReset, Reason::AppUnreachable] {
                 assert_eq!(told(happened, nobody), happened);
@@ -56,8 +57,8 @@ mod tests {
 
     #[test]
     fn an_applications_own_error_is_better_than_nobody() {
-        assert!(Said::failed(Reason::NoReadyEndpoint).over(Some(Said::answered())).answered);
-        let later = Said::failed(Reason::ResponseTimeout).over(Some(Said::answered()));
-        assert_eq!(later, Said::failed(Reason::ResponseTimeout));
+        assert!(FailedAttempt::unanswered(Reason::NoReadyEndpoint).over(Some(FailedAttempt::answered())).answered);
+        let later = FailedAttempt::unanswered(Reason::ResponseTimeout).over(Some(FailedAttempt::answered()));
+        assert_eq!(later, FailedAttempt::unanswered(Reason::ResponseTimeout));
     }
 }

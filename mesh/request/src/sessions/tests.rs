@@ -10,7 +10,7 @@ use crate::traffic_policy::TrafficPolicy;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named(&'static str);
 
-impl Session for Named {
+impl PooledSession for Named {
     fn is_closed(&self) -> bool {
         self.0.starts_with("closed")
     }

@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use super::suggest;
-use super::yaml::{Entry, Fault, Kind, Node, join};
+use super::yaml::{Fault, Kind, YamlEntry, YamlNode, join};
 
 /// The schema of what may stand in a file for a `T`, as it is published.
 pub(crate) fn of<T: JsonSchema + ?Sized>() -> Value {
@@ -48,7 +48,7 @@ pub(crate) fn definition(reference: &str) -> &str {
 }
 
 /// Every difference between `document` and `root`.
-pub(crate) fn check(root: &Value, document: &Node) -> Vec<Fault> {
+pub(crate) fn check(root: &Value, document: &YamlNode) -> Vec<Fault> {
     let mut check = Check { root, faults: Vec::new() };
     check.value(root, document, "");
     check.faults
@@ -56,11 +56,11 @@ pub(crate) fn check(root: &Value, document: &Node) -> Vec<Fault> {
 
 /// Gives keys and words their present names where `document` uses those that `root` marks as former ones (`x-formerly`), so
 /// that files written for an earlier release stay valid.
-pub(crate) fn rename_former(root: &Value, document: &mut Node) {
+pub(crate) fn rename_former(root: &Value, document: &mut YamlNode) {
     rename_in(root, root, document);
 }
 
-fn rename_in(root: &Value, schema: &Value, node: &mut Node) {
+fn rename_in(root: &Value, schema: &Value, node: &mut YamlNode) {
     let schema = resolve(root, schema);
     for branch in branches(schema).into_iter().flatten() {
         rename_in(root, branch, node);
@@ -81,7 +81,7 @@ fn rename_in(root: &Value, schema: &Value, node: &mut Node) {
     }
 }
 
-fn rename_keys(root: &Value, schema: &Value, entries: &mut [Entry]) {
+fn rename_keys(root: &Value, schema: &Value, entries: &mut [YamlEntry]) {
     let properties = schema.get("properties").and_then(Value::as_object);
     for (present, property) in properties.into_iter().flatten() {
         // With both names in one mapping, the former one is reported as unknown.
@@ -122,7 +122,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn value(&mut self, schema: &'a Value, node: &Node, path: &str) {
+    fn value(&mut self, schema: &'a Value, node: &YamlNode, path: &str) {
         let schema = resolve(self.root, schema);
         if node.kind == Kind::Refused {
             return;
@@ -148,7 +148,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn object(&mut self, schema: &'a Value, entries: &[Entry], line: usize, path: &str) {
+    fn object(&mut self, schema: &'a Value, entries: &[YamlEntry], line: usize, path: &str) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let additional = schema.get("additionalProperties");
         for entry in entries {
@@ -171,7 +171,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn array(&mut self, schema: &'a Value, items: &[Node], line: usize, path: &str) {
+    fn array(&mut self, schema: &'a Value, items: &[YamlNode], line: usize, path: &str) {
         let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         if let Some(least) = limit("minItems").filter(|least| items.len() < *least) {
             self.fault(line, path, format!("at least {least} expected, found {}", items.len()));
@@ -217,7 +217,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn choice(&mut self, branches: &'a [Value], node: &Node, path: &str) {
+    fn choice(&mut self, branches: &'a [Value], node: &YamlNode, path: &str) {
         let branches: Vec<&'a Value> = branches.iter().map(|branch| resolve(self.root, branch)).collect();
         let is_null = |branch: &&Value| branch.get("type").and_then(Value::as_str) == Some("null");
         if node.kind == Kind::Null && branches.iter().any(is_null) {
@@ -247,24 +247,26 @@ impl<'a> Check<'a> {
     }
 
     /// An enum whose variant is told by the value of the key `tag`.
-    fn tagged(&mut self, tag: &str, branches: &[&'a Value], node: &Node, path: &str) {
+    fn tagged(&mut self, tag: &str, branches: &[&'a Value], node: &YamlNode, path: &str) {
         let tag_of = |branch: &'a Value| branch.get("properties")?.get(tag)?.get("const")?.as_str();
         let tags: Vec<&str> = branches.iter().filter_map(|branch| tag_of(branch)).collect();
         let Kind::Map(_) = &node.kind else {
             return self.fault(node.line, path, format!("expected a mapping, found {}", name(&node.kind)));
         };
         match node.find(tag) {
-            Some(Node { kind: Kind::Text(text), line }) => match branches.iter().find(|b| tag_of(b) == Some(text)) {
-                Some(branch) => self.value(branch, node, path),
-                None => self.fault(*line, &join(path, tag), unknown(&format!("unknown {tag}"), text, &tags)),
-            },
+            Some(YamlNode { kind: Kind::Text(text), line }) => {
+                match branches.iter().find(|b| tag_of(b) == Some(text)) {
+                    Some(branch) => self.value(branch, node, path),
+                    None => self.fault(*line, &join(path, tag), unknown(&format!("unknown {tag}"), text, &tags)),
+                }
+            }
             Some(other) => self.one_of(&tags, other, &join(path, tag)),
             None => self.fault(node.line, &join(path, tag), format!("missing: one of {}", quoted(&tags))),
         }
     }
 
     /// An enum whose variant is told by the only key.
-    fn keyed(&mut self, branches: &[(&str, &'a Value)], entries: &[Entry], node: &Node, path: &str) {
+    fn keyed(&mut self, branches: &[(&str, &'a Value)], entries: &[YamlEntry], node: &YamlNode, path: &str) {
         let keys: Vec<&str> = branches.iter().map(|(key, _)| *key).collect();
         let [entry] = entries else {
             return self.fault(node.line, path, format!("expected exactly one of {}", quoted(&keys)));
@@ -275,7 +277,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn one_of(&mut self, options: &[&str], node: &Node, path: &str) {
+    fn one_of(&mut self, options: &[&str], node: &YamlNode, path: &str) {
         match &node.kind {
             Kind::Refused => {}
             Kind::Text(text) if options.contains(&text.as_str()) => {}
@@ -286,7 +288,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn mismatch(&mut self, schema: &Value, node: &Node, path: &str) {
+    fn mismatch(&mut self, schema: &Value, node: &YamlNode, path: &str) {
         let expected = match schema.get("x-expects").and_then(Value::as_str) {
             Some(expected) => expected.to_owned(),
             None => types(schema).map(article).collect::<Vec<_>>().join(" or "),

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Parsed {
     /// Its documents, as far as they could be read.
-    pub(crate) documents: Vec<Node>,
+    pub(crate) documents: Vec<YamlNode>,
     /// What is wrong with them.
     pub(crate) faults: Vec<Fault>,
     /// Whether the syntax holds to the end of the file.
@@ -28,7 +28,7 @@ pub(crate) struct Parsed {
 
 /// A value, and the line where it starts.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct YamlNode {
     pub(crate) line: usize,
     pub(crate) kind: Kind,
 }
@@ -40,18 +40,18 @@ pub(crate) enum Kind {
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
     /// Something that was refused where it stands; nothing more is to be said about it.
     Refused,
 }
 
 /// A key of a mapping and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct YamlEntry {
     pub(crate) key: String,
     pub(crate) line: usize,
-    pub(crate) value: Node,
+    pub(crate) value: YamlNode,
 }
 
 /// A problem that does not know its file yet.
@@ -68,7 +68,7 @@ impl Fault {
     }
 }
 
-impl Node {
+impl YamlNode {
     /// The value as JSON. Mappings have no duplicate keys any more.
     pub(crate) fn to_json(&self) -> Value {
         match &self.kind {
@@ -108,14 +108,14 @@ pub(crate) struct Lines(BTreeMap<String, usize>);
 
 impl Lines {
     /// The lines of `document`: of keys in mappings, of values in sequences.
-    pub(crate) fn of(document: &Node) -> Self {
+    pub(crate) fn of(document: &YamlNode) -> Self {
         let mut lines = Self::default();
         lines.0.insert(String::new(), document.line);
         lines.add("", document);
         lines
     }
 
-    fn add(&mut self, path: &str, node: &Node) {
+    fn add(&mut self, path: &str, node: &YamlNode) {
         match &node.kind {
             Kind::List(items) => {
                 for (index, item) in items.iter().enumerate() {
@@ -165,7 +165,7 @@ struct Reader<'a> {
 struct Broken;
 
 impl<'a> Reader<'a> {
-    fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), Broken> {
+    fn documents(&mut self, documents: &mut Vec<YamlNode>) -> Result<(), Broken> {
         while let Some((event, span)) = self.next()? {
             match event {
                 Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd => {}
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, path: &str, depth: usize) -> Result<Node, Broken> {
+    fn node(&mut self, event: Event<'a>, span: Span, path: &str, depth: usize) -> Result<YamlNode, Broken> {
         let line = span.start.line();
         if depth > MAX_DEPTH {
             self.fault(line, path, format!("nested deeper than {MAX_DEPTH} levels"));
@@ -217,10 +217,10 @@ impl<'a> Reader<'a> {
             self.fault(line, path, "tags are not supported");
         }
         let kind = if anchored || tagged { Kind::Refused } else { kind };
-        Ok(Node { line, kind })
+        Ok(YamlNode { line, kind })
     }
 
-    fn list(&mut self, path: &str, depth: usize) -> Result<Vec<Node>, Broken> {
+    fn list(&mut self, path: &str, depth: usize) -> Result<Vec<YamlNode>, Broken> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::SequenceEnd) {
@@ -231,8 +231,8 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    fn map(&mut self, path: &str, depth: usize) -> Result<Vec<Entry>, Broken> {
-        let mut entries: Vec<Entry> = Vec::new();
+    fn map(&mut self, path: &str, depth: usize) -> Result<Vec<YamlEntry>, Broken> {
+        let mut entries: Vec<YamlEntry> = Vec::new();
         let mut first_lines: BTreeMap<String, usize> = BTreeMap::new();
         while let Some((event, span)) = self.next()? {
             let line = span.start.line();
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
                 Some(first) => self.fault(line, &inner, format!("given twice: first on line {first}")),
                 None => {
                     first_lines.insert(key.clone(), line);
-                    entries.push(Entry { key, line, value });
+                    entries.push(YamlEntry { key, line, value });
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eastway_balance::{LocalityEndpoints, Pick};
 use eastway_core::{EndpointId, Reason, Timestamp};
-use eastway_request::sessions::{Acquired, Session, SessionPool};
+use eastway_request::sessions::{Acquired, PooledSession, SessionPool};
 use eastway_resilience::AttemptError;
 
 use super::Production;
@@ -27,7 +27,7 @@ struct To {
     incarnation: u64,
 }
 
-impl Session for To {
+impl PooledSession for To {
     fn is_closed(&self) -> bool {
         // The network tells: see `acquire`.
         false
@@ -49,7 +49,7 @@ pub(super) struct Waiting {
 
 /// A session being opened.
 #[derive(Debug)]
-pub(super) struct Opening {
+pub(super) struct SimulatedOpening {
     caller: usize,
     zone: usize,
     locality: Arc<LocalityEndpoints>,
@@ -85,7 +85,7 @@ impl Production {
             Acquired::Fail(_) => None,
         };
         if let Some(exclude) = exclude {
-            self.open(net, Opening { caller, zone, locality, exclude, server: None });
+            self.open(net, SimulatedOpening { caller, zone, locality, exclude, server: None });
         }
         match acquired {
             Acquired::Use(to) => self.send_over_session(net, waiting, to.server),
@@ -99,7 +99,7 @@ impl Production {
     }
 
     /// Asks the remote gateway for a session: connecting to the own gateway, and the way to the other.
-    fn open(&mut self, net: &mut Net<'_>, opening: Opening) {
+    fn open(&mut self, net: &mut Net<'_>, opening: SimulatedOpening) {
         let way = net.world.inside() * 2 + net.world.rtt(net.world.callers[opening.caller], opening.zone) / 2;
         self.openings.push(Some(opening));
         net.after(way, Event::Own(Own::Open(self.openings.len() - 1)));

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 
 use super::{Described, Metrics};
-use crate::Node;
+use crate::TelemetryNode;
 
 pub(super) const TABLE: &[Described] = &[BUILD, START, MEMORY, CPU, THREADS, FILES];
 
@@ -39,7 +39,7 @@ const FILES: Described =
     Described { name: "eastway_process_open_files", kind: "gauge", help: "Open file descriptors", labels: &[] };
 
 /// Registers the metrics of the process.
-pub(super) fn register(metrics: &Metrics, node: &Node) {
+pub(super) fn register(metrics: &Metrics, node: &TelemetryNode) {
     let labels = vec![
         ("role", node.role.to_owned()),
         ("version", node.version.to_owned()),

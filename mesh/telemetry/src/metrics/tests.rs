@@ -6,7 +6,7 @@ use eastway_core::{Reason, ServiceName, ZoneId};
 use super::*;
 
 fn metrics() -> Arc<Metrics> {
-    Metrics::new(&Node {
+    Metrics::new(&TelemetryNode {
         role: "gateway",
         name: "gw-1".to_owned(),
         cluster: "us-east".to_owned(),

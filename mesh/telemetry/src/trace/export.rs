@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{TraceError, TraceOptions, attribute};
-use crate::Node;
+use crate::TelemetryNode;
 use crate::metrics::{DropCause, TraceMetrics};
 
 /// Where finished spans go.
@@ -99,7 +99,7 @@ pub(super) fn start(options: &TraceOptions, metrics: &TraceMetrics) -> Result<Qu
 }
 
 /// Who exports, in OpenTelemetry's terms.
-fn resource(node: &Node) -> Resource {
+fn resource(node: &TelemetryNode) -> Resource {
     let mut attributes = vec![
         KeyValue::new("service.name", format!("eastway-{}", node.role)),
         KeyValue::new("service.instance.id", format!("{}/{}", node.cluster, node.name)),

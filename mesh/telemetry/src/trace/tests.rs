@@ -14,8 +14,8 @@ const LONG: Duration = Duration::from_secs(10);
 const PARENT: TraceParent =
     TraceParent { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span_id: 0x00f0_67aa_0ba9_02b7, sampled: true };
 
-fn node() -> Node {
-    Node {
+fn node() -> TelemetryNode {
+    TelemetryNode {
         role: "sidecar",
         name: "storefront-1".to_owned(),
         cluster: "us-east".to_owned(),

@@ -27,7 +27,7 @@ pub(super) struct Admission {
 
 /// What to do with a client's first packet.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum HandshakeVerdict {
     /// Shake hands, holding the place until that is done.
     Admit(HandshakePlace),
     /// Let it prove its address first.
@@ -63,20 +63,20 @@ impl Admission {
     }
 
     /// What becomes of a first packet from `address`, which is `proven` to be the sender's or not.
-    pub(super) fn handshake(&self, address: SocketAddr, proven: bool) -> Verdict {
+    pub(super) fn handshake(&self, address: SocketAddr, proven: bool) -> HandshakeVerdict {
         if self.connections.taken() >= self.connections.max() {
-            return Verdict::Refuse;
+            return HandshakeVerdict::Refuse;
         }
         if !proven {
             return match self.unproven.try_acquire() {
-                Some(place) => Verdict::Admit(HandshakePlace::Unproven(place)),
-                None => Verdict::Prove,
+                Some(place) => HandshakeVerdict::Admit(HandshakePlace::Unproven(place)),
+                None => HandshakeVerdict::Prove,
             };
         }
         let of_source = self.proven_by_source.try_acquire(&source(address.ip()));
         match of_source.zip(self.proven.try_acquire()) {
-            Some((of_source, place)) => Verdict::Admit(HandshakePlace::Proven(place, of_source)),
-            None => Verdict::Refuse,
+            Some((of_source, place)) => HandshakeVerdict::Admit(HandshakePlace::Proven(place, of_source)),
+            None => HandshakeVerdict::Refuse,
         }
     }
 
@@ -111,17 +111,17 @@ mod tests {
         let admission = admission();
         let _flood: Vec<_> = (0..2).map(|_| admission.handshake(from(1), false)).collect();
         for _ in 0..1_000 {
-            assert!(matches!(admission.handshake(from(1), false), Verdict::Prove));
+            assert!(matches!(admission.handshake(from(1), false), HandshakeVerdict::Prove));
         }
         let first = admission.handshake(from(1), true);
         let second = admission.handshake(from(1), true);
-        assert!(matches!((&first, &second), (Verdict::Admit(_), Verdict::Admit(_))));
-        assert!(matches!(admission.handshake(from(1), true), Verdict::Refuse), "one address");
+        assert!(matches!((&first, &second), (HandshakeVerdict::Admit(_), HandshakeVerdict::Admit(_))));
+        assert!(matches!(admission.handshake(from(1), true), HandshakeVerdict::Refuse), "one address");
         let third = admission.handshake(from(2), true);
-        assert!(matches!(third, Verdict::Admit(_)));
-        assert!(matches!(admission.handshake(from(3), true), Verdict::Refuse), "all addresses");
+        assert!(matches!(third, HandshakeVerdict::Admit(_)));
+        assert!(matches!(admission.handshake(from(3), true), HandshakeVerdict::Refuse), "all addresses");
         drop(first);
-        assert!(matches!(admission.handshake(from(3), true), Verdict::Admit(_)));
+        assert!(matches!(admission.handshake(from(3), true), HandshakeVerdict::Admit(_)));
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         assert!(first.is_some() && admission.connection("eu").is_none());
         let _other = admission.connection("us").expect("a place");
         assert!(admission.connection("ap").is_none());
-        assert!(matches!(admission.handshake(from(1), true), Verdict::Refuse), "no connection could follow");
+        assert!(matches!(admission.handshake(from(1), true), HandshakeVerdict::Refuse), "no connection could follow");
         drop(first);
         assert!(admission.connection("ap").is_some());
     }

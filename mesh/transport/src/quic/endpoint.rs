@@ -13,7 +13,7 @@ use eastway_runtime::throttled;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, Runtime, TokioRuntime, TransportConfig};
 
-use super::admission::{Admission, HandshakePlace, Verdict};
+use super::admission::{Admission, HandshakePlace, HandshakeVerdict};
 use super::cid::{ShardedIds, initial_ids, kind_of};
 use super::datagram::LargePackets;
 use super::reset::ResetKey;
@@ -83,16 +83,16 @@ impl Endpoint {
             let incoming = self.inner.accept().await?;
             let peer = incoming.remote_address();
             match self.admission.handshake(peer, incoming.remote_address_validated()) {
-                Verdict::Admit(place) => {
+                HandshakeVerdict::Admit(place) => {
                     let (options, admission) = (Arc::clone(&self.options), Arc::clone(&self.admission));
                     return Some(Incoming { incoming, place, options, tls: self.tls.clone(), admission });
                 }
-                Verdict::Prove => {
+                HandshakeVerdict::Prove => {
                     throttled!(info, %peer, "handshakes pile up: clients have to prove their addresses first");
                     // Fails only for a client that has proven its address already.
                     drop(incoming.retry());
                 }
-                Verdict::Refuse => {
+                HandshakeVerdict::Refuse => {
                     throttled!(warn, %peer, "refused a connection: the limits of handshakes or connections are reached");
                     incoming.refuse();
                 }

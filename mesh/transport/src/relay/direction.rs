@@ -42,7 +42,7 @@ enum Phase {
 
 /// Why a direction broke.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum RelayFailure {
     Reading(io::Error),
     Writing(io::Error),
 }
@@ -63,7 +63,7 @@ impl Direction {
     }
 
     /// Moves what can be moved. Ready when the direction is over: with `Ok` once the end was passed on.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), Failure>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), RelayFailure>> {
         let polled = self.poll_moving(cx, from, to);
         if let Poll::Ready(Err(_)) = polled {
             self.phase = Phase::Over;
@@ -75,27 +75,27 @@ impl Direction {
         polled
     }
 
-    fn poll_moving(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), Failure>> {
+    fn poll_moving(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), RelayFailure>> {
         for _ in 0..ROUNDS {
             match self.phase {
                 Phase::Moving if self.pending.is_empty() => match self.poll_read(cx, from) {
                     Poll::Ready(Ok(true)) => {}
                     Poll::Ready(Ok(false)) => self.phase = Phase::Ending,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Reading(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(RelayFailure::Reading(error))),
                     Poll::Pending if self.unflushed => {
-                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Failure::Writing)?;
+                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(RelayFailure::Writing)?;
                         self.unflushed = false;
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Pending,
                 },
                 Phase::Moving => match self.poll_write(cx, to) {
-                    Poll::Ready(written) => written.map_err(Failure::Writing)?,
+                    Poll::Ready(written) => written.map_err(RelayFailure::Writing)?,
                     // Nobody reads from the source meanwhile, which would tell.
-                    Poll::Pending => return from.poll_revoked(cx).map(|error| Err(Failure::Reading(error))),
+                    Poll::Pending => return from.poll_revoked(cx).map(|error| Err(RelayFailure::Reading(error))),
                 },
                 Phase::Ending => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Failure::Writing)?;
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(RelayFailure::Writing)?;
                     self.phase = Phase::Over;
                 }
                 Phase::Over => return Poll::Ready(Ok(())),

@@ -25,7 +25,7 @@ async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
     let sessions = Rc::new(LocalitySessions::default());
     let waiting = sessions.changed.notified();
     sessions.pool.borrow_mut().begin();
-    let opening = Opening::counted(Rc::clone(&sessions));
+    let opening = SessionOpening::counted(Rc::clone(&sessions));
     assert!(sessions.pool.borrow().is_opening());
     let local = tokio::task::LocalSet::new();
     let task = local.spawn_local(async move {

@@ -139,10 +139,10 @@ fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Entry;
+    use crate::store::StoreEntry;
 
     fn put(key: &str, revision: Revision, bytes: usize) -> Event {
-        Event::Put(Entry { key: key.to_owned(), value: vec![0; bytes].into(), revision, lease: None })
+        Event::Put(StoreEntry { key: key.to_owned(), value: vec![0; bytes].into(), revision, lease: None })
     }
 
     #[test]

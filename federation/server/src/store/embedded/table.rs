@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use super::super::{Commit, Entry, Event, LeaseId, Listing, Op, Revision, StoreError, Txn, chain};
+use super::super::{Commit, Event, LeaseId, Listing, Op, Revision, StoreEntry, StoreError, Txn, chain};
 
 /// Key → (revision of the last change, lease or 0, value).
 const ENTRIES: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("entries");
@@ -85,7 +85,7 @@ impl Tables {
         Ok(commit.applied().unwrap_or(listing.revision))
     }
 
-    pub(super) fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<StoreEntry>, StoreError> {
         let read = self.database.begin_read().map_err(file)?;
         entry(&read.open_table(ENTRIES).map_err(file)?, key)
     }
@@ -157,7 +157,7 @@ fn apply(
         Op::Put { key, value, lease } => {
             let row = (revision, lease.map_or(0, |lease| lease.0), &value[..]);
             entries.insert(key.as_str(), row).map_err(file)?;
-            let entry = Entry { key: key.clone(), value: value.clone(), revision, lease: *lease };
+            let entry = StoreEntry { key: key.clone(), value: value.clone(), revision, lease: *lease };
             Ok(Some(Event::Put(entry)))
         }
         Op::Delete { key } => {
@@ -170,13 +170,13 @@ fn apply(
 fn entry(
     table: &impl ReadableTable<&'static str, (u64, u64, &'static [u8])>,
     key: &str,
-) -> Result<Option<Entry>, StoreError> {
+) -> Result<Option<StoreEntry>, StoreError> {
     Ok(table.get(key).map_err(file)?.map(|row| to_entry(key, row.value())))
 }
 
-fn to_entry(key: &str, (revision, lease, value): (u64, u64, &[u8])) -> Entry {
+fn to_entry(key: &str, (revision, lease, value): (u64, u64, &[u8])) -> StoreEntry {
     let lease = (lease != 0).then_some(LeaseId(lease));
-    Entry { key: key.to_owned(), value: Bytes::copy_from_slice(value), revision, lease }
+    StoreEntry { key: key.to_owned(), value: Bytes::copy_from_slice(value), revision, lease }
 }
 
 fn read(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<Option<u64>, StoreError> {

@@ -1,7 +1,7 @@
 //! What only the embedded store has: a file, and leases that end with the process.
 
 use super::*;
-use crate::store::{Expect, Follower, Session, keys, suite};
+use crate::store::{Expect, Follower, StoreSession, keys, suite};
 
 /// Opens the store, as soon as those who had it open let go of it.
 async fn reopen(directory: &Path) -> EmbeddedStore {
@@ -88,7 +88,7 @@ async fn a_reader_that_is_too_slow_is_reset_and_ends_with_the_truth() {
 async fn closing_a_session_deletes_its_keys_and_lets_go_of_the_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).await.expect("opened"));
-    let session = Session::start(Arc::clone(&store), Duration::from_secs(10));
+    let session = StoreSession::start(Arc::clone(&store), Duration::from_secs(10));
     session.keep(&keys::gateway("gw-1"), "here").expect("allowed");
     suite::eventually("the key is there", async || store.get(&keys::gateway("gw-1")).await.ok().flatten()).await;
     session.close().await;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::super::{MemberHealth, StoreError, StoreHealth, chain};
-use super::failure::Failure;
+use super::failure::EtcdFailure;
 use super::options::EtcdOptions;
 use super::ranking::Ranking;
 
@@ -81,7 +81,7 @@ impl Cluster {
         for url in &urls {
             // Without a user this does no I/O: it shows whether address and certificates can be used at all.
             etcd_client::Client::connect([url], Some(options.connect_options())).await.map_err(|error| {
-                StoreError::Options(format!("etcd endpoint `{url}`: {}", Failure::of(&error).into_reason()))
+                StoreError::Options(format!("etcd endpoint `{url}`: {}", EtcdFailure::of(&error).into_reason()))
             })?;
         }
         let mut rng = fastrand::Rng::new();
@@ -109,8 +109,8 @@ impl Cluster {
                 attempts += 1;
                 match self.attempt(index, deadline, &request).await {
                     Ok(answer) => return Ok((answer, maybe_sent)),
-                    Err(Failure::Final(error)) => return Err(error),
-                    Err(Failure::Rejected(error)) => {
+                    Err(EtcdFailure::Final(error)) => return Err(error),
+                    Err(EtcdFailure::Rejected(error)) => {
                         rejections += 1;
                         // Wrong credentials everywhere do not become right by waiting.
                         if rejections == self.members.len() && !maybe_sent {
@@ -121,8 +121,8 @@ impl Cluster {
                             return Err(StoreError::OutcomeUnknown { attempts, reason });
                         }
                     }
-                    Err(Failure::NotSent(why)) => reason = why,
-                    Err(Failure::Unsure(why)) => {
+                    Err(EtcdFailure::NotSent(why)) => reason = why,
+                    Err(EtcdFailure::Unsure(why)) => {
                         maybe_sent = retry != Retry::Harmless;
                         reason = why;
                     }
@@ -152,7 +152,7 @@ impl Cluster {
         self.ranking.lock().order(Instant::now())
     }
 
-    async fn attempt<T, F, Fut>(&self, index: usize, deadline: Instant, request: &F) -> Result<T, Failure>
+    async fn attempt<T, F, Fut>(&self, index: usize, deadline: Instant, request: &F) -> Result<T, EtcdFailure>
     where
         F: Fn(Client) -> Fut + Sync,
         Fut: Future<Output = Result<T, etcd_client::Error>> + Send,
@@ -163,7 +163,7 @@ impl Cluster {
             Err(_) => {
                 let why = format!("{} did not answer within {limit:?}", self.url(index));
                 self.failed(index, None, &why).await;
-                return Err(Failure::NotSent(why));
+                return Err(EtcdFailure::NotSent(why));
             }
         };
         let failure = match timeout(limit, Box::pin(request(client.clone()))).await {
@@ -171,21 +171,21 @@ impl Cluster {
                 self.succeeded(index);
                 return Ok(answer);
             }
-            Ok(Err(error)) => Failure::of(&error),
-            Err(_) => Failure::Unsure(format!("no answer within {limit:?}")),
+            Ok(Err(error)) => EtcdFailure::of(&error),
+            Err(_) => EtcdFailure::Unsure(format!("no answer within {limit:?}")),
         };
         match failure {
-            Failure::Final(error) => {
+            EtcdFailure::Final(error) => {
                 self.succeeded(index);
-                Err(Failure::Final(error))
+                Err(EtcdFailure::Final(error))
             }
-            Failure::NotSent(why) => Err(Failure::NotSent(self.blame(index, &client, why).await)),
-            failure => Err(Failure::Unsure(self.blame(index, &client, failure.into_reason()).await)),
+            EtcdFailure::NotSent(why) => Err(EtcdFailure::NotSent(self.blame(index, &client, why).await)),
+            failure => Err(EtcdFailure::Unsure(self.blame(index, &client, failure.into_reason()).await)),
         }
     }
 
     /// A client of the member, which has answered and belongs to the cluster.
-    pub(super) async fn client(&self, index: usize) -> Result<Client, Failure> {
+    pub(super) async fn client(&self, index: usize) -> Result<Client, EtcdFailure> {
         let member = &self.members[index];
         let mut slot = member.client.lock().await;
         if let Some(client) = &*slot {
@@ -197,37 +197,37 @@ impl Cluster {
                 *slot = Some(client.clone());
                 Ok(client)
             }
-            Err(Failure::Final(error)) => {
+            Err(EtcdFailure::Final(error)) => {
                 drop(slot);
                 self.failed(index, None, &chain(&error)).await;
-                Err(Failure::Rejected(error))
+                Err(EtcdFailure::Rejected(error))
             }
             Err(failure) => {
                 drop(slot);
                 let why = format!("{}: {}", member.url, failure.into_reason());
                 self.failed(index, None, &why).await;
-                Err(Failure::NotSent(why))
+                Err(EtcdFailure::NotSent(why))
             }
         }
     }
 
-    async fn connect(&self, url: &str) -> Result<Client, Failure> {
+    async fn connect(&self, url: &str) -> Result<Client, EtcdFailure> {
         let mut options = self.options.connect_options();
         if let Some((name, password)) = &self.options.user {
             options = options.with_user(name, password).with_auto_token_refresh(true);
         }
         let mut inner =
-            etcd_client::Client::connect([url], Some(options)).await.map_err(|error| Failure::of(&error))?;
-        let status = inner.status().await.map_err(|error| Failure::of(&error))?;
+            etcd_client::Client::connect([url], Some(options)).await.map_err(|error| EtcdFailure::of(&error))?;
+        let status = inner.status().await.map_err(|error| EtcdFailure::of(&error))?;
         let found = status.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
         self.pin(url, found)?;
         Ok(Client { inner, max_message: self.options.max_message, serial: Arc::new(()) })
     }
 
-    fn pin(&self, url: &str, found: u64) -> Result<(), Failure> {
+    fn pin(&self, url: &str, found: u64) -> Result<(), EtcdFailure> {
         match self.cluster_id.compare_exchange(0, found, Ordering::AcqRel, Ordering::Acquire) {
             Err(expected) if expected != found => {
-                Err(Failure::Final(StoreError::Foreign { member: url.to_owned(), expected, found }))
+                Err(EtcdFailure::Final(StoreError::Foreign { member: url.to_owned(), expected, found }))
             }
             _ => Ok(()),
         }

@@ -12,7 +12,7 @@ pub(super) const TOO_LARGE: &str = "the answer is too large";
 
 /// A failed call.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum EtcdFailure {
     /// The server did not get the request, for sure: another member may be asked.
     NotSent(String),
     /// Nobody knows whether the server did what it was asked.
@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Rejected(StoreError),
 }
 
-impl Failure {
+impl EtcdFailure {
     /// Understands an error of the client.
     pub(super) fn of(error: &etcd_client::Error) -> Self {
         match error {
@@ -121,20 +121,23 @@ fn describe_status(status: &tonic::Status) -> String {
 mod tests {
     use super::*;
 
-    fn of(code: Code, message: &str) -> Failure {
-        Failure::of(&etcd_client::Error::GRpcStatus(tonic::Status::new(code, message)))
+    fn of(code: Code, message: &str) -> EtcdFailure {
+        EtcdFailure::of(&etcd_client::Error::GRpcStatus(tonic::Status::new(code, message)))
     }
 
     #[test]
     fn only_what_was_surely_not_sent_is_called_so() {
-        assert!(matches!(of(Code::Unavailable, "etcdserver: request timed out"), Failure::Unsure(_)));
-        assert!(matches!(of(Code::Unknown, "h2 protocol error"), Failure::Unsure(_)));
-        assert!(matches!(of(Code::DeadlineExceeded, ""), Failure::Unsure(_)));
-        assert!(matches!(of(Code::Unauthenticated, "etcdserver: invalid auth token"), Failure::NotSent(_)));
-        assert!(matches!(of(Code::InvalidArgument, "etcdserver: revision of auth store is old"), Failure::NotSent(_)));
+        assert!(matches!(of(Code::Unavailable, "etcdserver: request timed out"), EtcdFailure::Unsure(_)));
+        assert!(matches!(of(Code::Unknown, "h2 protocol error"), EtcdFailure::Unsure(_)));
+        assert!(matches!(of(Code::DeadlineExceeded, ""), EtcdFailure::Unsure(_)));
+        assert!(matches!(of(Code::Unauthenticated, "etcdserver: invalid auth token"), EtcdFailure::NotSent(_)));
+        assert!(matches!(
+            of(Code::InvalidArgument, "etcdserver: revision of auth store is old"),
+            EtcdFailure::NotSent(_)
+        ));
         let mut refused = tonic::Status::unavailable("tcp connect error");
         refused.set_source(std::sync::Arc::new(tonic::ConnectError("refused".into())));
-        assert!(matches!(Failure::of(&etcd_client::Error::GRpcStatus(refused)), Failure::NotSent(_)));
+        assert!(matches!(EtcdFailure::of(&etcd_client::Error::GRpcStatus(refused)), EtcdFailure::NotSent(_)));
     }
 
     #[test]
@@ -144,9 +147,9 @@ mod tests {
             (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password"),
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         ] {
-            assert!(matches!(of(code, message), Failure::Final(StoreError::Refused(_))), "{message}");
+            assert!(matches!(of(code, message), EtcdFailure::Final(StoreError::Refused(_))), "{message}");
         }
         let lost = of(Code::NotFound, "etcdserver: requested lease not found");
-        assert!(matches!(lost, Failure::Final(StoreError::LeaseLost)));
+        assert!(matches!(lost, EtcdFailure::Final(StoreError::LeaseLost)));
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::super::{Event, Revision, chain};
 use super::cluster::Client;
-use super::failure::Failure;
+use super::failure::EtcdFailure;
 use super::position::Position;
 use super::{Inner, header_revision, range, to_i64, to_u64};
 
@@ -101,15 +101,15 @@ async fn follow(inner: &Inner, prefix: &str, position: &mut Position, sender: &S
 }
 
 /// Opens a watch and waits for the server's confirmation.
-async fn open(client: &Client, prefix: &str, next: Revision) -> Result<(WatchStream, WatchResponse), Failure> {
+async fn open(client: &Client, prefix: &str, next: Revision) -> Result<(WatchStream, WatchResponse), EtcdFailure> {
     let (key, end) = range(prefix);
     let options =
         WatchOptions::new().with_range(end).with_start_revision(to_i64(next)).with_progress_notify().with_fragment();
-    let mut stream = client.watch().watch(key, Some(options)).await.map_err(|error| Failure::of(&error))?;
+    let mut stream = client.watch().watch(key, Some(options)).await.map_err(|error| EtcdFailure::of(&error))?;
     match stream.message().await {
         Ok(Some(created)) => Ok((stream, created)),
-        Ok(None) => Err(Failure::Unsure("the watch ended at once".to_owned())),
-        Err(error) => Err(Failure::of(&error)),
+        Ok(None) => Err(EtcdFailure::Unsure("the watch ended at once".to_owned())),
+        Err(error) => Err(EtcdFailure::of(&error)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eastway_core::{Attribution, EndpointId, LoadReport, ServiceName};
-use eastway_resilience::{Failure, Outcome};
+use eastway_resilience::{ChargedFailure, Outcome};
 
 use super::harness::*;
 use crate::{Class, Policy, Tried};
@@ -56,7 +56,7 @@ fn picks_that_pass_the_table_by_keep_to_the_ramp_as_well() {
 #[test]
 fn the_usual_error_rate_is_learnt_also_while_an_endpoint_starts_slowly() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
-    let failure = Failure { attribution: Attribution::Upstream5xx, down: false };
+    let failure = ChargedFailure { attribution: Attribution::Upstream5xx, down: false };
     for i in 0..400 {
         let pick = world.pick_of("b-00000");
         let bad = Outcome { class: Class::Failure(failure), latency: Some(LATENCY), load: None };

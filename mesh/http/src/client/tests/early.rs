@@ -42,7 +42,7 @@ fn a_reset_without_an_answer_is_told() {
     local(async {
         let upstream = answering_early(b"").await;
         let error = h1(upstream).await.send(post("a", upload())).await.expect_err("reset");
-        assert_eq!(error.failure(), crate::client::Failure::Reset, "{error:?}");
+        assert_eq!(error.failure(), crate::client::SendFailure::Reset, "{error:?}");
     });
 }
 

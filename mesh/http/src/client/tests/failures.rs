@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::body::{Body, BodyError};
-use crate::client::{ClientOptions, Failure, H1, H2, SendError};
+use crate::client::{ClientOptions, H1, H2, SendError, SendFailure};
 use crate::message::{Request, RequestHead};
 use crate::sweeper::Sweeper;
 use crate::testing::{Recorder, channel, data, frame, get, h1, h2, listen, local, mirror, ok, paused, post, until};
@@ -28,7 +28,7 @@ async fn hanging_up(answers: &'static [&'static [u8]]) -> H1 {
     H1::new(near, &ClientOptions::default())
 }
 
-fn says(error: &SendError, failure: Failure, reused: bool, unprocessed: bool, reason: Reason) {
+fn says(error: &SendError, failure: SendFailure, reused: bool, unprocessed: bool, reason: Reason) {
     assert_eq!(error.failure(), failure, "{error:?}");
     assert_eq!((error.is_reused(), error.is_unprocessed()), (reused, unprocessed), "{error:?}");
     assert_eq!(error.reason(), reason);
@@ -41,7 +41,7 @@ fn a_connection_that_ended_before_gives_the_request_back_for_another() {
         let mut ended = hanging_up(&[]).await;
         until(|| ended.is_closed()).await;
         let mut error = ended.send(post("a", Body::full("hi"))).await.expect_err("closed");
-        says(&error, Failure::Closed, false, true, Reason::UpstreamReset);
+        says(&error, SendFailure::Closed, false, true, Reason::UpstreamReset);
         let request = error.take_request().expect("nothing was sent");
         let answer = h1(listen(mirror).await).await.send(request).await.expect("an answer");
         let (bytes, _) = answer.body.collect(999).await.expect("whole");
@@ -66,7 +66,7 @@ fn a_request_that_comes_back_is_as_it_was() {
         drop(far);
         until(|| ended.is_closed()).await;
         let mut error = ended.send(get("a.b:81")).await.expect_err("closed");
-        says(&error, Failure::Closed, false, true, Reason::UpstreamReset);
+        says(&error, SendFailure::Closed, false, true, Reason::UpstreamReset);
         let request = error.take_request().expect("nothing was sent");
         assert_eq!((request.head.target(), request.head.authority()), ("/", "a.b:81"));
     });
@@ -82,7 +82,7 @@ fn interim_responses_without_end_are_no_response() {
             let sent = h1(upstream.address).await.send(get("a")).await;
             assert_eq!(
                 sent.map_err(|error| error.failure()).map(drop),
-                if answered { Ok(()) } else { Err(Failure::Protocol) }
+                if answered { Ok(()) } else { Err(SendFailure::Protocol) }
             );
         }
     });
@@ -92,12 +92,12 @@ fn interim_responses_without_end_are_no_response() {
 fn a_reset_before_the_response_tells_fresh_from_reused() {
     local(async {
         let error = hanging_up(&[b""]).await.send(get("a")).await.expect_err("hung up");
-        says(&error, Failure::Reset, false, false, Reason::UpstreamReset);
+        says(&error, SendFailure::Reset, false, false, Reason::UpstreamReset);
         let mut connection = hanging_up(&[crate::testing::OK, b""]).await;
         let first = connection.send(get("a")).await.expect("an answer");
         first.body.collect(9).await.expect("whole");
         let error = connection.send(get("a")).await.expect_err("hung up");
-        says(&error, Failure::Reset, true, false, Reason::UpstreamReset);
+        says(&error, SendFailure::Reset, true, false, Reason::UpstreamReset);
     });
 }
 
@@ -105,12 +105,12 @@ fn a_reset_before_the_response_tells_fresh_from_reused() {
 fn half_a_head_is_a_reset_and_nonsense_a_breach() {
     local(async {
         let error = hanging_up(&[b"HTTP/1.1 200 O"]).await.send(get("a")).await.expect_err("half a head");
-        says(&error, Failure::Reset, false, false, Reason::UpstreamReset);
+        says(&error, SendFailure::Reset, false, false, Reason::UpstreamReset);
         const NONSENSE: [&[&[u8]]; 2] =
             [&[b"SSH-2.0-OpenSSH\r\n\r\n"], &[b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"]];
         for answer in NONSENSE {
             let error = hanging_up(answer).await.send(get("a")).await.expect_err("nonsense");
-            says(&error, Failure::Protocol, false, false, Reason::UpstreamProtocol);
+            says(&error, SendFailure::Protocol, false, false, Reason::UpstreamProtocol);
         }
     });
 }
@@ -143,12 +143,12 @@ fn the_callers_own_failing_body_is_the_callers_fault() {
             sender.send(data(b"abc")).await.expect("room");
             sender.send(Err(failed)).await.expect("room");
             let error = h1(upstream.address).await.send(post("a", body)).await.expect_err("no body");
-            says(&error, Failure::RequestBody(reason), false, false, reason);
+            says(&error, SendFailure::RequestBody(reason), false, false, reason);
         }
         let (sender, body) = channel();
         sender.send(Err(BodyError::Truncated)).await.expect("room");
         let error = h2(server).await.send(post("a", body)).await.expect_err("no body");
-        says(&error, Failure::RequestBody(Reason::CallerGone), false, false, Reason::CallerGone);
+        says(&error, SendFailure::RequestBody(Reason::CallerGone), false, false, Reason::CallerGone);
     });
 }
 
@@ -157,7 +157,7 @@ fn what_http2_has_no_room_for_is_not_sent() {
     local(async {
         let client = h2(listen(mirror).await).await;
         let error = client.send(get("")).await.expect_err("no host");
-        says(&error, Failure::Internal, false, true, Reason::Internal);
+        says(&error, SendFailure::Internal, false, true, Reason::Internal);
     });
 }
 
@@ -169,7 +169,7 @@ fn a_limit_of_time_is_an_error_like_the_others() {
         let sweeper = Sweeper::new();
         let limited = sweeper.within(Duration::from_secs(15), connection.send(get("a"))).await;
         let error = limited.map_err(SendError::from).and_then(|sent| sent).expect_err("nobody answers");
-        says(&error, Failure::Timeout, false, false, Reason::ResponseTimeout);
+        says(&error, SendFailure::Timeout, false, false, Reason::ResponseTimeout);
     });
 }
 
@@ -205,7 +205,7 @@ fn goaway_refuses_what_comes_later_and_gives_it_back() {
         let (_, first) = tokio::join!(server, client.send(get("a")));
         first.expect("it was under way");
         let mut error = client.send(post("a", Body::full("hi"))).await.expect_err("GOAWAY");
-        says(&error, Failure::Closed, true, true, Reason::UpstreamReset);
+        says(&error, SendFailure::Closed, true, true, Reason::UpstreamReset);
         assert!(error.take_request().is_some());
         until(|| client.is_closed()).await;
     });
@@ -223,7 +223,7 @@ fn goaway_names_the_streams_that_it_did_not_process() {
         );
         first.expect("it was processed");
         let error = second.expect_err("it was not");
-        says(&error, Failure::Refused, true, true, Reason::UpstreamReset);
+        says(&error, SendFailure::Refused, true, true, Reason::UpstreamReset);
     });
 }
 
@@ -280,9 +280,9 @@ fn an_http2_response_shorter_than_its_length_is_truncated_whatever_the_code() {
 fn a_refused_stream_was_not_processed_and_a_cancelled_one_may_have_been() {
     local(async {
         for (code, failure, unprocessed) in [
-            (h2::Reason::REFUSED_STREAM, Failure::Refused, true),
-            (h2::Reason::CANCEL, Failure::Reset, false),
-            (h2::Reason::INTERNAL_ERROR, Failure::Reset, false),
+            (h2::Reason::REFUSED_STREAM, SendFailure::Refused, true),
+            (h2::Reason::CANCEL, SendFailure::Reset, false),
+            (h2::Reason::INTERNAL_ERROR, SendFailure::Reset, false),
         ] {
             let (client, far) = half_open().await;
             let server = async move {
@@ -314,7 +314,7 @@ fn a_peer_that_does_not_answer_pings_is_given_up_quickly() {
             sent = client.send(get("a")) => sent.expect_err("nobody answers"),
             () = mute => unreachable!("it pends"),
         };
-        says(&error, Failure::Unresponsive, false, false, Reason::UpstreamReset);
+        says(&error, SendFailure::Unresponsive, false, false, Reason::UpstreamReset);
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(450) && took <= Duration::from_millis(700), "{took:?}");
         until(|| client.is_closed()).await;

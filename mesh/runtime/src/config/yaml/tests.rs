@@ -10,7 +10,7 @@ fn value(text: &str) -> Value {
     let parsed = parse(text);
     assert_eq!(parsed.faults, [], "{text}");
     assert!(parsed.complete);
-    parsed.documents.first().map(Node::to_json).unwrap_or_default()
+    parsed.documents.first().map(YamlNode::to_json).unwrap_or_default()
 }
 
 #[test]
