@@ -159,17 +159,7 @@ impl Telemetry {
         let duration_us = latency.as_micros() as u64;
         let now = clock::now();
         let at_us = |started| ended_us.saturating_sub(now.since(started).as_micros() as u64);
-        let attempt = |attempt: &AttemptFacts| access_log::Attempt {
-            at_us: at_us(attempt.started),
-            kind: kind(attempt).as_str(),
-            zone: attempt.zone.to_string(),
-            endpoint: attempt.endpoint.as_ref().map(ToString::to_string),
-            result: match (attempt.status, attempt.reason) {
-                (Some(status), _) => status.to_string(),
-                (None, Some(reason)) => reason.code().to_owned(),
-                (None, None) => String::new(),
-            },
-        };
+        let attempts = details.attempts.iter().map(|attempt| logged(attempt, at_us(attempt.started)));
         let reason = request.failure();
         writer.write(access_log::Record {
             at_us: at_us(request.started),
@@ -183,8 +173,23 @@ impl Telemetry {
             sent_bytes: request.sent.get(),
             received_bytes: request.received,
             trace_id: Some(format!("{:032x}", request.trace.trace_id())),
-            attempts: details.attempts.iter().map(attempt).collect(),
+            attempts: attempts.collect(),
         });
+    }
+}
+
+/// An attempt as the access log has it.
+fn logged(attempt: &AttemptFacts, at_us: u64) -> access_log::Attempt {
+    access_log::Attempt {
+        at_us,
+        kind: kind(attempt).as_str(),
+        zone: attempt.zone.to_string(),
+        endpoint: attempt.endpoint.as_ref().map(ToString::to_string),
+        result: match (attempt.status, attempt.reason) {
+            (Some(status), _) => status.to_string(),
+            (None, Some(reason)) => reason.code().to_owned(),
+            (None, None) => String::new(),
+        },
     }
 }
 

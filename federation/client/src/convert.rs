@@ -163,16 +163,6 @@ pub fn mesh_to_wire(mesh: &MeshView) -> wire::MeshView {
 /// # Errors
 /// Which field is wrong.
 pub fn cluster_from_wire(message: wire::Cluster) -> Result<ClusterMeta, ConvertError> {
-    let zone = |zone: wire::Zone| {
-        let coordinates = match (zone.latitude, zone.longitude) {
-            (Some(latitude), Some(longitude)) if latitude.abs() <= 90.0 && longitude.abs() <= 180.0 => {
-                Some(Coordinates { latitude, longitude })
-            }
-            (None, None) => None,
-            _ => return Err(ConvertError::new("zones", "coordinates out of range")),
-        };
-        Ok((label("zones", &zone.name)?.to_owned(), coordinates))
-    };
     if message.uid.is_empty() || message.uid.len() > MAX_LABEL || message.region.len() > MAX_LABEL {
         return Err(ConvertError::new("cluster", "uid missing, or a field too long"));
     }
@@ -181,8 +171,19 @@ pub fn cluster_from_wire(message: wire::Cluster) -> Result<ClusterMeta, ConvertE
         uid: message.uid,
         region: message.region,
         trust_domain: message.trust_domain,
-        zones: message.zones.into_iter().map(zone).collect::<Result<_, _>>()?,
+        zones: message.zones.into_iter().map(zone_from_wire).collect::<Result<_, _>>()?,
     })
+}
+
+fn zone_from_wire(zone: wire::Zone) -> Result<(String, Option<Coordinates>), ConvertError> {
+    let coordinates = match (zone.latitude, zone.longitude) {
+        (Some(latitude), Some(longitude)) if latitude.abs() <= 90.0 && longitude.abs() <= 180.0 => {
+            Some(Coordinates { latitude, longitude })
+        }
+        (None, None) => None,
+        _ => return Err(ConvertError::new("zones", "coordinates out of range")),
+    };
+    Ok((label("zones", &zone.name)?.to_owned(), coordinates))
 }
 
 /// A cluster for the wire.
@@ -282,29 +283,31 @@ fn inbound_to_wire(rules: &InboundRules) -> wire::InboundRules {
 }
 
 fn ports_from_wire(ports: Vec<wire::Port>) -> Result<Vec<ServicePort>, ConvertError> {
-    let port = |port: wire::Port| {
-        let protocol = match port.protocol() {
-            wire::Protocol::Http => Protocol::Http,
-            wire::Protocol::Grpc => Protocol::Grpc,
-            wire::Protocol::Tcp => Protocol::Tcp,
-        };
-        let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
-        let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
-        Ok(ServicePort { port, protocol })
+    ports.into_iter().map(port_from_wire).collect()
+}
+
+fn port_from_wire(port: wire::Port) -> Result<ServicePort, ConvertError> {
+    let protocol = match port.protocol() {
+        wire::Protocol::Http => Protocol::Http,
+        wire::Protocol::Grpc => Protocol::Grpc,
+        wire::Protocol::Tcp => Protocol::Tcp,
     };
-    ports.into_iter().map(port).collect()
+    let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
+    let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
+    Ok(ServicePort { port, protocol })
 }
 
 fn ports_to_wire(ports: &[ServicePort]) -> Vec<wire::Port> {
-    let port = |port: &ServicePort| {
-        let protocol = match port.protocol {
-            Protocol::Http => wire::Protocol::Http,
-            Protocol::Grpc => wire::Protocol::Grpc,
-            Protocol::Tcp => wire::Protocol::Tcp,
-        };
-        wire::Port { port: port.port.into(), protocol: protocol.into() }
+    ports.iter().map(port_to_wire).collect()
+}
+
+fn port_to_wire(port: &ServicePort) -> wire::Port {
+    let protocol = match port.protocol {
+        Protocol::Http => wire::Protocol::Http,
+        Protocol::Grpc => wire::Protocol::Grpc,
+        Protocol::Tcp => wire::Protocol::Tcp,
     };
-    ports.iter().map(port).collect()
+    wire::Port { port: port.port.into(), protocol: protocol.into() }
 }
 
 fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, ConvertError> {

@@ -18,16 +18,18 @@ pub fn due<K: Clone + Ord>(
     now: Timestamp,
     options: &Options,
 ) -> Vec<K> {
+    let all = present + leaving.len();
     let is_due = |deleted: Timestamp| {
         let age = now.since(deleted);
-        if age >= options.hold {
-            return true;
-        }
-        let near = |other: &&Timestamp| other.since(deleted).max(deleted.since(**other)) <= options.hold_window;
-        let together = leaving.values().filter(near).count();
-        age >= options.hold_window && together * 2 < present + leaving.len()
+        age >= options.hold || age >= options.hold_window && together(leaving, deleted, options) * 2 < all
     };
     leaving.iter().filter(|(_, deleted)| is_due(**deleted)).map(|(key, _)| key.clone()).collect()
+}
+
+/// How many were deleted at about the same time as one.
+fn together<K>(leaving: &BTreeMap<K, Timestamp>, deleted: Timestamp, options: &Options) -> usize {
+    let near = |other: &&Timestamp| other.since(deleted).max(deleted.since(**other)) <= options.hold_window;
+    leaving.values().filter(near).count()
 }
 
 #[cfg(test)]

@@ -93,9 +93,6 @@ pub const fn staleness_at(age: Duration) -> Staleness {
 /// How old a mirror from the store is taken to be: nobody knows, but it is evidence and not fresh.
 const STORED_AGE: Duration = Duration::from_secs(30);
 
-/// The uid of a peer that has not said its own yet: readers of views want one.
-const UNHEARD: &str = "unheard";
-
 /// All peers.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -320,24 +317,8 @@ impl Peers {
     /// this cluster although it cannot be reached from here, and are known by its declared bundle.
     pub(crate) fn views(&self, policies: &BTreeMap<String, PeerPolicy>) -> Vec<PeerView> {
         let unheard = Peer::default();
-        let view = |(cluster, policy): (&String, &PeerPolicy)| {
-            let peer = self.peers.get(cluster).unwrap_or(&unheard);
-            let meta = peer.meta.clone().unwrap_or_else(|| ClusterMeta {
-                name: cluster.clone(),
-                uid: UNHEARD.to_owned(),
-                region: String::new(),
-                trust_domain: String::new(),
-                zones: BTreeMap::new(),
-            });
-            PeerView {
-                cluster: ClusterMeta { trust_domain: policy.trust_domain.clone(), ..meta },
-                trust_bundle: policy.trust_bundle.clone(),
-                path: peer.path_state(),
-                min_rtt: peer.published_rtt,
-                staleness: if peer.meta.is_some() { peer.staleness } else { Staleness::Stale3 },
-            }
-        };
-        policies.iter().map(view).collect()
+        let peer = |cluster| self.peers.get(cluster).unwrap_or(&unheard);
+        policies.iter().map(|(cluster, policy)| peer(cluster).view(cluster, policy)).collect()
     }
 
     /// The latest life that is known of a gateway.

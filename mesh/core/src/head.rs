@@ -169,7 +169,7 @@ pub enum Edit {
 pub struct Edits(Vec<Edit>);
 
 /// Changes for which there is room at once.
-const USUAL: usize = 8;
+const USUAL: usize = 12;
 
 impl Edits {
     /// No change.

@@ -57,6 +57,18 @@ struct Batch {
     loads: Vec<(usize, EndpointId, LoadReport)>,
 }
 
+/// The gateway of the servers' cluster will notice after `wait` that they came or went.
+fn notice(net: &mut Net<'_>, servers: &[usize], wait: Duration, ready: bool) {
+    for server in servers {
+        // One that another fault holds dead tells nobody that it is ready.
+        if ready && net.servers[*server].life != Life::Up {
+            continue;
+        }
+        let incarnation = net.servers[*server].incarnation;
+        net.after(wait, Event::Own(Own::Noticed { server: *server, incarnation, ready }));
+    }
+}
+
 impl Production {
     pub(crate) fn new(net: &mut Net<'_>) -> Self {
         let (world, seed) = (net.world, net.seed);
@@ -221,21 +233,11 @@ impl Driver for Production {
 
     fn changed(&mut self, net: &mut Net<'_>, action: &Action) {
         let inside = net.world.inside();
-        let mut notice = |servers: &[usize], wait: Duration, ready: bool| {
-            for server in servers {
-                // One that another fault holds dead tells nobody that it is ready.
-                if ready && net.servers[*server].life != Life::Up {
-                    continue;
-                }
-                let incarnation = net.servers[*server].incarnation;
-                net.after(wait, Event::Own(Own::Noticed { server: *server, incarnation, ready }));
-            }
-        };
         match action {
             Action::Die { servers, silent } => {
-                notice(servers, if *silent { SILENT_NOTICE } else { inside * 3 / 2 }, false);
+                notice(net, servers, if *silent { SILENT_NOTICE } else { inside * 3 / 2 }, false);
             }
-            Action::Rise { servers, .. } => notice(servers, inside * 2, true),
+            Action::Rise { servers, .. } => notice(net, servers, inside * 2, true),
             Action::Stale { clusters, on } => clusters.iter().for_each(|c| self.discovery.set_deaf(*c, *on)),
             Action::Errors { .. } | Action::Slow { .. } | Action::Load { .. } => {}
         }

@@ -122,27 +122,28 @@ impl Known {
 
 /// Whether two statements differ in their loads at most.
 fn same_but_loads(a: &Exported, b: &Exported) -> bool {
-    let strip = |zone: &ZoneFacts| {
-        let mut zone = zone.clone();
-        (zone.summary.utilisation, zone.summary.error_rate) = (None, 0.0);
-        zone
-    };
     let mut zones = a.zones.iter().zip(&b.zones);
     a.spec == b.spec
         && a.zones.len() == b.zones.len()
-        && zones.all(|((name, zone), (other, facts))| name == other && strip(zone) == strip(facts))
+        && zones.all(|((name, zone), (other, facts))| name == other && without_loads(zone) == without_loads(facts))
+}
+
+fn without_loads(zone: &ZoneFacts) -> ZoneFacts {
+    let mut zone = zone.clone();
+    (zone.summary.utilisation, zone.summary.error_rate) = (None, 0.0);
+    zone
 }
 
 /// Whether the loads moved by more than a hundredth.
 fn loads_differ(a: &Exported, b: &Exported) -> bool {
-    let moved = |zone: &Arc<str>, facts: &ZoneFacts| {
-        let Some(other) = a.zones.get(zone) else { return true };
-        let (old, new) = (&other.summary, &facts.summary);
-        let utilisation = match (old.utilisation, new.utilisation) {
-            (Some(old), Some(new)) => (old - new).abs() > 0.01,
-            (old, new) => old != new,
-        };
-        utilisation || (old.error_rate - new.error_rate).abs() > 0.01
+    b.zones.iter().any(|(zone, facts)| a.zones.get(zone).is_none_or(|before| load_moved(before, facts)))
+}
+
+fn load_moved(before: &ZoneFacts, after: &ZoneFacts) -> bool {
+    let (old, new) = (&before.summary, &after.summary);
+    let utilisation = match (old.utilisation, new.utilisation) {
+        (Some(old), Some(new)) => (old - new).abs() > 0.01,
+        (old, new) => old != new,
     };
-    b.zones.iter().any(|(zone, facts)| moved(zone, facts))
+    utilisation || (old.error_rate - new.error_rate).abs() > 0.01
 }

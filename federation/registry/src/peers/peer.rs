@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{PathState, Staleness};
+use eastway_core::view::{PathState, PeerView, Staleness};
 use eastway_core::{ServiceName, Timestamp};
 
 use super::source::Source;
 use super::{Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
+use crate::resources::PeerPolicy;
 
 /// From which age of its statements on a gateway counts as silent, if others of its cluster speak.
 const SILENT: Duration = Duration::from_secs(30);
@@ -19,6 +20,9 @@ const FORGET: Duration = Duration::from_secs(900);
 
 /// How many replaced cluster uids are remembered, so that their late messages are dropped.
 const RETIRED: usize = 8;
+
+/// The uid of a peer that has not said its own yet: readers of views want one.
+const UNHEARD: &str = "unheard";
 
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -33,6 +37,24 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What a sidecar is told of it as the peer `cluster` that is declared by `policy`.
+    pub(super) fn view(&self, cluster: &str, policy: &PeerPolicy) -> PeerView {
+        let meta = self.meta.clone().unwrap_or_else(|| ClusterMeta {
+            name: cluster.to_owned(),
+            uid: UNHEARD.to_owned(),
+            region: String::new(),
+            trust_domain: String::new(),
+            zones: BTreeMap::new(),
+        });
+        PeerView {
+            cluster: ClusterMeta { trust_domain: policy.trust_domain.clone(), ..meta },
+            trust_bundle: policy.trust_bundle.clone(),
+            path: self.path_state(),
+            min_rtt: self.published_rtt,
+            staleness: if self.meta.is_some() { self.staleness } else { Staleness::Stale3 },
+        }
+    }
+
     pub(super) fn services(&self) -> BTreeSet<ServiceName> {
         self.sources.values().flat_map(Source::services).cloned().collect()
     }

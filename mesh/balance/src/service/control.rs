@@ -12,7 +12,7 @@ use crate::allocation::{LocalityStats, ServiceStats};
 use crate::distance::RingKeeper;
 use crate::endpoint::{Cold, Endpoint, HealthClass};
 use crate::envoy::Hosts;
-use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState};
+use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState, Pool};
 use crate::plan::{Plan, Probe, Probing};
 use crate::policy::{Policy, Rules};
 use crate::ramp::FailbackRamp;
@@ -84,6 +84,19 @@ pub(super) struct Roster {
     pub(super) endpoints: Arc<[Arc<Endpoint>]>,
     pub(super) health: Vec<Health>,
     pub(super) weights: Vec<f64>,
+}
+
+impl Roster {
+    /// Those whose health is one of these.
+    pub(super) fn pool(&self, of: fn(Health) -> bool) -> Pool {
+        let Self { endpoints, health, weights } = self;
+        if health.iter().all(|health| of(*health)) {
+            return Pool::new(Arc::clone(endpoints), weights);
+        }
+        let serving = (0..endpoints.len()).filter(|i| of(health[*i]));
+        let (endpoints, weights): (Vec<_>, Vec<_>) = serving.map(|i| (Arc::clone(&endpoints[i]), weights[i])).unzip();
+        Pool::new(endpoints.into(), &weights)
+    }
 }
 
 /// Sums of the weights of a locality's endpoints, by how they count, in thousandths.

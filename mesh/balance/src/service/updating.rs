@@ -11,7 +11,7 @@ use super::control::{Control, Endpoints, LocalityControl, Roster, Tally};
 use super::facts::{self, LocalityFacts};
 use crate::distance::{RingKeeper, ring};
 use crate::endpoint::{Endpoint, HealthClass, sane_weight};
-use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState, Pool};
+use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState};
 use crate::policy::{Policy, Rules};
 use crate::priorities::{Candidate, Priority, arrange};
 use crate::ramp::FailbackRamp;
@@ -283,16 +283,6 @@ impl LocalityControl {
     }
 
     fn to_locality(&self, rules: &Arc<Rules>) -> LocalityEndpoints {
-        let Roster { endpoints, health, weights } = &self.roster;
-        let pool = |of: fn(Health) -> bool| {
-            if health.iter().all(|health| of(*health)) {
-                return Pool::new(Arc::clone(endpoints), weights);
-            }
-            let serving = (0..endpoints.len()).filter(|i| of(health[*i]));
-            let (endpoints, weights): (Vec<_>, Vec<_>) =
-                serving.map(|i| (Arc::clone(&endpoints[i]), weights[i])).unzip();
-            Pool::new(endpoints.into(), &weights)
-        };
         LocalityEndpoints {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
@@ -301,8 +291,8 @@ impl LocalityControl {
             remote: self.remote,
             accounts: Arc::clone(&self.accounts),
             total: self.tally.count as usize,
-            ready: pool(|health| health == Health::Ready),
-            degraded: pool(|health| matches!(health, Health::Degraded | Health::Draining)),
+            ready: self.roster.pool(|health| health == Health::Ready),
+            degraded: self.roster.pool(|health| matches!(health, Health::Degraded | Health::Draining)),
             state: Arc::clone(&self.state),
             path: self.path.clone(),
             rules: Arc::clone(rules),

@@ -21,7 +21,7 @@ impl Span {
 
 /// Header fields in order, and the other texts of their head. Names are found in any case; what is written of them is as it was
 /// read.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct FieldList {
     bytes: Vec<u8>,
     places: Vec<(Span, Span)>,
@@ -31,6 +31,19 @@ pub struct FieldList {
 const FIELDS: usize = 16;
 /// Bytes that a node adds to a head, more or less.
 const ADDED: usize = 256;
+
+/// With room for what a node adds: a head is copied to be changed.
+impl Clone for FieldList {
+    fn clone(&self) -> Self {
+        let mut copy = Self {
+            bytes: Vec::with_capacity(self.bytes.len() + ADDED),
+            places: Vec::with_capacity(self.places.len() + FIELDS),
+        };
+        copy.bytes.extend_from_slice(&self.bytes);
+        copy.places.extend_from_slice(&self.places);
+        copy
+    }
+}
 
 impl FieldList {
     /// No fields, and room for so many bytes.
