@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use eastway_transport::Io;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
 use super::buffer::{Buffers, Input, Output};
 use super::decode::{Decoded, Decoder, Malformed, Step};
@@ -20,6 +21,12 @@ use crate::sweeper::Sweeper;
 /// Data of up to so many bytes is copied behind what is to be sent anyway, so that one write takes both; more goes out from the
 /// buffer that it was read into.
 const COPIED: usize = 4 * 1024;
+
+/// Data of which so many bytes are to come at least is read into pieces of its own, which go on as they are.
+const LARGE: u64 = 64 * 1024;
+
+/// Bytes of such a piece, at most.
+const PIECE: usize = 64 * 1024;
 
 /// So many bytes are gathered before they are sent although more may follow.
 const GATHERED: usize = 16 * 1024;
@@ -115,6 +122,8 @@ pub(crate) struct Conn {
     io: Io,
     pub(super) input: Input,
     pub(super) output: Output,
+    /// Room for the next piece of a large body.
+    piece: BytesMut,
     /// The body that comes.
     pub(super) decoder: Decoder,
     /// The body that goes.
@@ -144,6 +153,7 @@ impl Conn {
             io,
             input: Input::new(buffers.clone()),
             output: Output::new(buffers.clone()),
+            piece: BytesMut::new(),
             decoder: Decoder::Ended,
             encoder: Encoder::Ended,
             data: 0,
@@ -223,11 +233,38 @@ impl Conn {
                 Step::End => {
                     self.silence.stop();
                     self.input.release();
+                    self.piece = BytesMut::new();
                     return Poll::Ready(Ok(Next::End));
                 }
                 Step::More => ready!(self.poll_more(cx))?,
             }
         }
+    }
+
+    /// Reads a piece of a large body, of which nothing was read ahead. `None` if there is none, or it did not come yet:
+    /// [`Conn::poll_body`] tells.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+        let left = self.decoder.data_left();
+        if left < LARGE || !self.input.data().is_empty() || self.ended.is_some() {
+            return None;
+        }
+        if self.piece.capacity() < PIECE / 4 && !self.piece.try_reclaim(PIECE) {
+            self.piece = BytesMut::with_capacity(PIECE);
+        }
+        let mut room = (&mut self.piece).limit(usize::try_from(left).unwrap_or(usize::MAX));
+        match pin!(self.io.read_buf(&mut room)).poll(cx) {
+            Poll::Ready(Ok(0)) => self.ended = Some(Ok(())),
+            Poll::Ready(Ok(read)) => {
+                self.silence.progressed();
+                self.decoder.taken(read);
+                self.body_read += read as u64;
+                return Some(self.piece.split().freeze());
+            }
+            Poll::Ready(Err(error)) => self.ended = Some(Err(error.kind())),
+            // Nothing is held while nothing comes.
+            Poll::Pending => self.piece = BytesMut::new(),
+        }
+        None
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFault>> {

@@ -143,6 +143,14 @@ impl Decoder {
         }
     }
 
+    /// How many bytes of data come next, without framing between them, as far as it was said.
+    pub(super) const fn data_left(&self) -> u64 {
+        match self {
+            Self::Length(left) | Self::Chunked(Chunks { at: At::Data, left, .. }) => *left,
+            Self::Ended | Self::Chunked(_) | Self::UntilClose => 0,
+        }
+    }
+
     /// So many bytes of the last [`Step`] were dealt with.
     pub const fn taken(&mut self, count: usize) {
         match self {

@@ -14,6 +14,9 @@ use crate::names::is_dropped_trailer;
 impl Conn {
     /// What comes next of the body; `None` after its end.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.poll_piece(cx) {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         match ready!(self.poll_body(cx)) {
             Ok(Next::Data) => {
                 let data = Bytes::copy_from_slice(self.data());

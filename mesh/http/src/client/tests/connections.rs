@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eastway_transport::Io;
+use http_body::Body as _;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::body::Body;
 use crate::client::{ClientOptions, H1, H2, H2Options};
@@ -36,6 +38,40 @@ fn http1_is_written_in_origin_form_with_one_length() {
         client.send(request).await.expect("an answer");
         assert_eq!(upstream.text(), "POST /x?y HTTP/1.1\r\nhost: a.b:81\r\ncontent-length: 5\r\n\r\nhello");
     });
+}
+
+#[test]
+fn a_large_body_comes_whole_whatever_pieces_it_was_sent_in() {
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    let known = [b"HTTP/1.1 200 OK\r\ncontent-length: 300000\r\n\r\n".to_vec(), bytes.clone()].concat();
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n493e0\r\n";
+    let chunked = [&head[..], &bytes, b"\r\n5\r\nsmall\r\n0\r\nx: y\r\n\r\n"].concat();
+    for (answer, rest) in [(known, &b""[..]), (chunked, b"small")] {
+        for (size, cut) in [(7_919, 0), (64 * 1024, 0), (1_000_000, 0), (7_919, 100_000)] {
+            let sent = answer[..answer.len() - cut].to_vec();
+            let (came, ok) = local(async {
+                let (near, mut far) = Io::pair(100_000);
+                tokio::task::spawn_local(async move {
+                    for piece in sent.chunks(size) {
+                        far.write_all(piece).await.expect("somebody reads");
+                        tokio::task::yield_now().await;
+                    }
+                });
+                let mut body = H1::new(near, &ClientOptions::default()).send(get("a")).await.expect("answered").body;
+                let mut came = Vec::new();
+                loop {
+                    match std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+                        Some(Ok(frame)) => came.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                        ended => return (came, ended.is_none()),
+                    }
+                }
+            });
+            assert_eq!(ok, cut == 0, "{size} {cut}");
+            let all = [&bytes[..], rest].concat();
+            let whole = if cut == 0 { came == all } else { all.starts_with(&came) && came.len() > 150_000 };
+            assert!(whole, "{} of {} bytes in pieces of {size}, cut by {cut}", came.len(), all.len());
+        }
+    }
 }
 
 #[test]
