@@ -3,6 +3,7 @@
 //! An enum rather than a boxed trait, so that the hot kinds are called directly and can be taken apart again: the relay
 //! looks for QUIC streams to move their chunks without copying, and TLS runs over any `Io`, also over another TLS session.
 
+pub(crate) mod ahead;
 pub(crate) mod quic;
 pub(crate) mod tls;
 

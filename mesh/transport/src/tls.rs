@@ -13,6 +13,7 @@ use eastway_identity::{ClientTls, Refusal, ServerTls, Tls};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::io::Io;
+use crate::io::ahead::ReadAhead;
 use crate::io::tls::TlsStream;
 
 /// Opens a session as the client.
@@ -22,7 +23,7 @@ use crate::io::tls::TlsStream;
 pub async fn connect(io: Io, tls: ClientTls) -> Result<Io, TlsError> {
     let generation = tls.generation();
     let connector = TlsConnector::from(Arc::clone(tls.config()));
-    let session = connector.connect(eastway_identity::server_name(), io).await?;
+    let session = connector.connect(eastway_identity::server_name(), ReadAhead::new(io)).await?;
     established(session.into(), &tls, generation)
 }
 
@@ -32,11 +33,11 @@ pub async fn connect(io: Io, tls: ClientTls) -> Result<Io, TlsError> {
 /// If the handshake fails, also because the other side is not whom the configuration expects.
 pub async fn accept(io: Io, tls: ServerTls) -> Result<Io, TlsError> {
     let generation = tls.generation();
-    let session = TlsAcceptor::from(Arc::clone(tls.config())).accept(io).await?;
+    let session = TlsAcceptor::from(Arc::clone(tls.config())).accept(ReadAhead::new(io)).await?;
     established(session.into(), &tls, generation)
 }
 
-fn established<C>(session: tokio_rustls::TlsStream<Io>, tls: &Tls<C>, generation: u64) -> Result<Io, TlsError> {
+fn established<C>(session: tokio_rustls::TlsStream<ReadAhead>, tls: &Tls<C>, generation: u64) -> Result<Io, TlsError> {
     if session.get_ref().1.alpn_protocol().is_none() {
         return Err(TlsError::NoProtocol);
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 from .processes import output
 
 SUFFIX = "shop.mesh.internal"
-# Where callers send requests, for every peer.
+# Where callers send requests, for every peer, and where opaque streams go in.
 ENTRY = 19000
+TCP_ENTRY = 19010
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ resources: [{resources}]
         """The configuration of the sidecar of a workload, which serves the service of its name if it has an `app`."""
         serving = f", service: {name}" if app else ""
         inbound = f"inbound: {{ listen: '{self.address(host, 15008)}', app: '{app}' }}\n" if app else ""
+        listener = f"{{ listen: '127.0.0.1:{TCP_ENTRY}', service: shop/sink, port: 9000 }}"
+        listeners = f", listeners: [{listener}]" if proxy else ""
         gateway = f"{{ discovery: '{self.address(1, 15010)}', tunnel: '{self.address(1, 15443)}' }}"
         return f"""\
 cluster: {self.name}
@@ -55,7 +58,7 @@ zone: a
 workload: {{ name: {name}-1, namespace: shop{serving} }}
 {self.identity(name)}
 gateways: [{gateway}]
-outbound: {{ proxy: '{proxy or self.address(host, 15080)}' }}
+outbound: {{ proxy: '{proxy or self.address(host, 15080)}'{listeners} }}
 admin: {{ listen: '{self.address(host, 15000)}' }}
 metrics: {{ listen: '{self.address(host, 15020)}' }}
 {inbound}{more}"""

@@ -53,7 +53,7 @@ def read_peers(path: Path = HERE / "peers.toml") -> dict[str, Peer]:
 
 
 def _peer(name: str, table: dict[str, Any]) -> Peer:
-    entries = {kind: Entry(port, table.get("via") if kind == "tcp" else None) for kind, port in table["entry"].items()}
+    entries = {kind: Entry(port) for kind, port in table["entry"].items()}
     rows = tuple(table.get("rows", ()))
     return Peer(name, table["title"], table["group"], entries, table["processes"], rows, table.get("cores", 1))
 

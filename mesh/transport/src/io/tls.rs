@@ -10,11 +10,12 @@ use eastway_identity::{Held, Revoked};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Io;
+use super::ahead::ReadAhead;
 
 /// A TLS session over another stream.
 #[derive(Debug)]
 pub struct TlsStream {
-    session: tokio_rustls::TlsStream<Io>,
+    session: tokio_rustls::TlsStream<ReadAhead>,
     peer: Option<Arc<SpiffeId>>,
     /// Says when the other side's identity is accepted no longer: the session breaks then.
     held: Option<Held>,
@@ -23,7 +24,7 @@ pub struct TlsStream {
 impl TlsStream {
     /// `held` watches over the identity of `peer`.
     pub(crate) const fn new(
-        session: tokio_rustls::TlsStream<Io>,
+        session: tokio_rustls::TlsStream<ReadAhead>,
         peer: Option<Arc<SpiffeId>>,
         held: Option<Held>,
     ) -> Self {
@@ -47,11 +48,11 @@ impl TlsStream {
 
     /// The stream that carries the session.
     pub fn lower(&self) -> &Io {
-        self.session.get_ref().0
+        self.session.get_ref().0.io()
     }
 
     pub(crate) fn lower_mut(&mut self) -> &mut Io {
-        self.session.get_mut().0
+        self.session.get_mut().0.io_mut()
     }
 
     /// Ready with an error once the other side's identity is accepted no longer.
