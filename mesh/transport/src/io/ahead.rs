@@ -79,6 +79,10 @@ fn give_back(buffer: Box<[u8]>) {
 
 impl AsyncRead for ReadAhead {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !matches!(self.io, Io::Plain(_) | Io::Watched(_) | Io::Other(_)) {
+            // What is in memory already need not be copied once more.
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
         ready!(self.poll_fill(cx))?;
         let data = self.buffer.get(self.start..self.end).unwrap_or_default();
         let count = data.len().min(buf.remaining());
