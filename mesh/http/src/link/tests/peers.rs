@@ -96,3 +96,36 @@ fn a_caller_that_does_not_answer_the_notice_to_drain_is_closed() {
         assert!(matches!(served.await.expect("no panic"), Ended::Idle));
     });
 }
+
+/// A server of another make that gives nothing up.
+#[test]
+fn a_request_whose_upgrade_is_refused_ends_its_direction() {
+    local(async {
+        let (near, mut far) = Io::pair(64 * 1024);
+        let link = Link::new(near, &LinkOptions::default(), PATIENCE);
+        let refused = ResponseHead::new(426);
+        let mut server = Connection::new(Side::Accepting, &LinkOptions::default(), Timestamp::ZERO);
+        let (mut room, mut ended) = (vec![0; 4096], false);
+        let asking = link.clone();
+        let asked = tokio::task::spawn_local(async move { asking.send(asking_for(b"shout")).await });
+        while !ended {
+            let read = far.read(&mut room).await.expect("the link is open");
+            assert!(read > 0, "the link ended before the request");
+            server.receive(&room[..read], Timestamp::ZERO).expect("proper frames");
+            while let Some(event) = server.poll_event() {
+                match event {
+                    Event::Request { stream, end, .. } => {
+                        assert!(!end, "what follows an upgrade has no room");
+                        server.send_response(stream, heads::response(&refused, None), true).expect("it is waited for");
+                    }
+                    event => ended |= matches!(event, Event::Finished { .. }),
+                }
+            }
+            let mut outgoing = Outgoing::new();
+            server.transmit(Timestamp::ZERO, &mut outgoing, usize::MAX);
+            far.write_all(&outgoing.copy_to_bytes(outgoing.remaining())).await.expect("taken");
+        }
+        assert_eq!(asked.await.expect("no panic").expect("answered").head.status, 426);
+        drop(link);
+    });
+}
