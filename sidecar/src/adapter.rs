@@ -42,7 +42,7 @@ pub(crate) fn count_sent(record: &RequestRecord<Telemetry>, body: Body) -> Body 
     if body.is_end_stream() || !record.wants_bytes() {
         return body;
     }
-    body.observe(Box::new(Sent(record.counts_sent())))
+    body.observe(Sent(record.counts_sent()))
 }
 
 /// A request's body on its way.
@@ -57,28 +57,23 @@ impl Observer for Sent {
 }
 
 /// Passes an answer on, with the changes of its head. If it changes the protocol, what follows is relayed between its
-/// caller, `asking`, and whoever serves it. `held` sees the application's part of it, and is kept until that has ended.
+/// caller, `asking`, and whoever serves it.
 pub(crate) fn pass(
     worker: &Rc<Worker>,
     response: Response,
     (edits, answer): (Edits, Answer<Telemetry>),
     asking: Option<Upgrading>,
-    held: Option<Box<dyn Observer>>,
 ) -> Response {
     let mut response = response.edited(&edits);
     if response.head.is_switch()
         && let (Some(asking), Some(serving)) = (asking, response.upgrading.take())
     {
         // There is no body, but it may hold what counts the connection.
-        let held = (std::mem::take(&mut response.body), held);
+        let held = std::mem::take(&mut response.body);
         relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, answer, held);
         return response;
     }
-    let response = match held {
-        Some(held) => response.map(|body| body.observe(held)),
-        None => response,
-    };
-    worker.passing(response).map(|body| body.observe(Box::new(Passing(answer))))
+    worker.passing(response).map(|body| body.observe(Passing(answer)))
 }
 
 /// Relays a stream, once both of its ends are there, until both have ended; `held` is kept for so long.

@@ -4,6 +4,7 @@
 //! [`held`]). Frames and trailers pass as they come. What must happen when a body ends, whichever way, is attached to it
 //! ([`Observer`], [`Body::hold`]) and happens exactly once.
 
+mod copies;
 pub mod held;
 mod kept;
 mod observe;
@@ -21,6 +22,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+pub(crate) use copies::copied;
 pub use kept::Kept;
 pub use observe::{End, Observer};
 pub use reader::Unread;
@@ -35,7 +37,7 @@ use observe::Watch;
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
-    watch: Option<Box<Watch>>,
+    watch: Watch,
 }
 
 #[derive(Default)]
@@ -108,27 +110,27 @@ impl Body {
     }
 
     const fn of(kind: Kind) -> Self {
-        Self { kind, watch: None }
+        Self { kind, watch: Watch::NONE }
     }
 
     /// Calls `observer` with what passes and, exactly once, with how it ended; dropping the body unread is an end too.
     #[must_use]
-    pub fn observe(mut self, observer: Box<dyn Observer>) -> Self {
-        self.watch.get_or_insert_default().observers.push(observer);
+    pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
+        self.watch.observe(observer);
         self
     }
 
     /// Keeps `guard` until the body ends: a permit, a count in flight, a pooled connection.
     #[must_use]
     pub fn hold<T: 'static>(self, guard: T) -> Self {
-        self.observe(Box::new(observe::Hold(guard)))
+        self.observe(observe::Hold(guard))
     }
 
     /// Fails the body with [`BodyError::Idle`] when it is waited for, and nothing arrives for the deadline's limit.
     #[must_use]
     pub fn idle_limit(mut self, deadline: Deadline) -> Self {
         if !self.is_end_stream() {
-            self.watch.get_or_insert_default().idle = Some(deadline);
+            self.watch.limit(deadline);
         }
         self
     }
@@ -174,26 +176,25 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = this.kind.poll_frame(cx);
-        let Some(watch) = &mut this.watch else { return polled };
         match polled {
-            Poll::Pending => match watch.poll_idle(cx) {
+            Poll::Pending => match this.watch.poll_idle(cx) {
                 Poll::Ready(()) => {
                     this.kind = Kind::Empty;
-                    this.end(&End::Failed(&BodyError::Idle));
+                    this.watch.end(&End::Failed(&BodyError::Idle));
                     Poll::Ready(Some(Err(BodyError::Idle)))
                 }
                 Poll::Pending => Poll::Pending,
             },
             Poll::Ready(Some(Ok(frame))) => {
-                watch.passed(&frame);
+                this.watch.passed(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                this.end(&End::Failed(&error));
+                this.watch.end(&End::Failed(&error));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
-                this.end(&End::Complete);
+                this.watch.end(&End::Complete);
                 Poll::Ready(None)
             }
         }
@@ -250,20 +251,12 @@ impl Kind {
     }
 }
 
-impl Body {
-    fn end(&mut self, end: &End<'_>) {
-        if let Some(watch) = self.watch.take() {
-            watch.end(end);
-        }
-    }
-}
-
 impl Drop for Body {
     fn drop(&mut self) {
-        if self.watch.is_some() {
+        if !self.watch.is_none() {
             // Who reads a body may stop at its last frame without asking for the end behind it.
             let end = if self.is_end_stream() { End::Complete } else { End::Dropped };
-            self.end(&end);
+            self.watch.end(&end);
         }
     }
 }

@@ -6,15 +6,16 @@
 
 mod fields;
 mod interim;
+mod texts;
 
 use std::fmt;
 
 use eastway_core::head::{Edits, HttpVersion, RequestHead as RequestView, ResponseHead as ResponseView};
 
 pub use fields::FieldList;
-use fields::Span;
 pub use interim::Interim;
 pub(crate) use interim::{CONTINUE, MAX_INTERIM, TakesInterim};
+use texts::Span;
 
 use crate::body::{Body, Unread};
 use crate::upgrade::Upgrading;
@@ -28,8 +29,7 @@ pub struct RequestHead {
     pub length: Option<u64>,
     /// Whether its caller waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
-    /// Method, target and authority, one behind the other.
-    line: String,
+    /// Where the target starts in the line, which has method, target and authority, one behind the other.
     target: usize,
     authority: usize,
     upgrade: Option<Span>,
@@ -51,29 +51,26 @@ impl RequestHead {
         (authority, upgrade): (&str, Option<&[u8]>),
         room: usize,
     ) -> Self {
-        let mut line = String::with_capacity(method.len() + target.len() + authority.len());
-        line.push_str(method);
-        line.push_str(target);
-        line.push_str(authority);
-        let (target, authority) = (method.len(), method.len() + target.len());
         let mut fields = FieldList::with_room(upgrade.map_or(0, <[u8]>::len) + room);
+        fields.begin(&[method, target, authority]);
+        let (target, authority) = (method.len(), method.len() + target.len());
         let upgrade = upgrade.map(|protocol| fields.keep(protocol));
-        Self { version, length: None, expects_continue: false, line, target, authority, upgrade, fields }
+        Self { version, length: None, expects_continue: false, target, authority, upgrade, fields }
     }
 
     /// The method, as written.
     pub fn method(&self) -> &str {
-        &self.line[..self.target]
+        self.fields.line(..self.target)
     }
 
     /// Path and query, or `*`; empty for CONNECT.
     pub fn target(&self) -> &str {
-        &self.line[self.target..self.authority]
+        self.fields.line(self.target..self.authority)
     }
 
     /// The host, with the port if one was written.
     pub fn authority(&self) -> &str {
-        &self.line[self.authority..]
+        self.fields.line(self.authority..)
     }
 
     /// The protocol that the caller wants to change to.

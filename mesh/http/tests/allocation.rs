@@ -66,10 +66,34 @@ fn fields() -> String {
     (0..12).map(|at| format!("x-field-{at}: value {at}\r\n")).collect()
 }
 
+fn body(length: usize) -> String {
+    "x".repeat(length)
+}
+
+fn get() -> String {
+    format!("GET /path?query HTTP/1.1\r\nhost: a.b\r\n{}\r\n", fields())
+}
+
+fn post(length: usize) -> String {
+    format!("POST /path HTTP/1.1\r\nhost: a.b\r\n{}content-length: {length}\r\n\r\n{}", fields(), body(length))
+}
+
+fn ok(framing: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ndate: now\r\n{}{framing}\r\n\r\n{body}", fields())
+}
+
 #[test]
-fn a_request_allocates_its_heads_and_its_answers_body() {
-    let request = format!("GET /path?query HTTP/1.1\r\nhost: a.b\r\n{}\r\n", fields());
-    let answer = format!("HTTP/1.1 200 OK\r\ndate: now\r\n{}content-length: 100\r\n\r\n{}", fields(), "x".repeat(100));
-    // Each head is a buffer of bytes and one of places; a request's has its line besides.
-    assert_eq!(allocations(&request, request.len(), &answer, answer.len()), 6.0);
+fn a_request_allocates_nothing_unless_its_answer_streams() {
+    let chunked = format!("400\r\n{}\r\n0\r\n\r\n", body(1024));
+    // What a body that is still to come holds: the connection, until it has come.
+    let exchanges = [
+        (get(), ok("content-length: 0", ""), 0.0),
+        (get(), ok("content-length: 1024", &body(1024)), 0.0),
+        (get(), ok("transfer-encoding: chunked", &chunked), 1.0),
+        (post(100), ok("content-length: 100", &body(100)), 0.0),
+        (post(2000), ok("content-length: 2000", &body(2000)), 0.0),
+    ];
+    for (request, answer, made) in exchanges {
+        assert_eq!(allocations(&request, request.len(), &answer, answer.len()), made, "{request}{answer}");
+    }
 }

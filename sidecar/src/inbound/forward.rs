@@ -81,7 +81,8 @@ impl Forward {
         }
         let load = (!answer.head.is_switch()).then(|| node.load.report(clock::now()).to_header());
         let passes = self.call.answered(&answer.head.view(), load);
-        Ok(adapter::pass(&self.worker, answer, passes, self.upgrading.take(), Some(Box::new(charged))))
+        let answer = answer.map(|body| body.observe(charged));
+        Ok(adapter::pass(&self.worker, answer, passes, self.upgrading.take()))
     }
 
     /// Connects to the application and answers 200; what follows is relayed until either side has ended.

@@ -74,7 +74,7 @@ impl Forward {
                     self.kept = Some(response);
                     return None;
                 };
-                Some(adapter::pass(&self.worker, response, passes, self.upgrading.take(), None))
+                Some(adapter::pass(&self.worker, response, passes, self.upgrading.take()))
             }
             Err(error) => {
                 self.worker.random(|rng| request.failed(&pick, error, &body, now, rng));
@@ -149,7 +149,7 @@ impl Forward {
     pub(super) fn fall_back(mut self) -> Response {
         let Some(answer) = self.kept.take() else { return self.refuse(Reason::Internal.into()) };
         match self.request.fall_back(&answer.head.view()) {
-            Some(passes) => adapter::pass(&self.worker, answer, passes, None, None),
+            Some(passes) => adapter::pass(&self.worker, answer, passes, None),
             None => self.refuse(Reason::Internal.into()),
         }
     }

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Body, BodyError, Kind};
+use super::{Body, BodyError, Kind, copied};
 
 /// A caller's request body, from which each attempt takes its own [`Body`].
 ///
@@ -198,7 +198,7 @@ impl Attempt {
             return Poll::Ready(Some(Err(BodyError::Aborted(reason))));
         }
         if self.replayed < state.copy.len() {
-            let data = Bytes::copy_from_slice(&state.copy[self.replayed..]);
+            let data = copied(&state.copy[self.replayed..]);
             self.replayed = state.copy.len();
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }

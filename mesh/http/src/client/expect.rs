@@ -64,7 +64,7 @@ impl Gate {
             gate.turn(ANSWERED, CLOSED);
             return response;
         }
-        response.map(|body| body.observe(Box::new(gate)))
+        response.map(|body| body.observe(gate))
     }
 
     fn turn(&self, from: u8, to: u8) -> bool {

@@ -54,7 +54,7 @@ impl Fault {
             return (body, None);
         }
         let fault = Self::default();
-        (body.observe(Box::new(fault.clone())), Some(fault))
+        (body.observe(fault.clone()), Some(fault))
     }
 }
 

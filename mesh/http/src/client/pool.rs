@@ -246,7 +246,7 @@ impl<K: Clone + Eq + Hash + 'static> Leased<K> {
             self.give_back();
             return Ok(response);
         }
-        Ok(response.map(|body| body.observe(Box::new(Return(Some(self))))))
+        Ok(response.map(|body| body.observe(Return(Some(self)))))
     }
 
     /// Whether the connection has carried a request before.

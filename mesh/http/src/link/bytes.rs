@@ -11,6 +11,7 @@ use eastway_transport::{ChunkStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{State, Stream, StreamFault};
+use crate::body::copied;
 
 /// An opaque stream. Dropping it before both of its ends resets it.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl ChunkStream for Opaque {
 
 impl AsyncWrite for Opaque {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut data = Bytes::copy_from_slice(&buf[..buf.len().min(AT_ONCE)]);
+        let mut data = copied(&buf[..buf.len().min(AT_ONCE)]);
         self.poll_write_chunk(cx, &mut data)
     }
 

@@ -1,46 +1,31 @@
 //! Header fields, one behind the other in one buffer.
 
 use std::fmt;
+use std::slice::SliceIndex;
 
 use eastway_core::head::{Edit, Edits, Fields, folds_onto};
 
+use super::texts::{Span, Texts, give_back, rent};
 use crate::names::is_hop_by_hop;
-
-/// Where something is in the buffer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
 
 /// Header fields in order, and the other texts of their head. Names are found in any case; what is written of them is as it was
 /// read.
 #[derive(Default)]
 pub struct FieldList {
-    bytes: Vec<u8>,
-    places: Vec<(Span, Span)>,
+    texts: Texts,
 }
 
-/// Fields for which there is room at first.
-const FIELDS: usize = 16;
 /// Bytes that a node adds to a head, more or less.
 const ADDED: usize = 256;
 
 /// With room for what a node adds: a head is copied to be changed.
 impl Clone for FieldList {
     fn clone(&self) -> Self {
-        let mut copy = Self {
-            bytes: Vec::with_capacity(self.bytes.len() + ADDED),
-            places: Vec::with_capacity(self.places.len() + FIELDS),
-        };
-        copy.bytes.extend_from_slice(&self.bytes);
-        copy.places.extend_from_slice(&self.places);
+        let Texts { line, bytes, places } = &self.texts;
+        let mut copy = Self::with_room(bytes.len());
+        copy.texts.line.push_str(line);
+        copy.texts.bytes.extend_from_slice(bytes);
+        copy.texts.places.extend_from_slice(places);
         copy
     }
 }
@@ -48,34 +33,44 @@ impl Clone for FieldList {
 impl FieldList {
     /// No fields, and room for so many bytes.
     pub(super) fn with_room(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes + ADDED), places: Vec::with_capacity(FIELDS) }
+        Self { texts: rent(bytes + ADDED) }
+    }
+
+    /// Writes the first line, of these parts.
+    pub(super) fn begin(&mut self, parts: &[&str]) {
+        parts.iter().for_each(|part| self.texts.line.push_str(part));
+    }
+
+    /// A part of the first line.
+    pub(super) fn line(&self, part: impl SliceIndex<str, Output = str>) -> &str {
+        self.texts.line.get(part).unwrap_or_default()
     }
 
     /// Keeps a text beside the fields.
     pub(super) fn keep(&mut self, text: &[u8]) -> Span {
         // Heads are far shorter than 4 GiB.
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(text);
-        Span { start, end: self.bytes.len() as u32 }
+        let start = self.texts.bytes.len() as u32;
+        self.texts.bytes.extend_from_slice(text);
+        Span { start, end: self.texts.bytes.len() as u32 }
     }
 
     pub(super) fn kept(&self, span: Span) -> &[u8] {
-        self.bytes.get(span.range()).unwrap_or_default()
+        self.texts.bytes.get(span.range()).unwrap_or_default()
     }
 
     /// The fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.places.iter().map(|(name, value)| (self.kept(*name), self.kept(*value)))
+        self.texts.places.iter().map(|(name, value)| (self.kept(*name), self.kept(*value)))
     }
 
     /// How many there are.
     pub const fn len(&self) -> usize {
-        self.places.len()
+        self.texts.places.len()
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.texts.places.is_empty()
     }
 
     /// The first field of this name.
@@ -86,7 +81,7 @@ impl FieldList {
     /// Adds a field, which is known to be one.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         let place = (self.keep(name), self.keep(value));
-        self.places.push(place);
+        self.texts.places.push(place);
     }
 
     /// Adds a field at the end; nothing that is no field.
@@ -111,7 +106,7 @@ impl FieldList {
 
     /// Keeps the fields with such a name.
     pub(crate) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
-        let Self { bytes, places } = self;
+        let Texts { bytes, places, .. } = &mut self.texts;
         places.retain(|(name, _)| keep(bytes.get(name.range()).unwrap_or_default()));
     }
 
@@ -173,6 +168,12 @@ impl Fields for FieldList {
 
     fn count(&self, name: &str) -> usize {
         self.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).count()
+    }
+}
+
+impl Drop for FieldList {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.texts));
     }
 }
 

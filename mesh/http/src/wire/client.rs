@@ -11,7 +11,7 @@ use super::buffer::Buffers;
 use super::conn::{Conn, Fill};
 use super::decode::Decoder;
 use super::write::write_request;
-use crate::body::BodyError;
+use crate::body::{BodyError, copied};
 use crate::framing::{Asked, Length, parse_response};
 use crate::limits::HeadLimits;
 use crate::message::{RequestHead, ResponseHead};
@@ -121,7 +121,7 @@ impl ClientConnection {
             Decoder::Ended => 0,
             Decoder::Chunked(_) | Decoder::UntilClose => return None,
         };
-        let body = Bytes::copy_from_slice(here.get(..length)?);
+        let body = copied(here.get(..length)?);
         self.conn.decoder.taken(length);
         self.conn.input.consume(length);
         Some(body)

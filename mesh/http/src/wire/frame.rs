@@ -8,7 +8,7 @@ use http_body::Frame;
 
 use super::conn::{BodyFault, Conn, Next};
 use super::decode::MAX_TRAILER_FIELDS;
-use crate::body::BodyError;
+use crate::body::{BodyError, copied};
 use crate::names::is_dropped_trailer;
 
 impl Conn {
@@ -19,7 +19,7 @@ impl Conn {
         }
         match ready!(self.poll_body(cx)) {
             Ok(Next::Data) => {
-                let data = Bytes::copy_from_slice(self.data());
+                let data = copied(self.data());
                 self.taken(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }

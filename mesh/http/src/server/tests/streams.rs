@@ -181,7 +181,7 @@ async fn noting() -> (std::net::SocketAddr, Ends) {
     let ends = Ends::default();
     let noted = ends.clone();
     let address = listen(move |request: Request| {
-        let body = request.body.observe(Box::new(noted.clone()));
+        let body = request.body.observe(noted.clone());
         async move {
             match body.collect(1 << 20).await {
                 Ok(_) => ok(Body::full("whole")),
