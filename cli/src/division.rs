@@ -5,7 +5,7 @@ use std::path::Path;
 
 use eastway_balance::Scenario;
 use eastway_core::former::with_former_names;
-use eastway_runtime::config::{self, Checks};
+use eastway_documents::{self as config, Checks};
 use serde::Serialize;
 use serde_json::Value;
 

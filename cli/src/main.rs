@@ -16,7 +16,7 @@ mod what_if;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eastway_runtime::config::Problems;
+use eastway_documents::Problems;
 
 /// The data path allocates per request: a faster allocator is felt there.
 #[global_allocator]

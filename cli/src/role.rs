@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use eastway_core::Chain;
-use eastway_runtime::config::Problems;
+use eastway_documents::Problems;
 use eastway_telemetry::logging::{self, LogOptions};
 
 /// The exit code for a configuration that cannot be used.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use eastway_core::former::with_former_names;
-use eastway_runtime::config::{self, Checks, Problems};
+use eastway_documents::{self as config, Checks, Problems};
 use eastway_simulation::{Report, Scenario, plot, run, table};
 
 use crate::operator::{self, Output};

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use eastway_admission::{Cluster, Declared};
 use eastway_core::{Coordinates, Network};
+use eastway_documents::Problems;
+use eastway_documents::load;
 use eastway_identity::IdentityFiles;
 use eastway_registry::PeerBounds;
-use eastway_runtime::Problems;
-use eastway_runtime::config::load;
-use eastway_runtime::config::sections::{Log, Otlp};
-use eastway_runtime::resources::LoadedResource;
+use eastway_runtime::sections::{Log, Otlp};
 use eastway_transport::accept::HandshakeLimits;
 
 mod check;
@@ -77,8 +77,18 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load_resources(&self) -> Result<Vec<LoadedResource>, Problems> {
+    pub fn load_resources(&self) -> Result<Vec<Declared>, Problems> {
         check::resources(self)
+    }
+
+    /// What is declared is compared with this.
+    pub fn as_cluster(&self) -> Cluster {
+        Cluster {
+            name: self.cluster.clone(),
+            region: self.region.clone(),
+            zones: self.zones.keys().cloned().collect(),
+            trust_domain: self.trust_domain.clone(),
+        }
     }
 
     /// The bounds of the TLS handshakes on one listener.

@@ -210,8 +210,7 @@ fn trust(identity: &Identity, resources: &Resources) {
 
 fn read_resources(config: &Config) -> Result<Resources, RunError> {
     let loaded = config.load_resources().map_err(RunError::Resources)?;
-    let resources: Vec<_> = loaded.into_iter().map(|loaded| loaded.resource).collect();
-    eastway_server::resources(&resources).map_err(RunError::Bundles)
+    eastway_server::resources(loaded.iter().map(|declared| &declared.resource)).map_err(RunError::Bundle)
 }
 
 async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {

@@ -59,10 +59,10 @@ pub enum RunError {
     Federation(#[source] eastway_server::StartError),
     /// A resource file cannot be used.
     #[error("the resources cannot be used")]
-    Resources(#[source] eastway_runtime::config::Problems),
+    Resources(#[source] eastway_documents::Problems),
     /// A peer's trust bundle cannot be used.
-    #[error("the resources cannot be used: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Bundles(Vec<eastway_server::ResourcesError>),
+    #[error("the resources cannot be used")]
+    Bundle(#[source] eastway_server::BundleError),
     /// A file that the configuration names cannot be read.
     #[error("cannot read {}", path.display())]
     File {

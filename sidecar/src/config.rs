@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eastway_core::Authority;
+use eastway_documents::Problems;
+use eastway_documents::load;
 use eastway_identity::IdentityFiles;
-use eastway_runtime::Problems;
-use eastway_runtime::config::load;
-use eastway_runtime::config::sections::{Log, Otlp};
+use eastway_runtime::sections::{Log, Otlp};
 
 mod check;
 mod raw;

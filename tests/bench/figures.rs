@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs, process};
 
-use eastway_runtime::config;
+use eastway_documents as config;
 use eastway_simulation::{Fault, Report, Scenario, run};
 use serde_json::json;
 

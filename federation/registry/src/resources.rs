@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eastway_core::ServiceName;
-use eastway_core::resource::{Peer, Service};
+use eastway_core::resource::{Mesh, Peer, Service};
 use eastway_core::view::{InboundRules, ServiceSpec};
 
 /// What the operator declared. Replaced as a whole when the files change.
@@ -13,6 +13,8 @@ pub struct Resources {
     pub services: BTreeMap<ServiceName, Service>,
     /// The peers, by the name of their cluster.
     pub peers: BTreeMap<String, PeerPolicy>,
+    /// What is said of all services.
+    pub mesh: Mesh,
 }
 
 /// A declared peer, with its files read.
@@ -36,7 +38,7 @@ impl Resources {
             accounts: service.accounts_for(name),
             locality_weights: service.locality_weights.clone(),
             failover: service.failover.clone(),
-            policy: Box::new(service.policy()),
+            policy: Box::new(service.policy(&self.mesh)),
             inbound: None,
         }
     }
@@ -64,6 +66,9 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use eastway_core::policy::{RetryRules, ServiceTimeouts};
     use eastway_core::resource::{Protocol, ServicePort};
 
     use super::*;
@@ -90,6 +95,24 @@ mod tests {
         let declared = resources.inbound(&payments);
         assert_eq!((declared.protocol(80), declared.protocol(9000)), (None, Some(Protocol::Tcp)));
         assert!(declared.exports_to("eu-west") && !declared.exports_to("ap-south"));
+    }
+
+    #[test]
+    fn what_the_mesh_says_holds_where_a_service_says_nothing() {
+        let retries = |attempts| RetryRules { attempts: Some(attempts), ..RetryRules::default() };
+        let timeouts = ServiceTimeouts { request: Some("2s".into()) };
+        let mesh = Mesh { retries: retries(3), timeouts, ..Mesh::default() };
+        let payments = ServiceName::new("shop", "payments");
+        let service = Service { retries: retries(5), ..Service::default() };
+        let services = BTreeMap::from([(payments.clone(), service)]);
+        let resources = Resources { services, mesh, ..Resources::default() };
+        let said = |name| {
+            let policy = resources.spec(name).policy;
+            (policy.retries.attempts, policy.timeouts.request)
+        };
+        let two_seconds = Some(Duration::from_secs(2));
+        assert_eq!(said(&payments), (Some(5), two_seconds));
+        assert_eq!(said(&ServiceName::new("shop", "undeclared")), (Some(3), two_seconds));
     }
 
     #[test]

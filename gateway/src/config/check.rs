@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eastway_core::resource::Resource;
+use eastway_admission::{Declared, judge};
 use eastway_core::{Coordinates, Network};
+use eastway_documents::Problems;
+use eastway_documents::{Checks, DurationText, FileText, Source};
 use eastway_identity::IdentityFiles;
 use eastway_registry::PeerBounds;
-use eastway_runtime::config::sections::{IdentityPaths, otlp};
-use eastway_runtime::config::{Checks, DurationText, FileText, Source};
-use eastway_runtime::resources::{self, LoadedResource};
-use eastway_runtime::{Problem, Problems};
+use eastway_runtime::sections::{IdentityPaths, otlp};
 
 use super::raw::*;
 use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Registration, Store, Telemetry, Timeouts, TunnelConfig};
@@ -69,44 +68,13 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
 }
 
 /// The resources, checked by themselves and against the gateway's own cluster.
-pub(super) fn resources(config: &Config) -> Result<Vec<LoadedResource>, Problems> {
+pub(super) fn resources(config: &Config) -> Result<Vec<Declared>, Problems> {
     let mut paths = config.resources.clone();
     // A path that is listed twice was reported where it is listed.
     paths.sort();
     paths.dedup();
-    let loaded = resources::load(&paths)?;
-    let mut problems = Problems::default();
-    for LoadedResource { resource, file, line } in &loaded {
-        let mut problem = |path: &str, message: String| problems.push(Problem::new(file, *line, path, message));
-        match resource {
-            Resource::Peer(document) => {
-                let name = &document.metadata.name;
-                if *name == config.cluster {
-                    problem("metadata.name", format!("`{name}` is this cluster, not a peer of it"));
-                    continue;
-                }
-                let domain = document.spec.trust_domain.clone().unwrap_or_else(|| format!("{name}.mesh.internal"));
-                if domain == config.trust_domain {
-                    problem("spec.trustDomain", format!("`{domain}` is the trust domain of this cluster itself"));
-                }
-            }
-            Resource::Service(document) => {
-                for cluster in document.spec.failover.iter().filter(|cluster| **cluster == config.cluster) {
-                    problem(
-                        "spec.failover",
-                        format!("`{cluster}` is this cluster, which always comes first: remove it"),
-                    );
-                }
-                for zone in document.spec.locality_weights.keys() {
-                    let own = zone.split_once('/').filter(|(cluster, _)| *cluster == config.cluster);
-                    if own.is_some_and(|(_, zone)| !config.zones.contains_key(zone)) {
-                        problem("spec.localityWeights", format!("`{zone}` is no zone of this cluster"));
-                    }
-                }
-            }
-        }
-    }
-    problems.or(loaded)
+    let declared = eastway_admission::load(&paths)?;
+    judge(&declared, &config.as_cluster(), None).or(declared)
 }
 
 fn zones(checks: &mut Checks<'_>, raw: &BTreeMap<String, RawZone>) -> BTreeMap<String, Option<Coordinates>> {

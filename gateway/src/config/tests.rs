@@ -1,6 +1,6 @@
 use std::fs;
 
-use eastway_runtime::config::reference::{keep_current, keep_part_current, schema_of, tables_of, unread_fields};
+use eastway_documents::reference::{keep_current, keep_part_current, schema_of, tables_of, unread_fields};
 
 use super::*;
 

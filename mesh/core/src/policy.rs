@@ -212,6 +212,48 @@ pub struct ServiceTimeouts<D> {
     pub request: Option<D>,
 }
 
+impl ServicePolicy {
+    /// With what it leaves out as `defaults` say.
+    #[must_use]
+    pub fn or(self, defaults: Self) -> Self {
+        let (balancing, breaker) = (defaults.balancing, defaults.breaker);
+        let (limits, retries, timeouts) = (defaults.limits, defaults.retries, defaults.timeouts);
+        Self {
+            balancing: Balancing {
+                mode: self.balancing.mode.or(balancing.mode),
+                algorithm: self.balancing.algorithm.or(balancing.algorithm),
+                overprovisioning: self.balancing.overprovisioning.or(balancing.overprovisioning),
+                panic_threshold: self.balancing.panic_threshold.or(balancing.panic_threshold),
+                target_utilisation: self.balancing.target_utilisation.or(balancing.target_utilisation),
+                ramp: self.balancing.ramp.or(balancing.ramp),
+                slow_start: self.balancing.slow_start.or(balancing.slow_start),
+                latency_veto: self.balancing.latency_veto.or(balancing.latency_veto),
+                residency: self.balancing.residency.or(balancing.residency),
+            },
+            breaker: Breakers {
+                endpoint: self.breaker.endpoint.or(breaker.endpoint),
+                locality: self.breaker.locality.or(breaker.locality),
+                base_ejection: self.breaker.base_ejection.or(breaker.base_ejection),
+                max_ejection: self.breaker.max_ejection.or(breaker.max_ejection),
+                max_ejected: self.breaker.max_ejected.or(breaker.max_ejected),
+            },
+            limits: ServiceLimits {
+                max_requests: self.limits.max_requests.or(limits.max_requests),
+                max_pending: self.limits.max_pending.or(limits.max_pending),
+                max_connections: self.limits.max_connections.or(limits.max_connections),
+            },
+            retries: RetryRules {
+                attempts: self.retries.attempts.or(retries.attempts),
+                per_try: self.retries.per_try.or(retries.per_try),
+                budget: self.retries.budget.or(retries.budget),
+                min_per_second: self.retries.min_per_second.or(retries.min_per_second),
+                backoff: self.retries.backoff.or(retries.backoff),
+            },
+            timeouts: ServiceTimeouts { request: self.timeouts.request.or(timeouts.request) },
+        }
+    }
+}
+
 /// A text that was checked when it was loaded; one that nobody checked counts as left out.
 fn read(text: &DurationText) -> Option<Duration> {
     text.duration().ok()

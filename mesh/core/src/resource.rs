@@ -1,28 +1,164 @@
 //! Resources: what an operator declares. One schema for files, API and Terraform.
 //!
-//! The kinds listed here are those that have an effect in this version; any other kind is an error, not a comment.
+//! A kind is one file beside this one, which says what may be declared, and a line in [`kinds`]. What is checked of it is in
+//! `mesh/admission`.
+
+mod access_policy;
+mod drill;
+mod mesh;
+mod peer;
+mod route;
+mod service;
+mod shift;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::locality::Coordinates;
-use crate::name::ServiceName;
-use crate::policy::{Balancing, Breakers, RetryRules, ServiceLimits, ServicePolicy, ServiceTimeouts};
-use crate::text::DurationText;
+
+pub use access_policy::{AccessPolicy, AccessRule};
+pub use drill::Drill;
+pub use mesh::Mesh;
+pub use peer::Peer;
+pub use route::{Route, RouteDestination, RouteMatch, RouteRule};
+pub use service::{Protocol, Service, ServicePort};
+pub use shift::Shift;
+
+pub(crate) use service::exports_to;
 
 /// The only `apiVersion` so far.
 pub const API_VERSION: &str = "eastway.dev/v1";
 
-/// One declared resource.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind")]
-pub enum Resource {
+/// Declares [`Resource`], and [`Kind`], the names of what it may be.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident),+ $(,)?) => {
+        /// One declared resource.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "kind")]
+        pub enum Resource {
+            $($(#[$doc])* $kind(Box<Document<$kind>>),)+
+        }
+
+        /// What a resource may be.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[allow(missing_docs, reason = "the variants of `Resource` say what they are")]
+        pub enum Kind {
+            $($kind,)+
+        }
+
+        impl Kind {
+            /// Every kind, in the order in which they are listed.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+
+            /// The word in `kind`.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($kind),)+
+                }
+            }
+        }
+
+        impl Resource {
+            /// What it is.
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)+
+                }
+            }
+
+            /// Its name and namespace.
+            pub fn metadata(&self) -> &Metadata {
+                match self {
+                    $(Self::$kind(document) => &document.metadata,)+
+                }
+            }
+
+            /// The `apiVersion` that it was written for.
+            pub fn api_version(&self) -> &str {
+                match self {
+                    $(Self::$kind(document) => &document.api_version,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Who may call a service. This version knows it and refuses it, because it does nothing with it yet.
+    AccessPolicy,
+    /// A failover drill. This version knows it and refuses it, because it does nothing with it yet.
+    Drill,
+    /// Defaults for the whole cluster.
+    Mesh,
     /// A peer cluster.
-    Peer(Document<Peer>),
+    Peer,
+    /// Which requests to a service go where. This version knows it and refuses it, because it does nothing with it yet.
+    Route,
     /// A service that this cluster offers or calls.
-    Service(Box<Document<Service>>),
+    Service,
+    /// An evacuation. This version knows it and refuses it, because it does nothing with it yet.
+    Shift,
+}
+
+impl Kind {
+    /// The kind called `text`, in any case, in the singular or in the plural.
+    pub fn find(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        Self::ALL.iter().copied().find(|kind| {
+            let singular = kind.as_str().to_ascii_lowercase();
+            let plural = match kind {
+                Self::AccessPolicy => "accesspolicies".to_owned(),
+                Self::Mesh => "meshes".to_owned(),
+                _ => format!("{singular}s"),
+            };
+            text == singular || text == plural
+        })
+    }
+
+    /// Whether resources of this kind lie in a namespace.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Mesh | Self::Peer | Self::Shift | Self::Drill)
+    }
+
+    /// Whether this version acts on it.
+    pub const fn has_effect(self) -> bool {
+        matches!(self, Self::Mesh | Self::Peer | Self::Service)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What tells a resource from all others: its kind, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ResourceId {
+    /// What it is.
+    pub kind: Kind,
+    /// Its namespace; `default` for kinds that lie in none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name } = self;
+        if kind.is_namespaced() { write!(f, "{kind} {namespace}/{name}") } else { write!(f, "{kind} {name}") }
+    }
+}
+
+impl Resource {
+    /// What tells it from all others.
+    pub fn id(&self) -> ResourceId {
+        let Metadata { name, namespace } = self.metadata();
+        ResourceId { kind: self.kind(), namespace: namespace.clone(), name: name.clone() }
+    }
 }
 
 /// What every resource has around its `spec`.
@@ -43,157 +179,13 @@ pub struct Document<T> {
 pub struct Metadata {
     /// A DNS label, unique for the kind within its namespace.
     pub name: String,
-    /// A DNS label; `default` where none is given. Peers have none.
+    /// A DNS label; `default` where none is given. Mesh, Peer, Shift and Drill have none.
     #[serde(default = "default_namespace")]
     pub namespace: String,
 }
 
 fn default_namespace() -> String {
     "default".to_owned()
-}
-
-/// Another cluster that this one exchanges services with. `metadata.name` is the peer's cluster name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Peer {
-    /// The peer's gateways, `HOST:PORT` of their QUIC listeners.
-    pub gateways: Vec<String>,
-    /// The trust domain of the peer's identities; default `NAME.mesh.internal`.
-    pub trust_domain: Option<String>,
-    /// The file with the peer's CA certificates (PEM), relative to this file. They are pinned: nothing else is believed.
-    pub trust_bundle: String,
-    /// What is accepted from the peer: `NAMESPACE/*`, `NAMESPACE/SERVICE`, or `*` for all. Default: nothing.
-    #[serde(default)]
-    pub imports: Vec<String>,
-    /// The region that the peer lies in, whatever it says of itself. Default: what it says, but for this cluster's own
-    /// region, which decides who is asked first and therefore must be declared.
-    pub region: Option<String>,
-    /// Requests at once that one endpoint of the peer counts for at most, where traffic is divided by capacity. Default:
-    /// 10,000.
-    #[schemars(range(min = 1))]
-    pub endpoint_capacity: Option<u32>,
-}
-
-/// A service: how it is reached, who may serve it, and where it is offered. The resource is optional for a service
-/// that is used within one cluster only: a registration under the account of the same name suffices.
-///
-/// What it says of calls (`balancing` and what follows) holds for the callers in this cluster; a peer that the service
-/// is offered to decides for its own callers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Service {
-    /// The ports that callers name. Default: 80, HTTP.
-    #[serde(default)]
-    pub ports: Vec<ServicePort>,
-    /// The accounts whose workloads may serve it. Default: the account named like the service.
-    #[serde(default)]
-    pub accounts: Vec<String>,
-    /// To which peer clusters it is offered: names, or `*` for all. Default: to none.
-    #[serde(default)]
-    pub export: Vec<String>,
-    /// Weights of localities, `CLUSTER/ZONE` to a number ≥ 0; they shift the shares within a priority and still fail over.
-    /// Default: 1 each.
-    #[serde(default)]
-    pub locality_weights: BTreeMap<String, f64>,
-    /// The order in which other clusters are tried; clusters not named follow by distance. Default: by distance alone.
-    #[serde(default)]
-    pub failover: Vec<String>,
-    /// Where requests go.
-    #[serde(default)]
-    pub balancing: Balancing<DurationText>,
-    /// When an endpoint or a zone is left out, and for how long.
-    #[serde(default)]
-    pub breaker: Breakers<DurationText>,
-    /// How much at once, from one sidecar.
-    #[serde(default)]
-    pub limits: ServiceLimits,
-    /// When an attempt is repeated.
-    #[serde(default)]
-    pub retries: RetryRules<DurationText>,
-    /// How long things may take.
-    #[serde(default)]
-    pub timeouts: ServiceTimeouts<DurationText>,
-}
-
-/// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServicePort {
-    /// The number that callers use.
-    pub port: u16,
-    /// What is spoken on it. Default `http`.
-    #[serde(default)]
-    pub protocol: Protocol,
-}
-
-/// The protocol of a service's port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// HTTP/1.1 or HTTP/2: balanced, retried and measured per request.
-    #[default]
-    Http,
-    /// gRPC: as HTTP, and refusals carry a gRPC status.
-    Grpc,
-    /// Bytes: balanced per connection.
-    Tcp,
-}
-
-impl Service {
-    /// The accounts that may serve the service `name`: those declared, else the one named like it.
-    pub fn accounts_for(&self, name: &ServiceName) -> Vec<String> {
-        if self.accounts.is_empty() { vec![name.service.to_string()] } else { self.accounts.clone() }
-    }
-
-    /// The declared ports, or port 80 with HTTP.
-    pub fn ports_or_default(&self) -> Vec<ServicePort> {
-        if self.ports.is_empty() {
-            vec![ServicePort { port: 80, protocol: Protocol::Http }]
-        } else {
-            self.ports.clone()
-        }
-    }
-
-    /// How callers treat it.
-    pub fn policy(&self) -> ServicePolicy {
-        ServicePolicy {
-            balancing: self.balancing.parsed(),
-            breaker: self.breaker.parsed(),
-            limits: self.limits,
-            retries: self.retries.parsed(),
-            timeouts: self.timeouts.parsed(),
-        }
-    }
-
-    /// Whether the service is offered to the peer cluster `cluster`.
-    pub fn exports_to(&self, cluster: &str) -> bool {
-        exports_to(&self.export, cluster)
-    }
-}
-
-/// Whether the list `export` of a service names the peer cluster `cluster`, or all.
-pub(crate) fn exports_to(export: &[String], cluster: &str) -> bool {
-    export.iter().any(|to| to == "*" || to == cluster)
-}
-
-/// What one endpoint of a peer counts for at most, unless its `Peer` says otherwise.
-const ENDPOINT_CAPACITY: u32 = 10_000;
-
-impl Peer {
-    /// Requests at once that one endpoint counts for at most.
-    pub fn endpoint_capacity(&self) -> u32 {
-        self.endpoint_capacity.unwrap_or(ENDPOINT_CAPACITY)
-    }
-
-    /// Whether the service `name` is accepted from this peer.
-    pub fn imports_service(&self, name: &ServiceName) -> bool {
-        self.imports.iter().any(|rule| match rule.split_once('/') {
-            None => rule == "*",
-            Some((namespace, service)) => {
-                namespace == &*name.namespace && (service == "*" || service == &*name.service)
-            }
-        })
-    }
 }
 
 /// A cluster as it describes itself to its sidecars and peers.
@@ -214,6 +206,22 @@ pub struct ClusterMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ServiceName;
+
+    #[test]
+    fn kinds_by_the_names_that_people_write() {
+        for (text, kind) in [
+            ("Service", Some(Kind::Service)),
+            ("services", Some(Kind::Service)),
+            ("accesspolicies", Some(Kind::AccessPolicy)),
+            ("AccessPolicy", Some(Kind::AccessPolicy)),
+            ("mesh", Some(Kind::Mesh)),
+            ("servicess", None),
+            ("", None),
+        ] {
+            assert_eq!(Kind::find(text), kind, "{text}");
+        }
+    }
 
     fn service() -> ServiceName {
         ServiceName::new("shop", "payments")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastway_runtime::clock;
-use eastway_runtime::config::sections::Otlp;
+use eastway_runtime::sections::Otlp;
 use eastway_telemetry::TelemetryNode;
 use eastway_telemetry::metrics::{Metrics, TraceMetrics};
 use eastway_telemetry::trace::{TraceOptions, Tracer};

@@ -5,21 +5,19 @@
 //! a request but [`clock::now`] and the in-flight guards of [`drain`].
 
 pub mod clock;
-pub mod config;
 pub mod control;
 pub mod descriptors;
 pub mod displacing;
 pub mod drain;
 pub mod http;
 pub mod readiness;
-pub mod resources;
+pub mod sections;
 pub mod signals;
 pub mod state_file;
 pub mod tasks;
 pub mod throttle;
 pub mod workers;
 
-pub use config::{Problem, Problems};
 pub use drain::{Drain, Draining};
 pub use readiness::Readiness;
 pub use tasks::TaskGroup;

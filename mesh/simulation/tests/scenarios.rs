@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eastway_runtime::config;
-use eastway_runtime::config::reference::{keep_current, keep_part_current, tables_of};
+use eastway_documents as config;
+use eastway_documents::reference::{keep_current, keep_part_current, tables_of};
 use eastway_simulation::{Report, Scenario, plot, run, table};
 
 fn root() -> PathBuf {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use eastway_client::convert::MAX_LABEL_BYTES;
 use eastway_core::name::ServiceNameError;
 use eastway_core::{Authority, ServiceName};
+use eastway_documents::Problems;
+use eastway_documents::check::is_stand_in;
+use eastway_documents::{Checks, DurationText, FileText, Source};
 use eastway_identity::IdentityFiles;
-use eastway_runtime::Problems;
-use eastway_runtime::config::check::is_stand_in;
-use eastway_runtime::config::sections::{IdentityPaths, otlp};
-use eastway_runtime::config::{Checks, DurationText, FileText, Source};
+use eastway_runtime::sections::{IdentityPaths, otlp};
 
 use super::raw::*;
 use super::{Config, Gateway, Health, HealthKind, Inbound, Limits, Listener, Outbound, Telemetry, Timeouts, Workload};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use eastway_runtime::config::sections::{RawAdmin, RawIdentity, RawLog, RawMetrics, RawOtlp};
-use eastway_runtime::config::{AddressText, DurationText, FileText};
+use eastway_documents::{AddressText, DurationText, FileText};
+use eastway_runtime::sections::{RawAdmin, RawIdentity, RawLog, RawMetrics, RawOtlp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

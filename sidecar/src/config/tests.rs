@@ -1,7 +1,7 @@
 use std::fs;
 
-use eastway_runtime::config::reference::{keep_current, keep_part_current, schema_of, tables_of, unread_fields};
-use eastway_runtime::config::sections::LogLevel;
+use eastway_documents::reference::{keep_current, keep_part_current, schema_of, tables_of, unread_fields};
+use eastway_runtime::sections::LogLevel;
 
 use super::*;
 
@@ -30,7 +30,8 @@ fn load_text(text: &str) -> Result<Config, Problems> {
 /// The problems of `text`, without the folder.
 fn problems(text: &str) -> Vec<String> {
     let problems = load_text(text).expect_err("invalid");
-    let short = |problem: &eastway_runtime::Problem| format!("{}: {}: {}", problem.line, problem.path, problem.message);
+    let short =
+        |problem: &eastway_documents::Problem| format!("{}: {}: {}", problem.line, problem.path, problem.message);
     problems.iter().map(short).collect()
 }
 

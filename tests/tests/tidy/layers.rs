@@ -6,8 +6,8 @@ use super::manifest::manifests;
 /// The crates of the workspace, the bottom first. A crate may use those of lower rows.
 const ROWS: &[&[&str]] = &[
     &["mesh/core", "proto", "tests/allocations"],
-    &["mesh/balance", "mesh/link", "mesh/resilience", "mesh/telemetry"],
-    &["federation/registry", "mesh/identity", "mesh/request", "mesh/runtime"],
+    &["mesh/balance", "mesh/documents", "mesh/link", "mesh/resilience", "mesh/telemetry"],
+    &["federation/registry", "mesh/admission", "mesh/identity", "mesh/request", "mesh/runtime"],
     &["federation/client", "mesh/simulation", "mesh/transport"],
     &["federation/server", "mesh/http", "mesh/node"],
     &["gateway", "sidecar"],

@@ -52,6 +52,7 @@ fn resources() -> Resources {
     Resources {
         services: BTreeMap::from([(payments(), service)]),
         peers: BTreeMap::from([("eu-west".to_owned(), peer(&["shop/*"]))]),
+        ..Resources::default()
     }
 }
 

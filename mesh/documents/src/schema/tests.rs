@@ -4,7 +4,7 @@ use eastway_core::resource::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::config::yaml;
+use crate::yaml;
 use eastway_core::text::{AddressText, DurationText};
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -160,7 +160,10 @@ fn choices_by_tag() {
         faults::<Resource>(&document("kind: Servise", "{}")),
         ["2 kind: unknown kind `Servise`; did you mean `Service`?"]
     );
-    assert_eq!(faults::<Resource>(&document("# no kind", "{}")), ["1 kind: missing: one of `Peer`, `Service`"]);
+    assert_eq!(
+        faults::<Resource>(&document("# no kind", "{}")),
+        ["1 kind: missing: one of `AccessPolicy`, `Drill`, `Mesh`, `Peer`, `Route`, `Service`, `Shift`"]
+    );
     assert_eq!(faults::<Resource>("- a"), ["1 : expected a mapping, found a list"]);
 }
 

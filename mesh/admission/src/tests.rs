@@ -1,11 +1,14 @@
-use eastway_core::resource::Protocol;
+use eastway_core::resource::{Mesh, Protocol};
 
 use super::*;
+
+/// What passes for a bundle: nothing is verified with it.
+const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 
 /// A folder with files, and a bundle that peers may name.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
-    fs::write(folder.path().join("ca.crt"), "x").expect("written");
+    fs::write(folder.path().join("ca.crt"), CA).expect("written");
     for (name, text) in files {
         fs::write(folder.path().join(name), text).expect("written");
     }
@@ -30,10 +33,11 @@ fn files_and_folders_in_order_with_several_documents() {
         ("notes.txt", "not YAML: ["),
     ]);
     let loaded = load(&[folder.path().to_owned()]).expect("valid");
-    let places: Vec<_> = loaded.iter().map(|r| (r.file.file_name().expect("a name").to_owned(), r.line)).collect();
+    let places: Vec<_> =
+        loaded.iter().map(|r| (r.source.file().file_name().expect("a name").to_owned(), r.source.line(""))).collect();
     assert_eq!(places, [("a.yml".into(), 1), ("b.yaml".into(), 1), ("b.yaml".into(), 7)]);
     let Resource::Peer(peer) = &loaded[2].resource else { panic!("a peer") };
-    assert_eq!(Path::new(&peer.spec.trust_bundle), folder.path().join("ca.crt"));
+    assert_eq!(peer.spec.trust_bundle, CA);
     // A path to a file reads that file alone; nothing to read is no mistake.
     assert_eq!(load(&[folder.path().join("a.yml")]).expect("valid").len(), 1);
     assert_eq!(load(&[]).expect("valid"), []);
@@ -87,7 +91,7 @@ fn what_peers_must_not_say() {
         ":6: spec.gateways[0]: `10.0.0.1` is not HOST:PORT",
         ":8: spec.gateways[2]: `gw:1` is listed twice",
         ":9: spec.trustDomain: `UPPER` is not a trust domain",
-        ":10: spec.trustBundle: cannot read",
+        ":10: spec.trustBundle: `none.crt` cannot be read",
         ":11: spec.imports[0]: `shop` is not",
         ":11: spec.imports[1]: `*/x` is not",
         ":11: spec.imports[3]: `shop/*` is listed twice",
@@ -174,7 +178,7 @@ fn what_is_said_of_calls_is_read() {
     )]);
     let loaded = load(&[folder.path().to_owned()]).expect("valid");
     let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
-    let policy = service.spec.policy();
+    let policy = service.spec.policy(&Mesh::default());
     assert_eq!(policy.balancing.algorithm, Some(eastway_core::policy::Algorithm::LeastRequest));
     assert_eq!(policy.balancing.residency.as_deref(), Some(&["eu-west-1".to_owned()][..]));
     assert_eq!(
@@ -194,7 +198,7 @@ fn resources_written_for_an_earlier_release_say_the_same() {
         let folder = folder(&[("a.yaml", &SERVICE.replace("  export: ['*']\n", text))]);
         let loaded = load(&[folder.path().to_owned()]).expect("valid");
         let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
-        service.spec.policy()
+        service.spec.policy(&Mesh::default())
     };
     let earlier = "  balancing: { mode: compatible }\n  breaker: { lane: { trigger: consecutive, failures: 9 } }\n"; // former names
     let present = "  balancing: { mode: envoy }\n  breaker: { locality: { trigger: consecutive, failures: 9 } }\n";
@@ -211,7 +215,7 @@ fn two_peers_cannot_share_a_trust_domain() {
     let found = shown(&folder);
     assert_eq!(
         found,
-        ["a.yaml:9: spec.trustDomain: `eu-west.mesh.internal` is the trust domain of the peer `eu-west` already"]
+        ["a.yaml:13: spec.trustDomain: `eu-west.mesh.internal` is the trust domain of the peer `eu-west` already"]
     );
 }
 
@@ -233,4 +237,58 @@ fn the_defaults_of_a_port() {
     let Resource::Service(service) = &loaded[0].resource else { panic!("a service") };
     let protocols: Vec<Protocol> = service.spec.ports.iter().map(|port| port.protocol).collect();
     assert_eq!(protocols, [Protocol::Http, Protocol::Tcp]);
+}
+
+#[test]
+fn a_bundle_is_part_of_its_document_or_a_file_beside_it() {
+    let inline =
+        PEER.replace("trustBundle: ca.crt", &format!("trustBundle: |\n    {}", CA.trim().replace('\n', "\n    ")));
+    let nowhere = |_: &Source, path: &str| Err(io::Error::other(format!("nothing beside it, and no {path}")));
+    let texts = |text: &str| [Text { file: "a.yaml".into(), text: text.to_owned() }];
+    let declared = read(&texts(&inline), &nowhere).expect("valid");
+    let Resource::Peer(peer) = &declared[0].resource else { panic!("a peer") };
+    assert_eq!(peer.spec.trust_bundle, CA.trim());
+    for (text, told) in [
+        (PEER.to_owned(), "`ca.crt` cannot be read: nothing beside it, and no ca.crt"),
+        (inline.replace("MAA=", "M*A="), "is not PEM with certificates"),
+        (inline.replace("CERTIFICATE", "PUBLIC KEY"), "holds no certificate"),
+    ] {
+        let problems = read(&texts(&text), &nowhere).expect_err("no bundle").to_string();
+        assert!(problems.starts_with("a.yaml:6: spec.trustBundle: ") && problems.contains(told), "{problems}");
+    }
+}
+
+#[test]
+fn what_this_version_does_nothing_with_is_refused_by_name() {
+    for (kind, spec) in [
+        ("Route", "{ service: shop/pay, rules: [{ destinations: [{ service: shop/pay-v2, weight: 1 }] }] }"),
+        ("AccessPolicy", "{ service: shop/pay, allow: [{ clusters: [eu-west], methods: [GET] }] }"),
+        ("Shift", "{ away: zone=us-east/a, until: \"2026-03-01T09:30:00Z\" }"),
+        ("Drill", "{ lose: zone=us-east/a, mode: blackhole, for: 5m }"),
+    ] {
+        let text = format!("apiVersion: eastway.dev/v1\nkind: {kind}\nmetadata: {{ name: a }}\nspec: {spec}\n");
+        let folder = folder(&[("a.yaml", &text)]);
+        let found = shown(&folder);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with(&format!("a.yaml:2: kind: this version knows {kind} and does nothing with it")),
+            "{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_mesh_is_checked_as_a_service_is_and_has_one_name() {
+    let text = "apiVersion: eastway.dev/v1\nkind: Mesh\nmetadata: { name: all, namespace: shop }\nspec:\n  balancing: { mode: envoy, ramp: 10s }\n  retries: { attempts: 1, backoff: 50ms }\n";
+    let folder = folder(&[("a.yaml", text)]);
+    let found = shown(&folder);
+    for part in [
+        ":3: metadata.name: `all` is no name for it: there is one Mesh, `mesh`",
+        ":3: metadata.namespace: a Mesh is in no namespace",
+        ":5: spec.balancing.ramp: it has no effect with `mode: envoy`",
+        ":6: spec.retries.backoff: it has no effect with `attempts: 1`",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
+    }
+    assert_eq!(found.len(), 4, "{found:#?}");
 }

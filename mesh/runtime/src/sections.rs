@@ -6,8 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::Checks;
-use super::{AddressText, DurationText, FileText};
+use eastway_documents::{AddressText, Checks, DurationText, FileText};
 
 /// The node's identity, in PEM files.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -17,30 +17,38 @@ const MAX_DEPTH: usize = 32;
 
 /// What is in a file.
 #[derive(Debug)]
-pub(crate) struct Parsed {
+pub struct Parsed {
     /// Its documents, as far as they could be read.
-    pub(crate) documents: Vec<YamlNode>,
+    pub documents: Vec<YamlNode>,
     /// What is wrong with them.
-    pub(crate) faults: Vec<Fault>,
+    pub faults: Vec<Fault>,
     /// Whether the syntax holds to the end of the file.
-    pub(crate) complete: bool,
+    pub complete: bool,
 }
 
 /// A value, and the line where it starts.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct YamlNode {
-    pub(crate) line: usize,
-    pub(crate) kind: Kind,
+pub struct YamlNode {
+    /// The line, from 1.
+    pub line: usize,
+    /// The value.
+    pub kind: Kind,
 }
 
 /// What a value is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number.
     Number(Number),
+    /// A text.
     Text(String),
+    /// A sequence.
     List(Vec<YamlNode>),
+    /// A mapping.
     Map(Vec<YamlEntry>),
     /// Something that was refused where it stands; nothing more is to be said about it.
     Refused,
@@ -48,29 +56,36 @@ pub(crate) enum Kind {
 
 /// A key of a mapping and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct YamlEntry {
-    pub(crate) key: String,
-    pub(crate) line: usize,
-    pub(crate) value: YamlNode,
+pub struct YamlEntry {
+    /// The key.
+    pub key: String,
+    /// The line of the key, from 1.
+    pub line: usize,
+    /// Its value.
+    pub value: YamlNode,
 }
 
 /// A problem that does not know its file yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) line: usize,
-    pub(crate) path: String,
-    pub(crate) message: String,
+pub struct Fault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The place within the document.
+    pub path: String,
+    /// What is wrong, and how to put it right.
+    pub message: String,
 }
 
 impl Fault {
-    pub(crate) fn at(&self, file: &Path) -> Problem {
+    /// The problem, in this file.
+    pub fn at(&self, file: &Path) -> Problem {
         Problem::new(file, self.line, self.path.clone(), self.message.clone())
     }
 }
 
 impl YamlNode {
     /// The value as JSON. Mappings have no duplicate keys any more.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Null | Kind::Refused => Value::Null,
             Kind::Bool(value) => Value::Bool(*value),
@@ -84,7 +99,7 @@ impl YamlNode {
     }
 
     /// The value of a mapping's key.
-    pub(crate) fn find(&self, key: &str) -> Option<&Self> {
+    pub fn find(&self, key: &str) -> Option<&Self> {
         match &self.kind {
             Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
             _ => None,
@@ -93,7 +108,7 @@ impl YamlNode {
 }
 
 /// The path of `key` within `path`.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
     match (path, plain) {
         ("", true) => key.to_owned(),
@@ -104,11 +119,11 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 
 /// The lines of everything in a document, by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lines(BTreeMap<String, usize>);
+pub struct Lines(BTreeMap<String, usize>);
 
 impl Lines {
     /// The lines of `document`: of keys in mappings, of values in sequences.
-    pub(crate) fn of(document: &YamlNode) -> Self {
+    pub fn of(document: &YamlNode) -> Self {
         let mut lines = Self::default();
         lines.0.insert(String::new(), document.line);
         lines.add("", document);
@@ -136,7 +151,7 @@ impl Lines {
     }
 
     /// The line of `path`, or of the nearest part of it that is in the document.
-    pub(crate) fn line(&self, path: &str) -> usize {
+    pub fn line(&self, path: &str) -> usize {
         let mut path = path;
         loop {
             if let Some(line) = self.0.get(path) {
@@ -149,7 +164,7 @@ impl Lines {
 }
 
 /// Reads all documents of `text`.
-pub(crate) fn parse(text: &str) -> Parsed {
+pub fn parse(text: &str) -> Parsed {
     let mut reader = Reader { events: Parser::new_from_str(text), faults: Vec::new() };
     let mut documents = Vec::new();
     let complete = reader.documents(&mut documents).is_ok();

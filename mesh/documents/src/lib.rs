@@ -15,19 +15,18 @@ use serde::de::DeserializeOwned;
 pub mod check;
 mod problem;
 pub mod reference;
-pub(crate) mod schema;
-pub mod sections;
+pub mod schema;
 mod suggest;
-pub(crate) mod yaml;
+pub mod yaml;
 
 pub use check::Checks;
 pub use eastway_core::text::{AddressText, DurationText, FileText};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, Severity};
 
 use yaml::{Lines, YamlNode};
 
 /// The largest file that is read. Configuration is written by people.
-pub(crate) const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE: u64 = 4 << 20;
 
 /// A file that has the shape of `Raw`.
 #[derive(Debug)]
@@ -41,8 +40,8 @@ pub struct Loaded<Raw> {
 /// A file, and the lines of everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    pub(crate) file: PathBuf,
-    pub(crate) lines: Lines,
+    file: PathBuf,
+    lines: Lines,
 }
 
 /// Reads the file at `path`, which holds one document with the shape of `Raw`.
@@ -80,19 +79,26 @@ pub fn parse<Raw: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Res
     if !problems.is_empty() {
         return Err(problems);
     }
-    into_value(path, &document)
+    into_value(path, &document).map_err(Problems::from)
 }
 
 /// The typed value of a tree that fits the type's schema.
-fn into_value<Raw: DeserializeOwned>(path: &Path, document: &YamlNode) -> Result<Loaded<Raw>, Problems> {
-    let lines = Lines::of(document);
+///
+/// # Errors
+/// What serde refuses although the schema accepts it.
+pub fn into_value<Raw: DeserializeOwned>(path: &Path, document: &YamlNode) -> Result<Loaded<Raw>, Problem> {
     // The schema has accepted the tree; what serde still refuses has no better place than the document.
     let value = serde_json::from_value(document.to_json())
         .map_err(|error| Problem::new(path, document.line, "", error.to_string()))?;
-    Ok(Loaded { value, source: Source { file: path.to_owned(), lines } })
+    Ok(Loaded { value, source: Source::of(path, document) })
 }
 
 impl Source {
+    /// The document of the file at `file`.
+    pub fn of(file: &Path, document: &YamlNode) -> Self {
+        Self { file: file.to_owned(), lines: Lines::of(document) }
+    }
+
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
@@ -110,7 +116,7 @@ impl Source {
 }
 
 /// Reads a file with a bound: a path that points at a device or a log must not fill the memory.
-pub(crate) fn read(path: &Path) -> io::Result<String> {
+pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {

@@ -11,7 +11,7 @@ use eastway_core::spiffe::is_trust_domain;
 use eastway_core::text::{AddressText, DurationText, FileText};
 
 use super::Source;
-use super::problem::{Problem, Problems};
+use super::problem::{Problem, Problems, Severity};
 
 /// The checks of one file. Each returns what the text means, or a stand-in after it has recorded a problem, so that one
 /// run finds everything.
@@ -41,9 +41,21 @@ impl<'a> Checks<'a> {
         self.problems.push(Problem::new(self.source.file(), self.source.line(path), path, message));
     }
 
+    /// Records that something is wrong at `path`, and what to do about it.
+    pub fn advise(&mut self, severity: Severity, path: &str, cause: impl Into<String>, suggestion: impl Into<String>) {
+        let (file, line) = (self.source.file(), self.source.line(path));
+        let problem = Problem::new(file, line, path, cause);
+        self.problems.push(Problem { severity, suggestion: Some(suggestion.into()), ..problem });
+    }
+
     /// Takes over problems that were found elsewhere.
     pub fn extend(&mut self, problems: Problems) {
         self.problems.extend(problems);
+    }
+
+    /// What was recorded.
+    pub fn found(self) -> Problems {
+        self.problems
     }
 
     /// `value`, if there is no problem.
@@ -184,7 +196,7 @@ impl<'a> Checks<'a> {
 }
 
 /// Whether `text` is `HOST:PORT`: the host an IP address (IPv6 in brackets) or a name.
-pub(crate) fn is_host_and_port(text: &str) -> bool {
+pub fn is_host_and_port(text: &str) -> bool {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return address.port() != 0;
     }
@@ -198,7 +210,7 @@ pub(crate) fn is_host_and_port(text: &str) -> bool {
 }
 
 /// Whether a file can be opened and is none of the things that are not read as files.
-pub(crate) fn readable(file: &Path) -> std::io::Result<()> {
+pub fn readable(file: &Path) -> std::io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(std::io::Error::other("it is a folder"));
     }

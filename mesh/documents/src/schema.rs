@@ -12,7 +12,7 @@ use super::suggest;
 use super::yaml::{Fault, Kind, YamlEntry, YamlNode, join};
 
 /// The schema of what may stand in a file for a `T`, as it is published.
-pub(crate) fn of<T: JsonSchema + ?Sized>() -> Value {
+pub fn of<T: JsonSchema + ?Sized>() -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
     let definitions = schema.get("$defs").cloned().unwrap_or_default();
     for branch in schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -48,7 +48,7 @@ pub(crate) fn definition(reference: &str) -> &str {
 }
 
 /// Every difference between `document` and `root`.
-pub(crate) fn check(root: &Value, document: &YamlNode) -> Vec<Fault> {
+pub fn check(root: &Value, document: &YamlNode) -> Vec<Fault> {
     let mut check = Check { root, faults: Vec::new() };
     check.value(root, document, "");
     check.faults
@@ -56,7 +56,7 @@ pub(crate) fn check(root: &Value, document: &YamlNode) -> Vec<Fault> {
 
 /// Gives keys and words their present names where `document` uses those that `root` marks as former ones (`x-formerly`), so
 /// that files written for an earlier release stay valid.
-pub(crate) fn rename_former(root: &Value, document: &mut YamlNode) {
+pub fn rename_former(root: &Value, document: &mut YamlNode) {
     rename_in(root, root, document);
 }
 
@@ -307,12 +307,12 @@ impl<'a> Check<'a> {
 }
 
 /// The alternatives of a schema, if it is one of alternatives.
-pub(crate) fn branches(schema: &Value) -> Option<&[Value]> {
+pub fn branches(schema: &Value) -> Option<&[Value]> {
     schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array).map(Vec::as_slice)
 }
 
 /// The JSON types that a schema admits, `null` aside.
-pub(crate) fn types(schema: &Value) -> impl Iterator<Item = &str> {
+pub fn types(schema: &Value) -> impl Iterator<Item = &str> {
     let several = schema.get("type").and_then(Value::as_array).into_iter().flatten();
     let all = schema.get("type").into_iter().chain(several).filter_map(Value::as_str);
     all.filter(|kind| *kind != "null")
@@ -342,7 +342,7 @@ fn words(branch: &Value) -> Vec<&str> {
 }
 
 /// The key that tells all branches apart by a constant.
-pub(crate) fn shared_tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
+pub fn shared_tag<'a>(branches: &[&'a Value]) -> Option<&'a str> {
     let constant =
         |branch: &Value, key: &str| branch.get("properties").and_then(|p| p.get(key)?.get("const")).is_some();
     let keys = branches.first()?.get("properties")?.as_object()?.keys();

@@ -3,8 +3,21 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing of what was read is taken.
+    #[default]
+    Error,
+    /// It is taken, and will hardly do what is meant.
+    Warning,
+}
+
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
@@ -12,14 +25,21 @@ pub struct Problem {
     pub line: usize,
     /// The place within the file, such as `gateways[0].tunnel`; empty if it is the whole document.
     pub path: String,
-    /// What is wrong, and how to put it right.
+    /// How bad it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// What is wrong, and how to put it right where `suggestion` does not say so.
+    #[serde(rename = "cause")]
     pub message: String,
+    /// What to do, if there is more to be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
 }
 
 impl Problem {
-    /// A problem at a place.
+    /// An error at a place.
     pub fn new(file: &Path, line: usize, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line, path: path.into(), message: message.into() }
+        Self { file: file.to_owned(), line, path: path.into(), message: message.into(), ..Self::default() }
     }
 }
 
@@ -29,15 +49,23 @@ impl fmt::Display for Problem {
         if self.line > 0 {
             write!(f, "{}:", self.line)?;
         }
+        if self.severity == Severity::Warning {
+            f.write_str(" warning:")?;
+        }
         if !self.path.is_empty() {
             write!(f, " {}:", self.path)?;
         }
-        write!(f, " {}", self.message)
+        write!(f, " {}", self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, ": {suggestion}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// Everything that is wrong, in the order of files and lines. One line each when displayed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
@@ -61,12 +89,17 @@ impl Problems {
         self.0.iter()
     }
 
-    /// `value`, unless something is wrong.
+    /// Whether one of them is an error.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// `value`, unless there is an error. Who wants warnings looks for them before.
     ///
     /// # Errors
-    /// The problems, if there are any.
+    /// All problems, if one of them is an error.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.is_empty() { Ok(value) } else { Err(self) }
+        if self.has_errors() { Err(self) } else { Ok(value) }
     }
 }
 
