@@ -11,14 +11,13 @@ use eastway_core::view::PathState;
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
 use eastway_node::NodeError;
-use eastway_registry::{Admission, Options, Resources};
+use eastway_registry::{Admission, Options};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
-use eastway_server::{DialError, Dialer, PeerPath, Server, ServerConfig, ServerOptions};
+use eastway_server::{DialError, Dialer, Files, PeerPath, Server, ServerConfig, ServerOptions};
 use eastway_transport::ALPN;
 use eastway_transport::tunnel::{Carrier, Kind, Tunnel};
-use rustls::pki_types::CertificateDer;
 
 use crate::RunError;
 use crate::config::{self, Config, Etcd, Store as StoreConfig};
@@ -31,7 +30,6 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Federation {
     server: Arc<Server>,
-    identity: Arc<Identity>,
 }
 
 impl Federation {
@@ -48,8 +46,7 @@ impl Federation {
         discovery: TcpListener,
     ) -> Result<Self, RunError> {
         let store = open_store(&config.store).await?;
-        let resources = read_resources(config)?;
-        trust(&identity, &resources);
+        let files = read_files(config)?;
         let dialer = ControlDialer { carrier: Arc::clone(&carrier), identity: Arc::clone(&identity) };
         let server = ServerConfig {
             cluster: config.cluster.clone(),
@@ -64,11 +61,10 @@ impl Federation {
             admission: admission(config),
             options: options(config),
         };
-        let trusting = Arc::clone(&server.identity);
-        let server = Server::start(server, store, resources).await.map_err(RunError::Federation)?;
+        let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;
         server.subscribe(sink);
         tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carrier));
-        Ok(Self { server, identity: trusting })
+        Ok(Self { server })
     }
 
     /// Reads the resources again; answers how many there are.
@@ -77,11 +73,10 @@ impl Federation {
     /// If they cannot be used; the old ones stay.
     pub(crate) async fn reload(&self, config: &Config) -> Result<usize, RunError> {
         let config = config.clone();
-        let read = tokio::task::spawn_blocking(move || read_resources(&config));
-        let resources = read.await.map_err(|error| NodeError::Threads(std::io::Error::other(error)))??;
-        let count = resources.services.len() + resources.peers.len();
-        trust(&self.identity, &resources);
-        self.server.set_resources(resources);
+        let read = tokio::task::spawn_blocking(move || read_files(&config));
+        let files = read.await.map_err(|error| NodeError::Threads(std::io::Error::other(error)))??;
+        let count = files.declared.len();
+        self.server.set_files(files).map_err(RunError::Contested)?;
         Ok(count)
     }
 
@@ -197,20 +192,9 @@ fn admission(config: &Config) -> Admission {
     }
 }
 
-/// Believes the peers' pinned CAs, each for its own trust domain.
-fn trust(identity: &Identity, resources: &Resources) {
-    let bundles = resources.peers.values().map(|policy| {
-        let certificates = policy.trust_bundle.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        (policy.trust_domain.clone(), certificates)
-    });
-    if let Err(error) = identity.set_peer_bundles(bundles.collect()) {
-        tracing::warn!(error = %Chain(&error), "a peer's trust bundle cannot be used");
-    }
-}
-
-fn read_resources(config: &Config) -> Result<Resources, RunError> {
-    let loaded = config.load_resources().map_err(RunError::Resources)?;
-    eastway_server::resources(loaded.iter().map(|declared| &declared.resource)).map_err(RunError::Bundle)
+fn read_files(config: &Config) -> Result<Files, RunError> {
+    let declared = config.load_resources().map_err(RunError::Resources)?;
+    Files::new(declared).map_err(RunError::Bundle)
 }
 
 async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {

@@ -63,6 +63,9 @@ pub enum RunError {
     /// A peer's trust bundle cannot be used.
     #[error("the resources cannot be used")]
     Bundle(#[source] eastway_server::BundleError),
+    /// Resources that the files declare were applied, too.
+    #[error("applied, and declared in files, too; `eastway delete` them, or remove them from the files: {}", list(.0))]
+    Contested(Vec<eastway_server::resources::Contested>),
     /// A file that the configuration names cannot be read.
     #[error("cannot read {}", path.display())]
     File {
@@ -260,4 +263,8 @@ async fn reload(node: &GatewayNode) {
             tracing::error!(error = %Chain(&error), "SIGHUP: the resources cannot be used; the old ones stay");
         }
     }
+}
+
+fn list(contested: &[eastway_server::resources::Contested]) -> String {
+    contested.iter().map(|one| format!("{} ({})", one.id, one.file)).collect::<Vec<_>>().join(", ")
 }

@@ -313,6 +313,11 @@ impl Peers {
         self.peers.values().flat_map(Peer::services).collect()
     }
 
+    /// Every service that the peer `cluster` exports, imported or not.
+    pub(crate) fn exported_by(&self, cluster: &str) -> BTreeSet<ServiceName> {
+        self.peers.get(cluster).map(Peer::services).unwrap_or_default()
+    }
+
     /// The declared peers. One that has not been heard is among them, as one that serves nothing: its workloads may call
     /// this cluster although it cannot be reached from here, and are known by its declared bundle.
     pub(crate) fn views(&self, policies: &BTreeMap<String, PeerPolicy>) -> Vec<PeerView> {

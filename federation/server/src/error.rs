@@ -22,4 +22,14 @@ pub enum StartError {
     /// The listener cannot be used.
     #[error("the discovery listener cannot be used")]
     Listener(#[source] std::io::Error),
+    /// A file of this gateway declares a resource that was applied.
+    #[error(
+        "{id} was applied, and {file} declares it, too: `eastway delete` it at another gateway, or remove it from the file"
+    )]
+    Contested {
+        /// The resource.
+        id: eastway_core::resource::ResourceId,
+        /// The file and line.
+        file: String,
+    },
 }

@@ -34,5 +34,5 @@ pub use dialer::{DialError, Dialer};
 pub use error::StartError;
 pub use options::{PeeringOptions, ServerConfig, ServerOptions};
 pub use peering::{PeerPath, PeerStatus};
-pub use resources::{BundleError, resources};
+pub use resources::{BundleError, Files};
 pub use server::Server;

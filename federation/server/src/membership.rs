@@ -21,7 +21,7 @@ pub(crate) use life::{claim, is_plausible};
 pub(crate) use slices::Slices;
 
 /// The pause before the store is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(crate) const RETRY: Duration = Duration::from_millis(500);
 /// The longest pause; it doubles while the store fails.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 

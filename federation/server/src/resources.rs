@@ -1,8 +1,18 @@
-//! Declared resources in the form that the server works with.
+//! Declared resources: in the form that the server works with, from files and as applied by operators.
 
 use eastway_core::ServiceName;
 use eastway_core::resource::{Peer, Resource};
 use eastway_registry::{PeerPolicy, Resources};
+
+mod apply;
+mod set;
+mod stored;
+
+pub use apply::{Change, NotApplied, Outcome, OwnedDocument};
+pub use set::{Contested, Files};
+pub use stored::{Became, ChangedDocument, DocumentId, Generation};
+
+pub(crate) use set::ResourceSet;
 
 /// A peer's bundle is none. What was admitted has a bundle of certificates.
 #[derive(Debug, thiserror::Error)]
@@ -15,28 +25,22 @@ pub struct BundleError {
     pub error: eastway_identity::LoadError,
 }
 
-/// The resources in the form that the server works with. Kinds that this version does nothing with are passed over.
-///
-/// # Errors
-/// A peer's bundle is none.
-pub fn resources<'a>(list: impl IntoIterator<Item = &'a Resource>) -> Result<Resources, BundleError> {
-    let mut resources = Resources::default();
-    for resource in list {
-        let name = resource.metadata().name.clone();
-        match resource {
-            Resource::Service(document) => {
-                let name = ServiceName::new(document.metadata.namespace.as_str(), name.as_str());
-                resources.services.insert(name, document.spec.clone());
-            }
-            Resource::Peer(document) => {
-                let policy = policy(&name, &document.spec)?;
-                resources.peers.insert(name, policy);
-            }
-            Resource::Mesh(document) => resources.mesh = document.spec.clone(),
-            Resource::AccessPolicy(_) | Resource::Drill(_) | Resource::Route(_) | Resource::Shift(_) => {}
+/// Adds a resource. Kinds that this release does nothing with are passed over.
+fn take(resources: &mut Resources, resource: &Resource) -> Result<(), BundleError> {
+    let name = resource.metadata().name.clone();
+    match resource {
+        Resource::Service(document) => {
+            let name = ServiceName::new(document.metadata.namespace.as_str(), name.as_str());
+            resources.services.insert(name, document.spec.clone());
         }
+        Resource::Peer(document) => {
+            let policy = policy(&name, &document.spec)?;
+            resources.peers.insert(name, policy);
+        }
+        Resource::Mesh(document) => resources.mesh = document.spec.clone(),
+        Resource::AccessPolicy(_) | Resource::Drill(_) | Resource::Route(_) | Resource::Shift(_) => {}
     }
-    Ok(resources)
+    Ok(())
 }
 
 fn policy(cluster: &str, peer: &Peer) -> Result<PeerPolicy, BundleError> {

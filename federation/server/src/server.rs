@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastway_admission::Cluster;
 use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, PathState, ServiceView};
 use eastway_core::{EndpointId, Reason, ServiceName, ZoneId};
-use eastway_proto::discovery::v1::RegisterRejected;
-use eastway_proto::discovery::v1::register_rejected::Cause;
-use eastway_registry::{Catalogue, PathFacts, Probe, ProbeOutcome, Resources};
+use eastway_registry::{Catalogue, PathFacts, Probe, ProbeOutcome};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
 use parking_lot::Mutex;
@@ -23,6 +22,7 @@ use crate::membership::{self, Slices, StoredAddress};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
+use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
 use crate::store::{Election, Store, StoreHealth, StoreSession, keys};
 use crate::{listener, mirrors};
 
@@ -32,6 +32,7 @@ pub struct Server {
     hub: Arc<Hub>,
     store: Arc<dyn Store>,
     slices: Arc<Slices>,
+    resources: Arc<ResourceSet>,
     session: Mutex<Option<Arc<StoreSession>>>,
     tasks: TaskGroup,
 }
@@ -76,27 +77,34 @@ impl Server {
     ///
     /// # Errors
     /// If the store refuses or is another cluster's.
-    pub async fn start(
-        config: ServerConfig,
-        store: Arc<dyn Store>,
-        resources: Resources,
-    ) -> Result<Arc<Self>, StartError> {
+    pub async fn start(config: ServerConfig, store: Arc<dyn Store>, files: Files) -> Result<Arc<Self>, StartError> {
         let prober = TcpProber { timeout: config.options.probe_timeout };
-        Self::start_with(config, store, resources, Arc::new(prober)).await
+        Self::start_with(config, store, files, Arc::new(prober)).await
     }
 
     /// As [`Server::start`], with another way to find out who lives.
     pub(crate) async fn start_with(
         config: ServerConfig,
         store: Arc<dyn Store>,
-        resources: Resources,
+        files: impl Into<Files>,
         prober: Arc<dyn Prober>,
     ) -> Result<Arc<Self>, StartError> {
         let life = membership::claim(&*store, &config).await?;
         let epoch = life.epoch();
         let catalogue = Catalogue::new(life.cluster(), config.gateway.as_str(), epoch, config.options.registry.clone());
+        let cluster = Cluster {
+            name: config.cluster.clone(),
+            region: config.region.clone(),
+            zones: config.zones.keys().cloned().collect(),
+            trust_domain: config.trust_domain.clone(),
+        };
         let hub = Hub::new(catalogue, &config.gateway, epoch, config.options, config.admission);
-        hub.change(|catalogue, now| catalogue.set_resources(resources, now));
+        let (shared, identity) = (Arc::clone(&store), Arc::clone(&config.identity));
+        let resources = ResourceSet::new(Arc::clone(&hub), shared, cluster, identity, files.into());
+        resources.load().await?;
+        if let Some(Contested { id, file }) = resources.contested().into_iter().next() {
+            return Err(StartError::Contested { id, file });
+        }
         let slices = Slices::new(Arc::clone(&hub), Arc::clone(&store), life);
         slices.load().await?;
         mirrors::load(&*store, &hub).await;
@@ -108,6 +116,7 @@ impl Server {
         session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
         let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
+        tasks.spawn_loop("applied resources", Arc::clone(&resources).follow());
         tasks.spawn_loop("clock and probes", probing::run(h(), prober));
         tasks.spawn_loop("membership, writing", Arc::clone(&slices).write(session.states()));
         tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow());
@@ -125,7 +134,7 @@ impl Server {
                 () = raised(&mut draining) => {}
             }
         });
-        Ok(Arc::new(Self { hub, store, slices, session: Mutex::new(Some(session)), tasks }))
+        Ok(Arc::new(Self { hub, store, slices, resources, session: Mutex::new(Some(session)), tasks }))
     }
 
     /// This cluster, with its uid.
@@ -138,15 +147,35 @@ impl Server {
         self.hub.epoch
     }
 
-    /// The operator's resources changed. Registrations and peers that are no longer allowed end.
-    pub fn set_resources(&self, resources: Resources) {
-        let revoked = self.hub.change(|catalogue, now| catalogue.set_resources(resources, now));
-        for stream in revoked {
-            let message = "the service's accounts changed".to_owned();
-            let why = RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 };
-            self.hub.end_stream(stream, why);
+    /// This gateway's files declare something else. Registrations and peers that are no longer allowed end.
+    ///
+    /// # Errors
+    /// A resource that they declare was applied: what counted before stays.
+    pub fn set_files(&self, files: Files) -> Result<(), Vec<Contested>> {
+        let contested = self.resources.contested_by(&files);
+        if contested.is_empty() {
+            self.resources.use_files(files);
+            return Ok(());
         }
-        self.hub.resources.send_modify(|version| *version += 1);
+        Err(contested)
+    }
+
+    /// Changes what is applied in the cluster, or says what a change would do.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub async fn apply(&self, change: &Change, by: &str, dry_run: bool) -> Result<Outcome, NotApplied> {
+        self.resources.change(change, by, dry_run).await
+    }
+
+    /// The resources that count here, and whose each is.
+    pub fn resources(&self) -> Vec<OwnedDocument> {
+        self.resources.owned()
+    }
+
+    /// The generations of applied resources that are kept, the latest last.
+    pub fn generations(&self) -> Vec<Generation> {
+        self.resources.generations()
     }
 
     /// The service as this cluster sees it; `None` if no cluster known here offers it.
@@ -344,6 +373,10 @@ impl Server {
 
 #[cfg(test)]
 impl Server {
+    pub(crate) fn set_resources(&self, resources: eastway_registry::Resources) {
+        self.resources.use_files(resources.into());
+    }
+
     pub(crate) const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }

@@ -1,5 +1,6 @@
 //! Servers and sidecars together: in memory on paused time, and over real TLS where identities matter.
 
+mod applied;
 mod gateways;
 mod identities;
 mod membership;

@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use eastway_core::resource::{Resource, ResourceId};
 use eastway_documents::yaml::{self, YamlNode};
 use eastway_documents::{Checks, Problem, Problems, Source, schema};
+use serde_json::Value;
 
 mod check;
 mod cluster;
@@ -82,8 +84,27 @@ pub fn read(texts: &[Text], beside: ReadBeside<'_>) -> Result<Vec<Declared>, Pro
     problems.or(declared)
 }
 
+/// How resources fit together, wherever each is declared. [`read`] has looked at those that it has read.
+pub fn fit(declared: &[Declared]) -> Problems {
+    let mut problems = Problems::default();
+    once(declared, &mut problems);
+    check::together(declared, &mut problems);
+    problems
+}
+
+/// A resource that was admitted before, perhaps by a later release: fields that this one does not know are passed over. `None`
+/// for a kind that it does not know, or a resource that is none.
+pub fn understood(stored: &Value) -> Option<Resource> {
+    let mut stored = stored.clone();
+    schema::prune(&SCHEMA, &mut stored);
+    serde_json::from_value(stored).ok()
+}
+
+/// Made once, because it is needed for every resource.
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema);
+
 /// The published schema of a resource.
-pub fn schema() -> serde_json::Value {
+pub fn schema() -> Value {
     schema::of::<Resource>()
 }
 
@@ -124,18 +145,17 @@ fn inside(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn read_all(texts: &[Text], beside: ReadBeside<'_>, problems: &mut Problems) -> Vec<Declared> {
-    let (schema, mut declared) = (schema(), Vec::new());
+    let mut declared = Vec::new();
     for text in texts {
-        read_one(text, &schema, beside, &mut declared, problems);
+        read_one(text, &SCHEMA, beside, &mut declared, problems);
     }
-    once(&declared, problems);
-    check::together(&declared, problems);
+    problems.extend(fit(&declared));
     declared
 }
 
 fn read_one(
     Text { file, text }: &Text,
-    schema: &serde_json::Value,
+    schema: &Value,
     beside: ReadBeside<'_>,
     declared: &mut Vec<Declared>,
     problems: &mut Problems,

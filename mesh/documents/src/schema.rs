@@ -103,6 +103,50 @@ fn is_formerly(schema: &Value, name: &str) -> bool {
     schema.get("x-formerly").and_then(Value::as_str) == Some(name)
 }
 
+/// Takes out of `value` what `root` does not know, so that a reader understands what a later release wrote, as far as it can.
+pub fn prune(root: &Value, value: &mut Value) {
+    prune_in(root, root, value);
+}
+
+fn prune_in(root: &Value, schema: &Value, value: &mut Value) {
+    let schema = resolve(root, schema);
+    for branch in branches(schema).into_iter().flatten().map(|branch| resolve(root, branch)) {
+        if is_meant(branch, value) {
+            prune_in(root, branch, value);
+        }
+    }
+    match value {
+        Value::Object(entries) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let additional = schema.get("additionalProperties");
+            if additional == Some(&Value::Bool(false)) {
+                entries.retain(|key, _| properties.is_some_and(|known| known.contains_key(key)));
+            }
+            for (key, value) in entries {
+                let property = properties.and_then(|properties| properties.get(key));
+                if let Some(property) = property.or_else(|| additional.filter(|schema| schema.is_object())) {
+                    prune_in(root, property, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                items.iter_mut().for_each(|item| prune_in(root, schema, item));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether `value` is of the variant that `branch` describes: its tags agree, and its only key if the variant has one.
+fn is_meant(branch: &Value, value: &Value) -> bool {
+    let Some(entries) = value.as_object() else { return branch.get("type").and_then(Value::as_str) != Some("object") };
+    let properties = branch.get("properties").and_then(Value::as_object);
+    let tagged = properties.into_iter().flatten().filter_map(|(key, property)| Some((key, property.get("const")?)));
+    let agrees = |(key, tag): (&String, &Value)| entries.get(key) == Some(tag);
+    tagged.clone().all(agrees) && (tagged.count() > 0 || sole_key(branch).is_none_or(|key| entries.contains_key(key)))
+}
+
 /// The schema that a reference stands for.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let mut schema = schema;

@@ -1,6 +1,6 @@
 //! What peers say, on its way into the views.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::Staleness;
@@ -62,6 +62,11 @@ impl Catalogue {
     /// What was left out or replaced of what the peer `cluster` said, since it was declared.
     pub fn cut(&self, cluster: &str) -> Cut {
         self.peers.cut(cluster)
+    }
+
+    /// Every service that the peer `cluster` offers to this one, imported or not.
+    pub fn exported_by(&self, cluster: &str) -> BTreeSet<ServiceName> {
+        self.peers.exported_by(cluster)
     }
 
     /// A peer's mirrors, for the store.

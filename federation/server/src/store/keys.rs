@@ -8,7 +8,9 @@
 //! self/gateway/GW                one per gateway: address, epoch; hangs on a lease
 //! self/epoch/GW                  which life of gateway GW may write its slices; outlives it
 //! self/leader                    the gateway that leads; hangs on a lease
-//! self/config/KIND/NS/NAME       resources as applied
+//! self/config/current            which generation of applied resources counts
+//! self/config/generation/N       a generation: by whom, when, what changed, the names of its parts
+//! self/config/part/NAME          resources of one kind and namespace as applied
 //! self/svc/NS/NAME/slice/GW-K    slice K of the endpoints that gateway GW has of a service
 //! peer/CLUSTER/REST              mirror of what a peer exports
 //! drill/ID, shift/ID             active drills and evacuations
@@ -33,8 +35,17 @@ pub const GATEWAYS: &str = "/eastway/v1/self/gateway/";
 /// The lives of the cluster's gateways.
 pub const EPOCHS: &str = "/eastway/v1/self/epoch/";
 
-/// All resources as applied.
+/// All that is kept of applied resources.
 pub const CONFIG: &str = "/eastway/v1/self/config/";
+
+/// Below [`CONFIG`]: which generation counts.
+pub const CONFIG_CURRENT: &str = "current";
+
+/// Below [`CONFIG`]: the generations.
+pub const CONFIG_GENERATIONS: &str = "generation/";
+
+/// Below [`CONFIG`]: the parts of generations.
+pub const CONFIG_PARTS: &str = "part/";
 
 /// The slices of all services.
 pub const SERVICES: &str = "/eastway/v1/self/svc/";
@@ -58,9 +69,14 @@ pub fn epoch(id: &str) -> String {
     format!("{EPOCHS}{id}")
 }
 
-/// The key of an applied resource. `kind` is written in lower case.
-pub fn config(kind: &str, namespace: &str, name: &str) -> String {
-    format!("{CONFIG}{}/{namespace}/{name}", kind.to_ascii_lowercase())
+/// The key of a generation of applied resources. Their order is that of the numbers.
+pub fn config_generation(number: u64) -> String {
+    format!("{CONFIG}{CONFIG_GENERATIONS}{number:010}")
+}
+
+/// The key of a part of generations.
+pub fn config_part(name: &str) -> String {
+    format!("{CONFIG}{CONFIG_PARTS}{name}")
 }
 
 /// All slices of one service.
@@ -110,15 +126,6 @@ pub enum Key {
     Gateway(String),
     /// [`epoch`]: the gateway's id.
     Epoch(String),
-    /// [`config`].
-    Config {
-        /// The kind in lower case.
-        kind: String,
-        /// The namespace.
-        namespace: String,
-        /// The name.
-        name: String,
-    },
     /// [`slice()`].
     Slice {
         /// The service.
@@ -153,9 +160,6 @@ impl Key {
             ["self", "leader"] => Self::Leader,
             ["self", "gateway", id] => Self::Gateway(id.to_owned()),
             ["self", "epoch", id] => Self::Epoch(id.to_owned()),
-            ["self", "config", kind, namespace, name] => {
-                Self::Config { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-            }
             ["self", "svc", namespace, service, "slice", slice] => {
                 let (gateway, index) = slice.rsplit_once('-')?;
                 let service = ServiceName::new(namespace, service);
@@ -178,7 +182,6 @@ impl fmt::Display for Key {
             Self::Leader => LEADER.to_owned(),
             Self::Gateway(id) => gateway(id),
             Self::Epoch(id) => epoch(id),
-            Self::Config { kind, namespace, name } => config(kind, namespace, name),
             Self::Slice { service, gateway, index } => slice(service, gateway, *index),
             Self::Peer { cluster, rest } => peer(cluster, rest),
             Self::Drill(id) => drill(id),
@@ -199,7 +202,6 @@ mod tests {
             ("/eastway/v1/self/leader", LEADER.to_owned()),
             ("/eastway/v1/self/gateway/gw-1", gateway("gw-1")),
             ("/eastway/v1/self/epoch/gw-1", epoch("gw-1")),
-            ("/eastway/v1/self/config/service/shop/payments", config("Service", "shop", "payments")),
             ("/eastway/v1/self/svc/shop/payments/slice/gw-1-0", slice(&payments, "gw-1", 0)),
             ("/eastway/v1/peer/eu-west/gw-1/svc/shop/payments", peer("eu-west", "gw-1/svc/shop/payments")),
             ("/eastway/v1/drill/d1", drill("d1")),
@@ -209,6 +211,8 @@ mod tests {
             assert_eq!(built, expected);
             assert_eq!(Key::parse(expected).expect(expected).to_string(), expected);
         }
+        assert_eq!(config_generation(12), "/eastway/v1/self/config/generation/0000000012");
+        assert_eq!(config_part("12-gw-1-0"), "/eastway/v1/self/config/part/12-gw-1-0");
         let slice = Key::parse("/eastway/v1/self/svc/shop/payments/slice/gw-1-12");
         assert_eq!(slice, Some(Key::Slice { service: payments, gateway: "gw-1".to_owned(), index: 12 }));
     }

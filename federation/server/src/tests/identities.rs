@@ -23,7 +23,8 @@ async fn listening() -> (Gateway, SocketAddr) {
     let config = gateway.config();
     let address = config.discovery.local_addr().expect("bound");
     let resources = gateway.resources.lock().clone();
-    let server = crate::Server::start(config, Arc::new(gateway.store.clone()), resources).await.expect("started");
+    let server =
+        crate::Server::start(config, Arc::new(gateway.store.clone()), resources.into()).await.expect("started");
     *gateway.server.lock() = Some(server);
     (gateway, address)
 }

@@ -137,7 +137,7 @@ async fn a_gateway_that_starts_without_its_store_waits_for_it() {
     store.set_away(true);
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let (config, resources) = (gateway.config(), gateway.resources.lock().clone());
-    let starting = tokio::spawn(Server::start(config, shared, resources));
+    let starting = tokio::spawn(Server::start(config, shared, resources.into()));
     sleep(Duration::from_secs(30)).await;
     assert!(!starting.is_finished());
     store.set_away(false);

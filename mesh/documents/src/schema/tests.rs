@@ -207,3 +207,30 @@ fn other_validators_and_serde_agree() {
         }
     }
 }
+
+#[test]
+fn what_a_later_release_adds_is_taken_out_and_the_rest_stays() {
+    let later = serde_json::json!({
+        "kind": "Service", "apiVersion": "eastway.dev/v1", "owner": "later",
+        "metadata": { "name": "pay", "namespace": "shop", "labels": { "a": "b" } },
+        "spec": {
+            "ports": [{ "port": 80, "tls": true }],
+            "localityWeights": { "us-east/a": 2.0 },
+            "breaker": { "endpoint": { "trigger": "consecutive", "failures": 5, "since": "later" } },
+            "mirrors": ["shop/pay-v2"],
+        },
+    });
+    let mut pruned = later;
+    prune(&of::<Resource>(), &mut pruned);
+    let present = serde_json::json!({
+        "kind": "Service", "apiVersion": "eastway.dev/v1",
+        "metadata": { "name": "pay", "namespace": "shop" },
+        "spec": {
+            "ports": [{ "port": 80 }],
+            "localityWeights": { "us-east/a": 2.0 },
+            "breaker": { "endpoint": { "trigger": "consecutive", "failures": 5 } },
+        },
+    });
+    assert_eq!(pruned, present);
+    assert!(serde_json::from_value::<Resource>(pruned).is_ok());
+}

@@ -1,0 +1,245 @@
+//! The resources that count: those of this gateway's files, and those that were applied.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use eastway_admission::{Cluster, Declared, Live, LivePeer, LiveService, understood};
+use eastway_core::resource::ResourceId;
+use eastway_identity::Identity;
+use eastway_proto::discovery::v1::RegisterRejected;
+use eastway_proto::discovery::v1::register_rejected::Cause;
+use eastway_registry::Resources;
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::stored::Stored;
+use super::{BundleError, take};
+use crate::error::StartError;
+use crate::hub::Hub;
+use crate::membership::RETRY;
+use crate::store::{Change, Follower, Store, keys};
+
+/// What this gateway's files declare.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The documents.
+    pub declared: Vec<Declared>,
+    resources: Resources,
+}
+
+impl Files {
+    /// Of documents that were admitted.
+    ///
+    /// # Errors
+    /// A peer's bundle is none.
+    pub fn new(declared: Vec<Declared>) -> Result<Self, BundleError> {
+        let mut resources = Resources::default();
+        declared.iter().try_for_each(|one| take(&mut resources, &one.resource))?;
+        Ok(Self { declared, resources })
+    }
+
+    fn owner(&self, id: &ResourceId) -> Option<&Declared> {
+        self.declared.iter().find(|declared| declared.resource.id() == *id)
+    }
+}
+
+#[cfg(test)]
+impl From<Resources> for Files {
+    fn from(resources: Resources) -> Self {
+        Self { declared: Vec::new(), resources }
+    }
+}
+
+/// A resource that was applied although a file of this gateway declares it: the file counts here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contested {
+    /// The resource.
+    pub id: ResourceId,
+    /// The file and line.
+    pub file: String,
+}
+
+/// The resources of one gateway.
+#[derive(Debug)]
+pub(crate) struct ResourceSet {
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) cluster: Cluster,
+    identity: Arc<Identity>,
+    state: Mutex<State>,
+    /// Held while what counts is put into effect, so that an earlier set never comes after a later one.
+    publishing: Mutex<()>,
+    /// Held by whoever changes the applied ones: those of one gateway one after the other.
+    pub(super) writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Files,
+    applied: Stored,
+    contested: Vec<Contested>,
+}
+
+impl ResourceSet {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        store: Arc<dyn Store>,
+        cluster: Cluster,
+        identity: Arc<Identity>,
+        files: Files,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { files, ..State::default() });
+        let (publishing, writing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { hub, store, cluster, identity, state, publishing, writing })
+    }
+
+    /// Reads what was applied. Waits for the store.
+    pub(crate) async fn load(&self) -> Result<(), StartError> {
+        loop {
+            match Stored::read(&*self.store).await {
+                Ok(applied) => {
+                    self.state.lock().applied = applied;
+                    self.publish();
+                    return Ok(());
+                }
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(error = %error, "waiting for the store");
+                    sleep(RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes what is applied as soon as it is. Runs until it is dropped.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let (mut follower, parts) = (Follower::new(&*self.store, keys::CONFIG), keys::config_part(""));
+        while let Some(change) = follower.next().await {
+            // Parts come before what makes them count.
+            if matches!(&change, Change::Delete(_))
+                || matches!(&change, Change::Put(put) if put.key.starts_with(&parts))
+            {
+                continue;
+            }
+            let Some(stored) = Stored::of(follower.entries().values()) else { continue };
+            match change {
+                // A store that was restored may have an earlier set.
+                Change::Relisted(_) => self.use_applied(stored),
+                _ => self.use_newer(stored),
+            }
+        }
+    }
+
+    /// Takes what the store holds, unless a later state of it is known.
+    pub(super) fn use_newer(&self, applied: Stored) {
+        if applied.revision() > self.state.lock().applied.revision() {
+            self.use_applied(applied);
+        }
+    }
+
+    fn use_applied(&self, applied: Stored) {
+        let differs = {
+            let mut state = self.state.lock();
+            let before = std::mem::replace(&mut state.applied, applied);
+            before.now() != state.applied.now()
+        };
+        if differs {
+            self.publish();
+        }
+    }
+
+    /// The files say something else.
+    pub(crate) fn use_files(&self, files: Files) {
+        self.state.lock().files = files;
+        self.publish();
+    }
+
+    /// What the files declare, and what was applied.
+    pub(super) fn known(&self) -> (Files, Stored) {
+        let state = self.state.lock();
+        (state.files.clone(), state.applied.clone())
+    }
+
+    /// Resources that were applied although a file of this gateway declares them.
+    pub(crate) fn contested(&self) -> Vec<Contested> {
+        self.state.lock().contested.clone()
+    }
+
+    /// Applied resources that `files` declare, too.
+    pub(crate) fn contested_by(&self, files: &Files) -> Vec<Contested> {
+        contested(files, &self.state.lock().applied)
+    }
+
+    /// Makes everything act on the resources that count now.
+    fn publish(&self) {
+        let _one = self.publishing.lock();
+        let resources = {
+            let mut state = self.state.lock();
+            state.contested = contested(&state.files, &state.applied);
+            for Contested { id, file } in &state.contested {
+                tracing::error!(resource = %id, file, "applied, and declared in a file of this gateway: the file counts here");
+            }
+            let mut resources = state.files.resources.clone();
+            for document in state.applied.now().values() {
+                let Some(resource) = understood(document) else {
+                    tracing::warn!(kind = %document["kind"], name = %document["metadata"]["name"],
+                        "an applied resource is of a kind that this release does not know: it has no effect here");
+                    continue;
+                };
+                if state.files.owner(&resource.id()).is_some() {
+                    continue;
+                }
+                if let Err(error) = take(&mut resources, &resource) {
+                    tracing::error!(%error, "an applied resource cannot be used");
+                }
+            }
+            resources
+        };
+        self.trust(&resources);
+        let revoked = self.hub.change(|catalogue, now| catalogue.set_resources(resources, now));
+        for stream in revoked {
+            let message = "the service's accounts changed".to_owned();
+            let why = RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 };
+            self.hub.end_stream(stream, why);
+        }
+        self.hub.resources.send_modify(|version| *version += 1);
+    }
+
+    /// Believes the peers' pinned CAs, each for its own trust domain.
+    fn trust(&self, resources: &Resources) {
+        let bundles = resources.peers.values().map(|policy| {
+            let certificates = policy.trust_bundle.iter().map(|der| der.clone().into()).collect();
+            (policy.trust_domain.clone(), certificates)
+        });
+        if let Err(error) = self.identity.set_peer_bundles(bundles.collect()) {
+            tracing::warn!(error = %crate::store::chain(&error), "a peer's trust bundle cannot be used");
+        }
+    }
+
+    /// What there is in the mesh now.
+    pub(super) fn live(&self) -> Live {
+        let mut live = Live::default();
+        self.hub.read(|catalogue, now| {
+            for name in catalogue.services() {
+                let mut zones = LiveService::default();
+                for endpoint in catalogue.view(name, now).iter().flat_map(|view| &view.endpoints) {
+                    *zones.zones.entry(endpoint.zone.to_string()).or_default() += 1;
+                }
+                if !zones.zones.is_empty() {
+                    live.services.insert(name.clone(), zones);
+                }
+            }
+            for peer in catalogue.mesh().peers.into_iter().filter(|peer| !peer.cluster.region.is_empty()) {
+                let exports = catalogue.exported_by(&peer.cluster.name);
+                let zones: BTreeSet<String> = peer.cluster.zones.into_keys().collect();
+                live.peers.insert(peer.cluster.name, LivePeer { region: peer.cluster.region, zones, exports });
+            }
+        });
+        live
+    }
+}
+
+fn contested(files: &Files, applied: &Stored) -> Vec<Contested> {
+    let ids = applied.now().into_values().filter_map(|document| Some(understood(&document)?.id()));
+    ids.filter_map(|id| files.owner(&id).map(|owner| Contested { file: owner.place(), id: id.clone() })).collect()
+}
