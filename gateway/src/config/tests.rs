@@ -208,7 +208,7 @@ spec: { gateways: ['a:1'], trustBundle: ca.crt }
 apiVersion: eastway.dev/v1
 kind: Peer
 metadata: { name: eu-west }
-spec: { gateways: ['a:1'], trustBundle: ca.crt, trustDomain: us-east.mesh.internal }
+spec: { gateways: ['a:1'], trustBundle: ca.crt, trustDomain: us-east.mesh.internal, imports: ['shop/*'] }
 ---
 apiVersion: eastway.dev/v1
 kind: Service
@@ -224,8 +224,8 @@ spec: { failover: [us-east], localityWeights: { us-east/c: 1, us-east/a: 2, eu-w
         "gateway.yaml:7: resources[1]: ",
         "r.yaml:1: metadata.name: `us-east` is this cluster, not a peer of it",
         "r.yaml:6: spec.trustDomain: `us-east.mesh.internal` is the trust domain of this cluster itself",
-        "r.yaml:11: spec.failover: `us-east` is this cluster, which always comes first: remove it",
-        "r.yaml:11: spec.localityWeights: `us-east/c` is no zone of this cluster",
+        "r.yaml:11: spec.failover[0]: `us-east` is this cluster, which always comes first: remove it",
+        "r.yaml:11: spec.localityWeights[\"us-east/c\"]: `us-east/c` is no zone of this cluster",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

@@ -7,7 +7,9 @@
 //!    others. Bundles that documents name as files become part of them.
 //! 2. [`judge`] compares the set with the cluster, and, where that is known, with the services and peers that there are.
 //!
-//! Each kind has a file here with what is checked of it; what may be declared is in `eastway_core::resource`.
+//! Each kind has a file here with what is checked of it; what may be declared is in `eastway_core::resource`. What can have
+//! no effect is an error, in whatever document or in the set as a whole; what hardly has one, or none for now, is a warning.
+//! Warnings are among what [`judge`] finds, also those about one document alone. `tests/inert` has a document for each rule.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +25,17 @@ use serde_json::Value;
 mod check;
 mod cluster;
 mod common;
+mod judge;
 mod mesh;
 mod peer;
 mod policy;
+mod residency;
 mod service;
+mod weights;
+mod world;
 
-pub use cluster::{Cluster, Live, LivePeer, LiveService, judge};
+pub use cluster::{Cluster, Live, LivePeer, LiveService};
+pub use judge::judge;
 
 /// A text with any number of documents.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,13 @@
-//! What is checked of how callers treat services: lengths of time, and nothing that would have no effect.
+//! What is checked of how callers treat services: lengths of time, and, in `policy/inert.rs`, nothing without effect.
+
+pub(crate) mod inert;
 
 use std::time::Duration;
 
-use eastway_core::policy::{Algorithm, Balancing, BreakerTrigger, Breakers, Mode, RetryRules, ServiceTimeouts};
-use eastway_documents::{Checks, DurationText};
+use eastway_core::policy::{
+    Balancing, BreakerTrigger, Breakers, RetryRules, ServiceLimits, ServicePolicy, ServiceTimeouts,
+};
+use eastway_documents::{Checks, DurationText, Severity};
 
 use crate::common::{HOUR, MILLISECOND, MINUTE, repeated, time};
 
@@ -12,19 +16,28 @@ use crate::common::{HOUR, MILLISECOND, MINUTE, repeated, time};
 pub(crate) struct Said<'a> {
     pub(crate) balancing: &'a Balancing<DurationText>,
     pub(crate) breaker: &'a Breakers<DurationText>,
+    pub(crate) limits: &'a ServiceLimits,
     pub(crate) retries: &'a RetryRules<DurationText>,
     pub(crate) timeouts: &'a ServiceTimeouts<DurationText>,
 }
 
-/// Why something is refused beside `mode: envoy`.
-pub(crate) const UNKNOWN_TO_ENVOY: &str =
-    "it has no effect with `mode: envoy`, which knows hosts and their health only";
+impl Said<'_> {
+    /// With its texts read.
+    pub(crate) fn parsed(self) -> ServicePolicy {
+        ServicePolicy {
+            balancing: self.balancing.parsed(),
+            breaker: self.breaker.parsed(),
+            limits: *self.limits,
+            retries: self.retries.parsed(),
+            timeouts: self.timeouts.parsed(),
+        }
+    }
+}
 
-/// What is said of calls: lengths of time, and nothing that would have no effect.
+/// What is said of calls: lengths of time, and nothing that can have no effect whatever else is declared.
 pub(crate) fn check(checks: &mut Checks<'_>, said: Said<'_>) {
-    let Said { balancing: set, breaker, retries, timeouts } = said;
-    balancing(checks, set);
-    let Breakers { endpoint, locality, base_ejection, max_ejection, .. } = breaker;
+    balancing(checks, said.balancing);
+    let Breakers { endpoint, locality, base_ejection, max_ejection, .. } = said.breaker;
     for (path, rule) in [("spec.breaker.endpoint", endpoint), ("spec.breaker.locality", locality)] {
         if let Some(rule) = rule {
             trigger(checks, path, rule);
@@ -35,32 +48,19 @@ pub(crate) fn check(checks: &mut Checks<'_>, said: Said<'_>) {
     if let (Some(base), Some(max)) = (base, max)
         && max < base
     {
-        checks.problem("spec.breaker.maxEjection", "it is shorter than `baseEjection`, the first ejection");
+        let cause = "it is shorter than `baseEjection`, the first ejection";
+        checks.advise(Severity::Error, "spec.breaker.maxEjection", cause, format!("set it to {base:?} or more"));
     }
-    time(checks, "spec.retries.perTry", retries.per_try.as_ref(), MILLISECOND..=HOUR);
-    time(checks, "spec.retries.backoff", retries.backoff.as_ref(), Duration::ZERO..=MINUTE);
-    time(checks, "spec.timeouts.request", timeouts.request.as_ref(), MILLISECOND..=HOUR * 24);
-    if retries.attempts == Some(1) && retries.backoff.is_some() {
-        let message = "it has no effect with `attempts: 1`: nothing is repeated once it was sent";
-        checks.problem("spec.retries.backoff", message);
-    }
+    time(checks, "spec.retries.perTry", said.retries.per_try.as_ref(), MILLISECOND..=HOUR);
+    time(checks, "spec.retries.backoff", said.retries.backoff.as_ref(), Duration::ZERO..=MINUTE);
+    time(checks, "spec.timeouts.request", said.timeouts.request.as_ref(), MILLISECOND..=HOUR * 24);
+    let own = said.parsed();
+    inert::check(checks, &own, &own);
 }
 
 fn balancing(checks: &mut Checks<'_>, set: &Balancing<DurationText>) {
     time(checks, "spec.balancing.ramp", set.ramp.as_ref(), Duration::ZERO..=MINUTE * 10);
     time(checks, "spec.balancing.slowStart", set.slow_start.as_ref(), Duration::ZERO..=MINUTE * 10);
-    let is_envoy = set.mode == Some(Mode::Envoy);
-    for (path, given) in [
-        ("spec.balancing.ramp", set.ramp.is_some()),
-        ("spec.balancing.targetUtilisation", set.target_utilisation.is_some()),
-    ] {
-        if is_envoy && given {
-            checks.problem(path, UNKNOWN_TO_ENVOY);
-        }
-    }
-    if matches!(set.algorithm, Some(Algorithm::Random | Algorithm::RoundRobin)) && set.latency_veto.is_some() {
-        checks.problem("spec.balancing.latencyVeto", "it has no effect with an algorithm that compares nothing");
-    }
     let regions = set.residency.as_deref().unwrap_or_default();
     for (index, region) in regions.iter().enumerate() {
         checks.label(&format!("spec.balancing.residency[{index}]"), region);

@@ -127,12 +127,11 @@ fn what_services_must_not_say() {
 fn what_is_said_of_calls_must_make_sense_and_have_an_effect() {
     let folder = folder(&[(
         "a.yaml",
-        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  balancing:\n    mode: envoy\n    algorithm: random\n    ramp: 10 parsecs\n    latencyVeto: 3\n    residency: [eu, eu, E U]\n  localityWeights: { us-east/a: 2 }\n  breaker:\n    endpoint: { trigger: latency, quantile: 0.9, limit: 0s, window: 1h, minRequests: 20 }\n    baseEjection: 10s\n    maxEjection: 5s\n  retries: { attempts: 1, backoff: 50ms, perTry: 2h }\n  timeouts: { request: 2d }\n",
+        "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: a, namespace: b }\nspec:\n  balancing:\n    mode: envoy\n    algorithm: random\n    ramp: 10 parsecs\n    latencyVeto: 3\n    residency: [eu, eu, E U]\n  localityWeights: { us-east/a: 2 }\n  breaker:\n    endpoint: { trigger: latency, quantile: 0.9, limit: 0s, window: 1h, minRequests: 20 }\n    baseEjection: 10s\n    maxEjection: 5s\n  retries: { attempts: 1, backoff: 2m, perTry: 2h }\n  timeouts: { request: 2d }\n",
     )]);
     let found = shown(&folder);
     for part in [
         ":8: spec.balancing.ramp: `10 parsecs` is not a duration",
-        ":8: spec.balancing.ramp: it has no effect with `mode: envoy`",
         ":9: spec.balancing.latencyVeto: it has no effect",
         ":10: spec.balancing.residency[1]: `eu` is listed twice",
         ":10: spec.balancing.residency[2]: `E U` is not a name",
@@ -140,13 +139,13 @@ fn what_is_said_of_calls_must_make_sense_and_have_an_effect() {
         ":13: spec.breaker.endpoint.limit: `0s` is out of range: from 1ms to 10m",
         ":13: spec.breaker.endpoint.window: `1h` is out of range: from 100ms to 10m",
         ":15: spec.breaker.maxEjection: it is shorter",
-        ":16: spec.retries.backoff: it has no effect with `attempts: 1`",
+        ":16: spec.retries.backoff: `2m` is out of range",
         ":16: spec.retries.perTry: `2h` is out of range",
         ":17: spec.timeouts.request: `2d` is out of range",
     ] {
         assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
     }
-    assert_eq!(found.len(), 12, "{found:#?}");
+    assert_eq!(found.len(), 11, "{found:#?}");
 }
 
 #[test]
@@ -279,14 +278,14 @@ fn what_this_version_does_nothing_with_is_refused_by_name() {
 
 #[test]
 fn a_mesh_is_checked_as_a_service_is_and_has_one_name() {
-    let text = "apiVersion: eastway.dev/v1\nkind: Mesh\nmetadata: { name: all, namespace: shop }\nspec:\n  balancing: { mode: envoy, ramp: 10s }\n  retries: { attempts: 1, backoff: 50ms }\n";
+    let text = "apiVersion: eastway.dev/v1\nkind: Mesh\nmetadata: { name: all, namespace: shop }\nspec:\n  balancing: { mode: envoy, ramp: 10s }\n  retries: { perTry: 2s }\n  timeouts: { request: 1s }\n";
     let folder = folder(&[("a.yaml", text)]);
     let found = shown(&folder);
     for part in [
         ":3: metadata.name: `all` is no name for it: there is one Mesh, `mesh`",
         ":3: metadata.namespace: a Mesh is in no namespace",
         ":5: spec.balancing.ramp: it has no effect with `mode: envoy`",
-        ":6: spec.retries.backoff: it has no effect with `attempts: 1`",
+        ":6: spec.retries.perTry: it ends no attempt: `timeouts.request` ends the request after 1s",
     ] {
         assert!(found.iter().any(|line| line.contains(part)), "{part}\n--\n{found:#?}");
     }

@@ -22,6 +22,7 @@ pub mod yaml;
 pub use check::Checks;
 pub use eastway_core::text::{AddressText, DurationText, FileText};
 pub use problem::{Problem, Problems, Severity};
+pub use suggest::nearest;
 
 use yaml::{Lines, YamlNode};
 

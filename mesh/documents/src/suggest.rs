@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that a mistyped one is nearest to.
 
 /// The candidate that `word` was probably meant to be, if one is near enough.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bare =
         |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<_>>();
     let word = bare(word);
