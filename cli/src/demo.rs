@@ -200,13 +200,6 @@ impl Stage {
 
     /// What happens at the start of a phase; answers it in words, and a node to start again a second later.
     fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Option<DemoNode>)> {
-        let payments = |zones: &'static [&'static str]| {
-            move |node: &&DemoNode| {
-                node.cluster == "us-east"
-                    && node.service == Some("payments")
-                    && node.zone.is_some_and(|zone| zones.contains(&zone))
-            }
-        };
         match phase {
             "zone-loss" => {
                 self.kill_all(payments(&["a"]))?;
@@ -383,6 +376,15 @@ impl NodeState {
             name: node.name.clone(),
             listen: at(8080, &[Role::App]),
         }
+    }
+}
+
+/// Selects the nodes of us-east's payments in `zones`.
+fn payments(zones: &'static [&'static str]) -> impl Fn(&&DemoNode) -> bool {
+    move |node| {
+        node.cluster == "us-east"
+            && node.service == Some("payments")
+            && node.zone.is_some_and(|zone| zones.contains(&zone))
     }
 }
 

@@ -177,20 +177,21 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Whether the column has nothing but numbers below its head; an empty cell and a dash stand for none.
+    fn is_numeric(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column));
+        cells.all(|cell| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit()))
+    }
+
     /// Writes it, each row after `indent`.
     pub(crate) fn write(&self, out: &mut impl fmt::Write, indent: &str) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
-        let numeric = |column: usize| {
-            let is_number =
-                |cell: &String| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
-            self.rows.iter().skip(1).filter_map(|row| row.get(column)).all(is_number)
-        };
         for row in &self.rows {
             let cells = row.iter().enumerate().map(|(column, cell)| {
                 let width = width(column).unwrap_or_default();
                 match () {
-                    () if numeric(column) => format!("{cell:>width$}"),
+                    () if self.is_numeric(column) => format!("{cell:>width$}"),
                     () if column + 1 == columns => cell.clone(),
                     () => format!("{cell:<width$}"),
                 }

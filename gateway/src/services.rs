@@ -131,12 +131,13 @@ impl Services {
     }
 
     fn by_zone(&self, name: &ServiceName) -> ByZone {
-        let service = |zone: &String| {
-            let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone.as_str());
-            let service = Service::new(name.clone(), caller, self.policy.clone());
-            (zone.clone(), ServiceEntry::new(service, traffic_policy()))
-        };
-        self.zones.iter().map(service).collect()
+        self.zones.iter().map(|zone| (zone.clone(), self.entry(name, zone))).collect()
+    }
+
+    /// A new decision object of the service `name` for callers in `zone`.
+    fn entry(&self, name: &ServiceName, zone: &str) -> Arc<ServiceEntry> {
+        let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone);
+        ServiceEntry::new(Service::new(name.clone(), caller, self.policy.clone()), traffic_policy())
     }
 
     /// Forgets the loads of endpoints that left: `stay` are those of the service now.

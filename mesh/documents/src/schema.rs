@@ -363,11 +363,7 @@ pub fn types(schema: &Value) -> impl Iterator<Item = &str> {
 }
 
 fn admits(schema: &Value, kind: &Kind) -> bool {
-    let is = |name: &str| match schema.get("type") {
-        None => true,
-        Some(Value::String(only)) => only == name,
-        Some(several) => several.as_array().is_some_and(|types| types.iter().any(|kind| kind == name)),
-    };
+    let is = |name| admits_type(schema, name);
     match kind {
         Kind::Null => is("null"),
         Kind::Bool(_) => is("boolean"),
@@ -376,6 +372,15 @@ fn admits(schema: &Value, kind: &Kind) -> bool {
         Kind::List(_) => is("array"),
         Kind::Map(_) => is("object"),
         Kind::Refused => true,
+    }
+}
+
+/// Whether a schema admits the JSON type `name`; one that names no type admits all.
+fn admits_type(schema: &Value, name: &str) -> bool {
+    match schema.get("type") {
+        None => true,
+        Some(Value::String(only)) => only == name,
+        Some(several) => several.as_array().is_some_and(|types| types.iter().any(|kind| kind == name)),
     }
 }
 

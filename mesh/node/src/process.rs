@@ -37,15 +37,14 @@ where
     W: Fn(usize, S) -> F + Clone + Send + 'static,
     F: Future<Output = io::Result<()>> + 'static,
 {
-    let start = move |index, own| {
-        let work = work(index, own);
-        async move {
-            if let Err(error) = work.await {
-                tracing::error!(%error, "a bound socket cannot be used");
-            }
-        }
-    };
-    Workers::spawn(sockets, "data", start).map_err(NodeError::Threads)
+    Workers::spawn(sockets, "data", move |index, own| logged(work(index, own))).map_err(NodeError::Threads)
+}
+
+/// Waits for a worker's `work`, and logs the error that ends it.
+async fn logged(work: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = work.await {
+        tracing::error!(%error, "a bound socket cannot be used");
+    }
 }
 
 /// The process of a node. A role begins it, starts what it needs, serves, drains and ends.

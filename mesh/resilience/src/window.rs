@@ -60,12 +60,14 @@ impl<const N: usize> Window<N> {
     /// Later ones count too: another thread may have read the time after this one did, and what it took is taken.
     pub fn count(&self, now: Timestamp, buckets: usize) -> u64 {
         let period = self.period(now);
-        let recent = |word: u64| {
-            let age = (period as u32).wrapping_sub((word >> COUNT_BITS) as u32) as i32;
-            // An untouched bucket may look recent, but it holds nothing.
-            if age < buckets.min(N) as i32 { word & COUNT_MASK } else { 0 }
-        };
-        self.buckets.iter().map(|bucket| recent(bucket.load(Ordering::Relaxed))).sum()
+        self.buckets.iter().map(|bucket| Self::recent(bucket.load(Ordering::Relaxed), period, buckets)).sum()
+    }
+
+    /// The events of the bucket `word`, if it is of `period`, of a later one or of the `buckets - 1` before it.
+    fn recent(word: u64, period: u64, buckets: usize) -> u64 {
+        let age = (period as u32).wrapping_sub((word >> COUNT_BITS) as u32) as i32;
+        // An untouched bucket may look recent, but it holds nothing.
+        if age < buckets.min(N) as i32 { word & COUNT_MASK } else { 0 }
     }
 
     fn period(&self, now: Timestamp) -> u64 {

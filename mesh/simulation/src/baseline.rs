@@ -10,7 +10,7 @@ use crate::faults::Action;
 use crate::flight::{End, Flight, FlightId, Trip};
 use crate::net::Net;
 use crate::queue::Own;
-use crate::server::Life;
+use crate::server::{Life, Server};
 use crate::world::millis;
 
 /// Requests under way, by their number as a trip knows it.
@@ -58,14 +58,16 @@ fn choose(net: &mut Net<'_>) -> Option<usize> {
     if alive == 0 {
         return None;
     }
-    let nth = |net: &Net<'_>, n: usize| {
-        if alive == net.servers.len() {
-            return n;
-        }
-        (0..net.servers.len()).filter(|i| net.servers[*i].life == Life::Up).nth(n).unwrap_or_default()
-    };
     let (a, b) = (net.choices.usize(..alive), net.choices.usize(..alive));
-    let (a, b) = (nth(net, a), nth(net, b));
+    let (a, b) = (nth_alive(&net.servers, alive, a), nth_alive(&net.servers, alive, b));
     let load = |i: usize| net.servers[i].in_flight() + net.servers[i].coming;
     Some(if load(b) < load(a) { b } else { a })
+}
+
+/// The index of the `n`th of the `alive` servers that are up, from 0.
+fn nth_alive(servers: &[Server], alive: usize, n: usize) -> usize {
+    if alive == servers.len() {
+        return n;
+    }
+    (0..servers.len()).filter(|i| servers[*i].life == Life::Up).nth(n).unwrap_or_default()
 }

@@ -57,6 +57,13 @@ struct Known {
     staleness: Vec<Staleness>,
 }
 
+impl Known {
+    /// What a cluster knows that heard of none of the `clusters` yet.
+    fn nothing(clusters: usize) -> Self {
+        Self { deaf: 0, publishing: false, peers: vec![None; clusters], staleness: vec![Staleness::Fresh; clusters] }
+    }
+}
+
 /// What a cluster heard of a peer.
 #[derive(Clone, Debug)]
 struct Heard {
@@ -75,14 +82,8 @@ impl Discovery {
     /// Everybody knows everything.
     pub(crate) fn new(world: &World, servers: &[Server]) -> Self {
         let count = world.clusters.len();
-        let known = |_| Known {
-            deaf: 0,
-            publishing: false,
-            peers: vec![None; count],
-            staleness: vec![Staleness::Fresh; count],
-        };
         let mut discovery = Self {
-            clusters: (0..count).map(known).collect(),
+            clusters: (0..count).map(|_| Known::nothing(count)).collect(),
             beliefs: world.servers.iter().map(|_| Belief { health: Health::Ready, incarnation: 1 }).collect(),
             returned: vec![None; world.zones.len()],
             under_way: Slots::default(),

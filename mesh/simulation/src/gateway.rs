@@ -31,18 +31,27 @@ pub(crate) struct Admitted {
     pub(crate) took: Duration,
 }
 
+/// The same policy, with a seed that `numbers` give.
+pub(crate) fn seeded(policy: &Policy, mut numbers: fastrand::Rng) -> Policy {
+    Policy { seed: numbers.u64(..), ..policy.clone() }
+}
+
+/// What decides about the requests of a caller in `zone`.
+pub(crate) fn entry(world: &World, zone: usize, policy: Policy, traffic_policy: TrafficPolicy) -> Arc<ServiceEntry> {
+    ServiceEntry::new(Service::new(world.service.clone(), world.locality(zone), policy), traffic_policy)
+}
+
 impl Gateways {
     pub(crate) fn new(world: &World, policy: &Policy, seed: u64, options: fn(&str) -> OutboundOptions) -> Self {
         let backoff = Backoff { base: Duration::ZERO, max: Duration::ZERO };
         let retries = RetryPolicy { backoff, ..RetryPolicy::default() };
         let traffic_policy = TrafficPolicy { retries, ..TrafficPolicy::default() };
-        let entry = |zone: usize| {
-            let seed = stream(seed, SEEDS, zone as u64, 1).u64(..);
-            let policy = Policy { seed, ..policy.clone() };
-            ServiceEntry::new(Service::new(world.service.clone(), world.locality(zone), policy), traffic_policy)
-        };
+        let entries = (0..world.zones.len()).map(|zone| {
+            let policy = seeded(policy, stream(seed, SEEDS, zone as u64, 1));
+            entry(world, zone, policy, traffic_policy)
+        });
         Self {
-            entries: (0..world.zones.len()).map(entry).collect(),
+            entries: entries.collect(),
             loads: vec![None; world.servers.len()],
             options: world.clusters.iter().map(|cluster| Arc::new(options(&cluster.name))).collect(),
         }

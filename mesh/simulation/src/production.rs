@@ -1,19 +1,18 @@
 //! The production driver: many callers, each with the decision object of a sidecar, fed by discovery.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Policy, Service};
+use eastway_balance::Policy;
 use eastway_core::{EndpointId, LoadReport};
-use eastway_request::{OutboundOptions, ServiceEntry, TrafficPolicy};
+use eastway_request::{OutboundOptions, TrafficPolicy};
 use eastway_resilience::attempts::RetryPolicy;
 
 use crate::discovery::{Discovery, SILENT_NOTICE};
 use crate::driver::{Arrival, Driver};
 use crate::faults::Action;
 use crate::flight::{End, Flight, FlightId};
-use crate::gateway::Gateways;
+use crate::gateway::{Gateways, seeded};
 use crate::net::{Net, SEEDS};
 use crate::queue::{Event, Own, Slots};
 use crate::scenario::{Overrides, Scenario};
@@ -74,21 +73,12 @@ impl Production {
         let (world, seed) = (net.world, net.seed);
         let policy = policy(&net.scenario.policy);
         let traffic_policy = traffic_policy(net.scenario);
-        let caller = |(number, zone): (usize, &usize)| {
-            let seed = stream(seed, SEEDS, number as u64, 0).u64(..);
-            let policy = Policy { seed, ..policy.clone() };
-            Caller {
-                zone: *zone,
-                entry: ServiceEntry::new(
-                    Service::new(world.service.clone(), world.locality(*zone), policy),
-                    traffic_policy,
-                ),
-                connections: vec![0; world.servers.len()],
-                localities: BTreeMap::new(),
-            }
-        };
+        let callers = world.callers.iter().enumerate().map(|(number, zone)| {
+            let policy = seeded(&policy, stream(seed, SEEDS, number as u64, 0));
+            Caller::new(world, *zone, policy, traffic_policy)
+        });
         let mut production = Self {
-            callers: world.callers.iter().enumerate().map(caller).collect(),
+            callers: callers.collect(),
             gateways: Gateways::new(world, &policy, seed, options),
             options: Arc::new(options("")),
             traffic_policy,

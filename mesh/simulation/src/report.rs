@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::record::Record;
+use crate::record::{Record, Second};
 use crate::scenario::{Fault, Scenario};
 use crate::world::World;
 
@@ -80,6 +80,12 @@ pub struct SecondCount {
     pub failures: u32,
     /// Attempts that reached endpoints in it.
     pub offered: u32,
+}
+
+impl SecondCount {
+    fn new(t: usize, second: &Second) -> Self {
+        Self { t, requests: second.scheduled, failures: second.failed, offered: second.reached }
+    }
 }
 
 impl Report {
@@ -176,13 +182,7 @@ fn shares(world: &World, record: &Record) -> Vec<ShareAt> {
 }
 
 fn seconds(record: &Record) -> Vec<SecondCount> {
-    let count = |(t, second): (usize, &crate::record::Second)| SecondCount {
-        t,
-        requests: second.scheduled,
-        failures: second.failed,
-        offered: second.reached,
-    };
-    record.seconds.iter().enumerate().map(count).collect()
+    record.seconds.iter().enumerate().map(|(t, second)| SecondCount::new(t, second)).collect()
 }
 
 fn worst_offered(record: &Record, rate: f64) -> f64 {

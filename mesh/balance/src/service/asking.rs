@@ -5,7 +5,9 @@ use eastway_core::policy::Mode;
 use serde::Serialize;
 
 use super::Service;
+use super::control::LocalityControl;
 use super::explaining::{fence, is_outside};
+use crate::allocation::LocalityStats;
 use crate::situation::{Division, LossError, Question, Situation, SituationLocality};
 
 /// The answer to a question about a running service.
@@ -33,11 +35,7 @@ impl Service {
     pub fn situation(&self) -> Situation {
         let control = self.control.lock();
         let counted = control.count();
-        let situated = |i: usize| {
-            let locality = &control.localities[i];
-            let region = Some(locality.region.to_string());
-            SituationLocality { name: locality.zone.to_string(), region, counted: counted[i].clone() }
-        };
+        let situated = |i: usize| control.localities[i].situated(&counted[i]);
         let policy = &control.rules.policy;
         // What the operator keeps traffic out of cannot be lost.
         let inside = |i: &usize| !is_outside(&control.localities[*i], policy);
@@ -81,5 +79,13 @@ impl Service {
             (LossError::Unknown { loss, known }, Some(regions)) => LossError::Outside { loss, known, regions },
             (error, _) => error,
         }
+    }
+}
+
+impl LocalityControl {
+    /// The locality as a situation has it.
+    fn situated(&self, counted: &LocalityStats) -> SituationLocality {
+        let region = Some(self.region.to_string());
+        SituationLocality { name: self.zone.to_string(), region, counted: counted.clone() }
     }
 }

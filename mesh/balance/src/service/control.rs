@@ -228,6 +228,35 @@ impl LocalityControl {
         [healthy, degraded, soft]
     }
 
+    /// Whether it can serve, but what is known of it is stale.
+    fn is_stale(&self) -> bool {
+        self.staleness == Staleness::Stale2 && self.reachable()
+    }
+
+    /// What it has, whatever holds it back. `fresh` is its input without staleness, if that was made.
+    fn stats(&self, input: LocalityInput, fresh: Option<LocalityInput>) -> LocalityStats {
+        let (hosts, reachable_hosts) = self.hosts();
+        LocalityStats {
+            input,
+            fresh: fresh.filter(|_| self.is_stale()),
+            hosts,
+            reachable_hosts,
+            cap: None,
+            reachable: self.conceivable(),
+            path_down: self.path_state == PathState::Down,
+        }
+    }
+
+    /// What was counted of it, with the most that it may take now.
+    fn capped(&self, counted: LocalityStats, policy: &Policy, now: Timestamp) -> LocalityStats {
+        LocalityStats {
+            // It is in the factors, which move slowly.
+            input: LocalityInput { utilisation: None, ..counted.input },
+            cap: self.cap(policy, now),
+            ..counted
+        }
+    }
+
     /// The most that it may take now, by its ramp and its breaker's.
     pub(super) fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
         let rising = |circuit: &CircuitBreaker| {
@@ -305,14 +334,9 @@ impl Control {
 
     fn stats(&self, now: Timestamp) -> ServiceStats {
         let policy = &self.rules.policy;
-        let held = |(locality, counted): (&LocalityControl, LocalityStats)| LocalityStats {
-            // It is in the factors, which move slowly.
-            input: LocalityInput { utilisation: None, ..counted.input },
-            cap: locality.cap(policy, now),
-            ..counted
-        };
+        let counted = self.localities.iter().zip(self.count());
         ServiceStats {
-            localities: self.localities.iter().zip(self.count()).map(held).collect(),
+            localities: counted.map(|(locality, counted)| locality.capped(counted, policy, now)).collect(),
             priorities: self.priorities().into(),
             factors: self.factors.iter().map(Factor::get).collect(),
             rules: Arc::clone(&self.rules),
@@ -321,21 +345,9 @@ impl Control {
 
     /// What each locality has, whatever holds it back.
     pub(super) fn count(&self) -> Vec<LocalityStats> {
-        let stale = |locality: &LocalityControl| locality.staleness == Staleness::Stale2 && locality.reachable();
-        let fresh = self.localities.iter().any(stale).then(|| self.inputs(true));
-        let count = |(i, (locality, input)): (usize, (&LocalityControl, LocalityInput))| {
-            let (hosts, reachable_hosts) = locality.hosts();
-            LocalityStats {
-                input,
-                fresh: fresh.as_ref().filter(|_| stale(locality)).map(|fresh| fresh[i]),
-                hosts,
-                reachable_hosts,
-                cap: None,
-                reachable: locality.conceivable(),
-                path_down: locality.path_state == PathState::Down,
-            }
-        };
-        self.localities.iter().zip(self.inputs(false)).enumerate().map(count).collect()
+        let fresh = self.localities.iter().any(LocalityControl::is_stale).then(|| self.inputs(true));
+        let inputs = self.localities.iter().zip(self.inputs(false)).enumerate();
+        inputs.map(|(i, (locality, input))| locality.stats(input, fresh.as_ref().map(|fresh| fresh[i]))).collect()
     }
 
     /// Takes the operator's numbers for the service. Answers whether any is new.
@@ -367,13 +379,13 @@ impl Control {
 
     /// The priorities as ranges of localities.
     pub(super) fn priorities(&self) -> Vec<std::ops::Range<usize>> {
-        let mut start = 0;
-        let range = |localities: &[LocalityControl]| {
-            let range = start..start + localities.len();
-            start = range.end;
-            range
-        };
-        self.localities.chunk_by(|a, b| a.priority == b.priority).map(range).collect()
+        let (mut ranges, mut start) = (Vec::new(), 0);
+        for localities in self.localities.chunk_by(|a, b| a.priority == b.priority) {
+            let end = start + localities.len();
+            ranges.push(start..end);
+            start = end;
+        }
+        ranges
     }
 
     /// What is half-open and waits to be tried.

@@ -228,17 +228,12 @@ impl Service {
                 self.settle(control, endpoint, cold, now);
             }
         }
-        let settle_circuit = |circuit: &CircuitBreaker, verdict: ProbeVerdict, rng: &mut fastrand::Rng| {
-            if verdict != ProbeVerdict::Open {
-                circuit.guard.lock().breaker.probe_ended(verdict == ProbeVerdict::Good, now, rng);
-            }
-        };
         if permits.locality {
             let verdict = verdict(outcome, |charge| charge.endpoint + charge.locality > 0);
-            settle_circuit(&pick.locality.state.circuit, verdict, &mut control.rng);
+            settle_circuit(&pick.locality.state.circuit, verdict, now, &mut control.rng);
         }
         if let (true, Some(path)) = (permits.path, &pick.locality.path) {
-            settle_circuit(path, path_verdict(outcome), &mut control.rng);
+            settle_circuit(path, path_verdict(outcome), now, &mut control.rng);
         }
         pick.release_permits();
         self.replan(control, now);
@@ -272,6 +267,13 @@ fn trip_once(circuit: &CircuitBreaker, now: Timestamp, rng: &mut fastrand::Rng) 
     let breaker = &mut circuit.guard.lock().breaker;
     if breaker.is_closed() {
         breaker.trip(false, now, rng);
+    }
+}
+
+/// Tells the breaker how its probe ended, unless that says nothing.
+fn settle_circuit(circuit: &CircuitBreaker, verdict: ProbeVerdict, now: Timestamp, rng: &mut fastrand::Rng) {
+    if verdict != ProbeVerdict::Open {
+        circuit.guard.lock().breaker.probe_ended(verdict == ProbeVerdict::Good, now, rng);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::endpoint::{Endpoint, HALF_OPEN, HARD};
 use crate::locality::{Choice, LocalityEndpoints};
 use crate::pick::{NoPick, Permits, Pick};
 use crate::plan::{Plan, Probe, Probing};
+use crate::policy::Policy;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::table::HealthBand;
 use crate::tried::Tried;
@@ -123,12 +124,8 @@ impl Service {
     ) -> Option<usize> {
         let plan = self.plan.load();
         let policy = plan.policy();
-        let probes = |e: &Arc<Endpoint>| {
-            waits(e)
-                && !tried.has_endpoint(e)
-                && (idempotent || e.half_open_for(now).is_some_and(|waited| waited >= policy.probe_any_after))
-        };
-        if let Some(index) = candidates.iter().position(probes) {
+        let mut waiting = candidates.iter().enumerate().filter(|(_, e)| waits(e) && !tried.has_endpoint(e));
+        if let Some((index, _)) = waiting.find(|(_, e)| idempotent || waited_long(e, policy, now)) {
             return Some(index);
         }
         // Sessions of one locality: without its median at hand, latency is compared among them only.
@@ -328,6 +325,11 @@ impl Search<'_> {
 /// Whether it waits for somebody to try it, and nobody does.
 fn waits(endpoint: &Endpoint) -> bool {
     endpoint.gate() & HALF_OPEN != 0 && !endpoint.permit.is_taken()
+}
+
+/// Whether it waited for so long that a request of any kind tries it.
+fn waited_long(endpoint: &Endpoint, policy: &Policy, now: Timestamp) -> bool {
+    endpoint.half_open_for(now).is_some_and(|waited| waited >= policy.probe_any_after)
 }
 
 /// Three times the least latency among sessions: there are too few of them for a median.

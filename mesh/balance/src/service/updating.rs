@@ -83,10 +83,7 @@ impl Service {
     fn respect_cap(&self, control: &mut Control, now: Timestamp) {
         let cap = control.rules.policy.ejection_cap;
         for locality in &mut control.localities {
-            let over = |locality: &LocalityControl| {
-                locality.tally.count >= 2 && locality.tally.soft as f64 > cap * locality.tally.total() as f64
-            };
-            if locality.remote || !over(locality) || locality.tripped() {
+            if locality.remote || !locality.exceeds(cap) || locality.tripped() {
                 continue;
             }
             let opened = |endpoint: &Arc<Endpoint>| match endpoint.cold.lock() {
@@ -101,7 +98,7 @@ impl Service {
             let mut ejected: Vec<_> = endpoints.filter_map(|e| opened(e).map(|at| (at, Arc::clone(e)))).collect();
             ejected.sort_by_key(|(at, _)| *at);
             for (_, endpoint) in ejected {
-                if !over(locality) {
+                if !locality.exceeds(cap) {
                     break;
                 }
                 let mut cold = endpoint.cold.lock();
@@ -267,6 +264,11 @@ impl LocalityControl {
         self.half_open.clear();
         self.tally = Tally::default();
         (now - since < REMEMBERED).then_some(self)
+    }
+
+    /// Whether more of its weight is ejected than the share `cap` of it.
+    fn exceeds(&self, cap: f64) -> bool {
+        self.tally.count >= 2 && self.tally.soft as f64 > cap * self.tally.total() as f64
     }
 
     fn place(&self) -> Candidate {

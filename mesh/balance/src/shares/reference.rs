@@ -91,6 +91,17 @@ impl Counts {
     pub(crate) fn total(&self) -> u32 {
         self.healthy + self.degraded + self.soft + self.hard
     }
+
+    /// What `count` of its endpoints have of its pull.
+    fn share(&self, count: u32) -> Fraction {
+        match self.total() {
+            0 => Fraction::whole(0),
+            total => {
+                let pull = if self.pull == 0 { total } else { self.pull };
+                Fraction::new(i128::from(pull) * i128::from(count), i128::from(total))
+            }
+        }
+    }
 }
 
 /// What a priority gets: `(healthy, degraded)` of 10,000 for each of its localities, and whether it panics.
@@ -112,17 +123,13 @@ pub(crate) fn divide(priorities: &[Vec<Counts>]) -> (u32, Vec<PriorityPart>) {
     let degraded = |priority: &[Counts]| take(priority, sum(priority, |c| c.degraded));
     let available =
         priorities.iter().fold(Fraction::whole(0), |a, priority| a + healthy(priority) + degraded(priority));
-    let panics = |priority: &[Counts]| {
-        let up: u32 = priority.iter().map(|c| c.healthy + c.degraded).sum();
-        let total: u32 = priority.iter().map(Counts::total).sum();
-        available < all && up * 2 < total.max(1)
-    };
+    let lacking = available < all;
 
     // One line of pieces: the healthy part of each priority, then the degraded part of each. All traffic covers it from the
     // left.
     let mut pieces: Vec<Fraction> = Vec::new();
     for priority in priorities {
-        let soft = if panics(priority) { sum(priority, |c| c.soft) } else { Fraction::whole(0) };
+        let soft = if lacking && is_mostly_down(priority) { sum(priority, |c| c.soft) } else { Fraction::whole(0) };
         pieces.push(take(priority, sum(priority, |c| c.healthy) + soft));
     }
     pieces.extend(priorities.iter().map(|priority| degraded(priority)));
@@ -142,18 +149,11 @@ pub(crate) fn divide(priorities: &[Vec<Counts>]) -> (u32, Vec<PriorityPart>) {
     let loads = largest_remainder(&by_priority, 10_000);
 
     let parts = priorities.iter().enumerate().map(|(i, priority)| {
-        let panic = panics(priority);
-        let share = |count: u32, locality: &Counts| match locality.total() {
-            0 => Fraction::whole(0),
-            total => {
-                let pull = if locality.pull == 0 { total } else { locality.pull };
-                Fraction::new(i128::from(pull) * i128::from(count), i128::from(total))
-            }
-        };
-        let up = |locality: &Counts| share(locality.healthy + if panic { locality.soft } else { 0 }, locality);
+        let panic = lacking && is_mostly_down(priority);
+        let up = |locality: &Counts| locality.share(locality.healthy + if panic { locality.soft } else { 0 });
         let first = split(&priority.iter().map(up).collect::<Vec<_>>(), loads[2 * i]);
         let second = split(
-            &priority.iter().map(|locality| share(locality.degraded, locality)).collect::<Vec<_>>(),
+            &priority.iter().map(|locality| locality.share(locality.degraded)).collect::<Vec<_>>(),
             loads[2 * i + 1],
         );
         PriorityPart { panic, localities: first.into_iter().zip(second).collect() }
@@ -161,6 +161,13 @@ pub(crate) fn divide(priorities: &[Vec<Counts>]) -> (u32, Vec<PriorityPart>) {
     let parts = parts.collect();
     let half = Fraction::new(1, 2);
     ((available.min(all) + half).floor(), parts)
+}
+
+/// Whether fewer than half of a priority's endpoints are up, or it has none.
+fn is_mostly_down(priority: &[Counts]) -> bool {
+    let up: u32 = priority.iter().map(|c| c.healthy + c.degraded).sum();
+    let total: u32 = priority.iter().map(Counts::total).sum();
+    up * 2 < total.max(1)
 }
 
 /// What utilisation leaves of a priority: all up to 0.8 and where it is unknown; the mean is by capacity.

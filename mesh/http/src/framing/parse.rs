@@ -130,13 +130,17 @@ fn malformed(bytes: &[u8]) -> Refused {
 /// `>`, brackets) browsers and other clients send as it is, and it ends a target to nobody.
 fn bad_byte(target: &[u8]) -> Option<TargetByte> {
     let query = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let bad = |(at, byte): (usize, &u8)| match byte {
-        b'#' => true,
-        b'\\' => at < query,
-        byte => !byte.is_ascii_graphic(),
-    };
-    let at = target.iter().enumerate().position(bad)?;
+    let at = target.iter().enumerate().position(|(at, byte)| is_bad(*byte, at < query))?;
     Some(TargetByte { byte: target[at], at })
+}
+
+/// Whether a target must not have the byte there; `in_path` says that no query began before it.
+fn is_bad(byte: u8, in_path: bool) -> bool {
+    match byte {
+        b'#' => true,
+        b'\\' => in_path,
+        byte => !byte.is_ascii_graphic(),
+    }
 }
 
 /// Origin form, absolute form, authority form (CONNECT only) or `*`.

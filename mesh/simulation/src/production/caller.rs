@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_balance::{Outcome, Pick};
+use eastway_balance::{Outcome, Pick, Policy};
 use eastway_core::head::{HttpVersion, RequestHead};
 use eastway_core::{LoadReport, Reason, Timestamp};
-use eastway_request::{AnswerEnd, BodyState, Judged, Outbound, ServiceEntry, Step};
+use eastway_request::{AnswerEnd, BodyState, Judged, Outbound, ServiceEntry, Step, TrafficPolicy};
 use eastway_resilience::{AttemptError, Fault};
 
 use super::session::{LocalitySessions, Waiting};
 use super::{AUTHORITY, Production};
 use crate::driver::Arrival;
 use crate::flight::{End, Flight, FlightId, Trip};
+use crate::gateway::entry;
 use crate::net::Net;
 use crate::queue::{Event, Own};
 use crate::server::Life;
-use crate::world::server_of;
+use crate::world::{World, server_of};
 
 /// One sidecar.
 #[derive(Debug)]
@@ -28,6 +29,18 @@ pub(super) struct Caller {
     pub(super) connections: Vec<u64>,
     /// Its sessions, by the zone of the locality.
     pub(super) localities: BTreeMap<usize, LocalitySessions>,
+}
+
+impl Caller {
+    /// A sidecar in `zone` that has no connection yet.
+    pub(super) fn new(world: &World, zone: usize, policy: Policy, traffic_policy: TrafficPolicy) -> Self {
+        Self {
+            zone,
+            entry: entry(world, zone, policy, traffic_policy),
+            connections: vec![0; world.servers.len()],
+            localities: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a request looks like.
