@@ -227,11 +227,6 @@ impl Server {
         self.hub.read(|catalogue, _| catalogue.resources().services.keys().cloned().collect())
     }
 
-    /// Every service that some cluster known here offers, as this cluster sees it.
-    pub fn views(&self) -> Vec<Arc<ServiceView>> {
-        self.hub.read(|catalogue, now| catalogue.services().filter_map(|name| catalogue.view(name, now)).collect())
-    }
-
     fn siblings(&self) -> BTreeMap<String, SiblingStatus> {
         self.hub.read(|catalogue, _| {
             let status = |(gateway, (registered, speaks)): (String, (bool, bool))| {
