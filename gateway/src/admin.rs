@@ -28,7 +28,7 @@ pub(crate) fn start(
     let doubtful = Arc::clone(node);
     // It serves on from memory, so that it stays ready.
     process.readiness.doubt(move || {
-        let store = doubtful.federation.server().status().store;
+        let store = doubtful.federation.server().store();
         (!store.healthy).then(|| format!("the store fails: {}", store.last_error.unwrap_or_default()))
     });
     admin::start(process, Arc::clone(node), sockets)

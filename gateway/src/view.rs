@@ -163,7 +163,8 @@ impl From<EndpointReport> for EndpointRow {
 fn why(report: &EndpointReport) -> String {
     let gateway = &report.gateway;
     match report.speaker {
-        Speaker::Sidecar { .. } => "its sidecar says so".to_owned(),
+        Speaker::Sidecar { .. } if report.words.is_empty() => "its sidecar says so".to_owned(),
+        Speaker::Sidecar { .. } => format!("its sidecar says: {}", report.words),
         Speaker::Gateway { down: true, .. } => format!("{gateway} found it down"),
         Speaker::Gateway { attached: true, .. } => format!("its sidecar says so to {gateway}"),
         Speaker::Gateway { attached: false, .. } => format!("{gateway} probes it: its sidecar is silent"),
@@ -204,6 +205,7 @@ mod tests {
             own: false,
             speaker,
             reported: None,
+            words: "".into(),
             load: None,
         }
     }
@@ -227,6 +229,9 @@ mod tests {
         ] {
             assert_eq!(why(&report(speaker)), told);
         }
+        let said =
+            EndpointReport { words: "no answer within 1s".into(), ..report(Speaker::Sidecar { age: Duration::ZERO }) };
+        assert_eq!(why(&said), "its sidecar says: no answer within 1s");
     }
 
     #[test]

@@ -316,6 +316,11 @@ impl Server {
         }
     }
 
+    /// How the store does.
+    pub fn store(&self) -> StoreHealth {
+        self.store.health()
+    }
+
     /// Completes once subscribers are answered.
     pub async fn settled(&self) {
         let _ = self.hub.settled.subscribe().wait_for(|settled| *settled).await;

@@ -9,6 +9,9 @@ use super::Facts;
 /// From this share of lost pings on a path is told to lose some. One of a minute's 240 says nothing.
 const LOSS: f64 = 0.05;
 
+/// A gateway that has said nothing for so many seconds is silent: it speaks every second.
+const SILENT: f64 = 3.0;
+
 pub(super) fn judge(facts: &Facts<'_>, peer: &PeerStatus) -> Vec<Problem> {
     let is_down = |path: &PeerPath| path.state == PathState::Down;
     let mut problems = Vec::new();
@@ -35,6 +38,7 @@ fn gateway(peer: &PeerStatus, path: &PeerPath) -> String {
 fn unreachable(facts: &Facts<'_>, peer: &PeerStatus) -> Problem {
     let cluster = &peer.cluster;
     let addresses: Vec<&str> = peer.paths.iter().map(|path| path.address.as_str()).collect();
+    let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
     let word = match (peer.staleness, peer.age_seconds) {
         (Some(staleness), Some(age)) => format!("its last word is {age:.0} s old ({})", rung(staleness)),
         _ => "it was never heard".to_owned(),
@@ -42,7 +46,7 @@ fn unreachable(facts: &Facts<'_>, peer: &PeerStatus) -> Problem {
     let never = peer.staleness.is_none();
     Problem::error(
         "peer_unreachable",
-        format!("no gateway of {cluster} can be reached (at {}): {word}", addresses.join(", ")),
+        format!("no gateway of {cluster} can be reached (at {addresses}): {word}"),
         match never {
             true => format!(
                 "its gateways do not run yet, UDP to these addresses is blocked, the addresses in `Peer` {cluster} are wrong, or one \
@@ -85,6 +89,17 @@ fn of_path(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Prob
             "it was told to end (SIGTERM)",
             there,
         )),
+        // If nobody of the peer speaks, that is told of the peer.
+        PathState::Up
+            if peer.staleness == Some(Staleness::Fresh) && path.age_seconds.is_none_or(|age| age >= SILENT) =>
+        {
+            Some(Problem::warning(
+                "path_silent",
+                format!("{who} answers pings, but states nothing; others of {} do", peer.cluster),
+                format!("it does not take {} for its peer, has just been reached, or is overloaded", facts.cluster),
+                there,
+            ))
+        }
         PathState::Up => path.loss.filter(|loss| *loss >= LOSS).map(|loss| {
             Problem::warning(
                 "path_loss",

@@ -161,6 +161,18 @@ const ROWS: &[Row] = &[
     ),
     ("a path lost a ping", |world| world.peer().paths[0].loss = Some(1.0 / 240.0), &[], &[]),
     (
+        "one gateway of the peer is silent",
+        |world| world.peer().paths[1].age_seconds = Some(5.0),
+        &[(Warning, "path_silent")],
+        &["gateway-2 of eu-west", "others of eu-west do"],
+    ),
+    (
+        "one gateway of the peer was never heard",
+        |world| (world.peer().paths[1].epoch, world.peer().paths[1].age_seconds) = (None, None),
+        &[(Warning, "path_silent")],
+        &["does not take us-east for its peer"],
+    ),
+    (
         "a gateway of the peer drains",
         |world| world.peer().paths[0].draining = true,
         &[(Warning, "path_draining")],
@@ -186,7 +198,12 @@ const ROWS: &[Row] = &[
         &[(Error, "peer_unreachable")],
         &["it was never heard", "do not run yet"],
     ),
-    ("the peer has no gateways", |world| world.peer().paths.clear(), &[(Error, "peer_unreachable")], &["eu-west"]),
+    (
+        "the peer has no gateways",
+        |world| world.peer().paths.clear(),
+        &[(Error, "peer_unreachable")],
+        &["eu-west", "no address"],
+    ),
     (
         "the peer answers but was never heard",
         |world| (world.peer().staleness, world.peer().age_seconds) = (None, None),

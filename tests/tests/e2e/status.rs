@@ -2,7 +2,7 @@
 
 use eastway_tests::lab::{Lab, LabNode, StoreKind};
 use eastway_tests::process::eastway_command;
-use eastway_tests::{check, eventually};
+use eastway_tests::{check, client, eventually};
 use serde_json::Value;
 
 /// What a command printed, and its exit code.
@@ -110,6 +110,16 @@ fn services_endpoints_and_peers_are_told_by_either_cluster() {
     );
     let told = eastway(&["endpoints"], &east);
     assert!(told.out.contains("no endpoints in this cluster") && told.out.contains("eu-west/a"), "{told:?}");
+
+    // What its application answers to a health probe is told where its sidecar registered.
+    let request = "POST /health/fail HTTP/1.1\r\nhost: app\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    client::raw(payments.app(), request.as_bytes()).expect("an answer");
+    let problem = has_problem(&west, "service_down");
+    let next = problem["next"].as_str().unwrap_or_default();
+    assert!(next.contains(&format!("`eastway endpoints shop/payments --admin {}`", west.at(15000))), "{problem}");
+    let endpoint = json(&["endpoints", "shop/payments"], &west)[0]["endpoints"][0].clone();
+    let why = endpoint["why"].as_str().unwrap_or_default();
+    assert!(endpoint["health"] == "unready" && why.starts_with("its sidecar says: "), "{endpoint}");
 
     let peers = json(&["peers"], &west);
     assert_eq!(

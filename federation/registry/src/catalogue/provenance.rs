@@ -26,6 +26,8 @@ pub struct EndpointReport {
     pub speaker: Speaker,
     /// As its sidecar last said; `None` if only its membership is known.
     pub reported: Option<Health>,
+    /// Why, in the words of its sidecar to this gateway; empty if it does not say.
+    pub words: Arc<str>,
     /// As its sidecar last said.
     pub load: Option<LoadReport>,
 }
@@ -74,6 +76,7 @@ impl Catalogue {
             gateway: Arc::clone(gateway.unwrap_or(&self.gateway)),
             speaker: best.speaker(now),
             reported: best.reported,
+            words: Arc::clone(&best.words),
             load: best.load,
         })
     }

@@ -47,6 +47,10 @@ fn an_own_endpoint_is_told_with_its_sidecars_last_word_or_the_probes_that_replac
     let told = &reports(&world)[0];
     assert_eq!((&*told.gateway, told.own, told.session), ("gw-1", true, 1));
     assert_eq!((told.speaker, told.reported), (Speaker::Sidecar { age: SECOND }, Some(Health::Ready)));
+    world.catalogue.report_health(stream, Health::Unready, "no answer\x1b[2J within 1s", world.now);
+    assert_eq!(&*reports(&world)[0].words, "no answer[2J within 1s", "a terminal obeys control characters");
+    world.catalogue.report_health(stream, Health::Ready, &"x".repeat(1_000), world.now);
+    assert_eq!(reports(&world)[0].words.len(), 160);
     world.catalogue.lost(stream, world.now);
     assert_eq!(reports(&world)[0].speaker, Speaker::Probes { probed: false, failures: 0, down_for: None });
     world.pass(SECOND, |_| ProbeOutcome::Refused);
