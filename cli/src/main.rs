@@ -1,16 +1,21 @@
 //! `eastway`: the roles and the operator's commands, a file a verb.
 //!
-//! Exit codes: 0 success, 1 failure, 2 a mistake on the command line, 3 a configuration that cannot be used.
+//! Exit codes: 0 success, 1 failure (of `status`: or something is wrong), 2 a mistake on the command line, 3 a configuration
+//! that cannot be used.
 
 mod app;
 mod ca;
 mod demo;
 mod division;
+mod endpoints;
 mod explain;
 mod instead;
 mod operator;
+mod peers;
 mod role;
+mod services;
 mod simulate;
+mod status;
 mod what_if;
 
 use std::process::ExitCode;
@@ -38,6 +43,14 @@ enum Verb {
     Sidecar(role::RoleCommand),
     /// Make a cluster's CA and issue certificates.
     Ca(ca::CaCommand),
+    /// Say how a cluster stands with itself and with others, and what is wrong. Exits with 0 only if nothing is.
+    Status(status::StatusCommand),
+    /// List the services: ports, endpoints, clusters.
+    Services(services::ServicesCommand),
+    /// List the endpoints of the cluster, and who says how each does.
+    Endpoints(endpoints::EndpointsCommand),
+    /// List the paths to other clusters, and how old their word is.
+    Peers(peers::PeersCommand),
     /// Say where a service's requests go, and why.
     Explain(explain::ExplainCommand),
     /// Say where a service's requests would go after a loss, and whether the rest could bear it.
@@ -59,6 +72,10 @@ fn main() -> ExitCode {
         Verb::Gateway(command) => return command.gateway(),
         Verb::Sidecar(command) => return command.sidecar(),
         Verb::Ca(command) => command.run().map(|()| true),
+        Verb::Status(command) => command.run(),
+        Verb::Services(command) => command.run().map(|()| true),
+        Verb::Endpoints(command) => command.run().map(|()| true),
+        Verb::Peers(command) => command.run().map(|()| true),
         Verb::Explain(command) => command.run().map(|()| true),
         Verb::WhatIf(command) => command.run().map(|()| true),
         Verb::Simulate(command) => command.run().map(|()| true),

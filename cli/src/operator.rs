@@ -31,6 +31,61 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Which node is asked, and how its answer is printed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Node {
+    /// The administration server of a gateway, or of a sidecar as far as that knows.
+    #[arg(long, value_name = "HOST:PORT", default_value = ADMIN, value_parser = host_and_port)]
+    pub(crate) admin: String,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Node {
+    /// The node's answer to `GET path`.
+    ///
+    /// # Errors
+    /// There is no such node, or it has no answer.
+    pub(crate) fn ask(&self, path: &str) -> anyhow::Result<Value> {
+        ask(&self.admin, path)
+    }
+
+    /// What a gateway says of itself.
+    ///
+    /// # Errors
+    /// There is no such node, or it is no gateway: then it cannot answer `what`.
+    pub(crate) fn ask_gateway(&self, what: &str) -> anyhow::Result<Value> {
+        let status = self.ask("/status")?;
+        if status["federation"].is_object() {
+            return Ok(status);
+        }
+        let cluster = status["cluster"].as_str().unwrap_or("its cluster");
+        bail!(
+            "{} is the administration server of a sidecar, which knows nothing of {what}: ask a gateway of {cluster} on its machine, \
+             with --admin unless it listens at {ADMIN}",
+            self.admin
+        )
+    }
+
+    /// Prints `answer` for programs, or what `write` makes of it for people.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn print(
+        &self,
+        answer: &Value,
+        write: impl FnOnce(&mut String, &Value) -> fmt::Result,
+    ) -> anyhow::Result<()> {
+        let mut text = String::new();
+        match self.output {
+            Output::Json => text = serde_json::to_string_pretty(answer)? + "\n",
+            Output::Table => write(&mut text, answer)?,
+        }
+        print(&text)
+    }
+}
+
 /// What an operator asks about: a running service, or a scenario.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Subject {
@@ -108,7 +163,7 @@ async fn get(admin: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
 ///
 /// # Errors
 /// It is none of these, several are called so, or it means one cluster's part of a service: answers are about all of it.
-fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
+pub(crate) fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
     const FORMS: &str = "write NAMESPACE/SERVICE or SERVICE.NAMESPACE, each of lower-case letters, digits and `-`";
     if text.contains('/') {
         return Ok(text.parse()?);

@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use eastway_core::ServiceName;
 use eastway_node::admin::{self, Admin, Unanswered};
+use eastway_node::listing::ServiceListing;
 use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
 
 use crate::node::GatewayNode;
+use crate::view;
+
+/// Asked about a service that nobody offers.
+const UNKNOWN: Unanswered =
+    Unanswered::Unknown("no cluster known here offers the service; see /services, or `eastway services`");
 
 /// Serves both listeners until the tasks are stopped.
 ///
@@ -22,7 +28,7 @@ pub(crate) fn start(
     let doubtful = Arc::clone(node);
     // It serves on from memory, so that it stays ready.
     process.readiness.doubt(move || {
-        let store = doubtful.federation.server().status().store;
+        let store = doubtful.federation.server().store();
         (!store.healthy).then(|| format!("the store fails: {}", store.last_error.unwrap_or_default()))
     });
     admin::start(process, Arc::clone(node), sockets)
@@ -30,19 +36,19 @@ pub(crate) fn start(
 
 impl Admin for GatewayNode {
     fn status(&self) -> serde_json::Value {
-        let server = self.federation.server();
-        serde_json::json!({
-            "gateway": self.config.gateway,
-            "cluster": server.cluster(),
-            "identity": self.identity.id().to_string(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "draining": self.draining.started(),
-            "federation": server.status(),
-        })
+        view::status(self)
     }
 
     fn services(&self) -> Vec<String> {
         self.federation.server().services().iter().map(ToString::to_string).collect()
+    }
+
+    fn listings(&self) -> Vec<ServiceListing> {
+        view::listings(self)
+    }
+
+    fn endpoints(&self, name: Option<&ServiceName>) -> Result<serde_json::Value, Unanswered> {
+        view::endpoints(self, name).ok_or(UNKNOWN)
     }
 
     fn service(&self, name: &ServiceName, from: Option<&str>) -> Result<Arc<ServiceEntry>, Unanswered> {
@@ -50,15 +56,14 @@ impl Admin for GatewayNode {
             let zones = self.services.zones().join(", ");
             Unanswered::Elsewhere(format!("this gateway answers for the zones of its own cluster: {zones}"))
         })?;
-        let unknown = Unanswered::Unknown("no cluster known here offers the service; see /services");
-        self.services.service(name, zone).ok_or(unknown)
+        self.services.service(name, zone).ok_or(UNKNOWN)
     }
 
     fn metrics(&self, accept: Option<&str>) -> (&'static str, String) {
         // Brings the metrics of peers up to what the server has counted.
-        for peer in self.federation.server().peers() {
-            for (what, count) in &peer.cut {
-                self.peers.cut(&peer.cluster, what, *count);
+        for (cluster, cut) in self.federation.server().cut() {
+            for (what, count) in cut {
+                self.peers.cut(&cluster, what, count);
             }
         }
         self.metrics.expose(accept)

@@ -3,7 +3,8 @@
 //!
 //! Reading path: this file is the life of the process; `entry.rs` takes streams from sidecars, `peers.rs` carries them to
 //! other clusters, `exit.rs` connects those that arrive, `relay.rs` moves the bytes; `federation.rs` is the border to
-//! discovery and peering. A gateway never reads application bytes, and never retries once bytes were sent.
+//! discovery and peering; `view.rs` is what operators see, `judge.rs` what is wrong. A gateway never reads application bytes,
+//! and never retries once bytes were sent.
 
 pub mod config;
 
@@ -11,12 +12,14 @@ mod admin;
 mod entry;
 mod exit;
 mod federation;
+mod judge;
 mod node;
 mod peers;
 mod relay;
 mod resets;
 mod services;
 mod streams;
+mod view;
 mod worker;
 
 use std::io;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use eastway_client::Registrar;
 use eastway_core::ServiceName;
 use eastway_node::admin::{self, Admin, Unanswered};
+use eastway_node::listing::ServiceListing;
+use eastway_node::problem::Certificate;
 use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
 
 use crate::access_log::AccessLog;
+use crate::judge::{Facts, judge};
 use crate::node::SidecarNode;
 
 /// Serves both listeners until the tasks are stopped.
@@ -34,21 +37,53 @@ struct Administered {
 impl Admin for Administered {
     fn status(&self) -> serde_json::Value {
         let node = &self.node;
+        let identity = node.identity.id().to_string();
+        let lifetime = node.identity.lifetime();
+        let certificate = Certificate { days_left: lifetime.days_left(), days: lifetime.days() };
+        let (discovery, draining) = (node.discovery.status(), node.draining.started());
+        let registration = self.registrar.as_deref().map(Registrar::status);
+        let problems = judge(&Facts {
+            name: &node.config.workload.name,
+            identity: &identity,
+            draining,
+            certificate,
+            discovery: &discovery,
+            registration: registration.as_ref(),
+        });
         serde_json::json!({
+            "role": "sidecar",
             "name": node.config.workload.name,
             "cluster": node.config.cluster,
             "zone": node.config.zone,
-            "identity": node.identity.id().to_string(),
+            "identity": identity,
+            "certificate": certificate,
             "version": env!("CARGO_PKG_VERSION"),
-            "draining": node.draining.started(),
-            "discovery": node.discovery.status(),
-            "registration": self.registrar.as_deref().map(Registrar::status),
+            "draining": draining,
+            "discovery": discovery,
+            "registration": registration,
             "access_log_dropped": node.access_log.as_ref().map(AccessLog::dropped),
+            "problems": problems,
         })
     }
 
     fn services(&self) -> Vec<String> {
         self.node.services.all().iter().map(|entry| entry.service().name().to_string()).collect()
+    }
+
+    fn listings(&self) -> Vec<ServiceListing> {
+        let listing = |entry: &Arc<ServiceEntry>| ServiceListing::new(&entry.view(), &self.node.config.cluster, None);
+        let mut listings: Vec<_> = self.node.services.all().iter().map(listing).collect();
+        listings.sort_by(|a, b| a.name.cmp(&b.name));
+        listings
+    }
+
+    fn endpoints(&self, name: Option<&ServiceName>) -> Result<serde_json::Value, Unanswered> {
+        let explain = name.map_or_else(|| "SERVICE".to_owned(), ToString::to_string);
+        Err(Unanswered::Elsewhere(format!(
+            "this is a sidecar, and does not know where what is known of endpoints comes from: ask a gateway of {} on its machine; \
+             how this sidecar sees the endpoints that it calls is told by `eastway explain {explain}`",
+            self.node.config.cluster
+        )))
     }
 
     fn service(&self, name: &ServiceName, from: Option<&str>) -> Result<Arc<ServiceEntry>, Unanswered> {

@@ -14,6 +14,7 @@ mod admin;
 mod app;
 mod h2;
 mod inbound;
+mod judge;
 mod node;
 mod outbound;
 mod record;

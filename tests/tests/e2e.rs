@@ -67,11 +67,13 @@ mod configuration;
 mod explain;
 #[path = "e2e/traffic_policy.rs"]
 mod traffic_policy;
-// Can an operator see what happened?
+// Can an operator see what is wrong, and what happened?
 #[path = "e2e/metrics.rs"]
 mod metrics;
 #[path = "e2e/records.rs"]
 mod records;
+#[path = "e2e/status.rs"]
+mod status;
 #[path = "e2e/traces.rs"]
 mod traces;
 // Do the demo and the walk in the README work as they are written?

@@ -23,6 +23,7 @@ use crate::zones::Zones;
 
 mod exports;
 mod life;
+mod provenance;
 mod quotas;
 mod remote;
 mod siblings;
@@ -33,6 +34,7 @@ mod views;
 mod tests;
 
 pub use exports::Export;
+pub use provenance::{EndpointReport, Speaker};
 pub use siblings::StateChanges;
 
 /// Everything that a gateway knows of services.

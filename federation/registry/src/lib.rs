@@ -22,11 +22,11 @@ pub mod statements;
 pub mod zones;
 
 pub use admission::{AddressError, Admission};
-pub use catalogue::{Catalogue, Changes, Key, Probe, ProbeOutcome, RegisterError, Slice};
+pub use catalogue::{Catalogue, Changes, EndpointReport, Key, Probe, ProbeOutcome, RegisterError, Slice, Speaker};
 pub use facts::{Delta, ServiceFacts};
 pub use mirror::Mirror;
 pub use options::{Options, PeerBounds};
-pub use peers::{Cut, Exported, PathFacts, StoredMirror, staleness_at};
+pub use peers::{Cut, Exported, GatewayReport, PathFacts, PeerReport, StoredMirror, staleness_at};
 pub use reader::{Fact, Reader, Statement, SyncError};
 pub use registration::{EndpointState, Registration, StreamId};
 pub use resources::{PeerPolicy, Resources};

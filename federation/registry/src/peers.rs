@@ -19,10 +19,12 @@ use crate::resources::{PeerPolicy, Resources};
 
 mod bounds;
 mod peer;
+mod report;
 mod source;
 
 pub use bounds::Cut;
 pub(crate) use bounds::Taking;
+pub use report::{GatewayReport, PeerReport};
 
 use peer::Peer;
 use source::Source;
@@ -52,6 +54,12 @@ pub struct PathFacts {
     pub state: PathState,
     /// Least round-trip time of the last minute.
     pub min_rtt: Option<Duration>,
+    /// Smoothed round-trip time.
+    pub rtt: Option<Duration>,
+    /// Share of the last pings that were not answered in time, 0 to 1.
+    pub loss: Option<f64>,
+    /// What carries the connection, as the transport names itself; none while there is none.
+    pub transport: Option<&'static str>,
     /// The gateway's id, once it said it.
     pub gateway: Option<String>,
     /// It announced its end: no new streams while another path exists.

@@ -70,6 +70,8 @@ pub(crate) struct KnownEndpoint {
     pub(crate) registration: Arc<Registration>,
     /// As the sidecar last said; `None` when only the membership is known.
     pub(crate) reported: Option<Health>,
+    /// Why, in the words of its sidecar; empty if it does not say. For operators only.
+    pub(crate) words: Arc<str>,
     pub(crate) load: Option<LoadReport>,
     /// The catalogue's count of load reports when `load` came.
     pub(crate) load_seq: u64,
@@ -163,7 +165,8 @@ impl KnownEndpoint {
 
     fn new(registration: Registration, reported: Option<Health>, source: Source, slice: u32) -> Self {
         let view = Arc::new(see(&registration, reported.unwrap_or(PRESUMED)));
-        Self { registration: Arc::new(registration), reported, load: None, load_seq: 0, source, slice, view }
+        let words = Arc::from("");
+        Self { registration: Arc::new(registration), reported, words, load: None, load_seq: 0, source, slice, view }
     }
 
     /// Whether the endpoint's name is not to be had by `other` over `stream`. While the stream that registered it speaks, at

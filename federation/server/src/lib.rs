@@ -33,6 +33,6 @@ mod tests;
 pub use dialer::{DialError, Dialer};
 pub use error::StartError;
 pub use options::{PeeringOptions, ServerConfig, ServerOptions};
-pub use peering::{PeerPath, PeerStatus};
+pub use peering::{BundleStatus, PeerPath, PeerStatus};
 pub use resources::{BundleError, Files};
-pub use server::Server;
+pub use server::{Server, ServerStatus, SiblingStatus};

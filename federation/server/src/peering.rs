@@ -10,10 +10,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::SpiffeId;
-use eastway_core::view::{PathState, Staleness};
-use eastway_registry::PathFacts;
+use eastway_core::view::PathState;
+use eastway_registry::{GatewayReport, PathFacts};
 use eastway_runtime::tasks::TaskGroup;
 use serde::Serialize;
 use tokio::task::AbortHandle;
@@ -26,12 +27,15 @@ mod outgoing;
 mod path;
 mod ping;
 mod publish;
+mod status;
 mod subscribe;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use incoming::serve;
+pub(crate) use status::status;
+pub use status::{BundleStatus, PeerStatus};
 
 /// A way to a peer cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,21 +50,20 @@ pub struct PeerPath {
     pub min_rtt_ms: Option<f64>,
     /// It announced its end.
     pub draining: bool,
-}
-
-/// A peer cluster, for operators and for admitting streams.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PeerStatus {
-    /// The cluster's name.
-    pub cluster: String,
-    /// The trust domain of its identities.
-    pub trust_domain: String,
-    /// How old its statements are; none before the first were complete.
-    pub staleness: Option<Staleness>,
-    /// The ways to it, best first.
-    pub paths: Vec<PeerPath>,
-    /// What exceeded the bounds on what a peer may say and was left out or replaced, and how often.
-    pub cut: BTreeMap<&'static str, u64>,
+    /// Smoothed round-trip time of the pings, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Share of the last 240 pings of this connection that were not answered in time, 0 to 1.
+    pub loss: Option<f64>,
+    /// What carries the connection, `quic`; none while there is none.
+    pub transport: Option<&'static str>,
+    /// Which life of the gateway spoke last; none before it stated everything once.
+    pub epoch: Option<u64>,
+    /// The number of its latest statement that was taken, within that life.
+    pub seq: Option<u64>,
+    /// Seconds since the gateway was last heard.
+    pub age_seconds: Option<f64>,
+    /// The services that it offers to this cluster.
+    pub offered: Option<usize>,
 }
 
 /// How a raw stream of a control connection begins: what it carries.
@@ -69,9 +72,14 @@ const PINGS: u8 = b'P';
 
 /// The ways to `cluster`, best first: those that are up before those not known, those of gateways that drain last.
 pub(crate) fn paths(hub: &Hub, cluster: &str) -> Vec<PeerPath> {
-    let mut paths = hub.read(|catalogue, _| catalogue.paths(cluster));
+    hub.read(|catalogue, _| sorted(catalogue.paths(cluster), &BTreeMap::new()))
+}
+
+/// The paths, best first, each with what its gateway said by `words`.
+fn sorted(mut paths: Vec<(String, PathFacts)>, words: &BTreeMap<String, GatewayReport>) -> Vec<PeerPath> {
     paths.sort_by_key(|(address, path)| (path.draining, rank(path.state), path.min_rtt, address.clone()));
-    paths.into_iter().map(|(address, facts)| peer_path(address, facts)).collect()
+    let word = |facts: &PathFacts| facts.gateway.as_ref().and_then(|gateway| words.get(gateway)).copied();
+    paths.into_iter().map(|(address, facts)| peer_path(address, word(&facts), facts)).collect()
 }
 
 const fn rank(state: PathState) -> u8 {
@@ -83,13 +91,21 @@ const fn rank(state: PathState) -> u8 {
     }
 }
 
-fn peer_path(address: String, facts: PathFacts) -> PeerPath {
+fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> PeerPath {
+    let millis = |rtt: Duration| rtt.as_secs_f64() * 1e3;
     PeerPath {
         address,
         gateway: facts.gateway,
         state: facts.state,
-        min_rtt_ms: facts.min_rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+        min_rtt_ms: facts.min_rtt.map(millis),
         draining: facts.draining,
+        rtt_ms: facts.rtt.map(millis),
+        loss: facts.loss,
+        transport: facts.transport,
+        epoch: word.map(|word| word.version.epoch),
+        seq: word.map(|word| word.version.seq),
+        age_seconds: word.map(|word| word.age.as_secs_f64()),
+        offered: word.map(|word| word.offered),
     }
 }
 

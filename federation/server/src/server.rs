@@ -1,6 +1,6 @@
 //! The server as the gateway role sees it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, PathState, ServiceView};
 use eastway_core::{EndpointId, Reason, ServiceName, ZoneId};
-use eastway_registry::{Catalogue, PathFacts, Probe, ProbeOutcome};
+use eastway_registry::{Catalogue, EndpointReport, PathFacts, Probe, ProbeOutcome};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
 use parking_lot::Mutex;
@@ -70,6 +70,8 @@ pub struct SiblingStatus {
     pub registered: bool,
     /// It says how its endpoints do. If not, they are probed from here.
     pub speaks: bool,
+    /// Which life of it spoke last.
+    pub epoch: Option<u64>,
 }
 
 impl Server {
@@ -233,21 +235,35 @@ impl Server {
 
     /// The peers, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let policies = self.hub.read(|catalogue, _| catalogue.resources().peers.clone());
-        let status = |(cluster, policy): (String, eastway_registry::PeerPolicy)| PeerStatus {
-            staleness: self.hub.read(|catalogue, _| catalogue.peer_staleness(&cluster)),
-            trust_domain: policy.trust_domain,
-            paths: peering::paths(&self.hub, &cluster),
-            cut: self.hub.read(|catalogue, _| catalogue.cut(&cluster).iter().collect()),
-            cluster,
-        };
-        policies.into_iter().map(status).collect()
+        peering::status(&self.hub)
+    }
+
+    /// What was left out or replaced of what peers said, by their names.
+    pub fn cut(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
+        self.hub.read(|catalogue, _| {
+            let peers = catalogue.resources().peers.keys();
+            peers.map(|cluster| (cluster.clone(), catalogue.cut(cluster).iter().collect())).collect()
+        })
+    }
+
+    /// The endpoints of the service in this cluster, with where what is known of them comes from.
+    pub fn endpoints(&self, name: &ServiceName) -> Vec<EndpointReport> {
+        self.hub.read(|catalogue, now| catalogue.endpoints(name, now))
+    }
+
+    /// The services that the operator declared here.
+    pub fn declared(&self) -> BTreeSet<ServiceName> {
+        self.hub.read(|catalogue, _| catalogue.resources().services.keys().cloned().collect())
     }
 
     fn siblings(&self) -> BTreeMap<String, SiblingStatus> {
-        let states = self.hub.read(|catalogue, _| catalogue.sibling_states());
-        let status = |(gateway, (registered, speaks))| (gateway, SiblingStatus { registered, speaks });
-        states.into_iter().map(status).collect()
+        self.hub.read(|catalogue, _| {
+            let status = |(gateway, (registered, speaks)): (String, (bool, bool))| {
+                let epoch = catalogue.sibling_epoch(&gateway);
+                (gateway, SiblingStatus { registered, speaks, epoch })
+            };
+            catalogue.sibling_states().into_iter().map(status).collect()
+        })
     }
 
     /// The ways to the peer `cluster`, best first, those that are down included last.
@@ -327,6 +343,11 @@ impl Server {
             peers: self.peers(),
             store: self.store.health(),
         }
+    }
+
+    /// How the store does.
+    pub fn store(&self) -> StoreHealth {
+        self.store.health()
     }
 
     /// Completes once subscribers are answered.

@@ -245,6 +245,8 @@ mod tests {
         ] {
             let peer = Peer { imports: vec![rule.to_owned()], ..Peer::default() };
             assert_eq!(peer.imports_service(&service()), accepted, "{rule}");
+            assert_eq!(peer.unmatched_imports([&service()]).is_empty(), accepted, "{rule}");
+            assert_eq!(peer.unmatched_imports([]), [rule], "nothing is offered");
         }
     }
 

@@ -21,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::held::Registry;
 use crate::roots::{Roots, parse_certificates};
 use crate::verifier::{Presented, Usage};
-use crate::{Expected, IdentityError, IdentityFiles, LoadError, calendar, certificates_from_pem, files};
+use crate::{Expected, IdentityError, IdentityFiles, Lifetime, LoadError, calendar, certificates_from_pem, files};
 
 pub(crate) mod watch;
 
@@ -77,6 +77,12 @@ impl Identity {
     /// Until when the present certificate is valid.
     pub fn not_after(&self) -> SystemTime {
         self.own.load().not_after
+    }
+
+    /// From when to when it is.
+    pub fn lifetime(&self) -> Lifetime {
+        let own = self.own.load();
+        Lifetime { not_before: own.not_before, not_after: own.not_after }
     }
 
     /// The CAs of the own trust domain: what peers need to know.

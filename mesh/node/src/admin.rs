@@ -3,7 +3,9 @@
 //! | Listener | Path | Answer |
 //! |---|---|---|
 //! | admin | `/status` | who this is, and how it stands with the others |
-//! | admin | `/services` | the services that the node knows |
+//! | admin | `/services` | the names of the services that the node knows |
+//! | admin | `/view/services` | those services: ports, endpoints, clusters |
+//! | admin | `/view/endpoints`, `/view/endpoints/NAMESPACE/SERVICE` | each endpoint of the own cluster, where what is known of it comes from, and the zones of other clusters |
 //! | admin | `/explain/NAMESPACE/SERVICE` | priorities, localities, shares and endpoints of a service, and why |
 //! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
 //! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
@@ -20,15 +22,25 @@ use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, json_by_both_names, observability, query, serve, text};
 use http::{Request, Response, StatusCode};
 
+use crate::listing::ServiceListing;
 use crate::{NodeError, Process};
 
 /// What a node answers its operators with.
 pub trait Admin: Send + Sync + 'static {
-    /// Who it is, and how it stands with the others.
+    /// Who it is, how it stands with the others, and what is wrong (`problems`).
     fn status(&self) -> serde_json::Value;
 
     /// The names of the services that it knows.
     fn services(&self) -> Vec<String>;
+
+    /// The services that it knows, as far as it does.
+    fn listings(&self) -> Vec<ServiceListing>;
+
+    /// The endpoints of the service `name`, or of all services.
+    ///
+    /// # Errors
+    /// Why it cannot say.
+    fn endpoints(&self, name: Option<&ServiceName>) -> Result<serde_json::Value, Unanswered>;
 
     /// The service `name`, as callers in the zone `from` see it, written `CLUSTER/ZONE`.
     ///
@@ -45,7 +57,7 @@ pub trait Admin: Send + Sync + 'static {
 pub enum Unanswered {
     /// It does not know the service.
     Unknown(&'static str),
-    /// It does not see the mesh from there.
+    /// It does not see the mesh from there, or not in such detail.
     Elsewhere(String),
 }
 
@@ -72,13 +84,31 @@ fn answer(admin: &impl Admin, request: &Request<Bytes>) -> Response<Bytes> {
     match segments[..] {
         ["status"] => json(StatusCode::OK, &admin.status()),
         ["services"] => json(StatusCode::OK, &admin.services()),
+        ["view", "services"] => json(StatusCode::OK, &admin.listings()),
+        ["view", "endpoints"] => endpoints(admin, None),
+        ["view", "endpoints", namespace, service] => endpoints(admin, Some(&ServiceName::new(namespace, service))),
         [verb @ ("explain" | "what-if"), namespace, service] => {
             about(admin, &ServiceName::new(namespace, service), verb == "what-if", &query(request))
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /status, /services, /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
+            "there are /status, /services, /view/services, /view/endpoints, /view/endpoints/NAMESPACE/SERVICE, \
+             /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
         ),
+    }
+}
+
+fn endpoints(admin: &impl Admin, name: Option<&ServiceName>) -> Response<Bytes> {
+    match admin.endpoints(name) {
+        Ok(endpoints) => json(StatusCode::OK, &endpoints),
+        Err(unanswered) => refusal(&unanswered),
+    }
+}
+
+fn refusal(unanswered: &Unanswered) -> Response<Bytes> {
+    match unanswered {
+        Unanswered::Unknown(line) => text(StatusCode::NOT_FOUND, line),
+        Unanswered::Elsewhere(line) => text(StatusCode::BAD_REQUEST, line),
     }
 }
 
@@ -87,8 +117,7 @@ fn about(admin: &impl Admin, name: &ServiceName, what_if: bool, parameters: &[(S
     let from = parameters.iter().find(|(key, _)| key == "from").map(|(_, zone)| zone.as_str());
     let entry = match admin.service(name, from) {
         Ok(entry) => entry,
-        Err(Unanswered::Unknown(line)) => return text(StatusCode::NOT_FOUND, line),
-        Err(Unanswered::Elsewhere(line)) => return text(StatusCode::BAD_REQUEST, &line),
+        Err(unanswered) => return refusal(&unanswered),
     };
     if !what_if {
         return json_by_both_names(StatusCode::OK, &entry.service().explain(clock::now()));
@@ -112,6 +141,17 @@ mod tests {
 
         fn services(&self) -> Vec<String> {
             vec!["shop/pay".to_owned()]
+        }
+
+        fn listings(&self) -> Vec<ServiceListing> {
+            Vec::new()
+        }
+
+        fn endpoints(&self, name: Option<&ServiceName>) -> Result<serde_json::Value, Unanswered> {
+            match name {
+                None => Ok(serde_json::json!([])),
+                Some(_) => Err(Unanswered::Elsewhere("ask a gateway".to_owned())),
+            }
         }
 
         fn service(&self, name: &ServiceName, from: Option<&str>) -> Result<Arc<ServiceEntry>, Unanswered> {
@@ -139,6 +179,9 @@ mod tests {
     fn every_path_is_answered_by_the_node() {
         assert_answer("/status", 200, "\"stranger\"");
         assert_answer("/services/", 200, "\"shop/pay\"");
+        assert_answer("/view/services", 200, "[]");
+        assert_answer("/view/endpoints", 200, "[]");
+        assert_answer("/view/endpoints/shop/pay", 400, "ask a gateway");
         for verb in ["explain", "what-if"] {
             assert_answer(&format!("/{verb}/shop/pay"), 404, "ask again");
             assert_answer(&format!("/{verb}/shop/pay?load=2&from=east%2Fz1"), 400, "ask in east/z1");

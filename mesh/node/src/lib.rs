@@ -2,11 +2,13 @@
 //!
 //! A role's own file says in which order; each step is here. [`Process`] is the life from the first task to the last;
 //! [`identity`], [`listen`] and [`telemetry`] are what a node needs before it begins, [`workers`] what carries its traffic,
-//! and [`admin`] what operators ask. Nothing here knows which role it serves.
+//! and [`admin`] what operators ask: services as [`listing`] tells them, and [`problem`]s. Nothing here knows which role it serves.
 
 pub mod admin;
 pub mod identity;
 pub mod listen;
+pub mod listing;
+pub mod problem;
 
 mod error;
 mod process;

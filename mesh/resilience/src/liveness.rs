@@ -26,6 +26,8 @@ pub struct PathMonitorConfig {
     pub min_rtt_window: Duration,
     /// So many answers are needed before the minimum is told. Default 20.
     pub min_rtt_samples: usize,
+    /// So many pings, the last ones, are what loss is told of; at most 256. Default 240: a minute of pings that are answered.
+    pub loss_window: usize,
 }
 
 impl Default for PathMonitorConfig {
@@ -38,6 +40,7 @@ impl Default for PathMonitorConfig {
             max_timeout: Duration::from_secs(10),
             min_rtt_window: Duration::from_secs(60),
             min_rtt_samples: 20,
+            loss_window: 240,
         }
     }
 }
@@ -67,6 +70,7 @@ pub struct PathMonitor {
     next_ping: Timestamp,
     state: PathState,
     minimum: Minimum,
+    outcomes: Outcomes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ impl PathMonitor {
             next_ping: now,
             state: PathState::Unknown,
             minimum: Minimum::default(),
+            outcomes: Outcomes::default(),
         }
     }
 
@@ -97,6 +102,7 @@ impl PathMonitor {
         {
             self.waiting = None;
             self.expired = self.expired.saturating_add(1);
+            self.outcomes.add(true, self.config.loss_window);
             self.next_ping = now;
         }
         self.judge(now);
@@ -120,6 +126,10 @@ impl PathMonitor {
             }
         });
         self.minimum.add(rtt, now, self.config.min_rtt_window);
+        // An answer to a ping that expired before does not make that one answered: it was too late to be of use.
+        if self.waiting.is_some() {
+            self.outcomes.add(false, self.config.loss_window);
+        }
         self.waiting = None;
         self.silent_since = None;
         self.expired = 0;
@@ -140,6 +150,7 @@ impl PathMonitor {
         self.waiting = None;
         self.silent_since = None;
         self.expired = 0;
+        self.outcomes = Outcomes::default();
         self.state = PathState::Unknown;
         self.next_ping = now;
     }
@@ -152,6 +163,11 @@ impl PathMonitor {
     /// The smoothed round-trip time, once there is one.
     pub fn smoothed_rtt(&self) -> Option<Duration> {
         self.estimate.map(|e| e.smoothed)
+    }
+
+    /// The share of the last pings of this connection that were not answered in time, 0 to 1; `None` before the first has ended.
+    pub fn loss(&self) -> Option<f64> {
+        self.outcomes.loss()
     }
 
     /// The least round-trip time of the last minute, once enough pings were answered.
@@ -221,6 +237,30 @@ impl Minimum {
 
     fn least(&self, now: Timestamp, window: Duration) -> Option<Duration> {
         self.rising.iter().find(|(at, _)| now - *at <= window).map(|(_, rtt)| *rtt)
+    }
+}
+
+/// What became of the last pings.
+#[derive(Clone, Debug, Default)]
+struct Outcomes {
+    /// Whether each was lost, the oldest first.
+    lost: VecDeque<bool>,
+}
+
+/// The most outcomes that are kept, whatever is configured.
+const MAX_OUTCOMES: usize = 256;
+
+impl Outcomes {
+    fn add(&mut self, lost: bool, window: usize) {
+        self.lost.push_back(lost);
+        while self.lost.len() > window.clamp(1, MAX_OUTCOMES) {
+            self.lost.pop_front();
+        }
+    }
+
+    fn loss(&self) -> Option<f64> {
+        let lost = self.lost.iter().filter(|lost| **lost).count();
+        (!self.lost.is_empty()).then(|| lost as f64 / self.lost.len() as f64)
     }
 }
 

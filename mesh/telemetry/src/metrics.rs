@@ -22,7 +22,7 @@ pub use self::labels::{AttemptKind, AttemptResult, Code, Direction, OTHER, Party
 pub use self::peers::PeerMetrics;
 pub use self::traces::{DropCause, TraceMetrics};
 pub use self::traffic::{InFlight, Route, RouteCache, TrafficMetrics};
-pub use self::tunnel::{StreamGuard, StreamSide, TunnelGuard, TunnelMetrics, TunnelPeer};
+pub use self::tunnel::{OpenTunnels, StreamGuard, StreamSide, TunnelGuard, TunnelMetrics, TunnelPeer};
 use crate::TelemetryNode;
 
 /// A node's registry.

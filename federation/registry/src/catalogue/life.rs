@@ -21,6 +21,9 @@ const MAX_JUMP: u64 = 10 * 366 * 24 * 3_600 * 1_000_000;
 /// How many deregistrations are remembered; more than any fleet makes within the time they are remembered for.
 const MAX_BURIED: usize = 100_000;
 
+/// The longest reason of a sidecar that is kept, in characters: an operator reads it in a line.
+const MAX_WORDS: usize = 160;
+
 impl Catalogue {
     /// A sidecar registers its workload over the stream `stream`, or changes its registration. Returns the stream that
     /// spoke for the endpoint until now, if another did: it no longer counts.
@@ -108,10 +111,11 @@ impl Catalogue {
         alive.max(tombstones.filter(|tombstones| tombstones >= incarnation))
     }
 
-    /// The sidecar says how its application does.
-    pub fn report_health(&mut self, stream: StreamId, health: Health, now: Timestamp) {
+    /// The sidecar says how its application does, and why in `words`, which operators are told.
+    pub fn report_health(&mut self, stream: StreamId, health: Health, words: &str, now: Timestamp) {
         if let Some(entry) = self.hear(stream, now) {
             entry.reported = Some(health);
+            entry.words = words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect::<String>().into();
             self.refresh_stream(stream, now);
         }
     }

@@ -7,7 +7,7 @@ use eastway_core::view::Staleness;
 use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
 
 use super::Catalogue;
-use crate::peers::{Cut, Exported, PathFacts, StoredMirror, Taking, Touched};
+use crate::peers::{Cut, Exported, PathFacts, PeerReport, StoredMirror, Taking, Touched};
 use crate::reader::Fact;
 
 impl Catalogue {
@@ -94,6 +94,11 @@ impl Catalogue {
     /// How old the statements of the peer `cluster` are; `None` before the first were complete.
     pub fn peer_staleness(&self, cluster: &str) -> Option<Staleness> {
         self.peers.staleness(cluster)
+    }
+
+    /// What is known of the peer `cluster`, for operators; `None` if it is not declared.
+    pub fn peer_report(&self, cluster: &str, now: Timestamp) -> Option<PeerReport> {
+        Some(self.peers.report(cluster, self.resources.peers.get(cluster)?, now))
     }
 
     /// The paths to a peer, by address.

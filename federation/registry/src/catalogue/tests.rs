@@ -11,6 +11,7 @@ use crate::resources::PeerPolicy;
 mod endpoints;
 mod peering;
 mod properties;
+mod reports;
 mod siblings;
 mod stored;
 

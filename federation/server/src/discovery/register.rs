@@ -83,7 +83,8 @@ pub(super) async fn run(hub: Arc<Hub>, caller: Caller, mut incoming: Streaming<R
             }
             _ = ticks.tick(), if flips.is_waiting() => {
                 if let Some(health) = flips.due(hub.clock.now()) {
-                    hub.change(|catalogue, now| catalogue.report_health(stream, health, now));
+                    // What was said with it is gone: of a workload that flaps this often, the last words tell nothing.
+                    hub.change(|catalogue, now| catalogue.report_health(stream, health, "", now));
                 }
             }
             Ok(why) = &mut revoked => {
@@ -133,7 +134,9 @@ async fn take(
         Some(RequestEvent::Health(report)) => {
             let Ok(health) = convert::health_from_wire(report.health) else { return Next::End };
             match flips.say(health, hub.clock.now()) {
-                Some(health) => hub.change(|catalogue, now| catalogue.report_health(*stream, health, now)),
+                Some(health) => {
+                    hub.change(|catalogue, now| catalogue.report_health(*stream, health, &report.reason, now));
+                }
                 None => hub.change(|catalogue, now| catalogue.heard(*stream, now)),
             }
         }

@@ -52,7 +52,10 @@ pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String,
             Err(_) => note_failure(&path, "the gateway does not answer"),
         }
         monitor.on_lost(path.hub.clock.now());
-        path.note(|facts| (facts.state, facts.draining) = (PathState::Down, false));
+        path.note(|facts| {
+            (facts.state, facts.draining) = (PathState::Down, false);
+            (facts.loss, facts.transport) = (None, None);
+        });
         tokio::select! {
             () = sleep(backoff.pause(&options)) => {}
             () = arrives(&mut arrivals, &path.cluster, seen) => {}
@@ -74,7 +77,7 @@ async fn arrives(arrivals: &mut watch::Receiver<BTreeMap<String, u64>>, cluster:
 async fn connected(path: &Path, tunnel: &Arc<dyn Tunnel>, monitor: &mut PathMonitor) -> Reason {
     tracing::info!(cluster = path.cluster, address = path.address, peer = %tunnel.peer(), "a control connection is open");
     monitor.on_connected(path.hub.clock.now());
-    path.note(|facts| facts.state = PathState::Unknown);
+    path.note(|facts| (facts.state, facts.transport) = (PathState::Unknown, Some(tunnel.protocol())));
     tokio::select! {
         reason = tunnel.closed() => reason,
         reason = ping::send(path, &**tunnel, monitor) => reason,

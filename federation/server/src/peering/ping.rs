@@ -88,7 +88,10 @@ async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<
 }
 
 fn note(path: &Path, monitor: &PathMonitor, now: Timestamp) {
-    path.note(|facts| (facts.state, facts.min_rtt) = (monitor.state(), monitor.min_rtt(now)));
+    path.note(|facts| {
+        (facts.state, facts.min_rtt) = (monitor.state(), monitor.min_rtt(now));
+        (facts.rtt, facts.loss) = (monitor.smoothed_rtt(), monitor.loss());
+    });
 }
 
 /// Answers pings until the stream ends.

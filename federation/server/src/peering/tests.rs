@@ -27,6 +27,7 @@ use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
 mod epochs;
 mod quic;
 mod siblings;
+mod told;
 
 /// The network between the clusters: which gateway listens at which address, and whether bytes pass.
 #[derive(Debug)]

@@ -39,11 +39,20 @@ impl Peer {
 
     /// Whether the service `name` is accepted from this peer.
     pub fn imports_service(&self, name: &ServiceName) -> bool {
-        self.imports.iter().any(|rule| match rule.split_once('/') {
-            None => rule == "*",
-            Some((namespace, service)) => {
-                namespace == &*name.namespace && (service == "*" || service == &*name.service)
-            }
-        })
+        self.imports.iter().any(|rule| matches(rule, name))
+    }
+
+    /// The rules of `imports` that accept none of `services`.
+    pub fn unmatched_imports<'a>(&self, services: impl IntoIterator<Item = &'a ServiceName> + Clone) -> Vec<String> {
+        let idle = |rule: &&String| !services.clone().into_iter().any(|name| matches(rule, name));
+        self.imports.iter().filter(idle).cloned().collect()
+    }
+}
+
+/// Whether a rule of `imports` accepts the service `name`.
+fn matches(rule: &str, name: &ServiceName) -> bool {
+    match rule.split_once('/') {
+        None => rule == "*",
+        Some((namespace, service)) => namespace == &*name.namespace && (service == "*" || service == &*name.service),
     }
 }

@@ -170,3 +170,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn loss_is_the_share_of_the_last_pings_that_were_not_answered_in_time() {
+    let mut path = Path::new();
+    assert_eq!(path.monitor.loss(), None, "nothing is known before the first ping has ended");
+    // Every tenth is lost.
+    path.run(Timestamp::from_millis(120_000), |ping| (ping % 10 != 9).then(|| ms(5)));
+    let loss = path.monitor.loss().expect("pings have ended");
+    assert!((0.09..0.11).contains(&loss), "{loss}");
+    // It is forgotten within a minute of pings that are answered, and at once by a new connection.
+    path.run(Timestamp::from_millis(200_000), |_| Some(ms(5)));
+    assert_eq!(path.monitor.loss(), Some(0.0));
+    path.run(Timestamp::from_millis(210_000), |_| None);
+    assert!(path.monitor.loss().is_some_and(|loss| loss > 0.0));
+    path.monitor.on_connected(path.now);
+    assert_eq!(path.monitor.loss(), None);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_was_a_loss() {
+    let mut monitor =
+        PathMonitor::new(PathMonitorConfig { loss_window: 2, ..PathMonitorConfig::default() }, Timestamp::ZERO);
+    monitor.on_ping_sent(Timestamp::ZERO);
+    let late = Timestamp::from_millis(600);
+    monitor.poll(late);
+    monitor.on_pong(ms(600), late);
+    assert_eq!(monitor.loss(), Some(1.0));
+    for millis in [1000, 2000] {
+        monitor.on_ping_sent(Timestamp::from_millis(millis));
+        monitor.on_pong(ms(1), Timestamp::from_millis(millis + 1));
+    }
+    assert_eq!(monitor.loss(), Some(0.0), "no more than the window is remembered");
+}

@@ -177,6 +177,24 @@ fn a_tunnel_counts_streams_bytes_refusals_and_rtt() {
 }
 
 #[test]
+fn what_is_open_now_is_told_by_cluster() {
+    let metrics = metrics();
+    let tunnels = TunnelMetrics::new(&metrics, 10);
+    assert_eq!(tunnels.open(), []);
+    let (west, south) = (tunnels.peer("eu-west", "quic"), tunnels.peer("ap-south", "quic"));
+    let (_connection, stream) = (west.connected(), west.stream(StreamSide::Opened));
+    let open = |cluster: &str, connections, streams| OpenTunnels {
+        cluster: cluster.into(),
+        protocol: "quic",
+        connections,
+        streams,
+    };
+    assert_eq!(tunnels.open(), [open("ap-south", 0, 0), open("eu-west", 1, 1)]);
+    drop((stream, south));
+    assert_eq!(tunnels.open(), [open("ap-south", 0, 0), open("eu-west", 1, 0)]);
+}
+
+#[test]
 fn peers_beyond_the_limit_share_one_label() {
     let metrics = metrics();
     let tunnels = TunnelMetrics::new(&metrics, 2);

@@ -126,6 +126,32 @@ impl TunnelMetrics {
         let new = || Arc::new(TunnelPeer::new(&self.0.families, &key));
         Arc::clone(peers.entry(key.clone()).or_insert_with(new))
     }
+
+    /// What is open now, by cluster; those of which nothing was ever open are not among it.
+    pub fn open(&self) -> Vec<OpenTunnels> {
+        let open = |((cluster, protocol), peer): (&Key, &Arc<TunnelPeer>)| OpenTunnels {
+            cluster: Arc::clone(cluster),
+            protocol,
+            connections: peer.connections.get(),
+            streams: peer.active.get(),
+        };
+        let mut all: Vec<_> = self.0.peers.lock().iter().map(open).collect();
+        all.sort_by(|a, b| (&a.cluster, a.protocol).cmp(&(&b.cluster, b.protocol)));
+        all
+    }
+}
+
+/// What is open to one cluster now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTunnels {
+    /// The cluster at the other end.
+    pub cluster: Arc<str>,
+    /// What carries the tunnels.
+    pub protocol: &'static str,
+    /// Connections that are up.
+    pub connections: i64,
+    /// Streams that have not ended yet.
+    pub streams: i64,
 }
 
 /// The handles for the tunnels to one cluster.

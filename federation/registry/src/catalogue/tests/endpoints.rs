@@ -13,7 +13,7 @@ fn a_registered_endpoint_is_seen_with_the_health_that_it_reports() {
     let mut world = World::new();
     let stream = world.register("p1", "a", 1);
     assert_eq!(world.health("p1"), Some(Health::Ready));
-    world.catalogue.report_health(stream, Health::Unready, world.now);
+    world.catalogue.report_health(stream, Health::Unready, "", world.now);
     assert_eq!(world.health("p1"), Some(Health::Unready), "unready stays in the denominator");
     let changes = world.catalogue.take_changes();
     assert!(changes.services.contains(&payments()) && changes.slices.contains(&(payments(), 0)));
@@ -105,7 +105,7 @@ fn the_highest_incarnation_wins_whichever_came_first() {
     let mut world = World::new();
     let old = world.register("p1", "a", 5);
     world.register("p1", "b", 6);
-    world.catalogue.report_health(old, Health::Down, world.now);
+    world.catalogue.report_health(old, Health::Down, "", world.now);
     world.catalogue.deregister(old, world.now);
     world.catalogue.lost(old, world.now);
     let endpoint = world.endpoint("p1").expect("still there");

@@ -152,7 +152,7 @@ fn own_endpoints_are_stated_as_they_change() {
     assert!(world.catalogue.take_changes().statements);
     let load = LoadReport { active_requests: 3, ..LoadReport::default() };
     world.catalogue.report_load(stream, load, world.now);
-    world.catalogue.report_health(stream, Health::Unready, world.now);
+    world.catalogue.report_health(stream, Health::Unready, "", world.now);
     assert!(world.catalogue.take_changes().statements);
     let (later, changes) = world.catalogue.statements_since(version.seq).expect("remembered");
     assert!(later > version);
