@@ -4,15 +4,21 @@
 //! that cannot be used.
 
 mod app;
+mod apply;
 mod ca;
+mod delete;
 mod demo;
+mod diff;
 mod division;
 mod endpoints;
 mod explain;
+mod get;
 mod instead;
 mod operator;
 mod peers;
+mod resources;
 mod role;
+mod rollback;
 mod services;
 mod simulate;
 mod status;
@@ -26,6 +32,9 @@ use eastway_documents::Problems;
 /// The data path allocates per request: a faster allocator is felt there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code of `diff` when something differs.
+const DIFFERS: u8 = 2;
 
 /// A multi-cluster gateway mesh with locality-aware failover.
 #[derive(Debug, Parser)]
@@ -51,6 +60,16 @@ enum Verb {
     Endpoints(endpoints::EndpointsCommand),
     /// List the paths to other clusters, and how old their word is.
     Peers(peers::PeersCommand),
+    /// Make the cluster's resources be as files say.
+    Apply(apply::ApplyCommand),
+    /// Say what `apply` would change. Exits with 2 if that is anything.
+    Diff(diff::DiffCommand),
+    /// List the resources that count, and whose each is.
+    Get(get::GetCommand),
+    /// Delete resources that were applied.
+    Delete(delete::DeleteCommand),
+    /// Make what is applied be as it was before.
+    Rollback(rollback::RollbackCommand),
     /// Say where a service's requests go, and why.
     Explain(explain::ExplainCommand),
     /// Say where a service's requests would go after a loss, and whether the rest could bear it.
@@ -76,6 +95,14 @@ fn main() -> ExitCode {
         Verb::Services(command) => command.run().map(|()| true),
         Verb::Endpoints(command) => command.run().map(|()| true),
         Verb::Peers(command) => command.run().map(|()| true),
+        Verb::Apply(command) => command.run().map(|()| true),
+        Verb::Diff(command) => match command.run() {
+            Ok(true) => return ExitCode::from(DIFFERS),
+            same => same.map(|_| true),
+        },
+        Verb::Get(command) => command.run().map(|()| true),
+        Verb::Delete(command) => command.run().map(|()| true),
+        Verb::Rollback(command) => command.run().map(|()| true),
         Verb::Explain(command) => command.run().map(|()| true),
         Verb::WhatIf(command) => command.run().map(|()| true),
         Verb::Simulate(command) => command.run().map(|()| true),

@@ -9,13 +9,13 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use eastway_core::name::{Authority, DEFAULT_SUFFIX, is_label};
 use eastway_core::{ServiceName, ZoneId};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::StatusCode;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 /// Where a node's administration server listens by default.
-const ADMIN: &str = "127.0.0.1:15000";
+pub(crate) const ADMIN: &str = "127.0.0.1:15000";
 /// For a whole exchange with a node.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that is read of an answer.
@@ -118,7 +118,7 @@ impl Subject {
 }
 
 /// The text, if it is a host or an address with a port; the host is looked up when it is asked.
-fn host_and_port(text: &str) -> Result<String, String> {
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let bare = host.is_empty() || host.contains(':') && !host.starts_with('[');
     match port.parse::<u16>() {
@@ -131,25 +131,46 @@ fn host_and_port(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// There is no node, or it has no answer: with its own words, and what to do.
-fn ask(admin: &str, path: &str) -> anyhow::Result<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, get(admin, path)).await });
-    let (status, body) = answered.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))??;
+pub(crate) fn ask(admin: &str, path: &str) -> anyhow::Result<Value> {
+    let (status, body) = exchange(admin, Method::GET, path, Bytes::new())?;
+    answer(admin, status, &body)
+}
+
+/// A node's answer to `POST path` with a body of JSON.
+///
+/// # Errors
+/// There is no node.
+pub(crate) fn post(admin: &str, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
+    exchange(admin, Method::POST, path, serde_json::to_vec(body)?.into())
+}
+
+/// An answer of JSON.
+///
+/// # Errors
+/// It is a refusal: with the node's own words.
+pub(crate) fn answer(admin: &str, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
     if status != StatusCode::OK {
-        let words = String::from_utf8_lossy(&body);
+        let words = String::from_utf8_lossy(body);
         bail!("{}", words.trim());
     }
-    serde_json::from_slice(&body)
+    serde_json::from_slice(body)
         .with_context(|| format!("what {admin} answered is not JSON: is it a node of the mesh?"))
 }
 
-async fn get(admin: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+fn exchange(admin: &str, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sent = runtime.block_on(async { tokio::time::timeout(PATIENCE, send(admin, method, path, body)).await });
+    sent.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))?
+}
+
+async fn send(admin: &str, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
     let stream = tokio::net::TcpStream::connect(admin).await.with_context(|| {
         format!("no node's administration server at {admin}: name one with --admin (its `admin.listen`; see its log)")
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", admin).body(Empty::<Bytes>::new())?;
+    let request = hyper::Request::builder().method(method).uri(path).header("host", admin);
+    let request = request.header("content-type", "application/json").body(Full::new(body))?;
     let response = sender.send_request(request).await.with_context(|| format!("{admin} broke the connection off"))?;
     let status = response.status();
     let body =

@@ -31,6 +31,12 @@ impl RoleCommand {
             Ok(config) => config,
             Err(problems) => return self.invalid(&problems),
         };
+        if self.check
+            && let Ok((_, warnings)) = config.load_resources()
+            && !warnings.is_empty()
+        {
+            eprintln!("{warnings}");
+        }
         let log = &config.telemetry.log;
         self.run(LogOptions { filter: log.level.as_str().to_owned(), json: log.json }, || eastway_gateway::run(config))
     }

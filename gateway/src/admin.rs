@@ -3,14 +3,17 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eastway_core::ServiceName;
 use eastway_node::admin::{self, Admin, Unanswered};
 use eastway_node::listing::ServiceListing;
 use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
 
 use crate::node::GatewayNode;
-use crate::view;
+use crate::{resources, view};
 
 /// Asked about a service that nobody offers.
 const UNKNOWN: Unanswered =
@@ -57,6 +60,10 @@ impl Admin for GatewayNode {
             Unanswered::Elsewhere(format!("this gateway answers for the zones of its own cluster: {zones}"))
         })?;
         self.services.service(name, zone).ok_or(UNKNOWN)
+    }
+
+    fn act(self: &Arc<Self>, request: &Request<Bytes>) -> Option<BoxFuture<'static, Response<Bytes>>> {
+        resources::act(self, request)
     }
 
     fn metrics(&self, accept: Option<&str>) -> (&'static str, String) {

@@ -73,11 +73,11 @@ impl Config {
         check::check(&loaded.value, &loaded.source)
     }
 
-    /// Reads the resources, as they are now.
+    /// Reads the resources, as they are now, with warnings about them.
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load_resources(&self) -> Result<Vec<Declared>, Problems> {
+    pub fn load_resources(&self) -> Result<(Vec<Declared>, Problems), Problems> {
         check::resources(self)
     }
 

@@ -193,7 +193,10 @@ fn admission(config: &Config) -> Admission {
 }
 
 fn read_files(config: &Config) -> Result<Files, RunError> {
-    let declared = config.load_resources().map_err(RunError::Resources)?;
+    let (declared, warnings) = config.load_resources().map_err(RunError::Resources)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     Files::new(declared).map_err(RunError::Bundle)
 }
 

@@ -17,6 +17,7 @@ mod node;
 mod peers;
 mod relay;
 mod resets;
+mod resources;
 mod services;
 mod streams;
 mod view;

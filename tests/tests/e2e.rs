@@ -23,6 +23,9 @@ mod across;
 mod failover;
 #[path = "e2e/restart.rs"]
 mod restart;
+// Do resources that operators apply act everywhere, or not at all?
+#[path = "e2e/applied.rs"]
+mod applied;
 // Who is let in, and what may they say of themselves?
 #[path = "e2e/identity.rs"]
 mod identity;

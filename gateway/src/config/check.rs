@@ -68,13 +68,15 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
 }
 
 /// The resources, checked by themselves and against the gateway's own cluster.
-pub(super) fn resources(config: &Config) -> Result<Vec<Declared>, Problems> {
+/// Warnings come with what is valid.
+pub(super) fn resources(config: &Config) -> Result<(Vec<Declared>, Problems), Problems> {
     let mut paths = config.resources.clone();
     // A path that is listed twice was reported where it is listed.
     paths.sort();
     paths.dedup();
     let declared = eastway_admission::load(&paths)?;
-    judge(&declared, &config.as_cluster(), None).or(declared)
+    let found = judge(&declared, &config.as_cluster(), None);
+    if found.has_errors() { Err(found) } else { Ok((declared, found)) }
 }
 
 fn zones(checks: &mut Checks<'_>, raw: &BTreeMap<String, RawZone>) -> BTreeMap<String, Option<Coordinates>> {

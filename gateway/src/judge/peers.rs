@@ -143,8 +143,8 @@ fn bundle(peer: &PeerStatus) -> Option<Problem> {
     let certificate = Certificate { days_left: bundle.days_left?, days: bundle.days? };
     let cause = format!("{cluster} has not sent the CA certificates that follow, or they are not in the file yet");
     let next = format!(
-        "put the new CA certificate of {cluster} beside the old one into the `trustBundle` of its `Peer`, then `kill -HUP` this \
-         gateway"
+        "put the new CA certificate of {cluster} beside the old one into the `trustBundle` of its `Peer` (`eastway apply`, or the \
+         file and `kill -HUP` of this gateway)"
     );
     let left = span(certificate.days_left);
     match () {

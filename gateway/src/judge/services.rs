@@ -83,7 +83,7 @@ fn accounts(facts: &Facts<'_>, service: &ServiceListing) -> Vec<Problem> {
             ),
             format!("`Service` {name} in {} lists no account that may serve it", cluster.cluster),
             format!(
-                "list them under `accounts` there, then `kill -HUP` its gateways; what is known here: {}",
+                "list them under `accounts` there (`eastway apply` at one of its gateways, or its file and `kill -HUP`); what is known here: {}",
                 facts.command(&format!("endpoints {name}"))
             ),
         )
@@ -102,7 +102,7 @@ fn exports(facts: &Facts<'_>, service: &ServiceListing) -> Vec<Problem> {
             format!("{name} is exported to {to}, which is no peer of {}", facts.cluster),
             format!("the name has a typing error, or the `Peer` {to} is not declared here"),
             format!(
-                "declare `Peer` {to} or correct `export`, then `kill -HUP` this gateway; the peers: {}",
+                "declare `Peer` {to} or correct `export` (`eastway apply`, or the file and `kill -HUP` of this gateway); the peers: {}",
                 facts.command("peers")
             ),
         )

@@ -17,12 +17,14 @@ mod problem;
 pub mod reference;
 pub mod schema;
 mod suggest;
+mod write;
 pub mod yaml;
 
 pub use check::Checks;
 pub use eastway_core::text::{AddressText, DurationText, FileText};
 pub use problem::{Problem, Problems, Severity};
 pub use suggest::nearest;
+pub use write::to_yaml;
 
 use yaml::{Lines, YamlNode};
 

@@ -8,6 +8,7 @@
 //! | admin | `/view/endpoints`, `/view/endpoints/NAMESPACE/SERVICE` | each endpoint of the own cluster, where what is known of it comes from, and the zones of other clusters |
 //! | admin | `/explain/NAMESPACE/SERVICE` | priorities, localities, shares and endpoints of a service, and why |
 //! | admin | `/what-if/NAMESPACE/SERVICE?lose=zone=CLUSTER/ZONE&load=1.3` | the shares and utilisation after a loss |
+//! | admin, of a gateway | `/resources`, `/generations` | what is declared, by whom, and how it came about; `POST /resources` changes it |
 //! | metrics | `/metrics`, `/live`, `/ready` | Prometheus and probes |
 //!
 //! `?from=CLUSTER/ZONE` asks for what callers there see.
@@ -20,6 +21,7 @@ use eastway_core::ServiceName;
 use eastway_request::ServiceEntry;
 use eastway_runtime::clock;
 use eastway_runtime::http::{Handler, ServeOptions, json, json_by_both_names, observability, query, serve, text};
+use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 
 use crate::listing::ServiceListing;
@@ -48,6 +50,12 @@ pub trait Admin: Send + Sync + 'static {
     /// Why it cannot say.
     fn service(&self, name: &ServiceName, from: Option<&str>) -> Result<Arc<ServiceEntry>, Unanswered>;
 
+    /// The answer to a request that is for nodes of its role only, or that changes something. `None` for any other request.
+    fn act(self: &Arc<Self>, request: &Request<Bytes>) -> Option<BoxFuture<'static, Response<Bytes>>> {
+        let _ = request;
+        None
+    }
+
     /// The media type and the text of `/metrics`, for a scraper that accepts `accept`.
     fn metrics(&self, accept: Option<&str>) -> (&'static str, String);
 }
@@ -61,6 +69,9 @@ pub enum Unanswered {
     Elsewhere(String),
 }
 
+/// Bytes of a request of an operator.
+const MAX_BODY: usize = 32 << 20;
+
 /// Serves `admin` on the listeners of both, until the tasks are stopped.
 ///
 /// # Errors
@@ -69,11 +80,13 @@ pub fn start(process: &Process, admin: Arc<impl Admin>, sockets: (TcpListener, T
     let listen = |listener| tokio::net::TcpListener::from_std(listener).map_err(NodeError::Threads);
     let (operators, scrapers) = (listen(sockets.0)?, listen(sockets.1)?);
     let asked = Arc::clone(&admin);
-    let handler: Handler = Arc::new(move |request| {
-        let response = answer(&*asked, &request);
-        Box::pin(std::future::ready(response))
+    let handler: Handler = Arc::new(move |request| match asked.act(&request) {
+        Some(response) => response,
+        None => Box::pin(std::future::ready(answer(&*asked, &request))),
     });
-    process.tasks.spawn_loop("admin", serve(operators, handler, ServeOptions::default()));
+    // Resources of a whole cluster are sent at once.
+    let options = ServeOptions { body: MAX_BODY, ..ServeOptions::default() };
+    process.tasks.spawn_loop("admin", serve(operators, handler, options));
     let handler = observability(process.readiness.clone(), move |accept| admin.metrics(accept));
     process.tasks.spawn_loop("metrics", serve(scrapers, handler, ServeOptions::default()));
     Ok(())

@@ -178,7 +178,7 @@ impl ResourceSet {
             all.push(Declared::known(resource, &origin));
         }
         let mut problems = fit(&all);
-        problems.extend(judge(&all, &self.cluster, Some(&self.live())));
+        problems.extend(judge(&all, &self.cluster, self.live().as_ref()));
         problems
     }
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_admission::{Cluster, Declared, Live, LivePeer, LiveService, understood};
+use eastway_core::Timestamp;
 use eastway_core::resource::ResourceId;
+use eastway_core::view::EndpointView;
 use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
@@ -18,6 +21,9 @@ use crate::error::StartError;
 use crate::hub::Hub;
 use crate::membership::RETRY;
 use crate::store::{Change, Follower, Store, keys};
+
+/// Workloads and peers that there are have spoken to a gateway after so long.
+const SPOKEN: Duration = Duration::from_secs(10);
 
 /// What this gateway's files declare.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +73,8 @@ pub(crate) struct ResourceSet {
     pub(super) cluster: Cluster,
     identity: Arc<Identity>,
     state: Mutex<State>,
+    /// When this gateway began.
+    since: Timestamp,
     /// Held while what counts is put into effect, so that an earlier set never comes after a later one.
     publishing: Mutex<()>,
     /// Held by whoever changes the applied ones: those of one gateway one after the other.
@@ -90,7 +98,8 @@ impl ResourceSet {
     ) -> Arc<Self> {
         let state = Mutex::new(State { files, ..State::default() });
         let (publishing, writing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { hub, store, cluster, identity, state, publishing, writing })
+        let since = hub.clock.now();
+        Arc::new(Self { hub, store, cluster, identity, state, since, publishing, writing })
     }
 
     /// Reads what was applied. Waits for the store.
@@ -216,26 +225,35 @@ impl ResourceSet {
         }
     }
 
-    /// What there is in the mesh now.
-    pub(super) fn live(&self) -> Live {
+    /// What there is in the mesh now; `None` while workloads and peers have hardly had the time to say so.
+    pub(super) fn live(&self) -> Option<Live> {
         let mut live = Live::default();
-        self.hub.read(|catalogue, now| {
+        let asked = self.hub.read(|catalogue, now| {
             for name in catalogue.services() {
-                let mut zones = LiveService::default();
-                for endpoint in catalogue.view(name, now).iter().flat_map(|view| &view.endpoints) {
-                    *zones.zones.entry(endpoint.zone.to_string()).or_default() += 1;
+                let endpoints = catalogue.view(name, now).map(|view| view.endpoints.clone()).unwrap_or_default();
+                if endpoints.is_empty() {
+                    continue;
                 }
-                if !zones.zones.is_empty() {
-                    live.services.insert(name.clone(), zones);
+                let mut service = LiveService::default();
+                for endpoint in &endpoints {
+                    *service.zones.entry(endpoint.zone.to_string()).or_default() += 1;
+                }
+                let says = |endpoint: &&Arc<EndpointView>| {
+                    endpoint.capacity > 0 || endpoint.load.is_some_and(|load| load.utilisation.is_some())
+                };
+                service.measured = u32::try_from(endpoints.iter().filter(says).count()).ok();
+                live.services.insert(name.clone(), service);
+            }
+            for peer in catalogue.mesh().peers {
+                if catalogue.peer_staleness(&peer.cluster.name).is_some() {
+                    let exports = catalogue.exported_by(&peer.cluster.name);
+                    let zones: BTreeSet<String> = peer.cluster.zones.into_keys().collect();
+                    live.peers.insert(peer.cluster.name, LivePeer { region: peer.cluster.region, zones, exports });
                 }
             }
-            for peer in catalogue.mesh().peers.into_iter().filter(|peer| !peer.cluster.region.is_empty()) {
-                let exports = catalogue.exported_by(&peer.cluster.name);
-                let zones: BTreeSet<String> = peer.cluster.zones.into_keys().collect();
-                live.peers.insert(peer.cluster.name, LivePeer { region: peer.cluster.region, zones, exports });
-            }
+            now
         });
-        live
+        (asked.since(self.since) >= SPOKEN).then_some(live)
     }
 }
 

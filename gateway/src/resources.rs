@@ -1,0 +1,80 @@
+//! What operators ask of the declared resources, and how they change those that are applied.
+//!
+//! | Request | Answer |
+//! |---|---|
+//! | `GET /resources` | the resources that count here, and whose each is |
+//! | `GET /generations` | how what is applied came about |
+//! | `POST /resources` | changes what is applied, or says with `dryRun` what would change |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eastway_core::Chain;
+use eastway_runtime::http::{json, text};
+use eastway_server::resources::{Change, NotApplied};
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::node::GatewayNode;
+
+/// The body of `POST /resources`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeRequest {
+    /// What is wanted.
+    #[serde(flatten)]
+    change: Change,
+    /// Who wants it, for the history.
+    by: String,
+    /// Only say what would change.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Characters of who wants a change.
+const MAX_BY: usize = 200;
+
+/// The answer to a request about resources; `None` for any other.
+pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<BoxFuture<'static, Response<Bytes>>> {
+    let path = request.uri().path().trim_end_matches('/');
+    let server = node.federation.server();
+    let response = match (request.method(), path) {
+        (&Method::GET | &Method::HEAD, "/resources") => json(StatusCode::OK, &server.resources()),
+        (&Method::GET | &Method::HEAD, "/generations") => json(StatusCode::OK, &server.generations()),
+        (&Method::POST, "/resources") => match read(request) {
+            Ok(wanted) => {
+                let node = Arc::clone(node);
+                return Some(Box::pin(async move { change(&node, &wanted).await }));
+            }
+            Err((status, why)) => text(status, &why),
+        },
+        (_, "/resources" | "/generations") => text(StatusCode::METHOD_NOT_ALLOWED, "GET, or POST to /resources"),
+        _ => return None,
+    };
+    Some(Box::pin(std::future::ready(response)))
+}
+
+fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)> {
+    // A page that a browser on this machine shows cannot send this type without asking, which nothing here answers.
+    let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    if !is_json {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json".to_owned()));
+    }
+    let mut wanted: ChangeRequest = serde_json::from_slice(request.body())
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no change of resources: {error}")))?;
+    wanted.by = wanted.by.chars().filter(|c| !c.is_control()).take(MAX_BY).collect();
+    Ok(wanted)
+}
+
+async fn change(node: &GatewayNode, wanted: &ChangeRequest) -> Response<Bytes> {
+    match node.federation.server().apply(&wanted.change, &wanted.by, wanted.dry_run).await {
+        Ok(outcome) => json(StatusCode::OK, &outcome),
+        Err(NotApplied::Problems(problems)) => {
+            json(StatusCode::UNPROCESSABLE_ENTITY, &serde_json::json!({ "problems": problems }))
+        }
+        Err(error @ NotApplied::NotThere(_)) => text(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error @ NotApplied::Store(_)) => text(StatusCode::SERVICE_UNAVAILABLE, &Chain(&error).to_string()),
+    }
+}
