@@ -47,6 +47,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Where the cluster's state is kept.
     pub store: Store,
+    /// The folder for what the store held last.
+    pub state: Option<PathBuf>,
     /// The files and folders of resources.
     pub resources: Vec<PathBuf>,
     /// The suffix of mesh names.

@@ -59,6 +59,7 @@ impl Federation {
             discovery,
             dialer: Arc::new(dialer),
             admission: admission(config),
+            state: config.state.clone(),
             options: options(config),
         };
         let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;

@@ -43,6 +43,7 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn judge(facts: &Facts<'_>) -> Vec<Problem> {
     let mut problems = own(facts);
     problems.extend(store(facts));
+    problems.extend(beginning(facts));
     problems.extend(siblings(facts));
     problems.extend(facts.server.peers.iter().flat_map(|peer| peers::judge(facts, peer)));
     problems.extend(services::judge(facts));
@@ -98,6 +99,17 @@ fn own(facts: &Facts<'_>) -> Vec<Problem> {
     }
     problems.extend(facts.certificate.judge(facts.identity));
     problems
+}
+
+/// What this gateway knows is as old as its start without a store.
+fn beginning(facts: &Facts<'_>) -> Option<Problem> {
+    let age = facts.server.state_age_seconds?;
+    Some(Problem::warning(
+        "started_without_store",
+        format!("{} started without its store, from what that held {age} s ago", facts.gateway),
+        "no member of the store has answered since the start",
+        "see the problem of the store; what changed there meanwhile is taken over as soon as it answers",
+    ))
 }
 
 fn store(facts: &Facts<'_>) -> Vec<Problem> {

@@ -16,6 +16,17 @@ pub enum StartError {
         /// The configured one.
         expected: String,
     },
+    /// Another store is behind the address than the one that this gateway had before.
+    #[error(
+        "the store behind `store` is another one ({found:x}) than this gateway had before ({expected:x}): correct the address, or, if the \
+         store was made anew on purpose, delete what is kept of the old one (`state`)"
+    )]
+    OtherStore {
+        /// The identity of the store that answers.
+        found: u64,
+        /// The one that was there before.
+        expected: u64,
+    },
     /// The cluster's entry in the store cannot be read.
     #[error("the cluster's entry in the store is damaged")]
     Damaged(#[source] serde_json::Error),

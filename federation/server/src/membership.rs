@@ -11,13 +11,15 @@ use bytes::Bytes;
 use eastway_core::Coordinates;
 use serde::{Deserialize, Serialize};
 
+mod begin;
 mod collect;
 mod life;
 mod slices;
 mod stuck;
 
-pub(crate) use collect::{StoredAddress, collect, follow as follow_gateways};
-pub(crate) use life::{claim, is_plausible};
+pub(crate) use begin::{Beginning, begin};
+pub(crate) use collect::{StoredAddress, collect, follow as follow_gateways, load as load_gateways};
+pub(crate) use life::is_plausible;
 pub(crate) use slices::Slices;
 
 /// The pause before the store is tried again.

@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub dialer: Arc<dyn Dialer>,
     /// Where workloads may be reached.
     pub admission: Admission,
+    /// The folder in which it is kept what the store held last, to start from when that does not answer.
+    pub state: Option<std::path::PathBuf>,
     /// Times and bounds.
     pub options: ServerOptions,
 }
@@ -73,6 +75,10 @@ pub struct ServerOptions {
     pub max_connections: u32,
     /// Services that one sidecar may follow. Default 2,000.
     pub max_subscriptions: usize,
+    /// How long a start waits for the store, if it can do without. Default 3 s.
+    pub store_patience: Duration,
+    /// Between two looks whether what is kept of the store is what it holds. Default 10 s.
+    pub keep_interval: Duration,
     /// The wall clock in milliseconds since 1970, which epochs follow.
     pub wall_clock: fn() -> u64,
 }
@@ -95,6 +101,8 @@ impl Default for ServerOptions {
             handshakes: HandshakeLimits { places: 512, per_address: 128, timeout: Duration::from_secs(5) },
             max_connections: 20_000,
             max_subscriptions: 2_000,
+            store_patience: Duration::from_secs(3),
+            keep_interval: Duration::from_secs(10),
             wall_clock,
         }
     }

@@ -18,12 +18,12 @@ use serde::Serialize;
 use crate::error::StartError;
 use crate::feed::{Feed, Item};
 use crate::hub::{Hub, raised};
-use crate::membership::{self, Slices, StoredAddress};
+use crate::membership::{self, Beginning, Slices, StoredAddress};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
 use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
-use crate::store::{Election, Store, StoreHealth, StoreSession, keys};
+use crate::store::{Election, Store, StoreHealth, StoreSession, keep_last, keys};
 use crate::{listener, mirrors};
 
 /// A running server. Its tasks end with [`Server::shutdown`].
@@ -33,6 +33,8 @@ pub struct Server {
     store: Arc<dyn Store>,
     slices: Arc<Slices>,
     resources: Arc<ResourceSet>,
+    /// When the store held what this gateway began with, if it did not answer then.
+    saved_at: Option<u64>,
     session: Mutex<Option<Arc<StoreSession>>>,
     tasks: TaskGroup,
 }
@@ -61,6 +63,8 @@ pub struct ServerStatus {
     pub peers: Vec<PeerStatus>,
     /// The store.
     pub store: StoreHealth,
+    /// Seconds since the store held what this gateway began with; `None` once it has answered.
+    pub state_age_seconds: Option<u64>,
 }
 
 /// Another gateway of the cluster, for operators.
@@ -91,7 +95,7 @@ impl Server {
         files: impl Into<Files>,
         prober: Arc<dyn Prober>,
     ) -> Result<Arc<Self>, StartError> {
-        let life = membership::claim(&*store, &config).await?;
+        let Beginning { life, from, saved_at } = membership::begin(&store, &config).await?;
         let epoch = life.epoch();
         let catalogue = Catalogue::new(life.cluster(), config.gateway.as_str(), epoch, config.options.registry.clone());
         let cluster = Cluster {
@@ -103,13 +107,14 @@ impl Server {
         let hub = Hub::new(catalogue, &config.gateway, epoch, config.options, config.admission);
         let (shared, identity) = (Arc::clone(&store), Arc::clone(&config.identity));
         let resources = ResourceSet::new(Arc::clone(&hub), shared, cluster, identity, files.into());
-        resources.load().await?;
+        resources.load(&*from).await?;
         if let Some(Contested { id, file }) = resources.contested().into_iter().next() {
             return Err(StartError::Contested { id, file });
         }
         let slices = Slices::new(Arc::clone(&hub), Arc::clone(&store), life);
-        slices.load().await?;
-        mirrors::load(&*store, &hub).await;
+        let loaded = slices.load(&*from).await?;
+        let gateways = membership::load_gateways(&hub, &*from).await;
+        mirrors::load(&*from, &hub).await;
         let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
 
         let tasks = TaskGroup::new("federation");
@@ -118,11 +123,15 @@ impl Server {
         session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
         let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
+        if let Some(folder) = config.state {
+            let (every, clock) = (hub.options.keep_interval, hub.options.wall_clock);
+            tasks.spawn_loop("what the store holds", keep_last(s(), folder, every, clock));
+        }
         tasks.spawn_loop("applied resources", Arc::clone(&resources).follow());
         tasks.spawn_loop("clock and probes", probing::run(h(), prober));
         tasks.spawn_loop("membership, writing", Arc::clone(&slices).write(session.states()));
-        tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow());
-        let gateways = membership::follow_gateways(h(), Arc::clone(&session), own, Arc::clone(&slices));
+        tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow(loaded));
+        let gateways = membership::follow_gateways(h(), Arc::clone(&session), own, Arc::clone(&slices), gateways);
         tasks.spawn_loop("membership, gateways", gateways);
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
         tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
@@ -136,7 +145,7 @@ impl Server {
                 () = raised(&mut draining) => {}
             }
         });
-        Ok(Arc::new(Self { hub, store, slices, resources, session: Mutex::new(Some(session)), tasks }))
+        Ok(Arc::new(Self { hub, store, slices, resources, saved_at, session: Mutex::new(Some(session)), tasks }))
     }
 
     /// This cluster, with its uid.
@@ -327,6 +336,12 @@ impl Server {
         self.hub.change(|catalogue, now| catalogue.confirm_gone(service, zone, now));
     }
 
+    /// How old what this gateway began with is, if the store has not answered since.
+    fn state_age(&self) -> Option<Duration> {
+        let saved_at = self.saved_at.filter(|_| !self.slices.is_claimed())?;
+        Some(Duration::from_millis((self.hub.options.wall_clock)().saturating_sub(saved_at)))
+    }
+
     /// How the server does.
     pub fn status(&self) -> ServerStatus {
         let (services, endpoints, meta) =
@@ -342,6 +357,7 @@ impl Server {
             siblings: self.siblings(),
             peers: self.peers(),
             store: self.store.health(),
+            state_age_seconds: self.state_age().map(|age| age.as_secs()),
         }
     }
 

@@ -21,6 +21,7 @@ mod watch;
 
 mod election;
 mod follow;
+mod last;
 mod session;
 
 pub mod embedded;
@@ -37,6 +38,7 @@ pub use election::Election;
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use follow::{Change, Follower};
+pub(crate) use last::{LastStore, keep as keep_last};
 pub use session::{DEFAULT_TTL, MIN_TTL, SessionState, StoreSession};
 pub use txn::{Commit, Expect, Op, Txn};
 pub use watch::{Event, Watch};

@@ -156,6 +156,7 @@ impl Gateway {
             discovery: eastway_transport::tcp::bind(([127, 0, 0, 1], 0).into()).expect("a port"),
             dialer: Arc::clone(&self.dialer),
             admission: Admission { loopback: true, ..Admission::default() },
+            state: None,
             options: self.options.clone(),
         }
     }

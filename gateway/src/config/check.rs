@@ -42,6 +42,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         admin: raw.admin.check(checks),
         metrics: raw.metrics.check(checks),
         store: store(checks, &raw.store),
+        state: state(checks, raw),
         resources: raw.resources.iter().map(|path| source.resolve(path.as_str())).collect(),
         suffix: checks.domain("suffix", &raw.suffix),
         registration: Registration {
@@ -123,6 +124,13 @@ fn store(checks: &mut Checks<'_>, raw: &RawStore) -> Store {
         RawStore::Embedded(raw) => Store::Embedded { path: checks.folder("store.embedded.path", &raw.path) },
         RawStore::Etcd(raw) => Store::Etcd(etcd(checks, raw)),
     }
+}
+
+fn state(checks: &mut Checks<'_>, raw: &RawConfig) -> Option<std::path::PathBuf> {
+    if let (Some(_), RawStore::Embedded(_)) = (&raw.state, &raw.store) {
+        checks.problem("state", "it has no effect with `store.embedded`, which is always there: remove it");
+    }
+    raw.state.as_ref().map(|state| checks.folder("state", state))
 }
 
 fn etcd(checks: &mut Checks<'_>, raw: &RawEtcd) -> Etcd {

@@ -37,6 +37,9 @@ pub struct RawConfig {
     pub metrics: RawMetrics,
     /// Where the cluster's state is kept: exactly one of the two.
     pub store: RawStore,
+    /// A folder in which the gateway keeps what etcd held last, so that it starts and serves although no member answers. It
+    /// takes part again as soon as one does. If not given, a start waits for etcd.
+    pub state: Option<FileText>,
     /// Files of resources, or folders whose `*.yaml` and `*.yml` are. Everything in them is checked together; at SIGHUP
     /// either all of it is taken or, if anything is wrong, nothing.
     #[serde(default)]

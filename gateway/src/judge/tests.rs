@@ -100,6 +100,7 @@ impl World {
                 siblings: BTreeMap::from([("gateway-2".to_owned(), sibling)]),
                 peers: vec![peer],
                 store,
+                state_age_seconds: None,
             },
             services: vec![listing(&[("us-east", 2, 2), ("eu-west", 3, 3)])],
         }
@@ -261,6 +262,12 @@ const ROWS: &[Row] = &[
         },
         &[(Error, "store_unhealthy")],
         &["connection refused", "etcdctl endpoint status --endpoints http://10.0.0.1:2379,http://10.0.0.2:2379"],
+    ),
+    (
+        "it started without the store",
+        |world| world.server.state_age_seconds = Some(90),
+        &[(Warning, "started_without_store")],
+        &["from what that held 90 s ago"],
     ),
     (
         "the disk is full",

@@ -172,3 +172,55 @@ fn a_gateway_that_is_cut_off_from_etcd_for_long_loses_nobody_at_its_sibling_and_
     caller.answers(50);
     caller.finish_without_failure();
 }
+
+#[test]
+fn gateways_start_from_what_their_etcd_held_last_serve_both_clusters_and_take_part_again_later() {
+    let clusters = ["us-east", "eu-west"];
+    let mut lab = Lab::new();
+    for name in clusters {
+        lab.plan(name, StoreKind::Etcd, &format!("state: {name}-gateway-kept\n"));
+    }
+    for (name, peer) in clusters.iter().zip(clusters.iter().rev()) {
+        lab.resources(name, &[peer]);
+        lab.start_gateway(name);
+    }
+    let payments = lab.payments("us-east", "a", "payments-1");
+    lab.payments("eu-west", "a", "payments-2");
+    reaches(lab.storefront("us-east", "a").proxy(), "us-east/a");
+    for name in clusters {
+        let kept = lab.path(&format!("{name}-gateway-kept/store.json"));
+        eventually(&format!("{} is kept", kept.display()), || {
+            let text = std::fs::read_to_string(&kept).map_err(|error| error.to_string())?;
+            check(text.contains("/self/svc/shop/payments/") && text.contains("/peer/"), || "not yet".to_owned())
+        });
+    }
+    for name in clusters {
+        lab.kill(&format!("{name}-etcd"));
+        lab.kill(&format!("{name}-gateway"));
+    }
+    // Neither etcd nor the peer is there: the own cluster's endpoints are, and how old that is.
+    let gateway = lab.gateway("us-east");
+    lab.start_role("gateway", &gateway.name);
+    lab.wait_ready(&gateway);
+    let newcomer = lab.storefront("us-east", "b");
+    reaches(newcomer.proxy(), "us-east/a");
+    let status = client::get(gateway.at(15000), "/status").expect("an answer").json();
+    assert!(status["federation"]["state_age_seconds"].is_u64(), "{status}");
+    let kinds: Vec<_> =
+        status["problems"].as_array().expect("problems").iter().map(|one| one["kind"].clone()).collect();
+    assert!(kinds.contains(&"started_without_store".into()), "{kinds:?}");
+    // The peer starts in the same way, and is reached when nobody here is left.
+    let peer = lab.gateway("eu-west");
+    lab.start_role("gateway", &peer.name);
+    lab.wait_ready(&peer);
+    lab.kill_workload(&payments);
+    reaches(newcomer.proxy(), "eu-west/a");
+    // Etcd comes back: what registers is stored, and nothing is said of an age.
+    lab.start_etcd("us-east");
+    lab.payments("us-east", "a", "payments-3");
+    reaches(newcomer.proxy(), "us-east/a");
+    eventually("the gateway takes part again", || {
+        let status = client::get(gateway.at(15000), "/status")?.json();
+        check(status["federation"]["state_age_seconds"].is_null(), || status["federation"]["store"].to_string())
+    });
+}

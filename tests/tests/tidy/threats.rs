@@ -1,4 +1,4 @@
-//! The threat model: every test that it names exists, and every threat names one.
+//! The threat model, and what is said of failures: every test that a row names exists, and every row names one.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,13 @@ fn functions(source: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The rows of the tables of threats that name no test, or one that does not exist.
-fn complaints(text: &str, known: &BTreeSet<String>) -> Vec<String> {
+/// The rows of the tables below the headings `heading` that name no test, or one that does not exist.
+fn complaints(text: &str, heading: &str, known: &BTreeSet<String>) -> Vec<String> {
     let mut complaints = Vec::new();
-    let tables = text.split("\n## Threats").skip(1).flat_map(str::lines);
-    for row in tables.filter(|line| line.starts_with('|') && !line.starts_with("| Actor") && !line.starts_with("|--")) {
+    let sections = text.split("\n## ").filter(|section| section.starts_with(heading));
+    let tables = sections.flat_map(str::lines);
+    let is_head = |line: &str| line.trim_end_matches([' ', '|']).ends_with("| Test") || line.starts_with("|--");
+    for row in tables.filter(|line| line.starts_with('|') && !is_head(line)) {
         let named = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
         let tests: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
         if tests.is_empty() {
@@ -30,15 +32,18 @@ fn complaints(text: &str, known: &BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn every_threat_names_a_test_that_exists() {
+fn every_threat_and_every_failure_names_a_test_that_exists() {
     let known = files("rs").iter().flat_map(|source| functions(&source.text).collect::<Vec<_>>()).collect();
-    let text = read("docs/security.md");
-    assert_none("docs/security.md", complaints(&text, &known));
+    for (file, heading) in [("docs/security.md", "Threats"), ("docs/operations.md", "What fails")] {
+        let text = read(file);
+        assert!(text.contains(&format!("\n## {heading}")), "{file} has no table");
+        assert_none(file, complaints(&text, heading, &known));
+    }
 }
 
 #[test]
 fn rows_without_tests_are_found() {
     let text = "# A\n\n## Threats: x\n\n| Actor | Test |\n|---|---|\n| a | `known` |\n| b | |\n| c | `gone` |\n";
     let known = functions("async fn known() {\n").collect();
-    assert_eq!(complaints(text, &known).len(), 2);
+    assert_eq!(complaints(text, "Threats", &known).len(), 2);
 }

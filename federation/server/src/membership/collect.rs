@@ -1,6 +1,6 @@
 //! The gateways in the store: which are there, and what is left of those that are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +26,45 @@ pub(crate) struct StoredAddress {
     pub(crate) epoch: u64,
 }
 
-/// Keeps the own key in the store, however it is lost. Follows those of siblings, and tells the catalogue which are there.
-/// Runs until it is dropped.
-pub(crate) async fn follow(hub: Arc<Hub>, session: Arc<StoreSession>, own: StoredAddress, slices: Arc<Slices>) {
+/// The siblings that a store lists, whose addresses are known then. What fails here is told when the store is followed.
+pub(crate) async fn load(hub: &Hub, from: &dyn Store) -> BTreeSet<String> {
+    let listing = from.list(keys::GATEWAYS).await.unwrap_or_default();
+    let mut loaded = BTreeSet::new();
+    for entry in listing.entries {
+        let Some(Key::Gateway(gateway)) = Key::parse(&entry.key) else { continue };
+        if *gateway != *hub.gateway {
+            note_address(hub, &gateway, Some(&entry));
+            hub.change(|catalogue, now| catalogue.gateway_registered(&gateway, now));
+            loaded.insert(gateway);
+        }
+    }
+    loaded
+}
+
+/// Keeps the own key in the store, however it is lost. Follows those of siblings, after those that were `loaded`, and tells the
+/// catalogue which are there. Runs until it is dropped.
+pub(crate) async fn follow(
+    hub: Arc<Hub>,
+    session: Arc<StoreSession>,
+    own: StoredAddress,
+    slices: Arc<Slices>,
+    mut loaded: BTreeSet<String>,
+) {
     let mut gateways = Follower::new(&**session.store(), keys::GATEWAYS);
     while let Some(change) = gateways.next().await {
         let (entry, present) = match change {
             Change::Put(entry) => (entry, true),
             Change::Delete(entry) => (entry, false),
-            Change::Ready(_) | Change::Relisted(_) => continue,
+            Change::Ready(_) => {
+                let loaded = std::mem::take(&mut loaded);
+                let gone = loaded.iter().filter(|gateway| !gateways.entries().contains_key(&keys::gateway(gateway)));
+                for gateway in gone {
+                    hub.change(|catalogue, _| catalogue.gateway_unregistered(gateway));
+                    note_address(&hub, gateway, None);
+                }
+                continue;
+            }
+            Change::Relisted(_) => continue,
         };
         let Some(Key::Gateway(gateway)) = Key::parse(&entry.key) else { continue };
         note_address(&hub, &gateway, present.then_some(&entry));

@@ -20,6 +20,9 @@ use crate::store::{Expect, Revision, Store, StoreEntry, StoreError, Txn};
 /// outlived soon. One that lies further ahead counts as none.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 
+/// A revision that no entry has.
+const NOWHERE: Revision = i64::MAX as Revision;
+
 /// Whether a gateway may be in its life `epoch` when the wall clock shows `now`.
 pub(crate) const fn is_plausible(epoch: u64, now: u64) -> bool {
     epoch <= now.saturating_add(MAX_AHEAD.as_millis() as u64)
@@ -50,7 +53,7 @@ pub(crate) struct Life {
     stored: StoredLife,
     /// The cluster as this gateway claimed it, to be written again if the store has lost it.
     meta: StoredMeta,
-    /// The revision at which the life is in the store.
+    /// The revision at which the life is in the store; [`NOWHERE`] until it is.
     revision: Mutex<Revision>,
     wall_clock: fn() -> u64,
 }
@@ -81,8 +84,30 @@ pub(crate) async fn claim(store: &dyn Store, config: &ServerConfig) -> Result<Li
     }
 }
 
+/// A life that is in no store yet, of a cluster as it was `last` known. Its first write finds out whether it is the latest.
+///
+/// # Errors
+/// It was another cluster.
+pub(crate) async fn unclaimed(last: &dyn Store, config: &ServerConfig) -> Result<Life, StartError> {
+    Ok(next(last, config).await?.life)
+}
+
 /// `None`: somebody else changed the cluster's entry meanwhile.
 async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Life>, StartError> {
+    let Next { life, entry, former } = next(store, config).await?;
+    Ok(life.write(store, entry.as_ref(), former.as_ref(), &life.meta).await?.then_some(life))
+}
+
+/// The life that follows what a store holds.
+struct Next {
+    life: Life,
+    /// The cluster's entry, as it was read.
+    entry: Option<StoreEntry>,
+    /// The gateway's former life, as it was read.
+    former: Option<StoreEntry>,
+}
+
+async fn next(store: &dyn Store, config: &ServerConfig) -> Result<Next, StartError> {
     let entry = store.get(keys::META).await?;
     let known = entry.as_ref().map(|entry| serde_json::from_slice::<StoredMeta>(&entry.value)).transpose();
     let known = known.map_err(StartError::Damaged)?;
@@ -110,8 +135,8 @@ async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Li
     };
     let stored = StoredLife { epoch, process: random_id() };
     let (gateway, wall_clock) = (config.gateway.clone(), config.options.wall_clock);
-    let life = Life { gateway, stored, meta, revision: Mutex::new(0), wall_clock };
-    Ok(life.write(store, entry.as_ref(), former.as_ref(), &life.meta).await?.then_some(life))
+    let life = Life { gateway, stored, meta, revision: Mutex::new(NOWHERE), wall_clock };
+    Ok(Next { life, entry, former })
 }
 
 fn random_id() -> String {
@@ -131,6 +156,11 @@ impl Life {
     /// The number of this life.
     pub(crate) const fn epoch(&self) -> u64 {
         self.stored.epoch
+    }
+
+    /// Whether this life was ever in the store.
+    pub(crate) fn is_claimed(&self) -> bool {
+        *self.revision.lock() != NOWHERE
     }
 
     /// The cluster, as claimed.
@@ -178,7 +208,7 @@ impl Life {
         }
         meta.gateways.insert(self.gateway.clone(), StoredGateway { epoch: self.epoch() });
         if self.write(store, entry.as_ref(), former, &meta).await? {
-            tracing::warn!(epoch = self.epoch(), "the store had lost this gateway's life, which is in it again");
+            tracing::warn!(epoch = self.epoch(), "the store did not have this gateway's life, which is in it now");
             return Ok(());
         }
         let reason = "the cluster's entry changed meanwhile".to_owned();

@@ -57,10 +57,15 @@ impl Slices {
         self.doubt.notify_one();
     }
 
-    /// Loads all slices: the own ones are served and probed at once, those of siblings too.
-    pub(crate) async fn load(&self) -> Result<(), StartError> {
+    /// Whether the store has this gateway's life, so that it can be written.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.life.is_claimed()
+    }
+
+    /// Loads all slices: the own ones are served and probed at once, those of siblings too. Returns the keys of those.
+    pub(crate) async fn load(&self, from: &dyn Store) -> Result<BTreeSet<String>, StartError> {
         let listing = loop {
-            match self.store.list(keys::SERVICES).await {
+            match from.list(keys::SERVICES).await {
                 Ok(listing) => break listing,
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error = %error, "waiting for the store");
@@ -73,7 +78,7 @@ impl Slices {
             self.take(entry);
         }
         tracing::info!(slices = listing.entries.len(), "membership loaded");
-        Ok(())
+        Ok(listing.entries.into_iter().map(|entry| entry.key).filter(|key| self.own(key).is_none()).collect())
     }
 
     /// Writes own slices as they change, and compares all of them whenever the session was gained or there is doubt. Runs
@@ -194,8 +199,8 @@ impl Slices {
         Err(StoreError::Unavailable { attempts: ATTEMPTS, reason: format!("`{key}` never stood still") }.into())
     }
 
-    /// Follows all slices. Runs until it is dropped.
-    pub(crate) async fn follow(self: Arc<Self>) {
+    /// Follows all slices, after those of siblings that were `loaded`. Runs until it is dropped.
+    pub(crate) async fn follow(self: Arc<Self>, mut loaded: BTreeSet<String>) {
         let mut follower = Follower::new(&*self.store, keys::SERVICES);
         while let Some(change) = follower.next().await {
             match change {
@@ -205,9 +210,16 @@ impl Slices {
                 },
                 Change::Delete(entry) => match self.own(&entry.key) {
                     Some(slice) => self.suspect(slice, &entry.key, None),
-                    None => self.take_deletion(&entry),
+                    None => self.take_deletion(&entry.key),
                 },
-                Change::Ready(_) => {}
+                // What went before following began was told by nobody.
+                Change::Ready(_) => {
+                    let loaded = std::mem::take(&mut loaded);
+                    loaded
+                        .iter()
+                        .filter(|key| !follower.entries().contains_key(*key))
+                        .for_each(|key| self.take_deletion(key));
+                }
                 Change::Relisted(_) => self.doubt(),
             }
         }
@@ -257,8 +269,8 @@ impl Slices {
         }
     }
 
-    fn take_deletion(&self, entry: &StoreEntry) {
-        let Some(Key::Slice { service, gateway, index }) = Key::parse(&entry.key) else { return };
+    fn take_deletion(&self, key: &str) {
+        let Some(Key::Slice { service, gateway, index }) = Key::parse(key) else { return };
         self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, None, now));
     }
 

@@ -103,9 +103,9 @@ impl ResourceSet {
     }
 
     /// Reads what was applied. Waits for the store.
-    pub(crate) async fn load(&self) -> Result<(), StartError> {
+    pub(crate) async fn load(&self, from: &dyn Store) -> Result<(), StartError> {
         loop {
-            match Stored::read(&*self.store).await {
+            match Stored::read(from).await {
                 Ok(applied) => {
                     self.state.lock().applied = applied;
                     self.publish();

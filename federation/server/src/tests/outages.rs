@@ -10,7 +10,9 @@ use eastway_core::Health;
 use eastway_registry::Slice;
 use tokio::time::{Instant, sleep};
 
-use crate::Server;
+use crate::options::ServerConfig;
+use crate::resources::Files;
+use crate::server::Server;
 use crate::store::{
     Commit, EmbeddedStore, LeaseId, Listing, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn, Watch, keys,
 };
@@ -143,4 +145,54 @@ async fn a_gateway_that_starts_without_its_store_waits_for_it() {
     store.set_away(false);
     let server = starting.await.expect("no panic").expect("started");
     assert!(server.epoch() > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_knows_what_its_store_held_starts_without_it_and_takes_part_again_when_it_is_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway =
+        Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
+    let store = Arc::new(Fickle::new(gateway.store.clone()));
+    let start = async || {
+        let config = ServerConfig { state: Some(folder.path().to_owned()), ..gateway.config() };
+        let (shared, prober) = (Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&gateway.fates));
+        let resources = gateway.resources.lock().clone();
+        let server = Server::start_with(config, shared, resources, prober).await;
+        *gateway.server.lock() = server.as_ref().ok().cloned();
+        server
+    };
+    let before = start().await.expect("started").epoch();
+    gateway.sidecar("p1", "a", 1).registrar.registered().await;
+    let kept =
+        || std::fs::read_to_string(folder.path().join("store.json")).ok().filter(|kept| kept.contains("\\\"p1\\\""));
+    eventually("the endpoint is kept", kept).await;
+    gateway.kill().await;
+
+    store.set_away(true);
+    let server = start().await.expect("started without its store");
+    assert!(server.epoch() > before);
+    assert!(server.status().state_age_seconds.is_some());
+    let (discovery, _, _task) = gateway.caller(DiscoveryOptions::new("us-east"));
+    assert_eq!(discovery.resolve(&payments()).await.expect("known").endpoints.len(), 1);
+    gateway.sidecar("p2", "a", 1).registrar.registered().await;
+    assert_eq!(discovery.resolve(&payments()).await.expect("known").endpoints.len(), 2);
+
+    store.set_away(false);
+    stored_becomes(&gateway, 2).await;
+    assert_eq!(server.status().state_age_seconds, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_store_behind_the_address_is_refused_by_a_gateway_that_had_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (one, two) = (Gateway::start("us-east").await, Gateway::start("us-east").await);
+    let start = |gateway: &Gateway| {
+        let config = ServerConfig { state: Some(folder.path().to_owned()), gateway: "gw-9".into(), ..gateway.config() };
+        Server::start(config, Arc::new(gateway.store.clone()), Files::default())
+    };
+    let server = start(&one).await.expect("started");
+    eventually("the store is kept", || folder.path().join("store.json").exists().then_some(())).await;
+    server.kill().await;
+    let error = start(&two).await.expect_err("another store").to_string();
+    assert!(error.contains("another one") && error.contains("`state`"), "{error}");
 }
