@@ -153,7 +153,7 @@ pub struct Etcd {
 pub struct EtcdUser {
     /// The name.
     pub name: String,
-    /// The file whose first line is the password. Read when the gateway starts.
+    /// The file whose first line is the password. Read before each connection.
     pub password_file: PathBuf,
 }
 

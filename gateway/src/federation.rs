@@ -1,7 +1,9 @@
 //! The border to discovery and peering: starts the server, dials control connections for it, and answers what the data
 //! path needs to know of peers.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use eastway_node::NodeError;
 use eastway_registry::{Admission, Options};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
-use eastway_server::store::{EmbeddedStore, EtcdOptions, EtcdStore, EtcdTls, Store};
+use eastway_server::store::{self, EmbeddedStore, EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Store};
 use eastway_server::{DialError, Dialer, Files, PeerPath, Server, ServerConfig, ServerOptions};
 use eastway_transport::ALPN;
 use eastway_transport::tunnel::{Carrier, Kind, Tunnel};
@@ -45,7 +47,7 @@ impl Federation {
         carrier: Arc<dyn Carrier>,
         discovery: TcpListener,
     ) -> Result<Self, RunError> {
-        let store = open_store(&config.store).await?;
+        let store = open_store(config).await?;
         let files = read_files(config)?;
         let dialer = ControlDialer { carrier: Arc::clone(&carrier), identity: Arc::clone(&identity) };
         let server = ServerConfig {
@@ -75,7 +77,7 @@ impl Federation {
     pub(crate) async fn reload(&self, config: &Config) -> Result<usize, RunError> {
         let config = config.clone();
         let read = tokio::task::spawn_blocking(move || read_files(&config));
-        let files = read.await.map_err(|error| NodeError::Threads(std::io::Error::other(error)))??;
+        let files = read.await.map_err(|error| NodeError::Threads(io::Error::other(error)))??;
         let count = files.declared.len();
         self.server.set_files(files).map_err(RunError::Contested)?;
         Ok(count)
@@ -161,7 +163,7 @@ fn advertised(tunnel: &config::TunnelConfig) -> SocketAddr {
 
 /// The address from which this machine reaches others. Connecting a UDP socket sends nothing, it only looks up the route;
 /// the addresses are those of documentation, which lead by the default route.
-fn outgoing_address(v4: bool) -> std::io::Result<IpAddr> {
+fn outgoing_address(v4: bool) -> io::Result<IpAddr> {
     let (any, far) = if v4 { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
     let socket = UdpSocket::bind(any)?;
     socket.connect(far)?;
@@ -201,32 +203,54 @@ fn read_files(config: &Config) -> Result<Files, RunError> {
     Files::new(declared).map_err(RunError::Bundle)
 }
 
-async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
-    Ok(match config {
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, RunError> {
+    Ok(match &config.store {
         StoreConfig::Embedded { path } => Arc::new(EmbeddedStore::open(path).await.map_err(RunError::Store)?),
-        StoreConfig::Etcd(etcd) => Arc::new(EtcdStore::new(etcd_options(etcd)?).await.map_err(RunError::Store)?),
+        StoreConfig::Etcd(etcd) => {
+            let mut options = etcd_options(etcd)?;
+            options.cluster_id = config.state.as_deref().and_then(store::kept_id);
+            Arc::new(EtcdStore::new(options).await.map_err(RunError::Store)?)
+        }
     })
 }
 
 fn etcd_options(config: &Etcd) -> Result<EtcdOptions, RunError> {
-    let read = |path: &std::path::PathBuf| {
-        state_file::read(path, MAX_FILE).map_err(|source| RunError::File { path: path.clone(), source })
-    };
     let mut options = EtcdOptions::new(config.endpoints.clone());
     options.prefix.clone_from(&config.prefix);
-    if let Some(user) = &config.user {
-        let password = String::from_utf8_lossy(&read(&user.password_file)?).trim_end().to_owned();
-        options.user = Some((user.name.clone(), password));
-    }
-    if let Some(tls) = &config.tls {
-        let identity = tls
-            .identity
-            .as_ref()
-            .map(|(certificate, key)| Ok::<_, RunError>((read(certificate)?, read(key)?)))
-            .transpose()?;
-        options.tls = Some(EtcdTls { ca: read(&tls.ca)?, identity, server_name: tls.server_name.clone() });
+    let EtcdCredentials { user, tls } = credentials(config).map_err(RunError::EtcdFile)?;
+    (options.user, options.tls) = (user, tls);
+    if config.user.is_some() || config.tls.is_some() {
+        let config = config.clone();
+        options.renewal = Some(Arc::new(move || credentials(&config)));
     }
     Ok(options)
+}
+
+/// The files that etcd's credentials are in, as they are now.
+fn credentials(config: &Etcd) -> io::Result<EtcdCredentials> {
+    let user = match &config.user {
+        Some(user) => {
+            let password = String::from_utf8_lossy(&read(&user.password_file)?).trim_end().to_owned();
+            Some((user.name.clone(), password))
+        }
+        None => None,
+    };
+    let tls = match &config.tls {
+        Some(tls) => {
+            let identity = match &tls.identity {
+                Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+                None => None,
+            };
+            Some(EtcdTls { ca: read(&tls.ca)?, identity, server_name: tls.server_name.clone() })
+        }
+        None => None,
+    };
+    Ok(EtcdCredentials { user, tls })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()));
+    state_file::read(path, MAX_FILE).map_err(named)
 }
 
 /// Takes control connections of peers until it is dropped. Data connections arrive on the workers' sockets.
@@ -258,7 +282,7 @@ impl Dialer for ControlDialer {
             .await
             .map_err(|error| failed(Reason::PathDown, &error))?
             .next()
-            .ok_or_else(|| failed(Reason::PathDown, &std::io::Error::from(std::io::ErrorKind::NotFound)))?;
+            .ok_or_else(|| failed(Reason::PathDown, &io::Error::from(io::ErrorKind::NotFound)))?;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
         let tunnel = self.carrier.connect(address, client, Kind::Control).await;

@@ -70,6 +70,9 @@ pub enum RunError {
     /// Resources that the files declare were applied, too.
     #[error("applied, and declared in files, too; `eastway delete` them, or remove them from the files: {}", list(.0))]
     Contested(Vec<eastway_server::resources::Contested>),
+    /// A file with what etcd wants to see cannot be read.
+    #[error("what `store.etcd` names cannot be used")]
+    EtcdFile(#[source] io::Error),
     /// A file that the configuration names cannot be read.
     #[error("cannot read {}", path.display())]
     File {

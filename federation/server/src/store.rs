@@ -36,8 +36,9 @@ mod suite;
 
 pub use election::Election;
 pub use embedded::EmbeddedStore;
-pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
+pub use etcd::{EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Renewal};
 pub use follow::{Change, Follower};
+pub use last::kept_id;
 pub(crate) use last::{LastStore, keep as keep_last};
 pub use session::{DEFAULT_TTL, MIN_TTL, SessionState, StoreSession};
 pub use txn::{Commit, Expect, Op, Txn};

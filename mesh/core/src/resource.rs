@@ -1,6 +1,6 @@
 //! Resources: what an operator declares. One schema for files, API and Terraform.
 //!
-//! A kind is one file beside this one, which says what may be declared, and a line in [`kinds`]. What is checked of it is in
+//! A kind is one file beside this one, which says what may be declared, and a line in `kinds!`. What is checked of it is in
 //! `mesh/admission`.
 
 mod access_policy;

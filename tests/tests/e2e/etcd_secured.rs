@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
 
-use eastway_tests::eventually;
 use eastway_tests::lab::{Lab, StoreKind, reaches};
 use eastway_tests::process::{Process, required};
+use eastway_tests::{check, eventually};
 
 use crate::curl::curl;
 
@@ -19,31 +19,42 @@ struct Secured {
     ca: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl Secured {
     /// Starts it, and closes it to everybody but the gateway's user.
     fn start(lab: &mut Lab) -> Self {
         let ip = lab.host();
-        let issuer = Issuer::new();
-        let ca = lab.write("etcd-ca.pem", &issuer.ca);
-        let (certificate, key) = issuer.issue("server", ip);
-        let (certificate, key) = (lab.write("etcd-server.pem", &certificate), lab.write("etcd-server.key", &key));
+        let [ca, certificate, key] =
+            ["ca.pem", "client.pem", "client.key"].map(|name| lab.path(&format!("etcd-{name}")));
+        let mut secured = Self { ip, ca, certificate, key, process: None };
+        secured.run(lab);
+        secured.close();
+        secured
+    }
+
+    /// Runs it with certificates of a new CA, for itself and its clients, in the place of those that there were.
+    fn run(&mut self, lab: &Lab) {
+        drop(self.process.take());
+        let (ip, issuer) = (self.ip, Issuer::new());
+        lab.write("etcd-ca.pem", &issuer.ca);
+        for name in ["server", "client"] {
+            let (certificate, key) = issuer.issue(name, ip);
+            lab.write(&format!("etcd-{name}.pem"), &certificate);
+            lab.write(&format!("etcd-{name}.key"), &key);
+        }
         let (clients, peers) = (format!("https://{ip}:2379"), format!("http://{ip}:2380"));
         let mut command = Command::new(required("etcd", "etcd-server"));
         command.args(["--name", "secured", "--data-dir"]).arg(lab.path("etcd-data")).arg("--client-cert-auth");
-        command.arg("--trusted-ca-file").arg(&ca).arg("--cert-file").arg(&certificate).arg("--key-file").arg(&key);
+        for (flag, file) in [("trusted-ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")] {
+            command.arg(format!("--{flag}-file")).arg(lab.path(&format!("etcd-{file}")));
+        }
         command
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
             .args(["--initial-cluster", &format!("secured={peers}")]);
-        let process = Process::start("secured-etcd", command, &lab.path("etcd.log"));
-        let (certificate, key) = issuer.issue("client", ip);
-        let (certificate, key) = (lab.write("etcd-client.pem", &certificate), lab.write("etcd-client.key", &key));
-        let secured = Self { ip, ca, certificate, key, _process: process };
-        secured.close();
-        secured
+        self.process = Some(Process::start("secured-etcd", command, &lab.path("etcd.log")));
     }
 
     fn close(&self) {
@@ -106,9 +117,9 @@ impl Issuer {
 }
 
 #[test]
-fn a_gateway_uses_an_etcd_that_wants_a_certificate_and_a_password() {
+fn a_gateway_uses_an_etcd_that_wants_a_certificate_and_a_password_and_takes_new_ones_without_a_restart() {
     let mut lab = Lab::new();
-    let etcd = Secured::start(&mut lab);
+    let mut etcd = Secured::start(&mut lab);
     // As if it had none of its own: the lab starts no etcd, and this one is written in afterwards.
     lab.plan("us-east", StoreKind::Embedded, "");
     lab.resources("us-east", &[]);
@@ -139,4 +150,13 @@ fn a_gateway_uses_an_etcd_that_wants_a_certificate_and_a_password() {
     assert!(epoch(&before).is_some() && epoch(&after) > epoch(&before), "{after:#}");
     assert_eq!((after["store"]["kind"].as_str(), after["store"]["healthy"].as_bool()), (Some("etcd"), Some(true)));
     reaches(storefront.proxy(), "us-east/a");
+    // All its certificates are replaced, and the CA: a running gateway shows the new one, and believes the new CA.
+    etcd.run(&lab);
+    lab.payments("us-east", "b", "payments-2");
+    eventually("the gateway stores again", || {
+        let store = &status()["store"];
+        check(store["healthy"] == true && store["age_seconds"].as_f64() < Some(2.0), || store.to_string())?;
+        let range = r#"{"key":"L2Vhc3R3YXkv","range_end":"L2Vhc3R3YXkw"}"#;
+        etcd.ask("kv/range", range).map_or_else(|_| Ok(()), |()| Err("read without a password".to_owned()))
+    });
 }

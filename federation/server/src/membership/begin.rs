@@ -48,7 +48,7 @@ async fn is_the_same(store: &dyn Store, last: &LastStore) -> Result<(), StartErr
     match store.cluster_id().await {
         Ok(found) if found != last.id => Err(StartError::OtherStore { found, expected: last.id }),
         Ok(_) => Ok(()),
-        Err(error @ StoreError::Foreign { .. }) => Err(error.into()),
+        Err(StoreError::Foreign { found, expected, .. }) => Err(StartError::OtherStore { found, expected }),
         Err(_) => Ok(()),
     }
 }

@@ -25,7 +25,7 @@ use etcd_client::{
 use parking_lot::Mutex;
 
 use self::cluster::{Cluster, Retry};
-pub use self::options::{EtcdOptions, EtcdTls};
+pub use self::options::{EtcdCredentials, EtcdOptions, EtcdTls, Renewal};
 use super::txn::{check_key, check_value, overwrite, remove};
 use super::{Commit, Expect, LeaseId, Listing, Op, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn, Watch};
 

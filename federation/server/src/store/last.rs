@@ -84,6 +84,11 @@ impl LastStore {
     }
 }
 
+/// The identity of the store that is kept in `folder`, if one is.
+pub fn kept_id(folder: &Path) -> Option<u64> {
+    LastStore::read(folder).map(|last| last.id)
+}
+
 /// Keeps what the store holds in a file of `folder`, read anew every `every` if the store has changed. Runs until it is dropped.
 pub(crate) async fn keep(store: Arc<dyn Store>, folder: PathBuf, every: Duration, wall_clock: fn() -> u64) {
     let mut rounds = interval(every);

@@ -80,7 +80,7 @@ impl Cluster {
         let urls = options.urls()?;
         for url in &urls {
             // Without a user this does no I/O: it shows whether address and certificates can be used at all.
-            etcd_client::Client::connect([url], Some(options.connect_options())).await.map_err(|error| {
+            etcd_client::Client::connect([url], Some(options.connect_options(false))).await.map_err(|error| {
                 StoreError::Options(format!("etcd endpoint `{url}`: {}", EtcdFailure::of(&error).into_reason()))
             })?;
         }
@@ -212,10 +212,7 @@ impl Cluster {
     }
 
     async fn connect(&self, url: &str) -> Result<Client, EtcdFailure> {
-        let mut options = self.options.connect_options();
-        if let Some((name, password)) = &self.options.user {
-            options = options.with_user(name, password).with_auto_token_refresh(true);
-        }
+        let options = self.options.connect_options(true);
         let mut inner =
             etcd_client::Client::connect([url], Some(options)).await.map_err(|error| EtcdFailure::of(&error))?;
         let status = inner.status().await.map_err(|error| EtcdFailure::of(&error))?;

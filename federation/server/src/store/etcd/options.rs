@@ -1,6 +1,8 @@
 //! How an etcd cluster is reached.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::StoreError;
@@ -14,6 +16,9 @@ pub struct EtcdOptions {
     pub user: Option<(String, String)>,
     /// Certificates, if the members speak TLS. All of them must, or none.
     pub tls: Option<EtcdTls>,
+    /// Reads `user` and `tls` anew, before each connection to a member: they are renewed while the store is open. Default: they
+    /// stay as they are.
+    pub renewal: Option<Renewal>,
     /// Stands before every key, so that several meshes can share one etcd. Default: nothing.
     pub prefix: String,
     /// The cluster's identity, if known from before. Default: that of the first member that answers.
@@ -34,6 +39,18 @@ pub struct EtcdOptions {
     pub page: u32,
 }
 
+/// Reads what a connection needs, as it is now.
+pub type Renewal = Arc<dyn Fn() -> io::Result<EtcdCredentials> + Send + Sync>;
+
+/// What proves to etcd who we are, and to us who it is.
+#[derive(Clone)]
+pub struct EtcdCredentials {
+    /// As [`EtcdOptions::user`].
+    pub user: Option<(String, String)>,
+    /// As [`EtcdOptions::tls`].
+    pub tls: Option<EtcdTls>,
+}
+
 /// Certificates for etcd, in PEM.
 #[derive(Clone)]
 pub struct EtcdTls {
@@ -52,6 +69,7 @@ impl EtcdOptions {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             user: None,
             tls: None,
+            renewal: None,
             prefix: String::new(),
             cluster_id: None,
             connect_timeout: Duration::from_secs(1),
@@ -85,14 +103,28 @@ impl EtcdOptions {
         }
     }
 
-    /// The options in the client's words.
-    pub(super) fn connect_options(&self) -> etcd_client::ConnectOptions {
+    /// What a connection needs now. What cannot be read stays as it was.
+    fn credentials(&self) -> EtcdCredentials {
+        let given = || EtcdCredentials { user: self.user.clone(), tls: self.tls.clone() };
+        match self.renewal.as_ref().map(|renewal| renewal()) {
+            None => given(),
+            Some(Ok(renewed)) => renewed,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "what etcd wants to see cannot be read again: it is shown what was read at the start");
+                given()
+            }
+        }
+    }
+
+    /// The options in the client's words, with the user if one is to log in.
+    pub(super) fn connect_options(&self, logs_in: bool) -> etcd_client::ConnectOptions {
+        let EtcdCredentials { user, tls } = self.credentials();
         // `new` and not `default`: only with the former are idle connections probed.
         let mut options = etcd_client::ConnectOptions::new()
             .with_connect_timeout(self.connect_timeout)
             .with_keep_alive(self.keep_alive_interval, self.keep_alive_timeout)
             .with_require_leader(true);
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = tls {
             let mut config = etcd_client::TlsOptions::new().ca_certificate(etcd_client::Certificate::from_pem(&tls.ca));
             if let Some((certificate, key)) = &tls.identity {
                 config = config.identity(etcd_client::Identity::from_pem(certificate, key));
@@ -102,7 +134,10 @@ impl EtcdOptions {
             }
             options = options.with_tls(config);
         }
-        options
+        match user.filter(|_| logs_in) {
+            Some((name, password)) => options.with_user(name, password).with_auto_token_refresh(true),
+            None => options,
+        }
     }
 }
 
@@ -114,6 +149,13 @@ impl fmt::Debug for EtcdOptions {
             .field("tls", &self.tls)
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EtcdCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_ref().map(|(name, _)| name);
+        f.debug_struct("EtcdCredentials").field("user", &user).field("tls", &self.tls).finish()
     }
 }
 
