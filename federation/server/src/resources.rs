@@ -8,7 +8,7 @@ mod apply;
 mod set;
 mod stored;
 
-pub use apply::{Change, NotApplied, Outcome, OwnedDocument};
+pub use apply::{Change, Difference, NamedText, NotApplied, Outcome, OwnedDocument};
 pub use set::{Contested, Files};
 pub use stored::{Became, ChangedDocument, DocumentId, Generation};
 
