@@ -6,6 +6,7 @@
 //! | `GET /generations` | how what is applied came about |
 //! | `POST /resources` | changes what is applied, or says with `dryRun` what would change |
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use eastway_core::Chain;
 use eastway_runtime::http::{json, text};
 use eastway_server::resources::{Change, NotApplied};
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 
@@ -57,6 +58,12 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
 }
 
 fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)> {
+    // A page whose name was made to mean this machine sends that name.
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !is_local(host) {
+        let why = format!("`{host}` is no name of this administration server: use its address, or localhost");
+        return Err((StatusCode::FORBIDDEN, why));
+    }
     // A page that a browser on this machine shows cannot send this type without asking, which nothing here answers.
     let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
     if !is_json {
@@ -68,6 +75,13 @@ fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)>
     Ok(wanted)
 }
 
+/// Whether a host is an address, or localhost, whatever the port.
+fn is_local(host: &str) -> bool {
+    let bare = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(bare, _)| bare);
+    let address = bare.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || address.parse::<IpAddr>().is_ok()
+}
+
 async fn change(node: &GatewayNode, wanted: &ChangeRequest) -> Response<Bytes> {
     match node.federation.server().apply(&wanted.change, &wanted.by, wanted.dry_run).await {
         Ok(outcome) => json(StatusCode::OK, &outcome),
@@ -76,5 +90,26 @@ async fn change(node: &GatewayNode, wanted: &ChangeRequest) -> Response<Bytes> {
         }
         Err(error @ NotApplied::NotThere(_)) => text(StatusCode::NOT_FOUND, &error.to_string()),
         Err(error @ NotApplied::Store(_)) => text(StatusCode::SERVICE_UNAVAILABLE, &Chain(&error).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_others_give_to_this_machine_are_not_its_own() {
+        for (host, local) in [
+            ("127.0.0.1:15000", true),
+            ("[::1]:15000", true),
+            ("localhost", true),
+            ("localhost:1", true),
+            ("::1", true),
+            ("gateway.example:15000", false),
+            ("localhost.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(host), local, "{host}");
+        }
     }
 }

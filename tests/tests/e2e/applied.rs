@@ -124,7 +124,11 @@ fn what_is_wrong_is_told_with_its_line_and_nothing_is_taken() {
     let told = eastway(&["apply", "-f", &file.to_string_lossy(), "--dry-run"], &gateway, "");
     assert!(told.code == Some(0) && told.out.starts_with("Peer eu-west would be created\n"), "{told:?}");
     // A page in a browser cannot have it changed.
-    let request = "POST /resources HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}";
-    let answer = client::raw(gateway.at(15000), request.as_bytes()).expect("an answer");
-    assert_eq!(answer.status, 415, "{answer:?}");
+    for (host, content_type, status) in [("127.0.0.1", "text/plain", 415), ("evil.example", "application/json", 403)] {
+        let request = format!(
+            "POST /resources HTTP/1.1\r\nhost: {host}\r\ncontent-type: {content_type}\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        let answer = client::raw(gateway.at(15000), request.as_bytes()).expect("an answer");
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
 }
