@@ -33,6 +33,10 @@ const LISTENER: &str = "tunnel.listen (tcp)";
 const DRAIN_NOTICE: &str = "/drain-notice";
 /// Names the peer's gateway that a stream leads to, in the answer to CONNECT and in that request.
 const VIA: &str = "eastway-via";
+/// Names the peer's gateways that a stream should not lead to while there are others, as [`VIA`] names one.
+const AVOID: &str = "eastway-avoid";
+/// Names that are looked at in [`AVOID`].
+const MAX_AVOIDED: usize = 16;
 
 /// Accepts sidecars until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
@@ -97,7 +101,7 @@ async fn open(
     let place = worker.streams.of_workload(caller).ok_or(Reason::Overloaded)?;
     let trace = worker.random(|rng| node.tracer.sample(open.traceparent, rng));
     open.traceparent = Some(trace.traceparent());
-    let outcome = connect(worker, &target, &open).await;
+    let outcome = connect(worker, &target, &open, &avoided(&head)).await;
     span(worker, &target, &open, &trace, started, outcome.as_ref().err().copied());
     let (accepted, upstream, counted) = outcome?;
     let response = accepted_response(&accepted, counted.as_ref().and_then(|counted| counted.via.as_deref()));
@@ -130,11 +134,12 @@ async fn connect(
     worker: &Rc<Worker>,
     target: &Authority,
     open: &StreamOpen,
+    avoid: &[String],
 ) -> Result<(StreamAccepted, Io, Counted), Reason> {
     let own: &str = &worker.node.config.cluster;
     match target.cluster.as_deref() {
         Some(cluster) if cluster != own => {
-            let (accepted, io, counted) = worker.peers.open(&worker.node, cluster, open).await?;
+            let (accepted, io, counted) = worker.peers.open(&worker.node, cluster, open, avoid).await?;
             Ok((accepted, io, Some(counted)))
         }
         _ => {
@@ -172,6 +177,12 @@ fn excluded(ids: &str) -> Result<Vec<EndpointId>, Reason> {
     let named = ids.split(',').map(str::trim).filter(|id| !id.is_empty());
     let named: Vec<EndpointId> = named.take(MAX_EXCLUDED + 1).map(EndpointId::new).collect();
     if named.len() > MAX_EXCLUDED { Err(Reason::MalformedOpen) } else { Ok(named) }
+}
+
+/// The peer's gateways that the stream should not lead to. What is beyond the bound is not avoided, which does no harm.
+fn avoided(head: &RequestHead) -> Vec<String> {
+    let named = head.fields.text(AVOID).unwrap_or_default().split(',').map(str::trim);
+    named.filter(|name| !name.is_empty()).take(MAX_AVOIDED).map(str::to_owned).collect()
 }
 
 fn accepted_response(accepted: &StreamAccepted, via: Option<&str>) -> Response {

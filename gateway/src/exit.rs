@@ -119,6 +119,7 @@ async fn admitted(
     if worker.node.draining.started() {
         return Err(Reason::Draining);
     }
+    worker.node.federation.settled().await;
     let place = worker.streams.of_peer(cluster).ok_or(Reason::Overloaded)?;
     let target = Authority::parse(&open.authority, &worker.node.config.suffix).map_err(|_| Reason::MalformedOpen)?;
     if target.cluster.as_deref().is_some_and(|wanted| wanted != worker.node.config.cluster) {

@@ -115,6 +115,11 @@ impl Federation {
         if self.server.exports(service, cluster) { Ok(()) } else { Err(Reason::NotExported) }
     }
 
+    /// Completes once what was loaded at the start was probed: before, less is known than the sidecars and siblings know.
+    pub(crate) async fn settled(&self) {
+        self.server.settled().await;
+    }
+
     /// Completes when another process has taken over this gateway's id, with that one's epoch.
     pub(crate) async fn replaced(&self) -> u64 {
         self.server.replaced().await

@@ -20,6 +20,7 @@ mod resets;
 mod resources;
 mod services;
 mod streams;
+mod turns;
 mod view;
 mod worker;
 
@@ -109,6 +110,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn life(config: Config) -> Result<(), RunError> {
     let mut process = Process::begin("gateway", config.timeouts.drain)?;
     let starting = process.readiness.require("listeners");
+    let settling = process.readiness.require("probes of what was loaded from the store");
 
     let (identity, _watch) = identity::load(&config.identity, "gateway", SpiffeId::is_gateway)?;
     let needed = needed_descriptors(&config.limits, eastway_server::ServerOptions::default().max_connections);
@@ -124,6 +126,11 @@ async fn life(config: Config) -> Result<(), RunError> {
     let workers = start_workers(&node, listeners.workers, server, quic)?;
     admin::start(&process, &node, (listeners.admin, listeners.metrics))?;
     drop(starting);
+    let settled = Arc::clone(&node);
+    process.tasks.spawn("settling", async move {
+        settled.federation.settled().await;
+        drop(settling);
+    });
 
     let replaced = tokio::select! {
         () = process.serve(&workers, async || reload(&node).await) => None,

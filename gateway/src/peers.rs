@@ -1,6 +1,6 @@
 //! A worker's data connections to the gateways of peer clusters: made when first wanted, shared by all streams.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer};
 use eastway_transport::tunnel::{Carrier, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel};
 use eastway_transport::{ALPN, Io};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::node::GatewayNode;
 use crate::relay::PeerStream;
+use crate::turns;
 
 /// How long the peers may take to hear that this gateway leaves.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -24,6 +26,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Peers {
     carrier: Arc<dyn Carrier>,
     slots: RefCell<HashMap<String, Rc<Slot>>>,
+    /// Grows with each stream: the gateways of a peer take turns.
+    turn: Cell<usize>,
     metrics: RefCell<HashMap<String, Arc<TunnelPeer>>>,
 }
 
@@ -35,7 +39,23 @@ struct Slot {
 
 struct Connection {
     tunnel: Arc<dyn Tunnel>,
+    /// Its gateway could not be reached meanwhile: if it can again, it may be in another life, which does not know this
+    /// connection. Streams that are open on it may go on; new ones take another.
+    doubtful: Rc<Cell<bool>>,
+    watching: JoinHandle<()>,
     _counted: TunnelGuard,
+}
+
+impl Connection {
+    fn is_usable(&self) -> bool {
+        self.tunnel.is_usable() && !self.doubtful.get()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
 }
 
 /// Why a way to a peer gave no stream.
@@ -53,8 +73,8 @@ impl From<Reason> for StreamFailure {
 
 impl Peers {
     /// No connections yet; `carrier` will make them.
-    pub(crate) fn new(carrier: Arc<dyn Carrier>) -> Self {
-        Self { carrier, slots: RefCell::default(), metrics: RefCell::default() }
+    pub(crate) fn new(carrier: Arc<dyn Carrier>, turn: usize) -> Self {
+        Self { carrier, slots: RefCell::default(), turn: Cell::new(turn), metrics: RefCell::default() }
     }
 
     /// The metrics of the tunnel to `cluster`.
@@ -67,23 +87,27 @@ impl Peers {
         metrics
     }
 
-    /// Opens a stream to a gateway of `cluster`, on the best path that lives; the next one is tried if nothing was sent.
+    /// Opens a stream to a gateway of `cluster`, on the best path that lives, if possible by none of those to `avoid`; the
+    /// next one is tried if nothing was sent.
     ///
     /// # Errors
     /// The peer's refusal, or [`Reason::PathDown`] if no path works.
     pub(crate) async fn open(
         &self,
-        node: &GatewayNode,
+        node: &Arc<GatewayNode>,
         cluster: &str,
         open: &StreamOpen,
+        avoid: &[String],
     ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
         let (trust_domain, paths) = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
+        let turn = self.turn.replace(self.turn.get().wrapping_add(1));
+        let paths = turns::order(paths, avoid, turn);
         let metrics = self.metrics(node, cluster);
         let mut last = Reason::PathDown;
         for path in paths {
             let opened = tokio::select! {
                 biased;
-                opened = self.open_by(node, &path.address, &trust_domain, &metrics, open) => opened,
+                opened = self.open_by(node, (cluster, &path.address), &trust_domain, &metrics, open) => opened,
                 // Whoever still waits for an answer would wait in vain, and is better served elsewhere.
                 () = node.federation.path_down(cluster, &path.address) => Err(Reason::PathDown.into()),
             };
@@ -92,7 +116,7 @@ impl Peers {
                 Err(StreamFailure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     metrics.refused(reason);
-                    if reason != Reason::Draining {
+                    if !goes_on(reason) {
                         return Err(reason);
                     }
                     last = reason;
@@ -107,15 +131,15 @@ impl Peers {
     /// started again since, is replaced once: nothing was sent anywhere.
     async fn open_by(
         &self,
-        node: &GatewayNode,
-        address: &str,
+        node: &Arc<GatewayNode>,
+        (cluster, address): (&str, &str),
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
         open: &StreamOpen,
     ) -> Result<(StreamAccepted, Io), StreamFailure> {
         let mut replaced = false;
         loop {
-            let (tunnel, kept) = self.tunnel(node, address, trust_domain, metrics).await?;
+            let (tunnel, kept) = self.tunnel(node, (cluster, address), trust_domain, metrics).await?;
             metrics.rtt(tunnel.stats().rtt);
             match tunnel.open(open, bytes::Bytes::new()).await {
                 Ok(opened) => return Ok(opened),
@@ -131,14 +155,14 @@ impl Peers {
     /// A connection to the gateway at `address`, and whether it was there before.
     async fn tunnel(
         &self,
-        node: &GatewayNode,
-        address: &str,
+        node: &Arc<GatewayNode>,
+        (cluster, address): (&str, &str),
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
     ) -> Result<(Arc<dyn Tunnel>, bool), Reason> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(address.to_owned()).or_default());
         let mut connection = slot.connection.lock().await;
-        if let Some(connection) = connection.as_ref().filter(|connection| connection.tunnel.is_usable()) {
+        if let Some(connection) = connection.as_ref().filter(|connection| connection.is_usable()) {
             return Ok((Arc::clone(&connection.tunnel), true));
         }
         *connection = None;
@@ -153,7 +177,14 @@ impl Peers {
             throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
             error.reason()
         })?;
-        *connection = Some(Connection { tunnel: Arc::clone(&tunnel), _counted: metrics.connected() });
+        let doubtful = Rc::default();
+        let watching = tokio::task::spawn_local(doubt(
+            Arc::clone(node),
+            (cluster.to_owned(), address.to_owned()),
+            Rc::clone(&doubtful),
+        ));
+        let made = Connection { tunnel: Arc::clone(&tunnel), doubtful, watching, _counted: metrics.connected() };
+        *connection = Some(made);
         Ok((tunnel, false))
     }
 
@@ -162,4 +193,16 @@ impl Peers {
         self.slots.borrow_mut().clear();
         self.carrier.shutdown(Reason::Draining, CLOSE_LIMIT).await;
     }
+}
+
+/// Raises the flag once the way to `cluster` by the gateway at `address` is down.
+async fn doubt(node: Arc<GatewayNode>, (cluster, address): (String, String), doubtful: Rc<Cell<bool>>) {
+    node.federation.path_down(&cluster, &address).await;
+    doubtful.set(true);
+}
+
+/// Whether another gateway of the peer is asked after one that refused for `reason`: it may have room, or know more than one
+/// that has just begun or is cut off.
+const fn goes_on(reason: Reason) -> bool {
+    matches!(reason, Reason::Draining | Reason::Overloaded | Reason::NoReadyEndpoint | Reason::UnknownService)
 }

@@ -30,9 +30,11 @@ pub(crate) struct Worker {
 impl Worker {
     /// A worker without connections, whose tunnels `carrier` carries. Call it on the worker's `LocalSet`.
     pub(crate) fn new(node: Arc<GatewayNode>, carrier: Arc<dyn Carrier>, seed: u64) -> Rc<Self> {
+        let mut rng = fastrand::Rng::with_seed(seed);
         Rc::new(Self {
             sweeper: Sweeper::new(),
-            peers: Peers::new(carrier),
+            // Workers begin with different gateways of a peer.
+            peers: Peers::new(carrier, rng.usize(..)),
             connections: Limit::new(node.config.limits.connections),
             streams: Streams::new(&node.config.limits),
             exit_options: Arc::new(OutboundOptions {
@@ -41,7 +43,7 @@ impl Worker {
                 via: false,
                 idle: node.config.timeouts.idle,
             }),
-            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            rng: RefCell::new(rng),
             node,
         })
     }

@@ -30,7 +30,7 @@ pub struct Config {
     pub workload: Workload,
     /// Its certificate, key and CAs.
     pub identity: IdentityFiles,
-    /// The cluster's gateways, in the order of preference. Never empty.
+    /// The cluster's gateways, which are equals. Never empty.
     pub gateways: Vec<Gateway>,
     /// What it takes from callers; none if the workload serves nothing.
     pub inbound: Option<Inbound>,

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_balance::Policy;
-use eastway_client::{Discovery, DiscoveryOptions, Link, LinkOptions, TlsConnector};
+use eastway_client::{Discovery, DiscoveryOptions, Link, LinkOptions, TlsConnector, preference};
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::MeshView;
 use eastway_core::{Locality, ServiceName, SpiffeId};
@@ -121,6 +121,7 @@ async fn build(config: Config, process: &Process) -> Result<(Arc<SidecarNode>, L
     let access_log = access_log(&config, tasks).await?;
     let services = services(&config, &identity);
     let link = link(&config, &identity);
+    tasks.spawn_loop("gateway of choice", link.clone().keep_returning());
     let discovery = discovery(&config, &link, &services, tasks);
     let own = own(&config, &identity);
     let node = Arc::new(SidecarNode {
@@ -167,6 +168,7 @@ fn services(config: &Config, identity: &Arc<Identity>) -> Arc<Services> {
 
 fn link(config: &Config, identity: &Arc<Identity>) -> Link {
     let gateways = config.gateways.iter().map(|gateway| gateway.discovery.to_string()).collect();
+    let gateways = preference(gateways, &config.workload.name);
     let dial = tcp::DialOptions { connect_timeout: config.timeouts.connect, ..tcp::DialOptions::default() };
     let connector = TlsConnector::new(identity, &identity.id().trust_domain, dial);
     Link::new(gateways, Arc::new(connector), LinkOptions::default())

@@ -92,7 +92,7 @@ fn timed_out(error: &SendError) -> bool {
 
 impl Upstreams {
     /// No connections yet. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: &Arc<SidecarNode>, sweeper: &Sweeper, rng: fastrand::Rng) -> Rc<Self> {
+    pub(crate) fn new(node: &Arc<SidecarNode>, sweeper: &Sweeper, mut rng: fastrand::Rng) -> Rc<Self> {
         let limits = &node.config.limits;
         let pool = PoolOptions { max_idle_per_key: limits.idle_connections, ..PoolOptions::default() };
         let mut options = ClientOptions { max_header_bytes: limits.header_bytes, ..ClientOptions::default() };
@@ -102,10 +102,10 @@ impl Upstreams {
         Rc::new(Self {
             node: Arc::clone(node),
             sweeper: sweeper.clone(),
-            rng: RefCell::new(rng),
             h1: Pool::new(pool),
             connector: Connector::default(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(node.config.gateways.len(), rng.usize(..)),
+            rng: RefCell::new(rng),
             probes: liveness::Probes::default(),
             places: Places::default(),
             options,
@@ -265,7 +265,7 @@ async fn reach(
             connect_local(upstreams, call, &endpoint, ALPN_H1).await.map(|(io, place)| (io, Some(place)))
         }
         None => {
-            let (io, endpoint, _) = session::connect_remote(upstreams, call, &pick.locality, ALPN_H1).await?;
+            let (io, endpoint, _) = session::connect_remote(upstreams, call, &pick.locality, &[], ALPN_H1).await?;
             pick.bind(Arc::clone(&endpoint));
             has_room(call, &endpoint)?;
             Ok((io, None))

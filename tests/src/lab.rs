@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::RwLockReadGuard;
@@ -20,10 +20,11 @@ use std::time::Duration;
 use eastway_identity::{Ca, Overwrite};
 use tempfile::TempDir;
 
-use crate::process::{Process, eastway, eastway_command, required};
+use crate::process::{Process, eastway, eastway_command};
 use crate::{client, eventually, machine};
 
 mod files;
+mod fleet;
 mod node;
 
 pub use files::{service, trust_domain};
@@ -59,9 +60,10 @@ pub struct Lab {
 #[derive(Debug)]
 struct Cluster {
     authority: Ca,
-    gateway: Ipv4Addr,
-    sibling: Option<Ipv4Addr>,
-    etcd: Ipv4Addr,
+    /// One or more.
+    gateways: Vec<Ipv4Addr>,
+    /// The members of its etcd, one or more.
+    etcd: Vec<Ipv4Addr>,
     store: StoreKind,
     extra: String,
     recorded: bool,
@@ -154,10 +156,10 @@ impl Lab {
     pub fn plan(&mut self, name: &str, store: StoreKind, extra: &str) -> &mut Self {
         let authority = Ca::create(&trust_domain(name), Duration::from_secs(86_400)).expect("a CA can be made");
         authority.save(&self.path(&format!("{name}-ca")), Overwrite::Never).expect("the lab's folder is writable");
-        let (gateway, etcd) = (self.host(), self.host());
+        let (gateways, etcd) = (vec![self.host()], vec![self.host()]);
         self.clusters.insert(
             name.to_owned(),
-            Cluster { authority, gateway, sibling: None, etcd, store, extra: extra.to_owned(), recorded: false },
+            Cluster { authority, gateways, etcd, store, extra: extra.to_owned(), recorded: false },
         );
         self
     }
@@ -184,81 +186,6 @@ impl Lab {
             self.start_gateway(name);
         }
         self
-    }
-
-    /// The gateway of the cluster `name`.
-    ///
-    /// # Panics
-    /// If the cluster was not planned.
-    pub fn gateway(&self, name: &str) -> LabNode {
-        LabNode { name: format!("{name}-gateway"), ip: self.clusters[name].gateway }
-    }
-
-    /// Starts the gateway of the cluster `name` (and its etcd, if that does not run), and waits until it is ready.
-    pub fn start_gateway(&mut self, name: &str) -> LabNode {
-        let node = self.gateway(name);
-        if self.clusters[name].store == StoreKind::Etcd {
-            self.start_etcd(name);
-        }
-        // One that starts again finds what it left behind.
-        if !self.path(&format!("{}.yaml", node.name)).exists() {
-            self.configure_gateway(name);
-        }
-        self.start_role("gateway", &node.name);
-        self.wait_ready(&node);
-        node
-    }
-
-    /// Starts a second gateway of the cluster `name`, which must be on etcd, and waits until it is ready. Who is
-    /// configured afterwards knows both.
-    ///
-    /// # Panics
-    /// If the cluster was not planned.
-    pub fn start_sibling(&mut self, name: &str) -> LabNode {
-        let ip = self.host();
-        self.clusters.get_mut(name).expect("a planned cluster").sibling = Some(ip);
-        let node = self.sibling(name).expect("just planned");
-        self.gateway_file(name, &node, "gateway-2");
-        self.start_role("gateway", &node.name);
-        self.wait_ready(&node);
-        node
-    }
-
-    fn sibling(&self, name: &str) -> Option<LabNode> {
-        self.clusters[name].sibling.map(|ip| LabNode { name: format!("{name}-gateway-2"), ip })
-    }
-
-    /// Where the etcd of the cluster `name` answers its clients.
-    ///
-    /// # Panics
-    /// If the cluster was not planned.
-    pub fn etcd(&self, name: &str) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.clusters[name].etcd), 2379)
-    }
-
-    /// Starts the etcd of the cluster `name`, unless it runs, and waits until it answers.
-    pub fn start_etcd(&mut self, name: &str) -> String {
-        let process = format!("{name}-etcd");
-        if self.processes.contains_key(&process) {
-            return process;
-        }
-        let ip = self.clusters[name].etcd;
-        let (clients, peers) = (format!("http://{ip}:2379"), format!("http://{ip}:2380"));
-        let mut command = Command::new(required("etcd", "etcd-server"));
-        command
-            .args(["--name", &process, "--data-dir"])
-            .arg(self.path(&format!("{process}-data")))
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", &format!("{process}={peers}")]);
-        let log = self.path(&format!("{process}.log"));
-        self.processes.insert(process.clone(), Process::start(&process, command, &log));
-        let address = SocketAddr::new(IpAddr::V4(ip), 2379);
-        eventually(&format!("{process} answers"), || match client::get(address, "/health") {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
-        process
     }
 
     /// Starts a payments application with its sidecar in a zone, and waits until both are ready.

@@ -21,6 +21,8 @@ mod across;
 // Does anybody lose a request when zones, regions, gateways and sidecars die, restart or drain?
 #[path = "e2e/failover.rs"]
 mod failover;
+#[path = "e2e/fleets.rs"]
+mod fleets;
 #[path = "e2e/restart.rs"]
 mod restart;
 // Do resources that operators apply act everywhere, or not at all?

@@ -18,6 +18,6 @@ pub mod sink;
 
 pub use connect::{Connector, TlsConnector};
 pub use discovery::{Discovery, DiscoveryOptions, DiscoveryStatus};
-pub use link::{Link, LinkOptions};
+pub use link::{Link, LinkOptions, preference};
 pub use registrar::{Registrar, RegistrarStatus, Workload};
 pub use sink::Sink;

@@ -1,7 +1,8 @@
 //! The one connection between a sidecar and a gateway, shared by everything that speaks gRPC over it.
 //!
-//! The gateways of the configuration are equals: the link stays with one until it fails, then tries the next. Never:
-//! spreading over several, or deciding that a stream failed; who reads the stream says so.
+//! The gateways are equals, and each sidecar has its own order of them ([`preference()`]): the link stays with one until it
+//! fails or drains, then tries the next, and after a while returns to an earlier one that answers again. Never: spreading
+//! over several, or deciding that a stream failed; who reads the stream says so.
 
 use std::io;
 use std::sync::Arc;
@@ -10,12 +11,16 @@ use std::time::Duration;
 use eastway_transport::Io;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::timeout;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
 use crate::connect::Connector;
+
+mod preference;
+
+pub use preference::preference;
 
 /// Times of the link.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub struct LinkOptions {
     pub backoff_base: Duration,
     /// The longest pause. Default 5 s.
     pub backoff_max: Duration,
+    /// Until an earlier gateway is tried again, and up to as much more, so that not all sidecars do it at once. Default 60 s.
+    pub return_after: Duration,
     /// The largest message that is read. Default 16 MiB.
     pub max_message: usize,
     /// Bytes that may be on the way on one stream; over a long way, at least its rate times its round-trip time.
@@ -45,6 +52,7 @@ impl Default for LinkOptions {
             heartbeat: Duration::from_secs(1),
             backoff_base: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
+            return_after: Duration::from_secs(60),
             max_message: 16 << 20,
             stream_window: 1 << 20,
         }
@@ -65,6 +73,8 @@ struct Shared {
     /// One connects at a time; the others wait for its result.
     connecting: AsyncMutex<()>,
     state: Mutex<State>,
+    /// The number of the connection that is the current one, or was the last.
+    current: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -80,14 +90,23 @@ struct State {
 pub(crate) struct Connection {
     pub(crate) channel: Channel,
     pub(crate) gateway: Arc<str>,
+    /// Its place in the order of preference.
+    place: usize,
     id: u64,
 }
 
 impl Link {
-    /// A link to whichever of `gateways` answers (`HOST:PORT` of discovery listeners). Nothing is connected yet.
+    /// A link to whichever of `gateways` answers (`HOST:PORT` of discovery listeners), in the order of preference. Nothing is
+    /// connected yet.
     pub fn new(gateways: Vec<String>, connector: Arc<dyn Connector>, options: LinkOptions) -> Self {
-        let shared =
-            Shared { gateways, connector, options, connecting: AsyncMutex::default(), state: Mutex::default() };
+        let shared = Shared {
+            gateways,
+            connector,
+            options,
+            connecting: AsyncMutex::default(),
+            state: Mutex::default(),
+            current: watch::Sender::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -109,9 +128,10 @@ impl Link {
         }
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "no gateway is configured");
         for _ in 0..self.shared.gateways.len() {
-            let gateway = self.next_gateway();
-            match self.connect(&gateway).await {
-                Ok(channel) => return Ok(self.keep(channel, &gateway)),
+            let place = self.next_place();
+            let gateway = &self.shared.gateways[place];
+            match self.connect(gateway).await {
+                Ok(channel) => return Ok(self.keep(channel, place)),
                 Err(error) => {
                     tracing::debug!(gateway, error = %error, "the gateway does not answer");
                     failure = error;
@@ -129,18 +149,48 @@ impl Link {
         }
     }
 
-    fn next_gateway(&self) -> String {
-        let mut state = self.shared.state.lock();
-        let index = state.next % self.shared.gateways.len();
-        state.next = index + 1;
-        self.shared.gateways[index].clone()
+    /// Completes when the link has returned to another gateway than the one of `connection`: what goes over that is to
+    /// follow.
+    pub(crate) async fn returned(&self, connection: &Connection) {
+        let later = |current: &u64| *current > connection.id;
+        // It fails only if the link is gone, and with it whoever waits.
+        let _ = self.shared.current.subscribe().wait_for(later).await;
     }
 
-    fn keep(&self, channel: Channel, gateway: &str) -> Connection {
+    /// Returns to a gateway that comes before the present one, once it answers again: else whichever was started last would
+    /// stay without sidecars. Runs until it is dropped.
+    pub async fn keep_returning(self) {
+        let mut rng = fastrand::Rng::new();
+        let wait = self.shared.options.return_after;
+        loop {
+            sleep(wait + wait.mul_f64(rng.f64())).await;
+            let _turn = self.shared.connecting.lock().await;
+            let place = self.shared.state.lock().current.as_ref().map_or(0, |connection| connection.place);
+            for earlier in 0..place {
+                if let Ok(channel) = self.connect(&self.shared.gateways[earlier]).await {
+                    let connection = self.keep(channel, earlier);
+                    tracing::info!(gateway = %connection.gateway, "returns to a gateway that answers again");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn next_place(&self) -> usize {
+        let mut state = self.shared.state.lock();
+        let place = state.next % self.shared.gateways.len();
+        state.next = place + 1;
+        place
+    }
+
+    fn keep(&self, channel: Channel, place: usize) -> Connection {
         let mut state = self.shared.state.lock();
         state.made += 1;
-        let connection = Connection { channel, gateway: gateway.into(), id: state.made };
+        state.next = place + 1;
+        let gateway = self.shared.gateways[place].as_str().into();
+        let connection = Connection { channel, gateway, place, id: state.made };
         state.current = Some(connection.clone());
+        self.shared.current.send_replace(connection.id);
         connection
     }
 

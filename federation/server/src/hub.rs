@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eastway_client::clock::Clock;
-use eastway_core::{ServiceName, Timestamp};
+use eastway_core::{ServiceName, SpiffeId, Timestamp};
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_registry::{Admission, Catalogue, Changes, StreamId};
 use parking_lot::Mutex;
@@ -47,6 +47,8 @@ pub(crate) struct Hub {
     pub(crate) paths: watch::Sender<u64>,
     /// How often a gateway of each peer has connected here: a sign that it can be dialled.
     pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
+    /// The gateways that hold a control connection here, by their identities, each with the number of its latest one.
+    callers: watch::Sender<BTreeMap<String, u64>>,
     /// Gateways that know a later life of this one, by their identities, and its epoch.
     pub(crate) fenced_by: Mutex<BTreeMap<String, u64>>,
     /// Registration streams, to be ended with this message.
@@ -85,6 +87,7 @@ impl Hub {
             resources: watch::Sender::new(0),
             paths: watch::Sender::new(0),
             arrivals: watch::Sender::default(),
+            callers: watch::Sender::default(),
             fenced_by: Mutex::default(),
             streams: Mutex::default(),
             probe: Notify::new(),
@@ -179,6 +182,20 @@ impl Hub {
         self.probe.notify_one();
     }
 
+    /// The gateway `peer` has opened a control connection, and holds it for as long as the returned guard lives.
+    pub(crate) fn calls(self: &Arc<Self>, peer: &SpiffeId) -> Calling {
+        let (peer, number) = (peer.to_string(), self.next_id());
+        self.callers.send_modify(|callers| {
+            callers.insert(peer.clone(), number);
+        });
+        Calling { hub: Arc::clone(self), peer, number }
+    }
+
+    /// The gateways that hold a control connection here: see [`Hub::calls`].
+    pub(crate) fn callers(&self) -> watch::Receiver<BTreeMap<String, u64>> {
+        self.callers.subscribe()
+    }
+
     fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -188,6 +205,23 @@ impl Hub {
 pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
     // Fails only if the hub is gone, and with it everything to wait for.
     let _ = flag.wait_for(|raised| *raised).await;
+}
+
+/// A control connection that a gateway holds; dropping it ends that.
+#[derive(Debug)]
+pub(crate) struct Calling {
+    hub: Arc<Hub>,
+    peer: String,
+    number: u64,
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        self.hub.callers.send_if_modified(|callers| {
+            let latest = callers.get(&self.peer) == Some(&self.number);
+            latest && callers.remove(&self.peer).is_some()
+        });
+    }
 }
 
 /// A registered feed; dropping it ends it.

@@ -6,10 +6,11 @@
 //! clock and no type of an HTTP library: the time and a random source are handed in.
 //!
 //! Suggested reading order: [`outbound`], with a phase a file, and [`inbound`]; then [`route`] and [`filter`], [`answer`],
-//! [`service`], [`sessions`], [`record`].
+//! [`service`], [`sessions`] and [`gateways`], [`record`].
 
 pub mod answer;
 pub mod filter;
+pub mod gateways;
 pub mod inbound;
 pub mod outbound;
 pub mod record;

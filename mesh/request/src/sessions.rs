@@ -12,6 +12,7 @@ use eastway_balance::{Endpoint, LocalityEndpoints, Pick};
 use eastway_core::{EndpointId, Reason, Timestamp};
 use eastway_resilience::AttemptError;
 
+use crate::gateways::TunnelPath;
 use crate::outbound::Call;
 
 /// Sessions kept for each locality in use, to distinct endpoints.
@@ -22,6 +23,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(60);
 const OPEN_ROUNDS: usize = 2;
 /// Sessions of a locality at most, those that are being replaced included.
 const MAX_OPEN: usize = 8;
+/// How long new sessions keep away from the gateways of one that fell silent.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 
 /// What a session is made of.
 pub trait PooledSession: Clone {
@@ -30,6 +33,12 @@ pub trait PooledSession: Clone {
 
     /// It takes a request more just now.
     fn has_room(&self) -> bool;
+
+    /// It ended because nothing answered any more: the endpoint's host is gone, or a gateway on its path.
+    fn fell_silent(&self) -> bool;
+
+    /// The gateways that it leads through, where they are known.
+    fn path(&self) -> Option<&TunnelPath>;
 }
 
 /// The sessions with one locality.
@@ -40,6 +49,8 @@ pub struct SessionPool<S> {
     opening: usize,
     /// How the last opening failed.
     failed: Option<AttemptError>,
+    /// The paths of sessions that fell silent, and when that was noticed.
+    silent: Vec<(TunnelPath, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -47,6 +58,8 @@ struct Open<S> {
     endpoint: Arc<Endpoint>,
     session: S,
     renew_at: Timestamp,
+    /// Another session that led through one of its gateways fell silent, and nothing has passed there since.
+    doubtful: bool,
 }
 
 /// What an attempt in the locality is to do.
@@ -62,7 +75,7 @@ pub enum Acquired<S> {
 
 impl<S> Default for SessionPool<S> {
     fn default() -> Self {
-        Self { open: Vec::new(), opening: 0, failed: None }
+        Self { open: Vec::new(), opening: 0, failed: None, silent: Vec::new() }
     }
 }
 
@@ -79,7 +92,7 @@ impl<S: PooledSession> SessionPool<S> {
     ) -> Acquired<S> {
         let most = call.entry.traffic_policy().endpoint_requests;
         let total = pick.locality.total().max(1);
-        self.open.retain(|open| !open.session.is_closed());
+        self.part_with_ended(now);
         if let Some(session) = self.choose(call, pick, most, now, rng) {
             return Acquired::Use(session);
         }
@@ -91,7 +104,8 @@ impl<S: PooledSession> SessionPool<S> {
             return Acquired::Fail(AttemptError::full(Reason::RequestLimit));
         }
         // A further session might lead to an endpoint that is better than those that are known.
-        let elsewhere = round < OPEN_ROUNDS && self.endpoints().len() < total && self.has_room();
+        let better = self.endpoints().len() < total || self.open.iter().any(|open| open.doubtful);
+        let elsewhere = round < OPEN_ROUNDS && better && self.has_room();
         let in_vain = self.failed.filter(|_| round > 0);
         if (in_vain.is_some() || !elsewhere)
             && let Some(session) = self.choose_any(call, pick, most)
@@ -115,16 +129,25 @@ impl<S: PooledSession> SessionPool<S> {
         }
         self.begin();
         let tried = call.tried.endpoint_ids().cloned();
-        let exclude: BTreeSet<EndpointId> = tried.chain(self.endpoints().into_iter().cloned()).collect();
+        let trusted = self.open.iter().filter(|open| !open.doubtful).map(|open| open.endpoint.id.clone());
+        let exclude: BTreeSet<EndpointId> = tried.chain(trusted).collect();
         Some(exclude.into_iter().collect())
     }
 
-    /// The same, because there are too few sessions, or one grows old; else, an old one goes whose replacement is open.
+    /// The gateways that a further session should not lead through while there are others: those of the sessions that are
+    /// open, and of those that fell silent a moment ago.
+    pub fn paths_to_avoid(&self, now: Timestamp) -> Vec<TunnelPath> {
+        let silent = self.silent.iter().filter(|(_, since)| now.since(*since) < SILENT_FOR).map(|(path, _)| path);
+        silent.chain(self.sessions().filter_map(S::path)).cloned().collect()
+    }
+
+    /// The same, because there are too few sessions, or one grows old or doubtful; else, such a one goes whose replacement is
+    /// open.
     pub fn replenish(&mut self, locality: &LocalityEndpoints, now: Timestamp) -> Option<Vec<EndpointId>> {
         if self.is_opening() {
             return None;
         }
-        let old = self.open.iter().position(|open| open.renew_at <= now);
+        let old = self.open.iter().position(|open| open.doubtful || open.renew_at <= now);
         if self.open.len() > KEPT
             && let Some(old) = old
         {
@@ -156,7 +179,10 @@ impl<S: PooledSession> SessionPool<S> {
             Ok((endpoint, session)) => {
                 self.failed = None;
                 let renew_at = now + RENEW_AFTER + RENEW_AFTER.mul_f64(rng.f64());
-                self.open.push(Open { endpoint, session, renew_at });
+                // Something has just passed there.
+                let proven = self.open.iter_mut().filter(|open| open.session.path() == session.path());
+                proven.for_each(|open| open.doubtful = false);
+                self.open.push(Open { endpoint, session, renew_at, doubtful: false });
             }
             Err(error) => self.failed = Some(error),
         }
@@ -182,6 +208,19 @@ impl<S: PooledSession> SessionPool<S> {
         self.open.retain(|open| keep(&open.session));
     }
 
+    /// Forgets what has ended. If a session fell silent, nobody knows whether its endpoint's host is gone or a gateway on its
+    /// path; in the latter case the others that lead through that will fall silent, too, and nothing new should find that out.
+    fn part_with_ended(&mut self, now: Timestamp) {
+        let ended: Vec<Open<S>> = self.open.extract_if(.., |open| open.session.is_closed()).collect();
+        self.silent.retain(|(_, since)| now.since(*since) < SILENT_FOR);
+        let silent = ended.iter().filter(|open| open.session.fell_silent());
+        for path in silent.filter_map(|open| open.session.path()) {
+            let shares = |open: &Open<S>| open.session.path().is_some_and(|other| other.shares_gateway(path));
+            self.open.iter_mut().filter(|open| shares(open)).for_each(|open| open.doubtful = true);
+            self.silent.push((path.clone(), now));
+        }
+    }
+
     fn endpoints(&self) -> BTreeSet<&EndpointId> {
         self.open.iter().map(|open| &open.endpoint.id).collect()
     }
@@ -191,9 +230,10 @@ impl<S: PooledSession> SessionPool<S> {
         self.open.len() < MAX_OPEN
     }
 
-    /// The sessions that can take a request more, where an endpoint has at most `most`.
-    fn usable(&self, most: u32) -> (Vec<Arc<Endpoint>>, Vec<&S>) {
-        let usable = self.open.iter().filter(|open| open.session.has_room() && open.endpoint.active_requests() < most);
+    /// The sessions that can take a request more, where an endpoint has at most `most`; the `doubtful` ones only if wanted.
+    fn usable(&self, most: u32, doubtful: bool) -> (Vec<Arc<Endpoint>>, Vec<&S>) {
+        let usable = self.open.iter().filter(|open| doubtful || !open.doubtful);
+        let usable = usable.filter(|open| open.session.has_room() && open.endpoint.active_requests() < most);
         usable.map(|open| (Arc::clone(&open.endpoint), &open.session)).unzip()
     }
 
@@ -206,7 +246,7 @@ impl<S: PooledSession> SessionPool<S> {
         now: Timestamp,
         rng: &mut fastrand::Rng,
     ) -> Option<S> {
-        let (mut endpoints, mut sessions) = self.usable(most);
+        let (mut endpoints, mut sessions) = self.usable(most, false);
         while !endpoints.is_empty() {
             let chosen = call.entry.service().choose(rng, now, &endpoints, call.tried, call.idempotent)?;
             let (endpoint, session) = (endpoints.swap_remove(chosen), sessions.swap_remove(chosen));
@@ -219,7 +259,7 @@ impl<S: PooledSession> SessionPool<S> {
 
     /// Any of the open sessions, where there is nothing better.
     fn choose_any(&self, call: &Call<'_>, pick: &mut Pick, most: u32) -> Option<S> {
-        let (mut endpoints, sessions) = self.usable(most);
+        let (mut endpoints, sessions) = self.usable(most, true);
         let chosen = call.entry.service().choose_any(&pick.locality, &endpoints, call.tried)?;
         pick.bind_anyway(endpoints.swap_remove(chosen));
         Some(sessions[chosen].clone())

@@ -19,7 +19,7 @@ pub struct RawConfig {
     pub workload: RawWorkload,
     /// The workload's identity, in PEM files. They are read again when they change and at SIGHUP.
     pub identity: RawIdentity,
-    /// The cluster's gateways, in the order of preference.
+    /// The cluster's gateways. Their order means nothing: each sidecar has one of its own, so that they spread over all.
     #[schemars(length(min = 1, max = 32))]
     pub gateways: Vec<RawGateway>,
     /// What is taken from callers. To be given if, and only if, `workload.service` is.

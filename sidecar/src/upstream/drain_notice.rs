@@ -6,22 +6,13 @@
 //! that breaks says nothing: its sessions break by themselves, or live on.
 
 use std::io;
-use std::net::SocketAddr;
 
 use eastway_core::head::HttpVersion;
 use eastway_http::{Body, H1, Request, RequestHead};
 use eastway_identity::Expected;
+use eastway_request::gateways::TunnelPath;
 
 use super::{ALPN_H1, Upstreams, dial, handshake};
-
-/// The gateways that a session leads through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TunnelPath {
-    /// The own cluster's.
-    pub(super) gateway: SocketAddr,
-    /// The other cluster's, as the own one names it.
-    pub(super) via: Option<String>,
-}
 
 /// Waits for the notice of `path`. Whether it came; `None` if that cannot be said.
 pub(super) async fn wait(upstreams: &Upstreams, path: &TunnelPath) -> Option<bool> {

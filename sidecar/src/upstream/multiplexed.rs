@@ -50,6 +50,11 @@ impl Multiplexed {
         }
     }
 
+    /// Whether it has ended because the other side answered nothing any more, as far as known.
+    pub(super) fn fell_silent(&self) -> bool {
+        matches!(self, Self::Link(link) if link.fell_silent())
+    }
+
     /// Whether it takes a request more just now.
     pub(super) fn has_room(&self) -> bool {
         match self {

@@ -2,20 +2,22 @@
 //!
 //! Which session carries a request, and when another one is wanted, is decided by the [`SessionPool`]; here they are opened.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_balance::{Endpoint, LocalityEndpoints, Pick, Tried};
 use eastway_core::endpoint::MAX_EXCLUDED;
-use eastway_core::reason::Attribution;
+use eastway_core::reason::{Attribution, Blame};
 use eastway_core::trace::TraceParent;
 use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_http::ClientOptions;
 use eastway_identity::Expected;
+use eastway_request::gateways::{Gateways, TunnelPath};
 use eastway_request::sessions::{Acquired, PooledSession, SessionPool};
 use eastway_request::{Call, ServiceEntry};
 use eastway_resilience::AttemptError;
@@ -24,7 +26,7 @@ use eastway_transport::Io;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::drain_notice::{self, TunnelPath};
+use super::drain_notice;
 use super::multiplexed::{Multiplexed, link_options};
 use super::{ALPN_H1, ALPN_SESSION, Upstreams, accounts, connect, dial, handshake, handshake_within, sending};
 use crate::node::SidecarNode;
@@ -33,13 +35,12 @@ use crate::node::SidecarNode;
 const GATEWAY_ATTEMPTS: usize = 2;
 
 /// A worker's sessions, by service and locality.
-#[derive(Default)]
 pub(super) struct Sessions {
     localities: RefCell<HashMap<(ServiceName, ZoneId), Rc<LocalitySessions>>>,
     /// The tunnel paths whose drain notices are waited for.
     watched: RefCell<HashSet<TunnelPath>>,
-    /// The gateway that opened a stream last, by its place in the configuration: the next stream begins there.
-    gateway: Cell<usize>,
+    /// The own cluster's gateways, as this worker finds them.
+    gateways: RefCell<Gateways>,
 }
 
 /// The sessions with one locality.
@@ -69,6 +70,14 @@ impl PooledSession for Handle {
 
     fn has_room(&self) -> bool {
         self.0.connection.has_room()
+    }
+
+    fn fell_silent(&self) -> bool {
+        self.0.connection.fell_silent()
+    }
+
+    fn path(&self) -> Option<&TunnelPath> {
+        Some(&self.0.path)
     }
 }
 
@@ -107,6 +116,15 @@ impl Drop for SessionOpening {
 }
 
 impl Sessions {
+    /// None yet, through so many gateways, of which that of number `turn` is asked first.
+    pub(super) fn new(gateways: usize, turn: usize) -> Self {
+        Self {
+            localities: RefCell::default(),
+            watched: RefCell::default(),
+            gateways: RefCell::new(Gateways::new(gateways, turn)),
+        }
+    }
+
     fn locality(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LocalitySessions> {
         let (key, mut localities) = ((service.clone(), zone.clone()), self.localities.borrow_mut());
         if let Some(known) = localities.get(&key) {
@@ -186,7 +204,8 @@ async fn open_another(
     opening: SessionOpening,
     exclude: &[EndpointId],
 ) {
-    let opened = open_session(upstreams, wanted, locality, exclude).await;
+    let avoid = opening.sessions.pool.borrow().paths_to_avoid(clock::now());
+    let opened = open_session(upstreams, wanted, locality, exclude, &avoid).await;
     match &opened {
         Ok((_, session)) => watch(upstreams, &session.0.path),
         Err(error) => tracing::debug!(reason = %error.reason, "no session with a remote endpoint"),
@@ -236,6 +255,7 @@ async fn open_session(
     wanted: Wanted,
     locality: Arc<LocalityEndpoints>,
     exclude: &[EndpointId],
+    avoid: &[TunnelPath],
 ) -> Result<(Arc<Endpoint>, Handle), AttemptError> {
     let mut tried = Tried::new();
     exclude.iter().for_each(|endpoint| tried.push_endpoint_id(locality.zone.clone(), endpoint.clone()));
@@ -247,7 +267,7 @@ async fn open_session(
         attempt: wanted.attempt,
         traceparent: wanted.traceparent,
     };
-    let (io, endpoint, path) = connect_remote(upstreams, &call, &locality, ALPN_SESSION).await?;
+    let (io, endpoint, path) = connect_remote(upstreams, &call, &locality, avoid, ALPN_SESSION).await?;
     let cluster = &locality.zone.cluster;
     let link = link_options(&upstreams.node, way_there(&upstreams.node.services.mesh(), cluster));
     let connection = Multiplexed::new(io, &options(upstreams, cluster), &link).await.map_err(sending)?;
@@ -272,52 +292,85 @@ fn way_there(mesh: &MeshView, cluster: &str) -> Duration {
     3 * rtt.unwrap_or_default()
 }
 
-/// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the path there.
+/// A verified connection to a sidecar of another cluster, through the gateways, the endpoint that it is, and the path there:
+/// through none of the gateways to `avoid`, as long as there are others.
 pub(super) async fn connect_remote(
     upstreams: &Upstreams,
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
+    avoid: &[TunnelPath],
     alpn: &[&[u8]],
 ) -> Result<(Io, Arc<Endpoint>, TunnelPath), AttemptError> {
     let node = &upstreams.node;
-    let own = node.identity.id();
     let service = call.entry.service();
+    let (connected, gateway) = tunnel(upstreams, call, locality, avoid).await?;
+    let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
+    let endpoint = service.session(locality, &id);
+    if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
+        service.report(&endpoint, load, clock::now());
+    }
+    let trust_domain = trust_domain(node, &locality.zone.cluster);
+    let expected = accounts(&trust_domain, service.name(), &locality.accounts);
+    let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &locality.zone.cluster);
+    let io = handshake_within(limit, node, connected.io, expected, alpn).await?;
+    service.revive(&endpoint, clock::now());
+    Ok((io, endpoint, TunnelPath { gateway, via: connected.via }))
+}
+
+/// A stream through the first gateway that opens one, and that gateway.
+async fn tunnel(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    locality: &Arc<LocalityEndpoints>,
+    avoid: &[TunnelPath],
+) -> Result<(connect::OpenTunnel, SocketAddr), AttemptError> {
+    let (gateways, known) = (&upstreams.node.config.gateways, &upstreams.sessions.gateways);
+    let in_use = |place: usize| avoid.iter().any(|path| path.gateway == gateways[place].tunnel);
+    let places = known.borrow_mut().order(in_use, clock::now());
     let mut failed = AttemptError::connecting(Reason::GatewayUnreachable);
-    let (gateways, last) = (&node.config.gateways, &upstreams.sessions.gateway);
-    let turns = gateways.iter().enumerate().cycle().skip(last.get()).take(gateways.len().max(GATEWAY_ATTEMPTS));
-    for (turn, (place, gateway)) in turns.enumerate() {
-        let Ok(stream) = dial(node, gateway.tunnel).await else { continue };
-        let expected = Expected::Gateway { trust_domain: own.trust_domain.clone() };
-        let Ok(outer) = handshake(node, stream, expected, ALPN_H1).await else { continue };
-        let connected = match through_gateway(upstreams, call, locality, outer).await {
-            Ok(connected) => connected,
-            Err(refusal) if goes_on(refusal.reason, turn + 1 < gateways.len()) => {
-                failed = refusal;
-                continue;
+    for (turn, place) in places.iter().cycle().take(gateways.len().max(GATEWAY_ATTEMPTS)).enumerate() {
+        let gateway = gateways[*place].tunnel;
+        match by_gateway(upstreams, call, locality, gateway, avoid).await {
+            Ok(connected) => {
+                known.borrow_mut().answered(*place);
+                return Ok((connected, gateway));
             }
-            Err(refusal) => return Err(refusal),
-        };
-        last.set(place);
-        let id = EndpointId::new(connected.endpoint.clone().unwrap_or_default());
-        let endpoint = service.session(locality, &id);
-        if let Some(load) = connected.load.as_deref().and_then(LoadReport::from_header) {
-            service.report(&endpoint, load, clock::now());
+            Err(refusal) => {
+                if refusal.reason.blame() == Blame::Gateway {
+                    known.borrow_mut().failed(*place, clock::now());
+                }
+                if !goes_on(refusal.reason, turn + 1 < gateways.len()) {
+                    return Err(refusal);
+                }
+                failed = refusal;
+            }
         }
-        let trust_domain = trust_domain(node, &locality.zone.cluster);
-        let expected = accounts(&trust_domain, service.name(), &locality.accounts);
-        let limit = node.config.timeouts.stream_open + way_there(&node.services.mesh(), &locality.zone.cluster);
-        let io = handshake_within(limit, node, connected.io, expected, alpn).await?;
-        service.revive(&endpoint, clock::now());
-        return Ok((io, endpoint, TunnelPath { gateway: gateway.tunnel, via: connected.via }));
     }
     Err(failed)
+}
+
+/// A stream through the own cluster's gateway at `gateway`.
+async fn by_gateway(
+    upstreams: &Upstreams,
+    call: &Call<'_>,
+    locality: &Arc<LocalityEndpoints>,
+    gateway: SocketAddr,
+    avoid: &[TunnelPath],
+) -> Result<connect::OpenTunnel, AttemptError> {
+    let node = &upstreams.node;
+    let unreachable = AttemptError::connecting(Reason::GatewayUnreachable);
+    let stream = dial(node, gateway).await.map_err(|_| unreachable)?;
+    let expected = Expected::Gateway { trust_domain: node.identity.id().trust_domain.clone() };
+    let outer = handshake(node, stream, expected, ALPN_H1).await.map_err(|_| unreachable)?;
+    through_gateway(upstreams, call, locality, outer, avoid).await
 }
 
 /// Whether to ask a gateway after one that refused for `reason`: one that was not asked yet (`other`) may have a path that
 /// works, whatever is wrong with that of this one. The same one is asked again only if it said so at once.
 fn goes_on(reason: Reason, other: bool) -> bool {
     let at_once = matches!(reason, Reason::Draining | Reason::PathDown | Reason::Overloaded);
-    at_once || other && reason.attribution() == Attribution::Tunnel
+    let unreachable = reason == Reason::GatewayUnreachable;
+    at_once || unreachable || other && reason.attribution() == Attribution::Tunnel
 }
 
 async fn through_gateway(
@@ -325,16 +378,20 @@ async fn through_gateway(
     call: &Call<'_>,
     locality: &Arc<LocalityEndpoints>,
     outer: Io,
+    avoid: &[TunnelPath],
 ) -> Result<connect::OpenTunnel, AttemptError> {
     let node = &upstreams.node;
     let authority = authority(node, call, Some(&locality.zone.cluster));
     let exclude: Vec<&str> = call.tried.endpoint_ids().take(MAX_EXCLUDED).map(EndpointId::as_str).collect();
     let exclude = exclude.join(",");
+    let avoid: Vec<&str> = avoid.iter().filter_map(|path| path.via.as_deref()).collect();
+    let avoid = avoid.join(",");
     let (attempt, traceparent) = (call.attempt.to_string(), call.traceparent.to_string());
     let headers = [
         ("traceparent", traceparent.as_str()),
         ("eastway-zone", &locality.zone.zone),
         ("eastway-exclude", &exclude),
+        ("eastway-avoid", &avoid),
         ("eastway-attempt", &attempt),
     ];
     let headers: Vec<(&str, &str)> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();

@@ -32,8 +32,8 @@ impl Lab {
     /// # Panics
     /// If the cluster was not planned.
     pub fn peer(&self, name: &str, more: &str) -> String {
-        let gateways = [Some(self.gateway(name)), self.sibling(name)].into_iter().flatten();
-        let gateways: Vec<String> = gateways.map(|gateway| format!("'{}'", gateway.at(15443))).collect();
+        let gateways = self.gateways(name).into_iter().map(|gateway| format!("'{}'", gateway.at(15443)));
+        let gateways: Vec<String> = gateways.collect();
         let spec = format!("gateways: [{}], trustBundle: {name}-ca/ca.crt, {more}", gateways.join(", "));
         format!("apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
     }
@@ -47,10 +47,13 @@ impl Lab {
     pub(super) fn gateway_file(&self, name: &str, node: &LabNode, id: &str) -> PathBuf {
         let identity = self.certify(name, &node.name, name, &SpiffeId::gateway(&trust_domain(name), id));
         let cluster = &self.clusters[name];
-        let (ip, etcd, extra) = (node.ip, cluster.etcd, &cluster.extra);
+        let (ip, extra) = (node.ip, &cluster.extra);
         let store = match cluster.store {
             StoreKind::Embedded => format!("embedded: {{ path: {name}-gateway-state }}"),
-            StoreKind::Etcd => format!("etcd: {{ endpoints: ['http://{etcd}:2379'] }}"),
+            StoreKind::Etcd => {
+                let members: Vec<String> = cluster.etcd.iter().map(|etcd| format!("'http://{etcd}:2379'")).collect();
+                format!("etcd: {{ endpoints: [{}] }}", members.join(", "))
+            }
         };
         let record = if cluster.recorded { format!(", record: {name}-relayed") } else { String::new() };
         let text = format!(
@@ -66,7 +69,7 @@ impl Lab {
     pub fn configure(&self, cluster: &str, zone: &str, node: &LabNode, account: &str, more: &str) -> PathBuf {
         let id = SpiffeId::workload(&trust_domain(cluster), "shop", account);
         let identity = self.certify(cluster, &node.name, cluster, &id);
-        let gateways = [Some(self.gateway(cluster)), self.sibling(cluster)].into_iter().flatten();
+        let gateways = self.gateways(cluster).into_iter();
         let gateways = gateways
             .map(|gateway| format!("{{ discovery: '{}', tunnel: '{}' }}", gateway.at(15010), gateway.at(15443)));
         let gateways = gateways.collect::<Vec<_>>().join(", ");

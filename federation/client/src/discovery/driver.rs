@@ -37,6 +37,8 @@ enum StreamError {
     Malformed(#[source] ConvertError),
     #[error("the stream has a hole")]
     Gap(#[source] super::subscription::Gap),
+    #[error("another gateway comes first, and answers again")]
+    Returned,
 }
 
 /// Runs until shutdown.
@@ -63,7 +65,8 @@ async fn follow(shared: &Shared) {
             }
             Err(error) => StreamError::Connect(error),
         };
-        let pause = backoff.pause(shared.link.options());
+        let returned = matches!(error, StreamError::Returned);
+        let pause = if returned { Duration::ZERO } else { backoff.pause(shared.link.options()) };
         log(&error, pause);
         sleep(pause).await;
     }
@@ -106,6 +109,7 @@ async fn stream(shared: &Shared, connection: &Connection, backoff: &mut Backoff)
                     return error;
                 }
             }
+            () = shared.link.returned(connection) => return StreamError::Returned,
             () = shared.wake.notified() => {
                 let Some(request) = shared.next_request() else { continue };
                 match timeout(options.silence, requests.send(request)).await {

@@ -48,6 +48,8 @@ enum StreamError {
     Renumbered,
     #[error("deregistered")]
     Left,
+    #[error("another gateway comes first, and answers again")]
+    Returned,
 }
 
 /// Runs until it deregistered.
@@ -70,7 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         shared.status.send_modify(|status| status.gateway = None);
         let pause = match &error {
             StreamError::Left => break,
-            StreamError::Renumbered => Duration::ZERO,
+            StreamError::Renumbered | StreamError::Returned => Duration::ZERO,
             StreamError::Rejected(_) => REJECTED_PAUSE,
             _ => backoff.pause(shared.link.options()),
         };
@@ -122,6 +124,7 @@ async fn stream(shared: &Shared, connection: &Connection, session: u64, backoff:
                 let (health, reason) = health.borrow_and_update().clone();
                 RequestEvent::Health(HealthReport { health: convert::health_to_wire(health).into(), reason })
             }
+            () = shared.link.returned(connection) => return StreamError::Returned,
             () = asked(&mut deregistering) => return leave(messages, incoming, options.silence).await,
             _ = ticks.tick() => {
                 if heard.elapsed() >= options.silence {

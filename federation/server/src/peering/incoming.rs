@@ -34,6 +34,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, tunnel: Arc<dyn Tunnel>, tasks: TaskGro
         return;
     };
     hub.arrivals.send_modify(|arrivals| *arrivals.entry(cluster).or_default() += 1);
+    let _calling = hub.calls(&peer);
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {

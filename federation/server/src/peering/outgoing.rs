@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use eastway_client::LinkOptions;
 use eastway_client::link::Backoff;
-use eastway_core::Reason;
 use eastway_core::view::PathState;
+use eastway_core::{Reason, SpiffeId};
 use eastway_registry::PathFacts;
 use eastway_resilience::liveness::PathMonitor;
 use eastway_transport::Tunnel;
@@ -82,6 +82,33 @@ async fn connected(path: &Path, tunnel: &Arc<dyn Tunnel>, monitor: &mut PathMoni
         reason = tunnel.closed() => reason,
         reason = ping::send(path, &**tunnel, monitor) => reason,
         () = subscribe::run(path, &**tunnel) => Reason::IdentityRefused,
+        () = returns(path, tunnel.peer()) => Reason::TunnelLost,
+    }
+}
+
+/// Waits until the gateway `peer` has connected here anew, and the path to it is down: it was started again, or is reached
+/// again. What it had of the old connection is gone, and until that has noticed, seconds pass in which the other gateways of
+/// its cluster may go too.
+pub(super) async fn returns(path: &Path, peer: &SpiffeId) {
+    let (mut callers, mut paths) = (path.hub.callers(), path.hub.paths.subscribe());
+    let peer = peer.to_string();
+    let mut known = None;
+    loop {
+        let latest = callers.borrow_and_update().get(&peer).copied();
+        paths.mark_unchanged();
+        // Both sides connect: that it does so for the first time is nothing new.
+        known = known.or(latest);
+        if latest > known && path.state() == PathState::Down {
+            return;
+        }
+        let changed = tokio::select! {
+            changed = callers.changed() => changed,
+            changed = paths.changed() => changed,
+        };
+        if changed.is_err() {
+            // The hub is gone, and with it this task.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eastway_core::view::PathState;
 use eastway_registry::PathFacts;
 use parking_lot::Mutex;
 
@@ -23,6 +24,11 @@ impl Path {
     /// Whether it leads to a gateway of this cluster.
     pub(super) fn leads_to_sibling(&self) -> bool {
         self.hub.read(|catalogue, _| catalogue.meta().name == self.cluster)
+    }
+
+    /// Whether it answers, as far as known.
+    pub(super) fn state(&self) -> PathState {
+        self.facts.lock().state
     }
 
     /// Changes what is known of the path, and publishes it if it changed.

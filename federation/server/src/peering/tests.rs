@@ -26,6 +26,7 @@ use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
 
 mod epochs;
 mod quic;
+mod returns;
 mod siblings;
 mod told;
 

@@ -146,6 +146,36 @@ async fn a_drained_gateway_sends_its_sidecars_away_and_every_task_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sidecar_returns_to_the_gateway_that_it_prefers_once_that_answers_again() {
+    let first = Gateway::start("us-east").await;
+    let second = first.sibling("gw-2");
+    second.run().await;
+    let (link, wire) = first.link("payments", &[&second]);
+    let returning = tokio::spawn(link.clone().keep_returning());
+    let sidecar = Sidecar::start(link.clone(), wire, "p1", "a", 1);
+    let notes = Arc::new(Notes::default());
+    let options = DiscoveryOptions::new("us-east");
+    let (discovery, run) = Discovery::new(link.clone(), options, Arc::clone(&notes) as Arc<dyn Sink>);
+    let _following = tokio::spawn(run);
+    discovery.resolve(&payments()).await.expect("known");
+    let both = |gateway: &str| {
+        let gateways = [link.gateway(), sidecar.registrar.status().gateway, discovery.status().gateway];
+        gateways.iter().all(|known| known.as_deref() == Some(gateway)).then_some(())
+    };
+    eventually("the first", || both("gw-1")).await;
+    first.kill().await;
+    eventually("the second", || both("gw-2")).await;
+    sleep(Duration::from_secs(300)).await;
+    assert!(both("gw-2").is_some(), "it stays for as long as the first does not answer");
+    first.run().await;
+    sleep(Duration::from_secs(150)).await;
+    assert!(both("gw-1").is_some(), "{:?}", link.gateway());
+    assert_eq!(notes.health("p1"), Some(Health::Ready));
+    assert!(notes.unknown.lock().is_empty());
+    returning.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_clusters_store_is_refused() {
     let gateway = Gateway::start("us-east").await;
     gateway.kill().await;

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use eastway_core::Reason;
-use eastway_link::{LinkOptions, OpaqueHead, OpenError, ResponseBuf, Side};
+use eastway_link::{LinkError, LinkOptions, OpaqueHead, OpenError, ResponseBuf, Side};
 use eastway_transport::Io;
 use http_body::Body as _;
 
@@ -93,6 +93,11 @@ impl Link {
     pub fn is_closed(&self) -> bool {
         let may = self.0.shared.lock().connection.may_open();
         matches!(may, Err(OpenError::Closed | OpenError::Draining | OpenError::Exhausted))
+    }
+
+    /// Whether it has ended because the other side answered nothing any more.
+    pub fn fell_silent(&self) -> bool {
+        matches!(self.0.shared.lock().connection.ended(), Some(LinkError::Unresponsive(_)))
     }
 
     /// Whether it takes a stream more just now. Not while responses that nobody reads take up half of the connection's

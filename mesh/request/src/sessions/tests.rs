@@ -1,5 +1,8 @@
 //! Which session carries an attempt, and when another is wanted.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use eastway_balance::Tried;
 use eastway_core::trace::TraceContext;
 
@@ -7,16 +10,40 @@ use super::*;
 use crate::testing::World;
 use crate::traffic_policy::TrafficPolicy;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named(&'static str);
+#[derive(Clone, Debug)]
+struct Named {
+    name: &'static str,
+    path: TunnelPath,
+    silent: Rc<Cell<bool>>,
+}
+
+impl Named {
+    fn new(name: &'static str) -> Self {
+        Self::through(name, 1, 1)
+    }
+
+    /// A session through a gateway of either cluster, by their numbers.
+    fn through(name: &'static str, own: u8, other: u8) -> Self {
+        let gateway = ([127, 0, 0, own], 15_443).into();
+        Self { name, path: TunnelPath { gateway, via: Some(format!("eu-west/{other}")) }, silent: Rc::default() }
+    }
+}
 
 impl PooledSession for Named {
     fn is_closed(&self) -> bool {
-        self.0.starts_with("closed")
+        self.silent.get() || self.name.starts_with("closed")
+    }
+
+    fn fell_silent(&self) -> bool {
+        self.silent.get()
+    }
+
+    fn path(&self) -> Option<&TunnelPath> {
+        Some(&self.path)
     }
 
     fn has_room(&self) -> bool {
-        !self.0.starts_with("busy")
+        !self.name.starts_with("busy")
     }
 }
 
@@ -58,11 +85,23 @@ impl Caller {
     }
 
     fn open(&mut self, name: &'static str) -> Arc<Endpoint> {
+        self.open_session(Named::new(name))
+    }
+
+    fn open_session(&mut self, session: Named) -> Arc<Endpoint> {
         let pick = self.pick();
-        let endpoint = self.world.entry.service().session(&pick.locality, &EndpointId::new(name));
+        let endpoint = self.world.entry.service().session(&pick.locality, &EndpointId::new(session.name));
         self.pool.begin();
-        self.pool.end(Ok((Arc::clone(&endpoint), Named(name))), self.world.now, &mut self.world.rng);
+        self.pool.end(Ok((Arc::clone(&endpoint), session)), self.world.now, &mut self.world.rng);
         endpoint
+    }
+
+    /// The name of the session that carries the next attempt; none if it waits.
+    fn carrier(&mut self, round: usize) -> Option<&'static str> {
+        match self.ask(round).0 {
+            Acquired::Use(session) => Some(session.name),
+            Acquired::Wait | Acquired::Fail(_) => None,
+        }
     }
 
     fn replenish(&mut self) -> Option<Vec<String>> {
@@ -85,9 +124,9 @@ fn the_first_attempts_wait_for_one_opening_that_they_share() {
     assert_eq!(caller.wanted_by(), None, "one is being opened");
     let locality = Arc::clone(&caller.pick().locality);
     let endpoint = caller.world.entry.service().session(&locality, &EndpointId::new("x"));
-    caller.pool.end(Ok((endpoint, Named("x"))), caller.world.now, &mut caller.world.rng);
+    caller.pool.end(Ok((endpoint, Named::new("x"))), caller.world.now, &mut caller.world.rng);
     let (acquired, pick) = caller.ask(1);
-    assert!(matches!(acquired, Acquired::Use(Named("x"))));
+    assert!(matches!(acquired, Acquired::Use(Named { name: "x", .. })));
     assert_eq!(pick.endpoint().map(|endpoint| endpoint.id.to_string()).as_deref(), Some("x"), "it is bound");
 }
 
@@ -155,7 +194,7 @@ fn a_session_that_is_closed_or_busy_carries_nothing() {
     assert!(matches!(caller.ask(0).0, Acquired::Wait));
     assert_eq!(caller.pool.sessions().count(), 1, "what is closed is forgotten");
     caller.open("c");
-    assert!(matches!(caller.ask(0).0, Acquired::Use(Named("c"))));
+    assert!(matches!(caller.ask(0).0, Acquired::Use(Named { name: "c", .. })));
 }
 
 #[test]
@@ -166,7 +205,10 @@ fn what_was_tried_is_left_for_a_further_session_and_used_again_where_there_is_no
     assert!(matches!(caller.ask(0).0, Acquired::Wait));
     assert_eq!(caller.wanted_by(), Some(vec![EndpointId::new("a")]));
     caller.pool.give_up();
-    assert!(matches!(caller.ask(OPEN_ROUNDS).0, Acquired::Use(Named("a"))), "it has waited for long enough");
+    assert!(
+        matches!(caller.ask(OPEN_ROUNDS).0, Acquired::Use(Named { name: "a", .. })),
+        "it has waited for long enough"
+    );
 }
 
 #[test]
@@ -192,4 +234,41 @@ fn no_more_than_eight_are_opened() {
         caller.open(name);
     }
     assert!(matches!(caller.ask(0).0, Acquired::Fail(error) if error.reason == Reason::NoReadyEndpoint));
+}
+
+#[test]
+fn when_a_session_falls_silent_nothing_new_goes_by_one_that_shares_a_gateway_with_it() {
+    let mut caller = Caller::new("AAA");
+    let session = Named::through("a", 1, 1);
+    caller.open_session(session.clone());
+    caller.open_session(Named::through("b", 2, 1));
+    caller.open_session(Named::through("c", 2, 2));
+    session.silent.set(true);
+    assert_eq!((0..20).find_map(|_| caller.carrier(0).filter(|name| *name != "c")), None);
+    let avoided = caller.pool.paths_to_avoid(caller.world.now);
+    assert!(avoided.len() == 3 && avoided.contains(&session.path), "{avoided:?}");
+    // It is replaced like one that is old.
+    assert_eq!(caller.replenish(), Some(vec!["c".to_owned()]));
+    caller.pool.give_up();
+    caller.open_session(Named::through("d", 3, 3));
+    assert_eq!(caller.replenish(), None);
+    assert_eq!(caller.pool.sessions().filter(|session| ["c", "d"].contains(&session.name)).count(), 2);
+    caller.wait(SILENT_FOR);
+    assert_eq!(caller.pool.paths_to_avoid(caller.world.now).len(), 2);
+}
+
+#[test]
+fn where_every_session_is_in_doubt_a_new_one_is_waited_for_and_one_on_the_same_path_ends_the_doubt() {
+    let mut caller = Caller::new("AA");
+    let session = Named::through("a", 1, 1);
+    caller.open_session(session.clone());
+    caller.open_session(Named::through("b", 1, 1));
+    session.silent.set(true);
+    assert!(matches!(caller.ask(0).0, Acquired::Wait));
+    assert_eq!(caller.wanted_by(), Some(vec![]), "the endpoint of one that is in doubt is as good as any");
+    caller.pool.end(Err(AttemptError::connecting(Reason::PathDown)), caller.world.now, &mut caller.world.rng);
+    assert_eq!(caller.carrier(1), Some("b"), "it is better than none");
+    assert!(matches!(caller.ask(0).0, Acquired::Wait));
+    caller.open_session(Named::through("c", 1, 1));
+    assert!((0..50).any(|_| caller.carrier(0) == Some("b")));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use eastway_balance::{LocalityEndpoints, Pick};
 use eastway_core::{EndpointId, Reason, Timestamp};
+use eastway_request::gateways::TunnelPath;
 use eastway_request::sessions::{Acquired, PooledSession, SessionPool};
 use eastway_resilience::AttemptError;
 
@@ -35,6 +36,15 @@ impl PooledSession for To {
 
     fn has_room(&self) -> bool {
         true
+    }
+
+    fn fell_silent(&self) -> bool {
+        false
+    }
+
+    fn path(&self) -> Option<&TunnelPath> {
+        // There is one to each cluster, and it does not fail.
+        None
     }
 }
 

@@ -9,10 +9,10 @@ use super::*;
 
 #[test]
 fn another_gateway_is_asked_if_the_tunnel_of_the_first_failed_and_the_same_one_only_if_it_was_quick() {
-    for reason in [Reason::StreamOpenTimeout, Reason::TunnelLost, Reason::GatewayUnreachable] {
+    for reason in [Reason::StreamOpenTimeout, Reason::TunnelLost] {
         assert!(goes_on(reason, true) && !goes_on(reason, false), "{reason}");
     }
-    for reason in [Reason::Draining, Reason::PathDown, Reason::Overloaded] {
+    for reason in [Reason::Draining, Reason::PathDown, Reason::Overloaded, Reason::GatewayUnreachable] {
         assert!(goes_on(reason, true) && goes_on(reason, false), "{reason}");
     }
     for reason in [Reason::NoReadyEndpoint, Reason::UnknownService, Reason::NotExported, Reason::ConnectTimeout] {
@@ -39,7 +39,7 @@ async fn an_opening_that_dies_counts_no_longer_and_wakes_those_who_wait() {
 
 #[test]
 fn localities_that_nobody_uses_are_forgotten() {
-    let sessions = Sessions::default();
+    let sessions = Sessions::new(1, 0);
     let locality = |service: &str| sessions.locality(&ServiceName::new("shop", service), &ZoneId::new("eu-west", "a"));
     let used = locality("used");
     for number in 0..100 {

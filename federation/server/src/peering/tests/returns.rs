@@ -1,0 +1,36 @@
+//! A gateway that was started again is dialled anew as soon as it is heard of.
+
+use super::super::outgoing::returns;
+use super::super::path::Path;
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_connects_anew_while_the_path_to_it_is_down_is_dialled_at_once() {
+    let us = cluster(&Arc::new(Wan::default()), "us-east", "eu-west").await;
+    let server = us.run().await;
+    let hub = server.hub();
+    let peer = SpiffeId::gateway("eu-west.mesh.internal", "gw-2");
+    let other = SpiffeId::gateway("eu-west.mesh.internal", "gw-3");
+    let path = Arc::new(Path::new(Arc::clone(hub), "eu-west".to_owned(), "gw-2.eu-west:15443".to_owned()));
+    let becomes = |state| path.note(|facts| facts.state = state);
+    let waiting = {
+        let (path, peer) = (Arc::clone(&path), peer.clone());
+        tokio::spawn(async move { returns(&path, &peer).await })
+    };
+    let pending = async || {
+        sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+    };
+    let first = hub.calls(&peer);
+    becomes(PathState::Down);
+    pending().await;
+    becomes(PathState::Up);
+    let _other = hub.calls(&other);
+    let again = hub.calls(&peer);
+    drop(first);
+    pending().await;
+    becomes(PathState::Down);
+    waiting.await.expect("no panic");
+    drop(again);
+    assert!(!hub.callers().borrow().contains_key(&peer.to_string()));
+}

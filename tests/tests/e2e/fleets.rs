@@ -1,0 +1,99 @@
+//! Three gateways per cluster on an etcd of three members: any of them may go, in whatever way, and nobody notices.
+
+use eastway_tests::caller::Caller;
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::{check, client, eventually};
+
+/// A service that eu-west alone offers.
+const LEDGER: &str = "http://ledger.shop.mesh.internal/";
+/// Gateways of each cluster, and members of its etcd.
+const SIZE: usize = 3;
+/// Answers to each caller while a gateway is away, and after it is back.
+const BETWEEN: u64 = 25;
+
+/// Two clusters with workloads in both, and a caller of each kind in us-east.
+struct Fleets {
+    lab: Lab,
+    storefront: LabNode,
+}
+
+impl Fleets {
+    fn start() -> Self {
+        let mut lab = Lab::new();
+        for cluster in ["us-east", "eu-west"] {
+            lab.plan(cluster, StoreKind::Etcd, "").enlarge(cluster, SIZE);
+        }
+        let offers = "export: ['*'], ports: [{ port: 80 }]";
+        for (cluster, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+            let mut resources = vec![service("payments", offers), lab.peer(peer, "imports: ['shop/*']")];
+            resources.extend((cluster == "eu-west").then(|| service("ledger", offers)));
+            lab.declare(cluster, &resources);
+            lab.start_gateways(cluster);
+        }
+        for number in 1..=2 {
+            lab.payments("us-east", "a", &format!("payments-{number}"));
+            let ip = lab.host();
+            lab.workload("eu-west", "a", &format!("ledger-{number}"), "ledger", ip);
+        }
+        let storefront = lab.storefront("us-east", "a");
+        reaches(storefront.proxy(), "us-east/a");
+        eventually("the ledger answers", || {
+            let answer = client::get(storefront.proxy(), LEDGER)?;
+            check(answer.status == 200, || format!("{answer:?}"))
+        });
+        Self { lab, storefront }
+    }
+
+    /// Every gateway, those of us-east first.
+    fn gateways(&self) -> Vec<LabNode> {
+        ["us-east", "eu-west"].into_iter().flat_map(|cluster| self.lab.gateways(cluster)).collect()
+    }
+
+    /// Calls without a pause while `each` gateway in turn goes and returns. Not one request may fail, and no registration may
+    /// be lost.
+    fn survive(mut self, turns: &[usize], mut goes: impl FnMut(&mut Lab, &LabNode)) {
+        let callers = [PAYMENTS, LEDGER].map(|url| Caller::start(self.storefront.proxy(), url));
+        go_on(&callers);
+        let gateways = self.gateways();
+        for turn in turns {
+            let gateway = &gateways[*turn];
+            goes(&mut self.lab, gateway);
+            go_on(&callers);
+            self.lab.start_role("gateway", &gateway.name);
+            self.lab.wait_ready(gateway);
+            go_on(&callers);
+        }
+        let tallies = callers.map(Caller::finish);
+        let failures: Vec<&String> = tallies.iter().flat_map(|tally| &tally.failures).collect();
+        let answered: u64 = tallies.iter().map(|tally| tally.answered).sum();
+        assert!(failures.is_empty(), "{} of {answered} requests failed: {failures:#?}", failures.len());
+        for gateway in &gateways {
+            eventually(&format!("{} knows every endpoint", gateway.name), || {
+                let status = client::get(gateway.at(15000), "/status")?.json();
+                let endpoints = &status["federation"]["endpoints"];
+                check(*endpoints == serde_json::json!({ "ready": 2 }), || endpoints.to_string())
+            });
+        }
+    }
+}
+
+fn go_on(callers: &[Caller]) {
+    for caller in callers {
+        caller.answers(BETWEEN);
+    }
+}
+
+#[test]
+fn every_gateway_of_both_clusters_is_killed_in_turn_and_no_request_or_registration_is_lost() {
+    // One cluster after the other, then alternating and in reverse.
+    let turns = [0, 1, 2, 3, 4, 5, 5, 2, 4, 1, 3, 0];
+    Fleets::start().survive(&turns, |lab, gateway| lab.kill(&gateway.name));
+}
+
+#[test]
+fn every_gateway_of_both_clusters_is_restarted_in_order_and_no_request_is_lost() {
+    Fleets::start().survive(&[0, 3, 1, 4, 2, 5], |lab, gateway| {
+        let ended = lab.take(&gateway.name).terminate();
+        assert_eq!(ended.code(), Some(0), "{}", gateway.name);
+    });
+}
