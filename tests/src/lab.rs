@@ -26,7 +26,7 @@ use crate::{client, eventually, machine};
 mod files;
 mod node;
 
-pub use files::{service, trust_domain};
+pub use files::{PAYMENTS_SPEC, service, trust_domain};
 pub use node::LabNode;
 
 use files::serving;

@@ -23,6 +23,9 @@ mod across;
 mod failover;
 #[path = "e2e/restart.rs"]
 mod restart;
+// Does traffic come home in one go when a path heals?
+#[path = "e2e/distance.rs"]
+mod distance;
 // Who is let in, and what may they say of themselves?
 #[path = "e2e/identity.rs"]
 mod identity;
