@@ -27,7 +27,7 @@ mod files;
 mod fleet;
 mod node;
 
-pub use files::{service, trust_domain};
+pub use files::{PAYMENTS_SPEC, service, trust_domain};
 pub use node::LabNode;
 
 use files::serving;

@@ -1,8 +1,12 @@
-//! A relay between two processes that a test can cut.
+//! Relays between two processes that a test can cut: of connections, and of datagrams.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+mod datagrams;
+
+pub use datagrams::DatagramRelay;
 
 /// Passes TCP connections on to another address, until it is cut. It ends with the process that made it.
 #[derive(Clone, Debug)]

@@ -28,6 +28,9 @@ mod restart;
 // Do resources that operators apply act everywhere, or not at all?
 #[path = "e2e/applied.rs"]
 mod applied;
+// Does traffic come home in one go when a path heals?
+#[path = "e2e/distance.rs"]
+mod distance;
 // Who is let in, and what may they say of themselves?
 #[path = "e2e/identity.rs"]
 mod identity;

@@ -52,7 +52,7 @@ pub struct ZoneFacts {
 pub struct PathFacts {
     /// Whether it answers.
     pub state: PathState,
-    /// Least round-trip time of the last minute.
+    /// Least round-trip time of the last minute; through an outage, of the minute before it.
     pub min_rtt: Option<Duration>,
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
@@ -242,17 +242,15 @@ impl Peers {
         let peer = self.peers.entry(cluster.to_owned()).or_default();
         let before = peer.path_state();
         peer.paths.insert(address.to_owned(), facts);
-        let rtt = peer.min_rtt();
-        let moved = noticeable(peer.published_rtt, rtt);
-        if moved {
-            peer.published_rtt = rtt;
-        }
-        moved || before != peer.path_state()
+        peer.refresh_rtt() || before != peer.path_state()
     }
 
     /// A gateway's address is no longer declared.
     pub(crate) fn remove_path(&mut self, cluster: &str, address: &str) -> bool {
-        self.peers.get_mut(cluster).is_some_and(|peer| peer.paths.remove(address).is_some())
+        let Some(peer) = self.peers.get_mut(cluster) else { return false };
+        let removed = peer.paths.remove(address).is_some();
+        peer.refresh_rtt();
+        removed
     }
 
     /// The paths to one peer, by address.
@@ -410,13 +408,5 @@ impl From<&Exported> for StoredExport {
     fn from(exported: &Exported) -> Self {
         let zones = exported.zones.iter().map(|(zone, facts)| (Arc::clone(zone), facts.summary.clone())).collect();
         Self { spec: exported.spec.clone(), zones }
-    }
-}
-
-/// Whether a round-trip time moved by more than a tenth and 200 µs: less is not worth a message to every sidecar.
-fn noticeable(old: Option<Duration>, new: Option<Duration>) -> bool {
-    match (old, new) {
-        (Some(old), Some(new)) => new.abs_diff(old) > (old / 10).max(Duration::from_micros(200)),
-        (old, new) => old != new,
     }
 }

@@ -46,7 +46,7 @@ pub struct PeerPath {
     pub gateway: Option<String>,
     /// Whether it answers.
     pub state: PathState,
-    /// Least round-trip time of the last minute, in milliseconds.
+    /// Least round-trip time of the last minute, in milliseconds; through an outage, of the minute before it.
     pub min_rtt_ms: Option<f64>,
     /// It announced its end.
     pub draining: bool,

@@ -97,6 +97,16 @@ impl FailbackRamp {
         }
     }
 
+    /// The locality takes `share`. If that is more than its ramp allows, nothing else can serve, and it has returned: it must
+    /// not fall back to its ramp once something else can. Answers whether that ended the ramp.
+    pub fn overtake(&mut self, share: u32, policy: &Policy, now: Timestamp) -> bool {
+        let ended = matches!(self.stage, Stage::Ramping { .. }) && self.cap(policy, now).is_some_and(|cap| share > cap);
+        if ended {
+            self.stage = Stage::Serving;
+        }
+        ended
+    }
+
     /// The most that the locality may take while others can serve; `None` where nothing holds it back.
     pub fn cap(&self, policy: &Policy, now: Timestamp) -> Option<u32> {
         match self.stage {

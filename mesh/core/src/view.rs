@@ -33,7 +33,7 @@ pub struct PeerView {
     pub trust_bundle: Vec<Vec<u8>>,
     /// Whether streams can be opened to it.
     pub path: PathState,
-    /// Least round-trip time over the last minute; `None` until 20 pings were answered.
+    /// Least round-trip time over the last minute in which it could be measured; `None` until 20 pings were answered.
     pub min_rtt: Option<Duration>,
     /// How old its statements are.
     pub staleness: Staleness,

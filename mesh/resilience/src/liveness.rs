@@ -24,7 +24,8 @@ pub struct PathMonitorConfig {
     pub max_timeout: Duration,
     /// Round trips older than this do not count for the minimum. Default 60 s.
     pub min_rtt_window: Duration,
-    /// So many answers are needed before the minimum is told. Default 20.
+    /// So many answers are needed before the minimum is told, and again after the path was down before another one
+    /// replaces it. Default 20.
     pub min_rtt_samples: usize,
     /// So many pings, the last ones, are what loss is told of; at most 256. Default 240: a minute of pings that are answered.
     pub loss_window: usize,
@@ -125,7 +126,7 @@ impl PathMonitor {
                 Estimate { smoothed: (smoothed * 7 + rtt) / 8, variance: (variance * 3 + deviation) / 4 }
             }
         });
-        self.minimum.add(rtt, now, self.config.min_rtt_window);
+        self.minimum.add(rtt, now, &self.config);
         // An answer to a ping that expired before does not make that one answered: it was too late to be of use.
         if self.waiting.is_some() {
             self.outcomes.add(false, self.config.loss_window);
@@ -141,7 +142,7 @@ impl PathMonitor {
     pub fn on_lost(&mut self, now: Timestamp) {
         self.waiting = None;
         self.expired = self.expired.max(DOWN_AFTER);
-        self.state = PathState::Down;
+        self.go_down();
         self.next_ping = now;
     }
 
@@ -170,11 +171,11 @@ impl PathMonitor {
         self.outcomes.loss()
     }
 
-    /// The least round-trip time of the last minute, once enough pings were answered.
-    pub fn min_rtt(&self, now: Timestamp) -> Option<Duration> {
-        (self.minimum.answers >= self.config.min_rtt_samples)
-            .then(|| self.minimum.least(now, self.config.min_rtt_window))
-            .flatten()
+    /// The least round-trip time of the last minute, once enough pings were answered. What was measured before an outage
+    /// stays known through it, and until as many pings were answered after it: where the far side lies is not changed by
+    /// silence, and the first answers of a path that heals are those that waited.
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.minimum.told
     }
 
     /// How long the ping now waiting (or the next one) may take: SRTT + max(4 RTTVAR, 1 ms) + grace, doubled for each
@@ -192,10 +193,15 @@ impl PathMonitor {
     fn judge(&mut self, now: Timestamp) {
         let silent_for = self.silent_since.map_or(Duration::ZERO, |since| now - since);
         if self.expired >= DOWN_AFTER && (self.state == PathState::Down || silent_for >= self.config.min_down) {
-            self.state = PathState::Down;
+            self.go_down();
         } else if self.expired >= SUSPECT_AFTER && self.state != PathState::Down {
             self.state = PathState::Suspect;
         }
+    }
+
+    fn go_down(&mut self) {
+        self.state = PathState::Down;
+        self.minimum.begin_anew();
     }
 
     fn deadline(&self, now: Timestamp, send_ping: bool) -> Timestamp {
@@ -220,23 +226,33 @@ const DOWN_AFTER: u32 = 3;
 #[derive(Clone, Debug, Default)]
 struct Minimum {
     rising: VecDeque<(Timestamp, Duration)>,
+    /// Answers since the last outage; before anything was told, all.
     answers: usize,
+    /// The least of the window when the last answer came that was one of enough.
+    told: Option<Duration>,
 }
 
 impl Minimum {
-    fn add(&mut self, rtt: Duration, now: Timestamp, window: Duration) {
+    fn add(&mut self, rtt: Duration, now: Timestamp, config: &PathMonitorConfig) {
         self.answers = self.answers.saturating_add(1);
         while self.rising.back().is_some_and(|(_, kept)| *kept >= rtt) {
             self.rising.pop_back();
         }
         self.rising.push_back((now, rtt));
-        while self.rising.front().is_some_and(|(at, _)| now - *at > window) {
+        while self.rising.front().is_some_and(|(at, _)| now - *at > config.min_rtt_window) {
             self.rising.pop_front();
+        }
+        if self.answers >= config.min_rtt_samples {
+            self.told = self.rising.front().map(|(_, rtt)| *rtt);
         }
     }
 
-    fn least(&self, now: Timestamp, window: Duration) -> Option<Duration> {
-        self.rising.iter().find(|(at, _)| now - *at <= window).map(|(_, rtt)| *rtt)
+    /// The path is down: what is told stays so until enough answers came again. A path that was never measured goes on
+    /// counting, or one that is lost every few seconds never would be.
+    fn begin_anew(&mut self) {
+        if self.told.is_some() {
+            self.answers = 0;
+        }
     }
 }
 

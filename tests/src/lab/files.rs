@@ -1,5 +1,6 @@
 //! What a lab writes: certificates, resources, and the configuration of each node.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use eastway_core::SpiffeId;
@@ -32,8 +33,13 @@ impl Lab {
     /// # Panics
     /// If the cluster was not planned.
     pub fn peer(&self, name: &str, more: &str) -> String {
-        let gateways = self.gateways(name).into_iter().map(|gateway| format!("'{}'", gateway.at(15443)));
-        let gateways: Vec<String> = gateways.collect();
+        let gateways: Vec<SocketAddr> = self.gateways(name).into_iter().map(|gateway| gateway.at(15443)).collect();
+        self.peer_at(name, &gateways, more)
+    }
+
+    /// The same, with gateways that are reached at other addresses than their own.
+    pub fn peer_at(&self, name: &str, gateways: &[SocketAddr], more: &str) -> String {
+        let gateways: Vec<String> = gateways.iter().map(|address| format!("'{address}'")).collect();
         let spec = format!("gateways: [{}], trustBundle: {name}-ca/ca.crt, {more}", gateways.join(", "));
         format!("apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
     }
@@ -110,7 +116,7 @@ impl Lab {
 }
 
 /// What payments offers, and to whom, in every lab that does not say otherwise.
-const PAYMENTS_SPEC: &str =
+pub const PAYMENTS_SPEC: &str =
     "export: ['*'], ports: [{ port: 80 }, { port: 9000, protocol: tcp }, { port: 50051, protocol: grpc }]";
 
 /// The resource of a service of the namespace shop.

@@ -31,7 +31,8 @@ pub(super) struct Peer {
     pub(super) sources: BTreeMap<String, Source>,
     pub(super) paths: BTreeMap<String, PathFacts>,
     pub(super) staleness: Staleness,
-    pub(super) published_rtt: Option<Duration>,
+    /// What sidecars are told of its distance.
+    published_rtt: Option<Duration>,
     /// What was left out of what it said.
     pub(super) cut: Cut,
 }
@@ -138,8 +139,18 @@ impl Peer {
         self.paths.values().map(|path| path.state).min_by_key(rank).unwrap_or_default()
     }
 
-    pub(super) fn min_rtt(&self) -> Option<Duration> {
-        self.paths.values().filter(|path| path.state != PathState::Down).filter_map(|path| path.min_rtt).min()
+    /// Takes over what its paths measure. True if that is news.
+    ///
+    /// A cluster does not move when its paths are down, nor when another gateway takes the place of one that was measured:
+    /// what was measured last counts until a path that works has been measured.
+    pub(super) fn refresh_rtt(&mut self) -> bool {
+        let working = self.paths.values().filter(|path| path.state != PathState::Down);
+        let Some(rtt) = working.filter_map(|path| path.min_rtt).min() else { return false };
+        let moved = self.published_rtt.is_none_or(|published| noticeable(published, rtt));
+        if moved {
+            self.published_rtt = Some(rtt);
+        }
+        moved
     }
 
     /// The service over all gateways of the cluster.
@@ -160,4 +171,9 @@ impl Peer {
         }
         total
     }
+}
+
+/// Whether a round-trip time moved by more than a tenth and 200 µs: less is not worth a message to every sidecar.
+fn noticeable(old: Duration, new: Duration) -> bool {
+    new.abs_diff(old) > (old / 10).max(Duration::from_micros(200))
 }

@@ -43,7 +43,7 @@ async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<
     loop {
         let now = hub.clock.now();
         let poll = monitor.poll(now);
-        note(path, monitor, now);
+        note(path, monitor);
         match poll.state {
             PathState::Down => {
                 let since = *down_since.get_or_insert(now);
@@ -87,9 +87,9 @@ async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<
     }
 }
 
-fn note(path: &Path, monitor: &PathMonitor, now: Timestamp) {
+fn note(path: &Path, monitor: &PathMonitor) {
     path.note(|facts| {
-        (facts.state, facts.min_rtt) = (monitor.state(), monitor.min_rtt(now));
+        (facts.state, facts.min_rtt) = (monitor.state(), monitor.min_rtt());
         (facts.rtt, facts.loss) = (monitor.smoothed_rtt(), monitor.loss());
     });
 }

@@ -260,6 +260,25 @@ async fn a_path_is_up_with_its_first_answer_and_measured_after_twenty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_path_that_was_down_is_as_long_as_before() {
+    let (wan, us, _eu) = two_clusters().await;
+    let measured = eventually("measured", || path(&us).filter(|path| path.min_rtt_ms.is_some())).await.min_rtt_ms;
+    let told = us.running().mesh().peers[0].min_rtt;
+    assert!(told.is_some());
+    for outage in [12, 300] {
+        wan.open.send_replace(false);
+        eventually("down", || path(&us).filter(|path| path.state == PathState::Down)).await;
+        sleep(Duration::from_secs(outage)).await;
+        assert_eq!(path(&us).expect("declared").min_rtt_ms, measured);
+        wan.open.send_replace(true);
+        let up = eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
+        assert_eq!(up.min_rtt_ms, measured, "by another connection");
+        assert_eq!(us.running().mesh().peers[0].min_rtt, told);
+        sleep(Duration::from_secs(20)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_line_takes_the_path_down_at_once_and_ages_the_statements_without_losing_them() {
     let (wan, us, eu) = two_clusters().await;
     eu.sidecar("p1", "a", 1).registrar.registered().await;

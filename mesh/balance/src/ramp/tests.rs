@@ -52,6 +52,20 @@ fn a_first_view_is_not_ramped_and_a_return_is() {
 }
 
 #[test]
+fn who_takes_more_than_its_ramp_allows_has_returned() {
+    let mut locality = Locality::new(policy());
+    locality.see(true, at(0));
+    locality.see(false, at(10));
+    assert_eq!(locality.see(true, at(20)), Some(0));
+    assert_eq!(locality.see(true, at(23)), Some(1_000));
+    assert!(!locality.failback.overtake(1_000, &locality.policy, at(23)));
+    assert_eq!(locality.see(true, at(24)), Some(1_333));
+    assert!(locality.failback.overtake(10_000, &locality.policy, at(24)));
+    assert_eq!(locality.see(true, at(24)), None);
+    assert!(!locality.failback.overtake(10_000, &locality.policy, at(25)), "nothing holds it back");
+}
+
+#[test]
 fn a_locality_first_seen_failed_returns_and_one_first_seen_empty_does_not() {
     let mut failed = Locality::new(policy());
     failed.see(false, at(0));

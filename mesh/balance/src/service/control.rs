@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use eastway_core::policy::ServicePolicy;
+use eastway_core::policy::{Mode, ServicePolicy};
 use eastway_core::view::{PathState, Staleness};
 use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
 use eastway_resilience::Phase;
@@ -31,6 +32,8 @@ pub(super) struct Control {
     /// One for each priority.
     pub(super) factors: Vec<Factor>,
     pub(super) paths: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    /// The round trip to each peer as it was measured last: a gateway that was just started has not measured any.
+    pub(super) measured: BTreeMap<Arc<str>, Duration>,
     /// The operator's order of clusters.
     pub(super) failover: Vec<String>,
     /// A first view has come.
@@ -64,12 +67,10 @@ pub(super) struct LocalityControl {
     pub(super) reported_utilisation: Option<f64>,
     pub(super) path_state: PathState,
     pub(super) staleness: Staleness,
-    pub(super) cost_ms: Option<f64>,
     pub(super) ring: RingKeeper,
-    pub(super) ring_used: usize,
     pub(super) failback: FailbackRamp,
     /// What the view says of its return.
-    pub(super) returned_ago: Option<std::time::Duration>,
+    pub(super) returned_ago: Option<Duration>,
     /// When that was.
     pub(super) returned_at: Option<Timestamp>,
     pub(super) priority: usize,
@@ -297,6 +298,7 @@ impl Control {
             localities: Vec::new(),
             factors: Vec::new(),
             paths: BTreeMap::new(),
+            measured: BTreeMap::new(),
             failover: Vec::new(),
             started: false,
             second: None,
@@ -327,9 +329,23 @@ impl Control {
         }
     }
 
-    /// Makes the plan for `localities` (in the order of the control's localities).
-    pub(super) fn plan(&self, localities: Arc<[Arc<LocalityEndpoints>]>, now: Timestamp) -> Plan {
-        Plan::new(localities, self.stats(now), self.probes().into())
+    /// Makes the plan for `localities` (in the order of the control's localities), and ends the ramps that it overtakes.
+    pub(super) fn plan(&mut self, localities: Arc<[Arc<LocalityEndpoints>]>, now: Timestamp) -> Plan {
+        let plan = Plan::new(Arc::clone(&localities), self.stats(now), self.probes().into());
+        if self.overtakes_ramps(&plan, now) {
+            return Plan::new(localities, self.stats(now), self.probes().into());
+        }
+        plan
+    }
+
+    /// Whether a plan gives localities more than their ramps allow, because nothing else can serve: those have returned.
+    fn overtakes_ramps(&mut self, plan: &Plan, now: Timestamp) -> bool {
+        let policy = &self.rules.policy;
+        if policy.mode == Mode::Envoy {
+            return false;
+        }
+        let shares = self.localities.iter_mut().zip(&plan.allocation.shares);
+        shares.fold(false, |ended, (locality, share)| locality.failback.overtake(*share, policy, now) || ended)
     }
 
     fn stats(&self, now: Timestamp) -> ServiceStats {

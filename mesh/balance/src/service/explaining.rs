@@ -72,7 +72,7 @@ fn locality(locality: &LocalityControl, divided: ShownShare, policy: &Policy, no
         weight: locality.weight,
         capacity: input.capacity,
         utilisation: input.utilisation,
-        distance_ms: locality.cost_ms,
+        distance_ms: locality.ring.cost_ms(),
         path: locality.remote.then_some(locality.path_state),
         staleness: locality.remote.then_some(locality.staleness),
         breaker,

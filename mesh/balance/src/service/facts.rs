@@ -31,13 +31,15 @@ pub(super) struct RemoteFacts<'a> {
     pub(super) cost_ms: Option<f64>,
 }
 
-/// The localities of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id.
+/// The localities of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id;
+/// `measured` has the round trips to peers.
 pub(super) fn localities<'a>(
     caller: &Locality,
     policy: &Policy,
     mesh: &'a MeshView,
     view: &'a ServiceView,
     endpoints: &[&'a Arc<EndpointView>],
+    measured: &BTreeMap<Arc<str>, Duration>,
 ) -> Vec<LocalityFacts<'a>> {
     let weight = |zone: &ZoneId| view.spec.locality_weights.get(&zone.to_string()).copied().unwrap_or(1.0);
     let own = &caller.zone.cluster;
@@ -54,7 +56,7 @@ pub(super) fn localities<'a>(
             zone: remote,
             path: peer.path,
             staleness: peer.staleness,
-            cost_ms: cost(caller, mesh, peer, &remote.zone),
+            cost_ms: cost(caller, mesh, peer, &remote.zone, measured.get(&remote.zone.cluster).copied()),
         };
         Some(LocalityFacts {
             weight: weight(&remote.zone),
@@ -87,10 +89,10 @@ fn by_zone<'a>(endpoints: &[&'a Arc<EndpointView>]) -> Vec<(&'a str, Vec<&'a Arc
     zones
 }
 
-fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId) -> Option<f64> {
+fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId, measured: Option<Duration>) -> Option<f64> {
     let coordinates = |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
     let from = coordinates(&mesh.cluster.zones, &caller.zone.zone);
-    cost_ms(peer.min_rtt, from, coordinates(&peer.cluster.zones, &zone.zone))
+    cost_ms(measured, from, coordinates(&peer.cluster.zones, &zone.zone))
 }
 
 /// The capacity of local endpoints together, if each states one.

@@ -9,6 +9,7 @@ mod following;
 mod interleave;
 mod invariants;
 mod learning;
+mod outages;
 mod picking;
 mod policies;
 mod properties;

@@ -7,9 +7,10 @@ use eastway_core::Timestamp;
 
 use super::Service;
 use super::control::{Control, LocalityControl};
-use crate::distance::ring;
+use crate::distance::{Move, RingKeeper, apply};
 use crate::endpoint::Endpoint;
 use crate::locality::{CircuitBreaker, RATE_BUCKETS};
+use crate::policy::Policy;
 use crate::shares::S;
 
 /// Latencies of endpoints that nobody asked for so long are forgotten step by step.
@@ -139,15 +140,17 @@ fn mean_utilisation(members: &[Arc<Endpoint>], now: Timestamp) -> Option<f64> {
 
 impl Control {
     /// Whether a zone changes its ring, for which it needs evidence over time.
-    fn rings_moved(&mut self, now: Timestamp) -> bool {
-        let mut moved = false;
-        let policy = &self.rules.policy;
-        for locality in self.localities.iter_mut().filter(|locality| locality.remote) {
-            let seen = ring(locality.cost_ms, &policy.rings);
-            let used = locality.ring.observe(seen, policy.ring_evidence, now);
-            moved |= std::mem::replace(&mut locality.ring_used, used) != used;
+    pub(super) fn rings_moved(&mut self, now: Timestamp) -> bool {
+        let Policy { rings, ring_evidence, .. } = &self.rules.policy;
+        let remote = self.localities.iter_mut().enumerate().filter(|(_, locality)| locality.remote);
+        let moves: Vec<(usize, Move)> =
+            remote.filter_map(|(i, locality)| Some((i, locality.ring.observe(rings, *ring_evidence, now)?))).collect();
+        if moves.is_empty() {
+            return false;
         }
-        moved
+        let mut keepers: Vec<&mut RingKeeper> = self.localities.iter_mut().map(|locality| &mut locality.ring).collect();
+        apply(&moves, &mut keepers);
+        true
     }
 
     /// The usual error rate for each locality is that of the others over the last minute, unless something is wrong now.

@@ -9,7 +9,7 @@ use eastway_resilience::{BreakerConfig, Phase};
 use super::Service;
 use super::control::{Control, Endpoints, LocalityControl, Roster, Tally};
 use super::facts::{self, LocalityFacts};
-use crate::distance::{RingKeeper, ring};
+use crate::distance::RingKeeper;
 use crate::endpoint::{Endpoint, HealthClass, sane_weight};
 use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState};
 use crate::policy::{Policy, Rules};
@@ -37,7 +37,8 @@ impl Service {
             self.cross_region.configure(retry_ratio, retry_min_per_second);
         }
         let rules = Arc::clone(&control.rules);
-        let facts = facts::localities(&self.caller, &rules.policy, mesh, view, &endpoints);
+        control.remember_measured(mesh);
+        let facts = facts::localities(&self.caller, &rules.policy, mesh, view, &endpoints, &control.measured);
         let mut old = std::mem::take(&mut control.localities);
         let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
         for facts in &facts {
@@ -45,7 +46,7 @@ impl Service {
             let path = facts.remote.as_ref().map(|_| control.path(&facts.zone, now));
             let mut locality = known.unwrap_or_else(|| new_locality(facts, &rules, now));
             locality.path = path;
-            locality.learn(facts, &own_accounts, &rules.policy, now);
+            locality.learn(facts, &own_accounts, now);
             if facts.remote.is_none() {
                 locality.follow(&facts.members, &rules.endpoint, control.started, now);
             }
@@ -54,6 +55,7 @@ impl Service {
         control.localities.extend(old.into_iter().filter_map(|locality| locality.leave(now)));
         control.failover.clone_from(&view.spec.failover);
         control.started = true;
+        control.rings_moved(now);
         self.arrange(control);
         self.rebuild(control, now);
     }
@@ -131,6 +133,17 @@ impl Service {
 }
 
 impl Control {
+    /// Takes over what gateways have measured, and keeps what they do not know any more, of those that are peers still.
+    fn remember_measured(&mut self, mesh: &MeshView) {
+        self.measured.retain(|cluster, _| mesh.peers.iter().any(|peer| *peer.cluster.name == **cluster));
+        for (peer, rtt) in mesh.peers.iter().filter_map(|peer| Some((&*peer.cluster.name, peer.min_rtt?))) {
+            match self.measured.get_mut(peer) {
+                Some(known) => *known = rtt,
+                None => drop(self.measured.insert(peer.into(), rtt)),
+            }
+        }
+    }
+
     fn path(&mut self, zone: &ZoneId, now: Timestamp) -> Arc<CircuitBreaker> {
         let new = || Arc::new(CircuitBreaker::new(&self.rules.path, now));
         Arc::clone(self.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
@@ -158,9 +171,7 @@ fn new_locality(facts: &LocalityFacts<'_>, rules: &Rules, now: Timestamp) -> Loc
         reported_utilisation: None,
         path_state: PathState::Unknown,
         staleness: Staleness::Fresh,
-        cost_ms: None,
         ring: RingKeeper::default(),
-        ring_used: 0,
         failback: FailbackRamp::default(),
         returned_ago: None,
         returned_at: None,
@@ -172,7 +183,7 @@ fn new_locality(facts: &LocalityFacts<'_>, rules: &Rules, now: Timestamp) -> Loc
 
 impl LocalityControl {
     /// Takes the facts of the view, without the endpoints.
-    fn learn(&mut self, facts: &LocalityFacts<'_>, own_accounts: &Arc<[String]>, policy: &Policy, now: Timestamp) {
+    fn learn(&mut self, facts: &LocalityFacts<'_>, own_accounts: &Arc<[String]>, now: Timestamp) {
         self.region = Arc::clone(&facts.region);
         self.weight = if facts.weight.is_finite() { facts.weight.max(0.0) } else { 1.0 };
         self.absent = None;
@@ -204,8 +215,7 @@ impl LocalityControl {
         self.capacity = Some(summary.capacity).filter(|capacity| *capacity > 0.0 && capacity.is_finite());
         self.reported_utilisation = summary.utilisation.map(f64::from).filter(|u| u.is_finite());
         (self.path_state, self.staleness) = (remote.path, remote.staleness);
-        self.cost_ms = remote.cost_ms;
-        self.ring_used = self.ring.observe(ring(self.cost_ms, &policy.rings), policy.ring_evidence, now);
+        self.ring.learn(remote.cost_ms, remote.path != PathState::Down);
     }
 
     /// Takes the endpoints of the view: those that live on, and new ones. `started` says that this is not the first view:
@@ -278,8 +288,8 @@ impl LocalityControl {
         Candidate {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
-            ring: self.ring_used,
-            cost_ms: self.cost_ms,
+            ring: self.ring.ring(),
+            cost_ms: self.ring.cost_ms(),
             headroom: input.capacity * availability * idle,
         }
     }

@@ -121,18 +121,56 @@ fn a_lost_connection_is_down_at_once_and_a_new_one_unknown_until_it_answers() {
 }
 
 #[test]
-fn the_minimum_needs_twenty_answers_and_forgets_after_a_minute() {
+fn the_minimum_needs_twenty_answers_and_is_that_of_the_last_minute() {
     let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
     for i in 0..19 {
         monitor.on_pong(ms(10 + i), Timestamp::from_millis(i * 250));
     }
-    assert_eq!(monitor.min_rtt(Timestamp::from_millis(5_000)), None);
+    assert_eq!(monitor.min_rtt(), None);
     monitor.on_pong(ms(30), Timestamp::from_millis(5_000));
-    assert_eq!(monitor.min_rtt(Timestamp::from_millis(5_000)), Some(ms(10)));
+    assert_eq!(monitor.min_rtt(), Some(ms(10)));
     monitor.on_pong(ms(40), Timestamp::from_millis(63_000));
-    assert_eq!(monitor.min_rtt(Timestamp::from_millis(63_000)), Some(ms(22)));
-    assert_eq!(monitor.min_rtt(Timestamp::from_millis(200_000)), None);
+    assert_eq!(monitor.min_rtt(), Some(ms(22)));
     assert!(monitor.smoothed_rtt().is_some_and(|rtt| rtt > ms(10) && rtt < ms(40)));
+}
+
+#[test]
+fn what_was_measured_outlasts_an_outage_until_twenty_pings_are_answered_again() {
+    // The path falls silent, or its connection breaks and another is opened; for seconds, or for longer than a minute.
+    for (broken, outage) in [(false, 12), (true, 12), (false, 600), (true, 600)] {
+        let mut path = Path::new();
+        path.run(Timestamp::from_millis(20_000), |_| Some(ms(40)));
+        assert_eq!(path.monitor.min_rtt(), Some(ms(40)));
+        if broken {
+            path.monitor.on_lost(Timestamp::from_millis(20_000));
+        }
+        path.run(Timestamp::from_millis(20_000 + outage * 1_000), |_| None);
+        assert_eq!((path.monitor.state(), path.monitor.min_rtt()), (PathState::Down, Some(ms(40))));
+        let healed = Timestamp::from_millis(20_000 + outage * 1_000);
+        if broken {
+            path.monitor.on_connected(healed);
+        }
+        // What waited comes late, and the new way is shorter.
+        let mut answers = 0;
+        for i in 0..25u32 {
+            let rtt = if i < 3 { ms(400) } else { ms(35) };
+            path.monitor.on_pong(rtt, healed + ms(250) * i);
+            answers += 1;
+            let told = if answers < 20 { ms(40) } else { ms(35) };
+            assert_eq!(path.monitor.min_rtt(), Some(told), "{broken} {outage} {answers}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_is_lost_every_few_seconds_is_measured_all_the_same() {
+    let mut monitor = PathMonitor::new(PathMonitorConfig::default(), Timestamp::ZERO);
+    for i in 0..20 {
+        assert_eq!(monitor.min_rtt(), None);
+        monitor.on_pong(ms(40), Timestamp::from_millis(i * 1_000));
+        monitor.on_lost(Timestamp::from_millis(i * 1_000 + 500));
+    }
+    assert_eq!(monitor.min_rtt(), Some(ms(40)));
 }
 
 #[test]

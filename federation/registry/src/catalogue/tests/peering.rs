@@ -1,5 +1,7 @@
 //! What peers say.
 
+use eastway_core::view::PathState;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -201,6 +203,49 @@ fn paths_are_told_when_they_change_state_or_their_length_noticeably() {
     assert!(path(Up, 120_000));
     assert!(path(Down, 120_000));
     assert_eq!(world.catalogue.mesh().peers[0].path, Down);
+}
+
+/// What sidecars are told of the distance to eu-west, after a path to it was said to be so.
+fn told(world: &mut World, host: u8, state: PathState, millis: Option<u64>) -> Option<Duration> {
+    let facts = crate::PathFacts { state, min_rtt: millis.map(Duration::from_millis), ..Default::default() };
+    world.catalogue.set_path("eu-west", &format!("192.0.2.{host}:15443"), facts);
+    world.catalogue.mesh().peers[0].min_rtt
+}
+
+#[test]
+fn a_distance_outlasts_the_outage_of_every_path() {
+    use PathState::{Down, Unknown, Up};
+    let ms = |millis| Some(Duration::from_millis(millis));
+    let mut world = World::new();
+    assert_eq!(told(&mut world, 1, Unknown, None), None);
+    assert_eq!(told(&mut world, 1, Up, Some(40)), ms(40));
+    assert_eq!(told(&mut world, 1, Down, Some(40)), ms(40));
+    world.catalogue.take_changes();
+    assert_eq!(told(&mut world, 1, Unknown, Some(40)), ms(40), "another connection");
+    assert!(world.catalogue.take_changes().mesh, "its state is news");
+    assert_eq!(told(&mut world, 1, Up, Some(90)), ms(90), "measured anew, and farther");
+}
+
+#[test]
+fn a_gateway_that_takes_the_place_of_another_is_as_far_away_until_it_is_measured() {
+    use PathState::{Down, Unknown, Up};
+    let ms = |millis| Some(Duration::from_millis(millis));
+    let mut world = World::new();
+    told(&mut world, 1, Up, Some(40));
+    world.catalogue.remove_path("eu-west", "192.0.2.1:15443");
+    assert_eq!(told(&mut world, 2, Unknown, None), ms(40));
+    assert_eq!(told(&mut world, 2, Up, Some(60)), ms(60));
+    // Of several that work, the nearest; of those that do not, none.
+    assert_eq!(told(&mut world, 3, Up, Some(30)), ms(30));
+    assert_eq!(told(&mut world, 3, Down, Some(30)), ms(60));
+    assert_eq!(told(&mut world, 2, Down, Some(60)), ms(60));
+    assert_eq!(told(&mut world, 3, Up, Some(30)), ms(30));
+    world.catalogue.remove_path("eu-west", "192.0.2.3:15443");
+    assert_eq!(told(&mut world, 2, Up, Some(60)), ms(60));
+    // A peer that is no longer declared is forgotten.
+    world.catalogue.set_resources(Resources { peers: BTreeMap::new(), ..resources() }, world.now);
+    world.catalogue.set_resources(resources(), world.now);
+    assert_eq!(told(&mut world, 2, Unknown, None), None);
 }
 
 #[test]

@@ -110,6 +110,27 @@ fn the_last_locality_takes_all_at_once() {
     assert_eq!(world.share("us-east/a"), 10_000);
 }
 
+/// Both were lost. The farther one is back first and serves alone; the nearer one takes its traffic back slowly.
+#[test]
+fn who_serves_alone_has_returned_and_the_next_one_ramps() {
+    let mut world = World::new(&[("a", 2)]);
+    world.add_remote("eu-west/a", "eu", 2);
+    world.peer("eu-west").path = PathState::Down;
+    kill(&mut world, "a-");
+    world.peer("eu-west").path = PathState::Up;
+    world.update();
+    assert_eq!(world.share("eu-west/a"), 10_000);
+    world.wait(secs(4));
+    restart(&mut world, "a-");
+    let shares: Vec<u32> = (0..9)
+        .map(|_| {
+            world.wait(secs(4));
+            world.share("us-east/a")
+        })
+        .collect();
+    assert_eq!(shares, [1_333, 2_666, 4_000, 5_333, 6_666, 8_000, 9_333, 10_000, 10_000]);
+}
+
 #[test]
 fn zones_that_appear_one_by_one_at_the_start_are_not_ramped() {
     let mut world = World::new(&[("b", 2)]);
