@@ -104,7 +104,6 @@ mod tests {
             ("[::1]:15000", true),
             ("localhost", true),
             ("localhost:1", true),
-            ("::1", true),
             ("gateway.example:15000", false),
             ("localhost.example", false),
             ("", false),
