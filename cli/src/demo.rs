@@ -42,7 +42,8 @@ pub(crate) struct DemoCommand {
     /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Keep one real etcd per cluster (the `etcd` on PATH) instead of the gateways' embedded stores.
+    /// One etcd per cluster (the `etcd` on PATH) instead of the gateways' embedded stores, and two gateways, of which one is
+    /// killed when a region is lost.
     #[arg(long)]
     etcd: bool,
     /// After the last phase keep everything up, without load, and print commands to try.
@@ -126,6 +127,20 @@ struct Stage {
     topology: Topology,
 }
 
+/// What is to be done in the course of a phase.
+struct Later {
+    /// So many seconds after its start.
+    second: u32,
+    node: DemoNode,
+    what: What,
+}
+
+/// What is done to a node.
+enum What {
+    Kill,
+    Start,
+}
+
 /// A phase's bounds, on both clocks.
 struct Played {
     name: &'static str,
@@ -187,10 +202,10 @@ impl Stage {
             println!("\n== {name}");
             // Nothing is printed between the phase's start and its event: a slow terminal must not delay a kill.
             let (from, from_us) = (Instant::now(), record::now_us());
-            let (words, restart) = self.event(name)?;
+            let (words, later) = self.event(name)?;
             println!("{words}");
             let (to, to_us) = (from + length, from_us + length.as_micros() as u64);
-            self.watch(from, to, restart)?;
+            self.watch(from, to, later)?;
             let after = self.tunnel()?;
             let tunnel = TunnelReport { bytes: after.bytes.saturating_sub(before.bytes), ..after };
             played.push(Played { name, from, to, from_us, to_us, tunnel });
@@ -198,16 +213,16 @@ impl Stage {
         self.report(&played)
     }
 
-    /// What happens at the start of a phase; answers it in words, and a node to start again a second later.
-    fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Option<DemoNode>)> {
+    /// What happens at the start of a phase; answers it in words, and what is to be done later.
+    fn event(&mut self, phase: &str) -> anyhow::Result<(&'static str, Vec<Later>)> {
         match phase {
             "zone-loss" => {
                 self.kill_all(payments(&["a"]))?;
-                Ok(("SIGKILL to us-east/a's payments, apps and sidecars", None))
+                Ok(("SIGKILL to us-east/a's payments, apps and sidecars", Vec::new()))
             }
             "region-loss" => {
                 self.kill_all(payments(&["b"]))?;
-                Ok(("SIGKILL to us-east/b's payments too: the region is lost", None))
+                Ok(self.gateway_of_several())
             }
             "return" => {
                 println!("us-east's payments start again");
@@ -215,15 +230,30 @@ impl Stage {
                 for node in &nodes {
                     self.processes.start(&self.topology, node)?;
                 }
-                Ok(("us-east's payments start again", None))
+                Ok(("us-east's payments start again", Vec::new()))
             }
             "gateway-restart" => {
-                let gateway = self.topology.find(Role::Gateway, "eu-west", None, None).context("a gateway")?.clone();
-                self.processes.kill([&gateway])?;
-                Ok(("SIGKILL to eu-west's gateway; it starts again after a second", Some(gateway)))
+                let gateways: Vec<DemoNode> = self.topology.gateways("eu-west").cloned().collect();
+                self.processes.kill(&gateways)?;
+                let starts = |node| Later { second: 1, node, what: What::Start };
+                let words = "SIGKILL to eu-west's gateways, all of them; they start again after a second";
+                Ok((words, gateways.into_iter().map(starts).collect()))
             }
-            _ => Ok(("all is well", None)),
+            _ => Ok(("all is well", Vec::new())),
         }
+    }
+
+    /// What happens after a region was lost: where eu-west has two gateways, one of them is killed and starts again, while
+    /// all traffic goes there.
+    fn gateway_of_several(&self) -> (&'static str, Vec<Later>) {
+        let gateways: Vec<&DemoNode> = self.topology.gateways("eu-west").collect();
+        let [node, _, ..] = gateways[..] else {
+            return ("SIGKILL to us-east/b's payments too: the region is lost", Vec::new());
+        };
+        let later = |second, what| Later { second, node: node.clone(), what };
+        let words = "SIGKILL to us-east/b's payments too: the region is lost; and after two seconds to one of eu-west's \
+                     gateways, which starts again two seconds later";
+        (words, vec![later(2, What::Kill), later(4, What::Start)])
     }
 
     fn kill_all(&mut self, which: impl Fn(&&DemoNode) -> bool) -> anyhow::Result<()> {
@@ -231,15 +261,20 @@ impl Stage {
         self.processes.kill(&nodes)
     }
 
-    /// Prints a line a second until `to`.
-    fn watch(&mut self, from: Instant, to: Instant, mut restart: Option<DemoNode>) -> anyhow::Result<()> {
+    /// Prints a line a second until `to`, and does what is to be done `later`.
+    fn watch(&mut self, from: Instant, to: Instant, later: Vec<Later>) -> anyhow::Result<()> {
         println!("{:>6}{:>10}{:>10}{:>9}{:>9}  level     shares", "t", "requests", "failures", "p50 ms", "p99 ms");
         let mut second = from;
+        let mut seconds = 0;
         while second < to {
             let next = (second + Duration::from_secs(1)).min(to);
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            if let Some(node) = restart.take() {
-                self.processes.start(&self.topology, &node)?;
+            seconds += 1;
+            for Later { node, what, .. } in later.iter().filter(|later| later.second == seconds) {
+                match what {
+                    What::Kill => self.processes.kill([node])?,
+                    What::Start => self.processes.start(&self.topology, node)?,
+                }
             }
             let samples = self.storefront.as_ref().map(Storefront::samples).unwrap_or_default();
             let summary = Summary::of(&samples, second, next);
@@ -295,10 +330,12 @@ impl Stage {
         Ok(Report { phases, callers: [("eu-west/a".to_owned(), caller)].into(), tunnel })
     }
 
-    /// Streams and bytes of the tunnel so far, as us-east's gateway, which lives through all phases, counts them.
+    /// Streams and bytes of the tunnel so far, as us-east's gateways, which live through all phases, count them.
     fn tunnel(&self) -> anyhow::Result<TunnelReport> {
-        let gateway = self.topology.find(Role::Gateway, "us-east", None, None).context("us-east has a gateway")?;
-        let metrics = processes::body(gateway, 15020, "/metrics").context("us-east's gateway serves no metrics")?;
+        let mut metrics = String::new();
+        for gateway in self.topology.gateways("us-east") {
+            metrics += &processes::body(gateway, 15020, "/metrics").context("us-east's gateway serves no metrics")?;
+        }
         let sum = |name: &str| -> u64 {
             let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains("protocol=\"quic\""));
             lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64

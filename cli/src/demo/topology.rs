@@ -86,8 +86,9 @@ impl Topology {
             };
             if etcd {
                 nodes.push(node(format!("{cluster}-etcd"), Role::Etcd, None, None, 1));
+                nodes.push(node(format!("{cluster}-gateway-2"), Role::Gateway, None, None, 3));
             }
-            nodes.push(node(format!("{cluster}-gateway"), Role::Gateway, None, None, 2));
+            nodes.push(node(format!("{cluster}-gateway-1"), Role::Gateway, None, None, 2));
             for (order, zone) in (0_u8..).zip(ZONES) {
                 let base = 10 + order * 10;
                 for copy in 1..=PAYMENTS_PER_ZONE {
@@ -111,6 +112,11 @@ impl Topology {
         service: Option<&str>,
     ) -> Option<&DemoNode> {
         self.nodes.iter().find(|n| n.role == role && n.cluster == cluster && n.zone == zone && n.service == service)
+    }
+
+    /// The gateways of `cluster`: one, or two where they share an etcd.
+    pub(super) fn gateways(&self, cluster: &str) -> impl Iterator<Item = &DemoNode> {
+        self.nodes.iter().filter(move |node| node.role == Role::Gateway && node.cluster == cluster)
     }
 
     /// The file that configures `node`.
@@ -151,11 +157,10 @@ impl Topology {
         let authority = Ca::create(&trust_domain, Duration::from_secs(24 * 3600))?;
         authority.save(&self.folder.join(format!("{cluster}-ca")), Overwrite::Never)?;
         let folder = self.folder.join(format!("{cluster}-identities"));
-        let gateway = SpiffeId::gateway(&trust_domain, "gateway-1");
-        let workload = |account| SpiffeId::workload(&trust_domain, "shop", account);
-        for (name, id) in
-            [("gateway", gateway), ("payments", workload("payments")), ("storefront", workload("storefront"))]
-        {
+        let gateways = self.gateways(cluster).map(gateway_id).map(|id| (id, SpiffeId::gateway(&trust_domain, id)));
+        let accounts = ["payments", "storefront"];
+        let workloads = accounts.map(|account| (account, SpiffeId::workload(&trust_domain, "shop", account)));
+        for (name, id) in gateways.chain(workloads) {
             // The folder is the demo's own; the bundle beside the certificates is the same for each.
             authority.issue(&id, &IssueOptions::default())?.save(&folder, name, Overwrite::Force)?;
         }
@@ -165,12 +170,12 @@ impl Topology {
     fn resources(&self, cluster: &str) -> String {
         let mut text = "apiVersion: eastway.dev/v1\nkind: Service\nmetadata: { name: payments, namespace: shop }\nspec:\n  export: ['*']\n"
             .to_owned();
-        for peer in self.nodes.iter().filter(|n| n.role == Role::Gateway && n.cluster != cluster) {
+        for peer in CLUSTERS.into_iter().filter(|peer| *peer != cluster) {
+            let gateways: Vec<String> =
+                self.gateways(peer).map(|gateway| format!("'{}'", gateway.address(15443))).collect();
             text.push_str(&format!(
-                "---\napiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {} }}\nspec:\n  gateways: ['{}']\n  trustBundle: {}-ca/ca.crt\n  imports: ['shop/*']\n",
-                peer.cluster,
-                peer.address(15443),
-                peer.cluster,
+                "---\napiVersion: eastway.dev/v1\nkind: Peer\nmetadata: {{ name: {peer} }}\nspec:\n  gateways: [{}]\n  trustBundle: {peer}-ca/ca.crt\n  imports: ['shop/*']\n",
+                gateways.join(", "),
             ));
         }
         text
@@ -182,12 +187,12 @@ impl Topology {
             Some(etcd) => format!("etcd: {{ endpoints: ['http://{}'] }}", etcd.address(2379)),
             None => format!("embedded: {{ path: {}-state }}", node.name),
         };
-        let ip = node.ip;
+        let (ip, id) = (node.ip, gateway_id(node));
         // Roughly Virginia and Dublin.
         let (latitude, longitude) = if cluster == "us-east" { (38.13, -78.45) } else { (53.3498, -6.2603) };
         format!(
-            "cluster: {cluster}\nregion: {cluster}\ngateway: gateway-1\nzones:\n  a: {{ latitude: {latitude}, longitude: {longitude} }}\n  b: {{ latitude: {latitude}, longitude: {longitude} }}\n\
-             identity: {{ certificate: {cluster}-identities/gateway.crt, key: {cluster}-identities/gateway.key, bundle: {cluster}-ca/ca.crt }}\n\
+            "cluster: {cluster}\nregion: {cluster}\ngateway: {id}\nzones:\n  a: {{ latitude: {latitude}, longitude: {longitude} }}\n  b: {{ latitude: {latitude}, longitude: {longitude} }}\n\
+             identity: {{ certificate: {cluster}-identities/{id}.crt, key: {cluster}-identities/{id}.key, bundle: {cluster}-ca/ca.crt }}\n\
              tunnel: {{ listen: '{ip}:15443' }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\nmetrics: {{ listen: '{ip}:15020' }}\n\
              store: {{ {store} }}\nresources: [{cluster}-resources.yaml]\n"
         )
@@ -197,8 +202,10 @@ impl Topology {
         let (cluster, ip, name) = (node.cluster, node.ip, &node.name);
         let zone = node.zone.context("a sidecar has a zone")?;
         let account = node.service.context("a sidecar has a service")?;
-        let gateway = self.find(Role::Gateway, cluster, None, None).context("every cluster has a gateway")?;
-        let (discovery, tunnel) = (gateway.address(15010), gateway.address(15443));
+        let gateways = self.gateways(cluster).map(|gateway| {
+            format!("{{ discovery: '{}', tunnel: '{}' }}", gateway.address(15010), gateway.address(15443))
+        });
+        let gateways = gateways.collect::<Vec<_>>().join(", ");
         let role = if account == "payments" {
             format!(
                 "  service: payments\ninbound: {{ listen: '{ip}:15008', app: '{ip}:8080' }}\nhealth: {{ http: {{ path: /healthz }}, interval: 500ms }}\n"
@@ -208,11 +215,16 @@ impl Topology {
         };
         Ok(format!(
             "cluster: {cluster}\nzone: {zone}\nidentity: {{ certificate: {cluster}-identities/{account}.crt, key: {cluster}-identities/{account}.key, bundle: {cluster}-ca/ca.crt }}\n\
-             gateways: [{{ discovery: '{discovery}', tunnel: '{tunnel}' }}]\noutbound: {{ proxy: '{ip}:15080' }}\n\
+             gateways: [{gateways}]\noutbound: {{ proxy: '{ip}:15080' }}\n\
              admin: {{ listen: '{ip}:15000' }}\nmetrics: {{ listen: '{ip}:15020' }}\nstate: {name}-state\n\
              workload:\n  name: {name}\n  namespace: shop\n{role}"
         ))
     }
+}
+
+/// A gateway's id within its cluster.
+fn gateway_id(node: &DemoNode) -> &str {
+    node.name.strip_prefix(node.cluster).and_then(|rest| rest.strip_prefix('-')).unwrap_or(&node.name)
 }
 
 /// A /24 of the loopback network on which nothing of an earlier or concurrent demo listens.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use eastway_balance::{Endpoint, LocalityEndpoints, Pick, Tried};
 use eastway_core::endpoint::MAX_EXCLUDED;
-use eastway_core::reason::{Attribution, Blame};
+use eastway_core::reason::Attribution;
 use eastway_core::trace::TraceParent;
 use eastway_core::view::MeshView;
 use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
@@ -336,7 +336,8 @@ async fn tunnel(
                 return Ok((connected, gateway));
             }
             Err(refusal) => {
-                if refusal.reason.blame() == Blame::Gateway {
+                // It may be that only its way to this cluster fails. Where all ways do, all gateways are equals again.
+                if matches!(refusal.reason.attribution(), Attribution::Tunnel | Attribution::GatewayOverload) {
                     known.borrow_mut().failed(*place, clock::now());
                 }
                 if !goes_on(refusal.reason, turn + 1 < gateways.len()) {
@@ -366,11 +367,11 @@ async fn by_gateway(
 }
 
 /// Whether to ask a gateway after one that refused for `reason`: one that was not asked yet (`other`) may have a path that
-/// works, whatever is wrong with that of this one. The same one is asked again only if it said so at once.
+/// works, whatever is wrong with that of this one. The same one is asked again only if it said so at once, or could not be
+/// asked.
 fn goes_on(reason: Reason, other: bool) -> bool {
-    let at_once = matches!(reason, Reason::Draining | Reason::PathDown | Reason::Overloaded);
-    let unreachable = reason == Reason::GatewayUnreachable;
-    at_once || unreachable || other && reason.attribution() == Attribution::Tunnel
+    let again = matches!(reason, Reason::Draining | Reason::PathDown | Reason::Overloaded | Reason::GatewayUnreachable);
+    again || other && reason.attribution() == Attribution::Tunnel
 }
 
 async fn through_gateway(
