@@ -172,19 +172,26 @@ async fn main() {
         all(&callers, |view| view.spec.policy.retries.attempts == Some(attempts)).await;
         applied.push(began.elapsed());
     }
+    // Health goes from gateway to gateway on connections that this bench has not: its own gateway's callers are asked.
+    let near: Vec<Arc<Caller>> = callers.iter().step_by(2).cloned().collect();
     let mut flips = Vec::new();
-    for round in 0..rounds {
-        let (workload, down) = (&workloads[round % ENDPOINTS], (round / ENDPOINTS).is_multiple_of(2));
-        let before = ready(callers[0].0.borrow().as_ref().expect("known"));
+    // One endpoint's changes pass at once ten in a row, its registration among them; beyond that one in a second.
+    for round in 0..rounds.min(ENDPOINTS / 2 * 6) {
+        let (workload, down) = (&workloads[round * 2 % ENDPOINTS], (round * 2 / ENDPOINTS).is_multiple_of(2));
+        let before = ready(near[0].0.borrow().as_ref().expect("known"));
         let began = Instant::now();
         workload.set_health(if down { Health::Unready } else { Health::Ready }, "");
         let after = if down { before - 1 } else { before + 1 };
-        all(&callers, |view| ready(view) == after).await;
+        all(&near, |view| ready(view) == after).await;
         flips.push(began.elapsed());
     }
     let held = [
         report(&format!("apply, until the last of {CALLERS} sidecars at two gateways acts on it"), applied, 200.0),
-        report(&format!("an endpoint's health, until the last of {CALLERS} sidecars knows"), flips, 20.0),
+        report(
+            &format!("an endpoint's health, until the last of {} sidecars at its gateway knows", near.len()),
+            flips,
+            20.0,
+        ),
     ];
     drop((discoveries, workloads));
     process::exit(i32::from(held.contains(&false)));
