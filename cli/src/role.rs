@@ -77,10 +77,10 @@ impl RoleCommand {
     }
 }
 
-/// The end of a command whose file cannot be used.
+/// The end of a command whose files cannot be used.
 pub(crate) fn unusable(problems: &Problems) -> ExitCode {
     eprintln!("{problems}");
-    eprintln!("eastway: the file cannot be used");
+    eprintln!("eastway: what is given cannot be used: nothing was done");
     ExitCode::from(BAD_CONFIGURATION)
 }
 

@@ -44,7 +44,7 @@ fn around(checks: &mut Checks<'_>, resource: &Resource) {
 /// Checks what concerns several resources.
 pub(crate) fn together(declared: &[Declared], problems: &mut Problems) {
     let mut domains: BTreeMap<String, &str> = BTreeMap::new();
-    for Declared { resource, source } in declared {
+    for Declared { resource, source, .. } in declared {
         let Resource::Peer(document) = resource else { continue };
         let name = &document.metadata.name;
         let domain = document.spec.trust_domain.clone().unwrap_or_else(|| format!("{name}.mesh.internal"));

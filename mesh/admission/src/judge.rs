@@ -10,7 +10,7 @@ use crate::{Cluster, Declared, Live, mesh, peer, service};
 pub fn judge(declared: &[Declared], cluster: &Cluster, live: Option<&Live>) -> Problems {
     let world = World::new(declared, cluster, live);
     let mut problems = Problems::default();
-    for Declared { resource, source } in declared {
+    for Declared { resource, source, .. } in declared {
         let mut checks = Checks::new(source);
         match resource {
             Resource::Peer(document) => peer::among(&mut checks, &document.metadata.name, &document.spec, &world),

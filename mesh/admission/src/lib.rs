@@ -51,14 +51,22 @@ pub struct Text {
 pub struct Declared {
     /// What is declared. Bundles are in it, not beside it.
     pub resource: Resource,
+    /// The same as it was written, by its present names: what is left out stays left out.
+    pub document: Value,
     /// The file and the lines of everything in it.
     pub source: Source,
 }
 
 impl Declared {
-    /// A resource that was admitted before, and comes from no file that anybody reads: `origin` says where it is.
-    pub fn known(resource: Resource, origin: &str) -> Self {
-        Self { resource, source: Source::of(Path::new(origin), &YamlNode { line: 0, kind: yaml::Kind::Null }) }
+    /// A document that was admitted before, perhaps by a later release, and comes from no file that anybody reads. Fields that this
+    /// release does not know are passed over. `None` for a kind that it does not know, or a resource that is none.
+    pub fn stored(document: &Value) -> Option<Self> {
+        let mut known = document.clone();
+        schema::prune(&SCHEMA, &mut known);
+        let resource: Resource = serde_json::from_value(known).ok()?;
+        let origin = format!("{}, as applied", resource.id());
+        let source = Source::of(Path::new(&origin), &YamlNode { line: 0, kind: yaml::Kind::Null });
+        Some(Self { resource, document: document.clone(), source })
     }
 
     /// The file, and the line where its document starts if it has lines.
@@ -97,14 +105,6 @@ pub fn fit(declared: &[Declared]) -> Problems {
     once(declared, &mut problems);
     check::together(declared, &mut problems);
     problems
-}
-
-/// A resource that was admitted before, perhaps by a later release: fields that this one does not know are passed over. `None`
-/// for a kind that it does not know, or a resource that is none.
-pub fn understood(stored: &Value) -> Option<Resource> {
-    let mut stored = stored.clone();
-    schema::prune(&SCHEMA, &mut stored);
-    serde_json::from_value(stored).ok()
 }
 
 /// Made once, because it is needed for every resource.
@@ -187,7 +187,11 @@ fn read_one(
                 if let Err(found) = checks.finish(()) {
                     problems.extend(found);
                 }
-                declared.push(Declared { resource, source });
+                let mut document = document.to_json();
+                if let Resource::Peer(peer) = &resource {
+                    document["spec"]["trustBundle"] = Value::String(peer.spec.trust_bundle.clone());
+                }
+                declared.push(Declared { resource, document, source });
             }
             Err(problem) => problems.push(problem),
         }

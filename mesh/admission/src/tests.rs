@@ -291,3 +291,35 @@ fn a_mesh_is_checked_as_a_service_is_and_has_one_name() {
     }
     assert_eq!(found.len(), 4, "{found:#?}");
 }
+
+#[test]
+fn a_document_stays_as_it_was_written_but_for_its_bundle_and_former_names() {
+    let folder = folder(&[
+        ("a.yaml", PEER),
+        ("b.yaml", &SERVICE.replace("  export: ['*']\n", "  balancing: { mode: compatible }\n")), // a former name
+    ]);
+    let declared = load(&[folder.path().to_owned()]).expect("valid");
+    let specs: Vec<_> = declared.iter().map(|one| one.document["spec"].clone()).collect();
+    let peer =
+        serde_json::json!({ "gateways": ["gw.eu-west.example:15443"], "trustBundle": CA, "imports": ["shop/*"] });
+    assert_eq!(specs, [peer, serde_json::json!({ "balancing": { "mode": "envoy" } })]);
+    for one in &declared {
+        assert_eq!(Declared::stored(&one.document).expect("understood").resource, one.resource);
+    }
+}
+
+#[test]
+fn what_a_later_release_stored_is_understood_as_far_as_it_is_known() {
+    let later = |kind: &str| {
+        serde_json::json!({
+            "kind": kind, "apiVersion": "eastway.dev/v1", "metadata": { "name": "payments", "namespace": "shop", "team": "a" },
+            "spec": { "retries": { "attempts": 3, "hedge": "5ms" }, "mirror": ["shop/copy"] },
+        })
+    };
+    let document = later("Service");
+    let stored = Declared::stored(&document).expect("understood");
+    let Resource::Service(service) = &stored.resource else { panic!("a service") };
+    assert_eq!(service.spec.retries.attempts, Some(3));
+    assert_eq!(stored.document, document, "nothing of it is lost");
+    assert_eq!(Declared::stored(&later("Tunnel")), None);
+}

@@ -214,11 +214,11 @@ impl Slices {
                 },
                 // What went before following began was told by nobody.
                 Change::Ready(_) => {
-                    let loaded = std::mem::take(&mut loaded);
-                    loaded
-                        .iter()
-                        .filter(|key| !follower.entries().contains_key(*key))
-                        .for_each(|key| self.take_deletion(key));
+                    for key in std::mem::take(&mut loaded) {
+                        if !follower.entries().contains_key(&key) {
+                            self.take_deletion(&key);
+                        }
+                    }
                 }
                 Change::Relisted(_) => self.doubt(),
             }

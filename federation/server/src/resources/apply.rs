@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use eastway_admission::{Declared, Text, fit, judge, understood};
+use eastway_admission::{Declared, Text, fit, judge};
 use eastway_core::resource::Kind;
 use eastway_documents::{Problem, Problems, Severity};
 use serde::{Deserialize, Serialize};
@@ -173,10 +173,7 @@ impl ResourceSet {
         let unasked = files.declared.iter().filter(|one| !known.contains(&one.resource.id())).cloned();
         all.extend(unasked.collect::<Vec<_>>());
         known.extend(files.declared.iter().map(|one| one.resource.id()));
-        for resource in documents.values().filter_map(understood).filter(|resource| !known.contains(&resource.id())) {
-            let origin = format!("{}, as applied", resource.id());
-            all.push(Declared::known(resource, &origin));
-        }
+        all.extend(documents.values().filter_map(Declared::stored).filter(|one| !known.contains(&one.resource.id())));
         let mut problems = fit(&all);
         problems.extend(judge(&all, &self.cluster, self.live().as_ref()));
         problems
@@ -187,8 +184,8 @@ impl ResourceSet {
         let (files, applied) = self.known();
         let mut all: Vec<OwnedDocument> = Vec::new();
         for one in &files.declared {
-            let document = serde_json::to_value(&one.resource).unwrap_or_default();
-            all.push(OwnedDocument { id: one.resource.id().into(), owner: one.place(), document });
+            let (id, document) = (one.resource.id().into(), one.document.clone());
+            all.push(OwnedDocument { id, owner: one.place(), document });
         }
         let declared: BTreeSet<DocumentId> = all.iter().map(|one| one.id.clone()).collect();
         let applied = applied.now().into_iter().filter(|(id, _)| !declared.contains(id));
@@ -215,8 +212,7 @@ fn wanted(change: &Change, stored: &Stored) -> Result<(Documents, Vec<Declared>)
                 ));
             }
             for one in &declared {
-                let document = serde_json::to_value(&one.resource).unwrap_or_default();
-                documents.insert(one.resource.id().into(), document);
+                documents.insert(one.resource.id().into(), one.document.clone());
             }
             Ok((documents, declared))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_admission::{Cluster, Declared, Live, LivePeer, LiveService, understood};
+use eastway_admission::{Cluster, Declared, Live, LivePeer, LiveService};
 use eastway_core::Timestamp;
 use eastway_core::resource::ResourceId;
 use eastway_core::view::EndpointView;
@@ -190,7 +190,7 @@ impl ResourceSet {
             }
             let mut resources = state.files.resources.clone();
             for document in state.applied.now().values() {
-                let Some(resource) = understood(document) else {
+                let Some(Declared { resource, .. }) = Declared::stored(document) else {
                     tracing::warn!(kind = %document["kind"], name = %document["metadata"]["name"],
                         "an applied resource is of a kind that this release does not know: it has no effect here");
                     continue;
@@ -258,6 +258,6 @@ impl ResourceSet {
 }
 
 fn contested(files: &Files, applied: &Stored) -> Vec<Contested> {
-    let ids = applied.now().into_values().filter_map(|document| Some(understood(&document)?.id()));
+    let ids = applied.now().into_values().filter_map(|document| Some(Declared::stored(&document)?.resource.id()));
     ids.filter_map(|id| files.owner(&id).map(|owner| Contested { file: owner.place(), id: id.clone() })).collect()
 }

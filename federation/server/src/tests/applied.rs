@@ -33,6 +33,13 @@ fn attempts(server: &Server) -> Option<u32> {
     server.hub().read(|catalogue, _| catalogue.resources().spec(&payments()).policy.retries.attempts)
 }
 
+/// As if a file of a gateway said so.
+fn declare(text: String) -> Files {
+    let text = eastway_admission::Text { file: "/etc/eastway/shop.yaml".into(), text };
+    let none = |_: &_, _: &str| Err(std::io::Error::other("no files"));
+    Files::new(eastway_admission::read(&[text], &none).expect("valid")).expect("usable")
+}
+
 async fn bare(cluster: &'static str) -> Gateway {
     let gateway = Gateway::new(cluster, Arc::new(NoDialer), Resources::default()).await;
     gateway.run().await;
@@ -112,11 +119,6 @@ async fn sets_are_pruned_deleted_from_and_rolled_back() {
 async fn a_file_keeps_what_it_declares() {
     let gateway = bare("us-east").await;
     let server = gateway.running();
-    let declare = |text: String| {
-        let text = eastway_admission::Text { file: "/etc/eastway/shop.yaml".into(), text };
-        let none = |_: &_, _: &str| Err(std::io::Error::other("no files"));
-        Files::new(eastway_admission::read(&[text], &none).expect("valid")).expect("usable")
-    };
     server.set_files(declare(service("payments", "retries: { attempts: 2 }"))).expect("taken");
     assert_eq!(attempts(&server), Some(2));
     let change = texts(&[service("payments", "retries: { attempts: 4 }")], false);
@@ -131,4 +133,40 @@ async fn a_file_keeps_what_it_declares() {
     let services = std::collections::BTreeMap::from([(payments(), Service::default())]);
     server.set_resources(Resources { services, ..Resources::default() });
     assert_eq!(attempts(&server), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_set_that_was_applied_elsewhere_meets_a_file_the_file_counts() {
+    let one = bare("us-east").await;
+    let two = one.sibling("gw-2");
+    two.run().await;
+    one.running().set_files(declare(service("payments", "retries: { attempts: 2 }"))).expect("taken");
+    let both = [service("payments", "retries: { attempts: 4 }"), service("cart", "")];
+    apply(&two.running(), &texts(&both, false)).await;
+    assert_eq!(attempts(&two.running()), Some(4));
+    let told = || one.running().resources().iter().any(|one| one.id.name == "cart").then_some(());
+    eventually("the set has come", told).await;
+    assert_eq!(attempts(&one.running()), Some(2));
+    let owners: Vec<_> = one.running().resources().into_iter().map(|one| (one.id.name, one.owner)).collect();
+    let (file, applied) = ("/etc/eastway/shop.yaml:1".to_owned(), "applied".to_owned());
+    assert_eq!(owners, [("payments".to_owned(), file), ("cart".to_owned(), applied)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_live_is_asked_once_it_had_the_time_to_speak() {
+    let gateway = bare("us-east").await;
+    let peer = "apiVersion: eastway.dev/v1\nkind: Peer\nmetadata: { name: eu-west }\nspec: { gateways: ['127.0.0.1:1'], trustBundle: eu.pem, imports: ['bank/*'] }\n";
+    let mut change = texts(&[peer.to_owned(), service("payments", "export: [eu-west]")], false);
+    if let Change::Apply { beside, .. } = &mut change {
+        beside.insert("eu.pem".to_owned(), gateway.ca.bundle_pem().to_owned());
+    }
+    let warned = async || {
+        let outcome = gateway.running().apply(&change, "ann", true).await.expect("sound");
+        outcome.warnings.to_string().contains("nothing is offered: the service has no endpoint")
+    };
+    assert!(!warned().await, "nobody has had the time to register");
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    assert!(warned().await);
+    gateway.sidecar("p1", "a", 1).registrar.registered().await;
+    assert!(!warned().await);
 }

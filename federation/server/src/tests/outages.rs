@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eastway_client::DiscoveryOptions;
 use eastway_core::Health;
-use eastway_registry::Slice;
+use eastway_registry::{ProbeOutcome, Slice};
 use tokio::time::{Instant, sleep};
 
 use crate::options::ServerConfig;
@@ -195,4 +195,38 @@ async fn another_store_behind_the_address_is_refused_by_a_gateway_that_had_one()
     server.kill().await;
     let error = start(&two).await.expect_err("another store").to_string();
     assert!(error.contains("another one") && error.contains("`state`"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_while_a_gateway_was_not_there_is_gone_once_the_store_is_followed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway =
+        Gateway::new("us-east", Arc::new(crate::testing::NoDialer), crate::testing::exporting_payments()).await;
+    let sibling = gateway.sibling("gw-2");
+    sibling.run().await;
+    sibling.sidecar("p2", "a", 1).registrar.registered().await;
+    let store = Arc::new(Fickle::new(gateway.store.clone()));
+    let start = async || {
+        let config = ServerConfig { state: Some(folder.path().to_owned()), ..gateway.config() };
+        let (shared, prober) = (Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&gateway.fates));
+        let resources = gateway.resources.lock().clone();
+        Server::start_with(config, shared, resources, prober).await.expect("started")
+    };
+    let server = start().await;
+    let kept = || std::fs::read_to_string(folder.path().join("store.json")).ok().filter(|kept| kept.contains("gw-2-0"));
+    eventually("the sibling and its slice are kept", kept).await;
+    server.kill().await;
+    sibling.kill().await;
+    gateway.store.delete(&keys::slice(&payments(), "gw-2", 0)).await.expect("deleted");
+    gateway.store.delete(&keys::gateway("gw-2")).await.expect("deleted");
+
+    store.set_away(true);
+    let server = start().await;
+    // Who answers is kept whatever a list says; this one does not.
+    let address = server.view(&payments()).expect("kept").endpoints[0].address;
+    gateway.fates.set(address, ProbeOutcome::Refused);
+    let listed = || server.view(&payments()).is_some_and(|view| !view.endpoints.is_empty());
+    assert!(listed(), "it begins with what was kept");
+    eventually("the sibling is gone", || server.status().siblings.is_empty().then_some(())).await;
+    eventually("its endpoint is gone", || (!listed()).then_some(())).await;
 }

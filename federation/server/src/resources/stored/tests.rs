@@ -100,3 +100,20 @@ async fn what_a_later_release_wrote_is_kept_as_it_is() {
     assert_eq!(replace(&store, &documents).await, Some(2));
     assert_eq!(Stored::read(&store).await.expect("read").now().get(&id), Some(&later));
 }
+
+#[tokio::test]
+async fn a_set_that_is_half_told_or_damaged_is_not_taken() {
+    let (store, _folder) = store().await;
+    replace(&store, &Documents::from([service("shop", "pay", 80)])).await.expect("written");
+    let listing = store.list(keys::CONFIG).await.expect("listed");
+    for missing in 0..listing.entries.len() {
+        let rest = listing.entries.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, entry)| entry);
+        let key = &listing.entries[missing].key;
+        // Without the key that says what counts, nothing was applied.
+        let counts_nothing = Stored::of(rest).map(|stored| stored.number());
+        assert_eq!(counts_nothing, key.ends_with("/current").then_some(0), "{key}");
+    }
+    store.put(&keys::config_generation(1), "damaged".into()).await.expect("written");
+    let error = Stored::read(&store).await.expect_err("damaged").to_string();
+    assert!(error.contains("is damaged: restore the store"), "{error}");
+}
