@@ -5,7 +5,7 @@
 //! Never: carrying requests, or picking endpoints for them. Called by the gateway role.
 //!
 //! Read in this order: [`server`], `options` (what it is told), `hub` (the state and its publication), `discovery`
-//! (sidecars), `probing`, `membership` (the store), `peering` (other clusters).
+//! (sidecars), `probing`, `membership` (the store), [`resources`] (declared in files and applied), `peering` (other clusters).
 
 pub mod resources;
 pub mod server;

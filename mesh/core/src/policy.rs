@@ -213,6 +213,21 @@ pub struct ServiceTimeouts<D> {
 }
 
 impl ServicePolicy {
+    /// What a document says, with its texts read.
+    pub(crate) fn parsed(
+        (balancing, breaker): (&Balancing<DurationText>, &Breakers<DurationText>),
+        limits: ServiceLimits,
+        (retries, timeouts): (&RetryRules<DurationText>, &ServiceTimeouts<DurationText>),
+    ) -> Self {
+        Self {
+            balancing: balancing.parsed(),
+            breaker: breaker.parsed(),
+            limits,
+            retries: retries.parsed(),
+            timeouts: timeouts.parsed(),
+        }
+    }
+
     /// With what it leaves out as `defaults` say.
     #[must_use]
     pub fn or(self, defaults: Self) -> Self {

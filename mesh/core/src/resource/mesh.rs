@@ -34,12 +34,7 @@ impl Mesh {
 
     /// How callers treat a service of which nothing else is said.
     pub fn policy(&self) -> ServicePolicy {
-        ServicePolicy {
-            balancing: self.balancing.parsed(),
-            breaker: self.breaker.parsed(),
-            limits: self.limits,
-            retries: self.retries.parsed(),
-            timeouts: self.timeouts.parsed(),
-        }
+        let Self { balancing, breaker, limits, retries, timeouts } = self;
+        ServicePolicy::parsed((balancing, breaker), *limits, (retries, timeouts))
     }
 }

@@ -92,14 +92,8 @@ impl Service {
 
     /// How callers treat it: as it says, else as `mesh` says of all services.
     pub fn policy(&self, mesh: &Mesh) -> ServicePolicy {
-        ServicePolicy {
-            balancing: self.balancing.parsed(),
-            breaker: self.breaker.parsed(),
-            limits: self.limits,
-            retries: self.retries.parsed(),
-            timeouts: self.timeouts.parsed(),
-        }
-        .or(mesh.policy())
+        let Self { balancing, breaker, limits, retries, timeouts, .. } = self;
+        ServicePolicy::parsed((balancing, breaker), *limits, (retries, timeouts)).or(mesh.policy())
     }
 
     /// Whether the service is offered to the peer cluster `cluster`.
