@@ -5,8 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use eastway_core::view::InboundRules;
-use eastway_core::{Reason, ServiceName, SpiffeId};
+use eastway_core::SpiffeId;
 use eastway_http::server::{Ended, Handler, Protocol, ServerOptions, serve};
 use eastway_http::{Request, link};
 use eastway_identity::{Expected, ServerTls, server_config};
@@ -79,14 +78,4 @@ fn handler(worker: &Rc<Worker>, caller: &Arc<SpiffeId>, telemetry: &Telemetry, l
     let (worker, caller, own) = (Rc::clone(worker), Arc::clone(caller), telemetry.clone());
     let handle = move |request: Request| Forward::begin(&worker, (&caller, &own), layer, request).run();
     Counting { telemetry: telemetry.clone(), handle }
-}
-
-/// What this cluster declares of the workload's service. Only a sidecar that has just started waits for it.
-async fn rules_of(worker: &Rc<Worker>, service: &ServiceName) -> Result<Arc<InboundRules>, Reason> {
-    let node = &worker.node;
-    if node.services.entry(service).is_none() {
-        node.discovery.resolve(service).await?;
-    }
-    let entry = node.services.entry(service).ok_or(Reason::DiscoveryTimeout)?;
-    entry.inbound().ok_or(Reason::DiscoveryTimeout)
 }

@@ -179,8 +179,7 @@ fn discovery(config: &Config, link: &Link, sink: &Arc<Services>, tasks: &TaskGro
         resolve_timeout: config.timeouts.discovery,
         state: config.state.clone(),
         max_subscriptions: config.limits.subscriptions as usize,
-        // What is held against callers of the workload's own service comes this way, too.
-        services: served(config).into_iter().collect(),
+        served: served(config),
         ..DiscoveryOptions::new(config.cluster.as_str())
     };
     let (discovery, follow) = Discovery::new(link.clone(), options, Arc::clone(sink) as _);

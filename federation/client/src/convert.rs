@@ -24,6 +24,15 @@ mod tests;
 pub use services::{delta_from_wire, delta_to_wire, facts_from_wire, facts_to_wire, loads_from_wire, loads_to_wire};
 pub use statements::{sibling_statements_from_wire, statement_from_wire, statement_to_wire, states_to_wire};
 
+/// The words for what a node follows, in topics and updates.
+pub const MESH: &str = "mesh";
+/// See [`MESH`].
+pub const SERVED: &str = "served";
+/// See [`MESH`].
+pub const SERVICE: &str = "service";
+/// See [`MESH`].
+pub const LOAD: &str = "load";
+
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -259,7 +268,7 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
         locality_weights: weights,
         failover: message.failover,
         policy: Box::new(policy::from_wire(message.policy.unwrap_or_default())?),
-        inbound: message.inbound.map(inbound_from_wire).transpose()?.map(Box::new),
+        export: message.export.map(|export| export.clusters),
     })
 }
 
@@ -270,15 +279,20 @@ pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
         locality_weights: spec.locality_weights.clone().into_iter().collect(),
         failover: spec.failover.clone(),
         policy: Some(policy::to_wire(&spec.policy)).filter(|policy| *policy != wire::ServicePolicy::default()),
-        inbound: spec.inbound.as_deref().map(inbound_to_wire),
+        export: spec.export.clone().map(|clusters| wire::Export { clusters }),
     }
 }
 
-fn inbound_from_wire(message: wire::InboundRules) -> Result<InboundRules, ConvertError> {
+/// What a service's sidecars hold callers to, from the wire.
+///
+/// # Errors
+/// Which field is wrong.
+pub fn inbound_from_wire(message: wire::InboundRules) -> Result<InboundRules, ConvertError> {
     Ok(InboundRules { ports: ports_from_wire(message.ports)?, export: message.export })
 }
 
-fn inbound_to_wire(rules: &InboundRules) -> wire::InboundRules {
+/// What a service's sidecars hold callers to, for the wire.
+pub fn inbound_to_wire(rules: &InboundRules) -> wire::InboundRules {
     wire::InboundRules { ports: ports_to_wire(&rules.ports), export: rules.export.clone() }
 }
 

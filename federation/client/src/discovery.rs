@@ -1,32 +1,39 @@
-//! Views of services, on demand: subscribed to when first wanted, kept current by deltas, dropped when long unused.
+//! What a node follows of the mesh: services from their first use on, the mesh around them, and what the node holds its own
+//! callers to. Everything comes in one stream of updates, each of a kind and a name ([`kind`]).
 //!
 //! What a gateway says replaces what is known; a gateway's silence replaces nothing. The last view is kept on disk, so
 //! that a restarted sidecar serves although no gateway answers.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{InboundRules, MeshView, ServiceView};
 use eastway_core::{Reason, ServiceName};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::clock::Clock;
 use crate::link::Link;
 use crate::sink::Sink;
 
 mod cache;
+mod dispatch;
 mod driver;
+mod kind;
+mod loads;
+mod mesh;
+mod served;
+mod services;
 mod subscription;
 
-#[cfg(test)]
-mod tests;
-
-use subscription::Subscription;
+use dispatch::Dispatcher;
+use kind::{Common, Kind};
+use loads::Loads;
+use mesh::Mesh;
+use served::Served;
+use services::{Answer, Services};
 
 /// Times and bounds of discovery.
 #[derive(Clone, Debug)]
@@ -48,8 +55,8 @@ pub struct DiscoveryOptions {
     pub state: Option<PathBuf>,
     /// The least time between two writes of the last view. Default 2 s.
     pub save_interval: Duration,
-    /// Services that are followed from the start, and always.
-    pub services: Vec<ServiceName>,
+    /// The service that the workload serves: what its callers are held to is followed, too.
+    pub served: Option<ServiceName>,
 }
 
 impl DiscoveryOptions {
@@ -64,12 +71,12 @@ impl DiscoveryOptions {
             hold: Duration::from_secs(30),
             state: None,
             save_interval: Duration::from_secs(2),
-            services: Vec::new(),
+            served: None,
         }
     }
 }
 
-/// The services that a node uses, as the mesh knows them.
+/// What a node follows of the mesh.
 #[derive(Debug)]
 pub struct Discovery {
     shared: Arc<Shared>,
@@ -78,38 +85,39 @@ pub struct Discovery {
 struct Shared {
     link: Link,
     options: DiscoveryOptions,
-    sink: Arc<dyn Sink>,
-    clock: Clock,
+    common: Arc<Common>,
+    kinds: Kinds,
+    dispatcher: Dispatcher,
     state: Mutex<State>,
-    /// Something is to be subscribed to or unsubscribed from.
-    wake: Notify,
     ended: watch::Sender<bool>,
+}
+
+/// The kinds that somebody here asks.
+struct Kinds {
+    mesh: Arc<Mesh>,
+    served: Arc<Served>,
+    services: Arc<Services>,
+}
+
+impl Kinds {
+    /// Nothing is known of any. With them comes what takes the updates of all kinds, in the order in which they are restored.
+    fn new(common: &Arc<Common>, options: &DiscoveryOptions) -> (Self, Dispatcher) {
+        let mesh = Mesh::new(Arc::clone(common));
+        let served = Served::new(Arc::clone(common), options.served.clone());
+        let services = Services::new(Arc::clone(common), options.clone());
+        let loads = Loads::new(Arc::clone(common), Arc::clone(&services));
+        let all: [Arc<dyn Kind>; 4] =
+            [Arc::clone(&mesh) as _, Arc::clone(&served) as _, Arc::clone(&services) as _, loads];
+        (Self { mesh, served, services }, Dispatcher::new(Arc::clone(common), all.into()))
+    }
 }
 
 #[derive(Default)]
 struct State {
-    mesh: Option<Arc<MeshView>>,
-    services: HashMap<ServiceName, Followed>,
-    subscribe: Vec<ServiceName>,
-    unsubscribe: Vec<ServiceName>,
     /// A stream is open, to this gateway.
     connected: Option<Arc<str>>,
     /// When a gateway last said anything.
     heard: Option<eastway_core::Timestamp>,
-    /// The last view on disk is out of date.
-    dirty: bool,
-}
-
-struct Followed {
-    subscription: Subscription,
-    answer: watch::Sender<Answer>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Pending,
-    Known,
-    Unknown,
 }
 
 /// How discovery does.
@@ -133,19 +141,11 @@ impl Discovery {
         options: DiscoveryOptions,
         sink: Arc<dyn Sink>,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let shared = Arc::new(Shared {
-            link,
-            options,
-            sink,
-            clock: Clock::start(),
-            state: Mutex::default(),
-            wake: Notify::new(),
-            ended: watch::Sender::new(false),
-        });
+        let common = Common::new(sink);
+        let (kinds, dispatcher) = Kinds::new(&common, &options);
+        let (state, ended) = (Mutex::default(), watch::Sender::new(false));
+        let shared = Arc::new(Shared { link, options, common, kinds, dispatcher, state, ended });
         shared.load_last_view();
-        for name in shared.options.services.clone() {
-            shared.state.lock().follow(name, shared.clock.now(), true);
-        }
         let run = driver::run(Arc::clone(&shared));
         (Arc::new(Self { shared }), run)
     }
@@ -156,13 +156,14 @@ impl Discovery {
     /// [`Reason::UnknownService`] if no cluster offers it, [`Reason::DiscoveryTimeout`] if no gateway said so in time,
     /// [`Reason::Overloaded`] if too many services are followed already.
     pub async fn resolve(&self, name: &ServiceName) -> Result<Arc<ServiceView>, Reason> {
-        let mut answer = match self.shared.look_up(name) {
+        let Shared { kinds: Kinds { services, .. }, options, .. } = &*self.shared;
+        let mut answer = match services.look_up(name) {
             Some(answered) => return answered,
-            None => self.shared.want(name)?,
+            None => services.want(name)?,
         };
-        let answered = timeout(self.shared.options.resolve_timeout, answer.wait_for(|a| *a != Answer::Pending)).await;
+        let answered = timeout(options.resolve_timeout, answer.wait_for(|a| *a != Answer::Pending)).await;
         match answered.map(|answer| answer.map(|answer| *answer)) {
-            Ok(Ok(_)) => self.shared.look_up(name).unwrap_or(Err(Reason::UnknownService)),
+            Ok(Ok(_)) => services.look_up(name).unwrap_or(Err(Reason::UnknownService)),
             Ok(Err(_)) => Err(Reason::UnknownService),
             Err(_) => Err(Reason::DiscoveryTimeout),
         }
@@ -170,31 +171,37 @@ impl Discovery {
 
     /// The service's view as it is known now. Counts as use.
     pub fn view(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
-        self.shared.look_up(name).and_then(Result::ok)
+        self.shared.kinds.services.look_up(name).and_then(Result::ok)
     }
 
     /// The service is in use. Takes a lock: now and then is enough, at least once in the time after which services
     /// count as unused.
     pub fn touch(&self, name: &ServiceName) {
-        let now = self.shared.clock.now();
-        if let Some(followed) = self.shared.state.lock().services.get_mut(name) {
-            followed.subscription.used(now);
-        }
+        self.shared.kinds.services.touch(name);
+    }
+
+    /// What callers of the service are held to that the workload serves. Only a node that has just started waits for it.
+    ///
+    /// # Errors
+    /// [`Reason::DiscoveryTimeout`] if no gateway has said so in time.
+    pub async fn served(&self) -> Result<Arc<InboundRules>, Reason> {
+        self.shared.kinds.served.rules(self.shared.options.resolve_timeout).await
     }
 
     /// The mesh around the services.
     pub fn mesh(&self) -> Option<Arc<MeshView>> {
-        self.shared.state.lock().mesh.clone()
+        self.shared.kinds.mesh.view()
     }
 
     /// How discovery does.
     pub fn status(&self) -> DiscoveryStatus {
+        let (subscriptions, known) = self.shared.kinds.services.count();
         let state = self.shared.state.lock();
-        let now = self.shared.clock.now();
+        let now = self.shared.common.clock.now();
         DiscoveryStatus {
             gateway: state.connected.as_ref().map(ToString::to_string),
-            subscriptions: state.services.len(),
-            known: state.services.values().filter(|followed| followed.subscription.is_known()).count(),
+            subscriptions,
+            known,
             silent_seconds: state.heard.map(|heard| now.since(heard).as_secs_f64()),
         }
     }
@@ -208,45 +215,5 @@ impl Discovery {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("link", &self.link).field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// What is known at once; `None` if a gateway has to be asked.
-    fn look_up(&self, name: &ServiceName) -> Option<Result<Arc<ServiceView>, Reason>> {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        let subscription = &mut state.services.get_mut(name)?.subscription;
-        subscription.used(now);
-        if let Some(view) = subscription.view(now) {
-            return Some(Ok(Arc::new(view)));
-        }
-        subscription.is_unknown().then_some(Err(Reason::UnknownService))
-    }
-
-    fn want(&self, name: &ServiceName) -> Result<watch::Receiver<Answer>, Reason> {
-        let mut state = self.state.lock();
-        if !state.services.contains_key(name) && state.services.len() >= self.options.max_subscriptions {
-            return Err(Reason::Overloaded);
-        }
-        let answer = state.follow(name.clone(), self.clock.now(), false);
-        drop(state);
-        self.wake.notify_one();
-        Ok(answer)
-    }
-}
-
-impl State {
-    /// Follows a service, if it is not followed already.
-    fn follow(&mut self, name: ServiceName, now: eastway_core::Timestamp, always: bool) -> watch::Receiver<Answer> {
-        let subscribe = &mut self.subscribe;
-        let followed = self.services.entry(name).or_insert_with_key(|name| {
-            subscribe.push(name.clone());
-            Followed { subscription: Subscription::new(now), answer: watch::Sender::new(Answer::Pending) }
-        });
-        if always {
-            followed.subscription.follow_always();
-        }
-        followed.answer.subscribe()
     }
 }

@@ -39,7 +39,7 @@ impl Resources {
             locality_weights: service.locality_weights.clone(),
             failover: service.failover.clone(),
             policy: Box::new(service.policy(&self.mesh)),
-            inbound: None,
+            export: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::hub::{Hub, raised};
 mod flips;
 mod register;
 mod subscribe;
+mod told;
 
 /// How many messages wait for a slow sidecar: few, because those behind them are formed when there is room.
 const MESSAGES: usize = 4;

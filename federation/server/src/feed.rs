@@ -2,107 +2,86 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use eastway_core::ServiceName;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::topic::Topic;
 
 /// News for one follower.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    all: bool,
+    follows: Follows,
     news: Mutex<News>,
     arrived: Notify,
 }
 
-#[derive(Debug, Default)]
-struct News {
-    wanted: HashSet<ServiceName>,
-    mesh: bool,
-    services: BTreeSet<ServiceName>,
-    loads: BTreeSet<ServiceName>,
+/// What a feed is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// What is wanted by name.
+    Wanted,
+    /// The mesh, and every service with its loads.
+    EveryService,
 }
 
-/// One thing to hear about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Item {
-    Mesh,
-    Service(ServiceName),
-    Loads(ServiceName),
+#[derive(Debug, Default)]
+struct News {
+    wanted: HashSet<Topic>,
+    waiting: BTreeSet<Topic>,
 }
 
 impl Feed {
-    /// A feed that starts with the mesh.
-    pub(crate) fn new(all: bool) -> Self {
-        let news = News { mesh: true, ..News::default() };
-        Self { all, news: Mutex::new(news), arrived: Notify::new() }
+    pub(crate) fn new(follows: Follows) -> Self {
+        Self { follows, news: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Follows a service, starting with all of it. False if it was followed already.
-    pub(crate) fn want(&self, name: &ServiceName) -> bool {
+    /// Follows a topic, starting with all of it. False if it was followed already.
+    pub(crate) fn want(&self, topic: Topic) -> bool {
         let mut news = self.news.lock();
-        let fresh = news.wanted.insert(name.clone());
+        let fresh = news.wanted.insert(topic.clone());
         if fresh {
-            news.services.insert(name.clone());
+            news.waiting.insert(topic);
             self.arrived.notify_one();
         }
         fresh
     }
 
-    /// No longer follows a service.
-    pub(crate) fn unwant(&self, name: &ServiceName) {
+    /// No longer follows a topic.
+    pub(crate) fn unwant(&self, topic: &Topic) {
         let mut news = self.news.lock();
-        news.wanted.remove(name);
-        news.services.remove(name);
-        news.loads.remove(name);
+        news.wanted.remove(topic);
+        news.waiting.remove(topic);
     }
 
-    /// How many services are followed by name.
+    /// How much is followed by name.
     pub(crate) fn wanted(&self) -> usize {
         self.news.lock().wanted.len()
     }
 
-    pub(crate) fn publish(&self, mesh: bool, services: &BTreeSet<ServiceName>) {
+    /// There is news of `topics`; those that are not followed are passed over.
+    pub(crate) fn publish<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
         let mut news = self.news.lock();
-        news.mesh |= mesh;
-        let News { wanted, services: pending, .. } = &mut *news;
-        pending.extend(services.iter().filter(|name| self.all || wanted.contains(name)).cloned());
-        if mesh || !pending.is_empty() {
+        let News { wanted, waiting } = &mut *news;
+        let followed = topics.into_iter().filter(|topic| match self.follows {
+            Follows::Wanted => wanted.contains(topic),
+            Follows::EveryService => matches!(topic, Topic::Mesh | Topic::Service(_) | Topic::Loads(_)),
+        });
+        waiting.extend(followed.cloned());
+        if !waiting.is_empty() {
             self.arrived.notify_one();
         }
     }
 
-    pub(crate) fn publish_loads(&self, services: &BTreeSet<ServiceName>) {
-        let mut news = self.news.lock();
-        let News { wanted, loads, .. } = &mut *news;
-        loads.extend(services.iter().filter(|name| self.all || wanted.contains(name)).cloned());
-        if !loads.is_empty() {
-            self.arrived.notify_one();
-        }
+    /// There may be news of all declared resources that are followed.
+    pub(crate) fn publish_declared(&self) {
+        let declared = |topic: &&Topic| matches!(topic, Topic::Declared { .. });
+        let topics: Vec<_> = self.news.lock().wanted.iter().filter(declared).cloned().collect();
+        self.publish(&topics);
     }
 
-    /// There is more to hear of a service that is followed.
-    pub(crate) fn add(&self, name: &ServiceName) {
-        let mut news = self.news.lock();
-        if self.all || news.wanted.contains(name) {
-            news.services.insert(name.clone());
-            self.arrived.notify_one();
-        }
-    }
-
-    /// There are loads to hear of a service that was just introduced.
-    pub(crate) fn add_loads(&self, name: &ServiceName) {
-        self.news.lock().loads.insert(name.clone());
-        self.arrived.notify_one();
-    }
-
-    /// The next thing to hear about: the mesh first, loads last.
-    pub(crate) fn next(&self) -> Option<Item> {
-        let mut news = self.news.lock();
-        if std::mem::take(&mut news.mesh) {
-            return Some(Item::Mesh);
-        }
-        let service = news.services.pop_first().map(Item::Service);
-        service.or_else(|| news.loads.pop_first().map(Item::Loads))
+    /// The next thing to hear about.
+    pub(crate) fn next(&self) -> Option<Topic> {
+        self.news.lock().waiting.pop_first()
     }
 
     /// Waits for news.
@@ -113,31 +92,52 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use eastway_core::ServiceName;
+
     use super::*;
 
-    fn service(name: &str) -> ServiceName {
-        ServiceName::new("shop", name)
+    fn topics(name: &str) -> [Topic; 3] {
+        Topic::of_service(&ServiceName::new("shop", name))
+    }
+
+    fn heard(feed: &Feed) -> Vec<Topic> {
+        std::iter::from_fn(|| feed.next()).collect()
     }
 
     #[test]
     fn however_often_something_changes_it_is_heard_once() {
-        let feed = Feed::new(false);
-        assert!(feed.want(&service("a")));
-        assert!(!feed.want(&service("a")));
+        let feed = Feed::new(Follows::Wanted);
+        let [_, service, loads] = topics("a");
+        assert!(feed.want(service.clone()) && feed.want(loads.clone()) && feed.want(Topic::Mesh));
+        assert!(!feed.want(service.clone()));
         for _ in 0..1000 {
-            feed.publish(true, &BTreeSet::from([service("a"), service("b")]));
-            feed.publish_loads(&BTreeSet::from([service("a"), service("b")]));
+            feed.publish(topics("a").iter().chain(&topics("b")).chain([&Topic::Mesh]));
         }
-        let heard: Vec<_> = std::iter::from_fn(|| feed.next()).collect();
-        assert_eq!(heard, [Item::Mesh, Item::Service(service("a")), Item::Loads(service("a"))]);
+        assert_eq!(heard(&feed), [Topic::Mesh, service, loads]);
     }
 
     #[test]
     fn what_is_no_longer_wanted_is_not_heard() {
-        let feed = Feed::new(false);
-        feed.want(&service("a"));
-        feed.unwant(&service("a"));
-        feed.publish(false, &BTreeSet::from([service("a")]));
-        assert_eq!(std::iter::from_fn(|| feed.next()).collect::<Vec<_>>(), [Item::Mesh]);
+        let feed = Feed::new(Follows::Wanted);
+        let [_, service, _] = topics("a");
+        feed.want(service.clone());
+        feed.unwant(&service);
+        feed.publish(&topics("a"));
+        assert_eq!(heard(&feed), []);
+    }
+
+    #[test]
+    fn declared_resources_are_heard_of_by_those_alone_that_follow_them() {
+        let feed = Feed::new(Follows::Wanted);
+        let declared = Topic::Declared { kind: "Widget".to_owned(), name: Topic::ALL.to_owned() };
+        feed.want(declared.clone());
+        feed.want(Topic::Mesh);
+        heard(&feed);
+        feed.publish_declared();
+        assert_eq!(heard(&feed), [declared]);
+        let all = Feed::new(Follows::EveryService);
+        all.publish_declared();
+        all.publish(&topics("a"));
+        assert_eq!(heard(&all).len(), 2, "a service and its loads");
     }
 }

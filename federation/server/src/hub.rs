@@ -15,8 +15,10 @@ use eastway_registry::{Admission, Catalogue, Changes, StreamId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::feed::Feed;
+use crate::feed::{Feed, Follows};
 use crate::options::ServerOptions;
+use crate::resources::Documents;
+use crate::topic::Topic;
 
 /// The shared state of a server.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     catalogue: Mutex<Catalogue>,
     feeds: Mutex<HashMap<u64, Arc<Feed>>>,
+    /// The declared resources that count here, as they were written.
+    documents: Mutex<Arc<Documents>>,
     /// Services with loads that were not yet published.
     loads: Mutex<BTreeSet<ServiceName>>,
     /// Own slices to be written.
@@ -78,6 +82,7 @@ impl Hub {
             clock: Clock::start(),
             catalogue: Mutex::new(catalogue),
             feeds: Mutex::default(),
+            documents: Mutex::default(),
             loads: Mutex::default(),
             slices: Dirty::default(),
             mirrors: Dirty::default(),
@@ -118,8 +123,10 @@ impl Hub {
 
     fn publish(&self, changes: Changes) {
         if changes.mesh || !changes.services.is_empty() {
+            let mesh = changes.mesh.then_some(Topic::Mesh);
+            let topics: Vec<_> = mesh.into_iter().chain(changes.services.iter().flat_map(Topic::of_service)).collect();
             for feed in self.feeds.lock().values() {
-                feed.publish(changes.mesh, &changes.services);
+                feed.publish(&topics);
             }
         }
         if !changes.loads.is_empty() {
@@ -141,14 +148,27 @@ impl Hub {
         if loads.is_empty() {
             return;
         }
+        let topics: Vec<_> = loads.into_iter().map(Topic::Loads).collect();
         for feed in self.feeds.lock().values() {
-            feed.publish_loads(&loads);
+            feed.publish(&topics);
         }
     }
 
-    /// A feed of changes, for as long as the returned guard lives. `all`: of every service.
-    pub(crate) fn feed(self: &Arc<Self>, all: bool) -> Following {
-        let feed = Arc::new(Feed::new(all));
+    /// The declared resources that count here, as they were written.
+    pub(crate) fn documents(&self) -> Arc<Documents> {
+        Arc::clone(&self.documents.lock())
+    }
+
+    /// Other resources count now; what follows from them is in the catalogue already.
+    pub(crate) fn set_documents(&self, documents: Documents) {
+        *self.documents.lock() = Arc::new(documents);
+        self.feeds.lock().values().for_each(|feed| feed.publish_declared());
+        self.resources.send_modify(|version| *version += 1);
+    }
+
+    /// A feed of changes, for as long as the returned guard lives.
+    pub(crate) fn feed(self: &Arc<Self>, follows: Follows) -> Following {
+        let feed = Arc::new(Feed::new(follows));
         let id = self.next_id();
         self.feeds.lock().insert(id, Arc::clone(&feed));
         Following { hub: Arc::clone(self), id, feed }

@@ -10,6 +10,7 @@
 pub mod resources;
 pub mod server;
 pub mod store;
+mod topic;
 
 mod dialer;
 mod discovery;

@@ -73,8 +73,8 @@ pub struct ServerOptions {
     pub handshakes: HandshakeLimits,
     /// Connections of sidecars at a time. Default 20,000.
     pub max_connections: u32,
-    /// Services that one sidecar may follow. Default 2,000.
-    pub max_subscriptions: usize,
+    /// Topics that one sidecar may follow: two for each service that it calls. Default 5,000.
+    pub max_topics: usize,
     /// How long a start waits for the store, if it can do without. Default 3 s.
     pub store_patience: Duration,
     /// Between two looks whether what is kept of the store is what it holds. Default 10 s.
@@ -100,7 +100,7 @@ impl Default for ServerOptions {
             session_ttl: Duration::from_secs(10),
             handshakes: HandshakeLimits { places: 512, per_address: 128, timeout: Duration::from_secs(5) },
             max_connections: 20_000,
-            max_subscriptions: 2_000,
+            max_topics: 5_000,
             store_patience: Duration::from_secs(3),
             keep_interval: Duration::from_secs(10),
             wall_clock,

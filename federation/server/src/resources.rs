@@ -13,6 +13,9 @@ pub use set::{Contested, Files};
 pub use stored::{Became, ChangedDocument, DocumentId, Generation};
 
 pub(crate) use set::ResourceSet;
+pub(crate) use stored::Documents;
+#[cfg(test)]
+pub(crate) use stored::Stored;
 
 /// A peer's bundle is none. What was admitted has a bundle of certificates.
 #[derive(Debug, thiserror::Error)]

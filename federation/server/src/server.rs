@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::error::StartError;
-use crate::feed::{Feed, Item};
+use crate::feed::{Feed, Follows};
 use crate::hub::{Hub, raised};
 use crate::membership::{self, Beginning, Slices, StoredAddress};
 use crate::options::ServerConfig;
@@ -24,6 +24,7 @@ use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
 use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
 use crate::store::{Election, Store, StoreHealth, StoreSession, keep_last, keys};
+use crate::topic::Topic;
 use crate::{listener, mirrors};
 
 /// A running server. Its tasks end with [`Server::shutdown`].
@@ -431,28 +432,25 @@ impl Server {
 
 /// Tells an own sink of everything. Runs until it is dropped.
 async fn tell(hub: Arc<Hub>, sink: Arc<dyn Sink>) {
-    let following = hub.feed(true);
+    let following = hub.feed(Follows::EveryService);
     let feed: &Feed = &following.feed;
     let known: Vec<ServiceName> = hub.read(|catalogue, _| catalogue.services().cloned().collect());
-    feed.publish(false, &known.into_iter().collect());
+    let topics: Vec<_> = known.iter().flat_map(Topic::of_service).collect();
+    feed.publish(topics.iter().chain([&Topic::Mesh]));
     let mut heard: HashMap<ServiceName, u64> = HashMap::new();
     loop {
-        while let Some(item) = feed.next() {
-            match item {
-                Item::Mesh => sink.mesh(&Arc::new(hub.read(|catalogue, _| catalogue.mesh()))),
-                Item::Service(name) => match hub.read(|catalogue, now| catalogue.view(&name, now)) {
-                    Some(view) => {
-                        sink.service(&view);
-                        if !heard.contains_key(&name) {
-                            tell_loads(&hub, &*sink, &mut heard, name);
-                        }
-                    }
+        while let Some(topic) = feed.next() {
+            match topic {
+                Topic::Mesh => sink.mesh(&Arc::new(hub.read(|catalogue, _| catalogue.mesh()))),
+                Topic::Service(name) => match hub.read(|catalogue, now| catalogue.view(&name, now)) {
+                    Some(view) => sink.service(&view),
                     None => {
                         heard.remove(&name);
                         sink.unknown(&name);
                     }
                 },
-                Item::Loads(name) => tell_loads(&hub, &*sink, &mut heard, name),
+                Topic::Loads(name) => tell_loads(&hub, &*sink, &mut heard, name),
+                Topic::Served(_) | Topic::Declared { .. } => {}
             }
         }
         feed.arrived().await;
@@ -464,6 +462,6 @@ fn tell_loads(hub: &Hub, sink: &dyn Sink, heard: &mut HashMap<ServiceName, u64>,
     let (loads, seq) = hub.read(|catalogue, _| (catalogue.loads_since(&name, since), catalogue.load_seq()));
     if !loads.is_empty() {
         sink.loads(&name, &loads);
+        heard.insert(name, seq);
     }
-    heard.insert(name, seq);
 }

@@ -100,10 +100,10 @@ pub struct ServiceSpec {
     /// How callers treat it.
     #[serde(default)]
     pub policy: Box<ServicePolicy>,
-    /// What its sidecars in this cluster hold callers to; `None` where this cluster neither declares nor serves it, and
+    /// The peer clusters that this cluster offers it to; `None` where this cluster neither declares nor serves it, and
     /// until a gateway of this cluster has said so.
     #[serde(default)]
-    pub inbound: Option<Box<InboundRules>>,
+    pub export: Option<Vec<String>>,
 }
 
 /// What the sidecars that serve a service hold its callers to, as their own cluster declares it. What a caller or another

@@ -76,14 +76,13 @@ impl ServiceListing {
         let own = ClusterListing::own(view, cluster);
         let endpoints = own.counts;
         // What nobody here declares or serves is no part of this cluster.
-        let here = (view.spec.inbound.is_some() || !view.endpoints.is_empty()).then_some(own);
-        let inbound = view.spec.inbound.as_deref();
+        let here = (view.spec.export.is_some() || !view.endpoints.is_empty()).then_some(own);
         Self {
             name: view.name.to_string(),
             ports: view.spec.ports.clone(),
             declared,
             accounts: view.spec.accounts.clone(),
-            exported_to: inbound.map(|rules| rules.export.clone()).unwrap_or_default(),
+            exported_to: view.spec.export.clone().unwrap_or_default(),
             endpoints,
             clusters: here.into_iter().chain(ClusterListing::remote(&view.remote)).collect(),
         }
@@ -185,7 +184,7 @@ impl ZoneListing {
 mod tests {
     use std::collections::BTreeMap;
 
-    use eastway_core::view::{InboundRules, ServiceSpec};
+    use eastway_core::view::ServiceSpec;
     use eastway_core::{EndpointId, ServiceName, ZoneId};
 
     use super::*;
@@ -204,7 +203,7 @@ mod tests {
         })
     }
 
-    fn view(endpoints: Vec<Arc<EndpointView>>, inbound: Option<InboundRules>) -> ServiceView {
+    fn view(endpoints: Vec<Arc<EndpointView>>, export: Option<Vec<String>>) -> ServiceView {
         let summary = ZoneSummary { total: 3, ready: 2, degraded: 1, ..ZoneSummary::default() };
         let zone = |zone: &str| RemoteZone {
             zone: ZoneId::new("eu-west", zone),
@@ -213,7 +212,7 @@ mod tests {
         };
         ServiceView {
             name: ServiceName::new("shop", "payments"),
-            spec: ServiceSpec { inbound: inbound.map(Box::new), ..ServiceSpec::default() },
+            spec: ServiceSpec { export, ..ServiceSpec::default() },
             endpoints,
             remote: vec![zone("a"), zone("b")],
             returned: BTreeMap::new(),
@@ -228,8 +227,7 @@ mod tests {
             endpoint("b", Health::Degraded),
             endpoint("b", Health::Down),
         ];
-        let rules = InboundRules { export: vec!["*".to_owned()], ..InboundRules::default() };
-        let listing = ServiceListing::new(&view(endpoints, Some(rules)), "us-east", Some(true));
+        let listing = ServiceListing::new(&view(endpoints, Some(vec!["*".to_owned()])), "us-east", Some(true));
         assert_eq!(listing.endpoints, Counts { total: 3, ready: 1, degraded: 1, draining: 0 });
         let clusters: Vec<_> = listing.clusters.iter().map(|c| (c.cluster.as_str(), c.own, c.counts.total)).collect();
         assert_eq!(clusters, [("us-east", true, 3), ("eu-west", false, 6)]);

@@ -46,8 +46,8 @@ pub enum Layer {
 /// What to do next.
 #[derive(Debug)]
 pub enum InboundStep {
-    /// Find what this cluster declares of the service, and tell with [`Inbound::ruled`].
-    Rules(ServiceName),
+    /// Find what this cluster declares of the workload's service, and tell with [`Inbound::ruled`].
+    Rules,
     /// Send the request to the application, with these changes of its head, in this version if the application speaks
     /// several. Tell with [`Inbound::answered`] or [`Inbound::failed`].
     Forward(Edits, HttpVersion),
@@ -118,9 +118,8 @@ impl<R: Recorder> Inbound<R> {
     pub fn step(&mut self) -> InboundStep {
         match std::mem::replace(&mut self.next, Next::Told) {
             Next::Rules { target, connect, layer } => {
-                let service = target.service.clone();
                 self.next = Next::Rules { target, connect, layer };
-                InboundStep::Rules(service)
+                InboundStep::Rules
             }
             Next::Forward => InboundStep::Forward(std::mem::take(&mut self.edits), self.spoken),
             Next::Stream => InboundStep::Stream,

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use eastway_balance::Service;
 use eastway_core::resource::{Protocol, ServicePort};
-use eastway_core::view::{InboundRules, ServiceView};
+use eastway_core::view::ServiceView;
 use eastway_resilience::{Limit, Permit};
 
 use crate::route::RouteTable;
@@ -25,7 +25,6 @@ pub struct ServiceEntry {
     traffic_policy: ArcSwap<TrafficPolicy>,
     routes: ArcSwap<RouteTable>,
     view: ArcSwap<ServiceView>,
-    inbound: ArcSwapOption<InboundRules>,
     /// Set by each request, and cleared when discovery was told.
     used: AtomicBool,
 }
@@ -49,7 +48,6 @@ impl ServiceEntry {
             traffic_policy: ArcSwap::from_pointee(traffic_policy),
             routes: ArcSwap::default(),
             view: ArcSwap::from_pointee(view),
-            inbound: ArcSwapOption::empty(),
             used: AtomicBool::new(true),
         })
     }
@@ -58,7 +56,6 @@ impl ServiceEntry {
     /// because it needs the mesh and the time.
     pub fn follow(&self, view: &Arc<ServiceView>, own: TrafficPolicy) {
         self.view.store(Arc::clone(view));
-        self.inbound.store(view.spec.inbound.clone().map(Arc::from));
         let traffic_policy = own.with(&view.spec.policy);
         self.requests.set_max(traffic_policy.requests);
         self.streams.set_max(traffic_policy.streams);
@@ -91,11 +88,6 @@ impl ServiceEntry {
         self.routes.load_full()
     }
 
-    /// What sidecars that serve it in this cluster hold callers to; `None` until a gateway has said so.
-    pub fn inbound(&self) -> Option<Arc<InboundRules>> {
-        self.inbound.load_full()
-    }
-
     /// The accounts that may serve it in this cluster.
     pub fn accounts(&self) -> Vec<String> {
         self.view.load().spec.accounts.clone()
@@ -114,7 +106,7 @@ impl ServiceEntry {
     /// just lost their last endpoint; the cluster `own` also by declaring it.
     pub fn is_offered_by(&self, cluster: &str, own: &str) -> bool {
         let announced = || self.service.localities().iter().any(|(locality, _)| *locality.zone.cluster == *cluster);
-        (cluster == own && self.inbound.load().is_some()) || announced()
+        (cluster == own && self.view.load().spec.export.is_some()) || announced()
     }
 
     /// A place among its requests in flight.

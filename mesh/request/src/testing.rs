@@ -10,8 +10,7 @@ use eastway_core::head::{Fields, HttpVersion, RequestHead};
 use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
 use eastway_core::trace::{TraceContext, TraceParent};
 use eastway_core::view::{
-    EndpointView, InboundRules, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness,
-    ZoneSummary,
+    EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceSpec, ServiceView, Staleness, ZoneSummary,
 };
 use eastway_core::{EndpointId, Health, Locality, ServiceName, Timestamp};
 
@@ -166,11 +165,10 @@ fn view(name: ServiceName, endpoints: &str) -> ServiceView {
     });
     let port = |port, protocol| ServicePort { port, protocol };
     let ports = vec![port(5432, Protocol::Tcp), port(80, Protocol::Http), port(50_051, Protocol::Grpc)];
-    let inbound = InboundRules { ports: ports.clone(), export: vec!["eu-west".to_owned()] };
     let spec = ServiceSpec {
         ports,
         accounts: vec!["payments".to_owned()],
-        inbound: Some(Box::new(inbound)),
+        export: Some(vec!["eu-west".to_owned()]),
         ..ServiceSpec::default()
     };
     let endpoints = near.map(endpoint).collect();

@@ -179,40 +179,76 @@ pub mod register_rejected {
         }
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SubscribeRequest {
-    /// NAMESPACE/SERVICE names to start and to stop.
-    #[prost(string, repeated, tag = "1")]
-    pub subscribe: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(string, repeated, tag = "2")]
-    pub unsubscribe: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeRequest {
+    /// Stopped before those that start, so that one request can renew a subscription.
+    #[prost(message, repeated, tag = "1")]
+    pub start: ::prost::alloc::vec::Vec<Topic>,
+    #[prost(message, repeated, tag = "2")]
+    pub stop: ::prost::alloc::vec::Vec<Topic>,
+}
+/// Something that a node follows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Topic {
+    /// What it is. Views that the gateway forms: `mesh` (MeshView, without a name), `served` (InboundRules), `service` (ServiceView)
+    /// and `load` (LoadBatch), the last three by NAMESPACE/SERVICE. Every other word is a kind of declared resource (`Shift`),
+    /// whose documents are passed on as they are stored, whether the gateway knows the kind or not.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// The name within the kind; of declared resources NAMESPACE/NAME, or `*` for all of the kind.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeResponse {
-    #[prost(oneof = "subscribe_response::Event", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "subscribe_response::Event", tags = "1, 2, 3")]
     pub event: ::core::option::Option<subscribe_response::Event>,
 }
 /// Nested message and enum types in `SubscribeResponse`.
 pub mod subscribe_response {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Event {
-        /// The mesh around the services: first on the stream, and after each change.
         #[prost(message, tag = "1")]
-        Mesh(super::MeshView),
-        #[prost(message, tag = "2")]
-        Service(super::ServiceView),
-        #[prost(message, tag = "3")]
-        Delta(super::ServiceDelta),
-        /// The service is not known to any cluster that this gateway knows.
-        #[prost(message, tag = "4")]
-        Unknown(super::ServiceUnknown),
-        #[prost(message, tag = "5")]
-        Loads(super::LoadBatch),
+        Update(super::Update),
         /// Every second.
-        #[prost(message, tag = "6")]
+        #[prost(message, tag = "2")]
         Heartbeat(super::Heartbeat),
+        /// All that there is of a topic with the name `*` has been told once.
+        #[prost(message, tag = "3")]
+        Complete(super::Topic),
     }
 }
+/// News of something that is followed. What its bytes are, the kind says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Update {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Counts the updates of this kind and name on this stream. A difference bears the number after the one before: a receiver
+    /// that misses one follows anew.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(oneof = "update::Change", tags = "4, 5, 6")]
+    pub change: ::core::option::Option<update::Change>,
+}
+/// Nested message and enum types in `Update`.
+pub mod update {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// All of it.
+        #[prost(bytes, tag = "4")]
+        Snapshot(::prost::alloc::vec::Vec<u8>),
+        /// What changed since the update before.
+        #[prost(bytes, tag = "5")]
+        Delta(::prost::alloc::vec::Vec<u8>),
+        /// There is no such thing, or not any more.
+        #[prost(message, tag = "6")]
+        Removed(super::Removed),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Removed {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MeshView {
     #[prost(message, optional, tag = "1")]
@@ -261,19 +297,14 @@ pub struct PeerCluster {
 /// A whole service as seen from this cluster.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServiceView {
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "2")]
+    #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<ServiceSpec>,
-    #[prost(message, repeated, tag = "3")]
+    #[prost(message, repeated, tag = "2")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
-    #[prost(message, repeated, tag = "4")]
+    #[prost(message, repeated, tag = "3")]
     pub remote: ::prost::alloc::vec::Vec<RemoteZone>,
-    /// Counts the updates of this service on this stream, from 0.
-    #[prost(uint64, tag = "5")]
-    pub seq: u64,
     /// Zones of this cluster that returned from failure, and how many milliseconds ago.
-    #[prost(map = "string, uint64", tag = "6")]
+    #[prost(map = "string, uint64", tag = "4")]
     pub returned_ago_ms: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         u64,
@@ -281,36 +312,26 @@ pub struct ServiceView {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServiceDelta {
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
     /// Absent if unchanged.
-    #[prost(message, optional, tag = "2")]
+    #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<ServiceSpec>,
-    #[prost(message, repeated, tag = "3")]
+    #[prost(message, repeated, tag = "2")]
     pub upsert: ::prost::alloc::vec::Vec<Endpoint>,
-    #[prost(string, repeated, tag = "4")]
+    #[prost(string, repeated, tag = "3")]
     pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// All remote zones, if any changed.
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "4")]
     pub remote_changed: bool,
-    #[prost(message, repeated, tag = "6")]
+    #[prost(message, repeated, tag = "5")]
     pub remote: ::prost::alloc::vec::Vec<RemoteZone>,
-    /// The next number: a receiver that misses one asks for the service anew.
-    #[prost(uint64, tag = "7")]
-    pub seq: u64,
     /// All returns of this cluster's zones, if any changed.
-    #[prost(bool, tag = "8")]
+    #[prost(bool, tag = "6")]
     pub returned_changed: bool,
-    #[prost(map = "string, uint64", tag = "9")]
+    #[prost(map = "string, uint64", tag = "7")]
     pub returned_ago_ms: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         u64,
     >,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ServiceUnknown {
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServiceSpec {
@@ -328,9 +349,15 @@ pub struct ServiceSpec {
     /// Of the receiver's own cluster only: a peer decides for its own callers.
     #[prost(message, optional, tag = "5")]
     pub policy: ::core::option::Option<ServicePolicy>,
-    /// Of the receiver's own cluster only: absent in what gateways tell peers.
+    /// Of the receiver's own cluster only: absent where that neither declares nor serves it, and in what gateways tell peers.
     #[prost(message, optional, tag = "6")]
-    pub inbound: ::core::option::Option<InboundRules>,
+    pub export: ::core::option::Option<Export>,
+}
+/// The peer clusters that a service is offered to; `*` for all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Export {
+    #[prost(string, repeated, tag = "1")]
+    pub clusters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What the sidecars that serve a service hold its callers to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -534,9 +561,7 @@ pub struct ZoneSummary {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadBatch {
-    #[prost(string, tag = "1")]
-    pub service: ::prost::alloc::string::String,
-    #[prost(message, repeated, tag = "2")]
+    #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<load_batch::Entry>,
 }
 /// Nested message and enum types in `LoadBatch`.
@@ -863,7 +888,7 @@ pub mod discovery_client {
                 .insert(GrpcMethod::new("eastway.discovery.v1.Discovery", "Register"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Views of services, by subscription, as snapshots and deltas.
+        /// What a node follows, as snapshots and differences: see Topic.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SubscribeRequest>,
@@ -920,7 +945,7 @@ pub mod discovery_server {
             >
             + std::marker::Send
             + 'static;
-        /// Views of services, by subscription, as snapshots and deltas.
+        /// What a node follows, as snapshots and differences: see Topic.
         async fn subscribe(
             &self,
             request: tonic::Request<tonic::Streaming<super::SubscribeRequest>>,

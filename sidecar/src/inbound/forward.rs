@@ -51,8 +51,8 @@ impl Forward {
     pub(super) async fn run(mut self) -> Response {
         loop {
             let done = match self.call.step() {
-                InboundStep::Rules(service) => {
-                    let found = super::rules_of(&self.worker, &service).await;
+                InboundStep::Rules => {
+                    let found = self.worker.node.discovery.served().await;
                     self.call.ruled(found, &self.worker.node.services.mesh());
                     continue;
                 }

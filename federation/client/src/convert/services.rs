@@ -10,7 +10,7 @@ use eastway_proto::discovery::v1 as wire;
 use eastway_registry::facts::{Delta, RemoteFacts, ServiceFacts};
 
 use super::{
-    ConvertError, endpoint_from_wire, endpoint_id, endpoint_to_wire, label, load_from_wire, load_to_wire, service_name,
+    ConvertError, endpoint_from_wire, endpoint_id, endpoint_to_wire, label, load_from_wire, load_to_wire,
     spec_from_wire, spec_to_wire,
 };
 
@@ -18,12 +18,16 @@ use super::{
 ///
 /// # Errors
 /// Which field is wrong.
-pub fn facts_from_wire(message: wire::ServiceView, now: Timestamp) -> Result<ServiceFacts, ConvertError> {
+pub fn facts_from_wire(
+    name: ServiceName,
+    message: wire::ServiceView,
+    now: Timestamp,
+) -> Result<ServiceFacts, ConvertError> {
     let mut endpoints = message.endpoints.into_iter().map(endpoint_from_wire).collect::<Result<Vec<_>, _>>()?;
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     endpoints.dedup_by(|a, b| a.id == b.id);
     Ok(ServiceFacts {
-        name: service_name(&message.name)?,
+        name,
         spec: spec_from_wire(message.spec.unwrap_or_default())?,
         endpoints,
         remote: remote_from_wire(message.remote, now)?,
@@ -32,13 +36,11 @@ pub fn facts_from_wire(message: wire::ServiceView, now: Timestamp) -> Result<Ser
 }
 
 /// A whole service for the wire, sent at `now`.
-pub fn facts_to_wire(facts: &ServiceFacts, seq: u64, now: Timestamp) -> wire::ServiceView {
+pub fn facts_to_wire(facts: &ServiceFacts, now: Timestamp) -> wire::ServiceView {
     wire::ServiceView {
-        name: facts.name.to_string(),
         spec: Some(spec_to_wire(&facts.spec)),
         endpoints: facts.endpoints.iter().map(|endpoint| endpoint_to_wire(endpoint)).collect(),
         remote: remote_to_wire(&facts.remote, now),
-        seq,
         returned_ago_ms: returned_to_wire(&facts.returned, now),
     }
 }
@@ -47,29 +49,26 @@ pub fn facts_to_wire(facts: &ServiceFacts, seq: u64, now: Timestamp) -> wire::Se
 ///
 /// # Errors
 /// Which field is wrong.
-pub fn delta_from_wire(message: wire::ServiceDelta, now: Timestamp) -> Result<(ServiceName, Delta), ConvertError> {
+pub fn delta_from_wire(message: wire::ServiceDelta, now: Timestamp) -> Result<Delta, ConvertError> {
     let remote = message.remote_changed.then(|| remote_from_wire(message.remote, now)).transpose()?;
     let returned = message.returned_changed.then(|| returned_from_wire(message.returned_ago_ms, now)).transpose()?;
-    let delta = Delta {
+    Ok(Delta {
         spec: message.spec.map(spec_from_wire).transpose()?,
         upsert: message.upsert.into_iter().map(endpoint_from_wire).collect::<Result<_, _>>()?,
         remove: message.remove.iter().map(|id| endpoint_id(id)).collect::<Result<_, _>>()?,
         remote,
         returned,
-    };
-    Ok((service_name(&message.name)?, delta))
+    })
 }
 
 /// A difference for the wire, sent at `now`.
-pub fn delta_to_wire(name: &ServiceName, delta: &Delta, seq: u64, now: Timestamp) -> wire::ServiceDelta {
+pub fn delta_to_wire(delta: &Delta, now: Timestamp) -> wire::ServiceDelta {
     wire::ServiceDelta {
-        name: name.to_string(),
         spec: delta.spec.as_ref().map(spec_to_wire),
         upsert: delta.upsert.iter().map(|endpoint| endpoint_to_wire(endpoint)).collect(),
         remove: delta.remove.iter().map(ToString::to_string).collect(),
         remote_changed: delta.remote.is_some(),
         remote: delta.remote.as_deref().map(|remote| remote_to_wire(remote, now)).unwrap_or_default(),
-        seq,
         returned_changed: delta.returned.is_some(),
         returned_ago_ms: delta.returned.as_ref().map(|map| returned_to_wire(map, now)).unwrap_or_default(),
     }
@@ -79,22 +78,21 @@ pub fn delta_to_wire(name: &ServiceName, delta: &Delta, seq: u64, now: Timestamp
 ///
 /// # Errors
 /// Which field is wrong.
-pub fn loads_from_wire(message: wire::LoadBatch) -> Result<(ServiceName, Vec<(EndpointId, LoadReport)>), ConvertError> {
+pub fn loads_from_wire(message: wire::LoadBatch) -> Result<Vec<(EndpointId, LoadReport)>, ConvertError> {
     let entry = |entry: wire::load_batch::Entry| {
         let load = entry.load.ok_or_else(|| ConvertError::new("entries", "without a load"))?;
         Ok((endpoint_id(&entry.endpoint)?, load_from_wire(load)?))
     };
-    let entries = message.entries.into_iter().map(entry).collect::<Result<_, _>>()?;
-    Ok((service_name(&message.service)?, entries))
+    message.entries.into_iter().map(entry).collect()
 }
 
 /// A batch of loads for the wire.
-pub fn loads_to_wire(service: &ServiceName, loads: &[(EndpointId, LoadReport)]) -> wire::LoadBatch {
+pub fn loads_to_wire(loads: &[(EndpointId, LoadReport)]) -> wire::LoadBatch {
     let entry = |(id, load): &(EndpointId, LoadReport)| wire::load_batch::Entry {
         endpoint: id.to_string(),
         load: Some(load_to_wire(*load)),
     };
-    wire::LoadBatch { service: service.to_string(), entries: loads.iter().map(entry).collect() }
+    wire::LoadBatch { entries: loads.iter().map(entry).collect() }
 }
 
 fn remote_from_wire(zones: Vec<wire::RemoteZone>, now: Timestamp) -> Result<Vec<RemoteFacts>, ConvertError> {

@@ -78,10 +78,7 @@ fn view() -> ServiceView {
             accounts: vec!["payments".to_owned()],
             locality_weights: BTreeMap::from([("eu-west/a".to_owned(), 0.5)]),
             failover: vec!["eu-west".to_owned()],
-            inbound: Some(Box::new(InboundRules {
-                ports: vec![ServicePort { port: 80, protocol: Protocol::Http }],
-                export: vec!["eu-west".to_owned()],
-            })),
+            export: Some(vec!["eu-west".to_owned()]),
         },
         endpoints: vec![Arc::new(endpoint("p1", Health::Ready)), Arc::new(endpoint("p2", Health::Down))],
         remote: vec![RemoteZone { zone: ZoneId::new("eu-west", "a"), accounts: vec!["payments".to_owned()], summary }],
@@ -154,13 +151,13 @@ fn clusters_without_a_uid_or_with_impossible_places_are_refused() {
 #[test]
 fn a_view_round_trips_with_its_ages() {
     let facts = ServiceFacts::from_view(view(), NOW);
-    let received = facts_from_wire(facts_to_wire(&facts, 3, NOW), NOW).expect("valid");
+    let received = facts_from_wire(facts.name.clone(), facts_to_wire(&facts, NOW), NOW).expect("valid");
     assert_eq!(received, facts);
     let minute = Duration::from_secs(60);
     assert_eq!(received.at(NOW, minute), view());
     // What was sent later is older by then.
     let later = NOW + Duration::from_secs(5);
-    let received = facts_from_wire(facts_to_wire(&facts, 3, later), later).expect("valid");
+    let received = facts_from_wire(facts.name.clone(), facts_to_wire(&facts, later), later).expect("valid");
     assert_eq!(received.at(later, minute).returned["b"], Duration::from_secs(14));
 }
 
@@ -174,8 +171,7 @@ fn a_difference_round_trips() {
     changed.spec.failover.clear();
     let new = ServiceFacts::from_view(changed, NOW);
     let delta = old.delta_to(&new).expect("differs");
-    let (name, received) = delta_from_wire(delta_to_wire(&new.name, &delta, 1, NOW), NOW).expect("valid");
-    assert_eq!(name, new.name);
+    let received = delta_from_wire(delta_to_wire(&delta, NOW), NOW).expect("valid");
     let mut state = old;
     state.apply(received);
     assert_eq!(state, new);
@@ -193,9 +189,9 @@ fn summaries_that_contradict_themselves_are_refused() {
         |s| s.zone.clear(),
     ];
     for broken in cases {
-        let mut message = facts_to_wire(&ServiceFacts::from_view(view(), NOW), 0, NOW);
+        let mut message = facts_to_wire(&ServiceFacts::from_view(view(), NOW), NOW);
         broken(message.remote[0].summary.as_mut().expect("there is one"));
-        assert!(facts_from_wire(message, NOW).is_err());
+        assert!(facts_from_wire(view().name, message, NOW).is_err());
     }
 }
 
@@ -233,7 +229,7 @@ proptest! {
             let _ = mesh_from_wire(message);
         }
         if let Ok(message) = wire::ServiceView::decode(&*bytes) {
-            let _ = facts_from_wire(message, NOW);
+            let _ = facts_from_wire(view().name, message, NOW);
         }
         if let Ok(message) = wire::ServiceDelta::decode(&*bytes) {
             let _ = delta_from_wire(message, NOW);

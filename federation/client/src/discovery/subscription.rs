@@ -14,27 +14,17 @@ use eastway_registry::facts::{Delta, RemoteFacts, ServiceFacts};
 /// How long returns from failure are handed on; longer than any ramp.
 const RETURNED_FOR: Duration = Duration::from_secs(60);
 
-/// The deltas of a stream have a hole.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the update after {last:?} of {service} has the number {found}")]
-pub(super) struct Gap {
-    service: String,
-    last: Option<u64>,
-    found: u64,
-}
-
 /// One followed service.
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// As the gateway of the current stream said, or the last one.
     facts: Option<ServiceFacts>,
     held: Option<Held>,
-    /// The number of the last update on the current stream.
-    seq: Option<u64>,
+    /// The gateway of the current stream has spoken of it.
+    stated: bool,
     /// Since when no cluster is known to offer it.
     unknown_since: Option<Timestamp>,
     last_used: Timestamp,
-    always: bool,
 }
 
 #[derive(Debug)]
@@ -49,16 +39,12 @@ struct Held {
 impl Subscription {
     /// Nothing is known yet.
     pub(super) const fn new(now: Timestamp) -> Self {
-        Self { facts: None, held: None, seq: None, unknown_since: None, last_used: now, always: false }
+        Self { facts: None, held: None, stated: false, unknown_since: None, last_used: now }
     }
 
     /// From the last view on disk.
     pub(super) fn restored(facts: ServiceFacts, now: Timestamp) -> Self {
         Self { facts: Some(facts), ..Self::new(now) }
-    }
-
-    pub(super) const fn follow_always(&mut self) {
-        self.always = true;
     }
 
     pub(super) const fn used(&mut self, now: Timestamp) {
@@ -67,38 +53,30 @@ impl Subscription {
 
     /// The stream ended; the next one starts from whole views.
     pub(super) const fn disconnected(&mut self) {
-        self.seq = None;
+        self.stated = false;
     }
 
     /// The gateway stated the whole service.
-    pub(super) fn snapshot(&mut self, facts: ServiceFacts, seq: u64, now: Timestamp, hold: Duration) {
-        let first = self.seq.is_none();
+    pub(super) fn snapshot(&mut self, facts: ServiceFacts, now: Timestamp, hold: Duration) {
+        let first = !self.stated;
         if let Some(past) = self.effective().filter(|_| first) {
             self.held = Held::missing(past, Some(&facts), now + hold);
         } else {
             self.held = None;
         }
-        (self.facts, self.seq, self.unknown_since) = (Some(facts), Some(seq), None);
+        (self.facts, self.stated, self.unknown_since) = (Some(facts), true, None);
     }
 
-    /// The gateway stated a difference.
-    pub(super) fn delta(&mut self, delta: Delta, seq: u64) -> Result<(), Gap> {
-        match (&mut self.facts, self.seq) {
-            (Some(facts), Some(last)) if seq == last + 1 => {
-                facts.apply(delta);
-                self.seq = Some(seq);
-                Ok(())
-            }
-            (facts, last) => {
-                let service = facts.as_ref().map(|facts| facts.name.to_string()).unwrap_or_default();
-                Err(Gap { service, last, found: seq })
-            }
+    /// The gateway stated a difference to the whole that it stated before.
+    pub(super) fn delta(&mut self, delta: Delta) {
+        if let Some(facts) = &mut self.facts {
+            facts.apply(delta);
         }
     }
 
     /// The gateway knows no cluster that offers the service.
     pub(super) fn unknown(&mut self, now: Timestamp, hold: Duration) {
-        let first = self.seq.is_none();
+        let first = !self.stated;
         self.held = self.effective().filter(|_| first).and_then(|past| Held::missing(past, None, now + hold));
         self.facts = None;
         self.unknown_since = Some(now);
@@ -122,7 +100,7 @@ impl Subscription {
     /// Whether it need not be followed any longer.
     pub(super) fn is_over(&self, now: Timestamp, unused_after: Duration, negative_ttl: Duration) -> bool {
         let forgotten = self.is_unknown() && self.unknown_since.is_some_and(|since| now.since(since) >= negative_ttl);
-        !self.always && (forgotten || now.since(self.last_used) >= unused_after)
+        forgotten || now.since(self.last_used) >= unused_after
     }
 
     /// What callers should believe, with ages as of `now`.
@@ -174,3 +152,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,8 @@ impl Catalogue {
             return;
         }
         let mut spec = self.resources.spec(name);
-        // Where nobody here serves it there is nothing to hold callers to, and callers learn that this cluster does not
-        // offer it.
-        spec.inbound = (declared || has_endpoints).then(|| Box::new(self.resources.inbound(name)));
+        // By what is missing here, callers learn that this cluster does not offer it.
+        spec.export = (declared || has_endpoints).then(|| self.resources.inbound(name).export);
         // Ports that nobody declared here are those of the cluster that does serve it.
         if let Some(remote_spec) = remote_spec.filter(|_| !declared) {
             spec.ports = remote_spec.ports;

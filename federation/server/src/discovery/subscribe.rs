@@ -6,38 +6,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eastway_client::convert;
-use eastway_core::ServiceName;
 use eastway_proto::discovery::v1::subscribe_response::Event;
-use eastway_proto::discovery::v1::{Heartbeat, ServiceUnknown, SubscribeRequest, SubscribeResponse};
-use eastway_registry::ServiceFacts;
+use eastway_proto::discovery::v1::{Heartbeat, SubscribeRequest, SubscribeResponse};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::{Status, Streaming};
 
-use crate::feed::{Feed, Item};
+use super::told::Told;
+use crate::feed::{Feed, Follows};
 use crate::hub::{Hub, raised};
-
-/// Bytes of endpoints in one message: a small part of what a sidecar reads, whatever a service's size and labels are.
-const ENDPOINT_BYTES: usize = 4 << 20;
+use crate::topic::Topic;
 
 type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 
-/// What the sidecar was told of one service.
-#[derive(Debug, Default)]
-struct SentService {
-    /// `None`: that nobody offers it, or nothing yet.
-    facts: Option<Arc<ServiceFacts>>,
-    seq: u64,
-    /// The count of load reports up to which it heard.
-    loads: u64,
-}
-
 /// Runs until the stream ends or the gateway drains.
 pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>, outgoing: Outgoing) {
-    let following = hub.feed(false);
+    let following = hub.feed(Follows::Wanted);
     let feed = &following.feed;
-    let mut told: HashMap<ServiceName, SentService> = HashMap::new();
+    let mut told: HashMap<Topic, Told> = HashMap::new();
     let mut draining = hub.draining.subscribe();
     let mut settled = hub.settled.subscribe();
     let mut heartbeats = interval(hub.options.heartbeat);
@@ -47,8 +33,8 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
         tokio::select! {
             message = incoming.message() => {
                 let Ok(Some(request)) = message else { return };
-                if !follow(feed, &mut told, request, hub.options.max_subscriptions) {
-                    let status = Status::resource_exhausted("too many subscriptions on one stream");
+                if !follow(feed, &mut told, request, hub.options.max_topics) {
+                    let status = Status::resource_exhausted("too much is followed on one stream");
                     let _ = outgoing.send(Err(status)).await;
                     return;
                 }
@@ -76,73 +62,33 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
     }
 }
 
-/// Takes a request over. Stops before it starts, so that one request can renew a service. False: too many.
-fn follow(feed: &Feed, told: &mut HashMap<ServiceName, SentService>, request: SubscribeRequest, limit: usize) -> bool {
-    for name in request.unsubscribe.iter().filter_map(|name| convert::service_name(name).ok()) {
-        feed.unwant(&name);
-        told.remove(&name);
+/// Takes a request over. Stops before it starts, so that one request can renew a topic. False: too many.
+fn follow(feed: &Feed, told: &mut HashMap<Topic, Told>, request: SubscribeRequest, limit: usize) -> bool {
+    for topic in request.stop.iter().filter_map(Topic::from_wire) {
+        feed.unwant(&topic);
+        told.remove(&topic);
     }
-    for name in request.subscribe.iter().filter_map(|name| convert::service_name(name).ok()) {
-        feed.want(&name);
+    for topic in request.start.iter().filter_map(Topic::from_wire) {
+        feed.want(topic);
     }
     feed.wanted() <= limit
 }
 
 /// Tells everything that is news. False: the sidecar is gone.
-async fn tell_all(hub: &Hub, feed: &Feed, told: &mut HashMap<ServiceName, SentService>, outgoing: &Outgoing) -> bool {
-    while let Some(item) = feed.next() {
+async fn tell_all(hub: &Hub, feed: &Feed, told: &mut HashMap<Topic, Told>, outgoing: &Outgoing) -> bool {
+    while let Some(topic) = feed.next() {
+        // Formed when there is room, not before.
         let Ok(room) = outgoing.reserve().await else { return false };
-        let event = match item {
-            Item::Mesh => Some(Event::Mesh(convert::mesh_to_wire(&hub.read(|catalogue, _| catalogue.mesh())))),
-            Item::Service(name) => tell_service(hub, feed, told, &name),
-            Item::Loads(name) => told.get_mut(&name).and_then(|told| tell_loads(hub, told, &name)),
-        };
-        if let Some(event) = event {
-            room.send(Ok(SubscribeResponse { event: Some(event) }));
+        let news = told.entry(topic.clone()).or_insert_with(|| Told::new(topic)).news(hub, feed);
+        let mut news = news.into_iter().map(|event| Ok(SubscribeResponse { event: Some(event) }));
+        if let Some(first) = news.next() {
+            room.send(first);
+        }
+        for more in news {
+            if outgoing.send(more).await.is_err() {
+                return false;
+            }
         }
     }
     true
-}
-
-fn tell_service(
-    hub: &Hub,
-    feed: &Feed,
-    all: &mut HashMap<ServiceName, SentService>,
-    name: &ServiceName,
-) -> Option<Event> {
-    let (facts, now) = hub.read(|catalogue, now| (catalogue.facts(name), now));
-    let first = !all.contains_key(name);
-    let told = all.entry(name.clone()).or_default();
-    let Some(facts) = facts else {
-        let news = told.facts.take().is_some() || first;
-        return news.then(|| Event::Unknown(ServiceUnknown { name: name.to_string() }));
-    };
-    let Some(known) = told.facts.replace(Arc::clone(&facts)) else {
-        (told.seq, told.loads) = (0, 0);
-        feed.add_loads(name);
-        // What does not fit follows as differences.
-        let facts = match facts.first_part(ENDPOINT_BYTES) {
-            Some(part) => {
-                feed.add(name);
-                &*told.facts.insert(Arc::new(part))
-            }
-            None => &facts,
-        };
-        return Some(Event::Service(convert::facts_to_wire(facts, 0, now)));
-    };
-    let mut delta = known.delta_to(&facts)?;
-    if delta.cut(ENDPOINT_BYTES) {
-        let mut part = (*known).clone();
-        part.apply(delta.clone());
-        told.facts = Some(Arc::new(part));
-        feed.add(name);
-    }
-    told.seq += 1;
-    Some(Event::Delta(convert::delta_to_wire(name, &delta, told.seq, now)))
-}
-
-fn tell_loads(hub: &Hub, told: &mut SentService, name: &ServiceName) -> Option<Event> {
-    let (loads, seq) = hub.read(|catalogue, _| (catalogue.loads_since(name, told.loads), catalogue.load_seq()));
-    told.loads = seq;
-    (!loads.is_empty()).then(|| Event::Loads(convert::loads_to_wire(name, &loads)))
 }

@@ -15,7 +15,7 @@ use eastway_registry::Resources;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::stored::Stored;
+use super::stored::{Documents, Stored};
 use super::{BundleError, take};
 use crate::error::StartError;
 use crate::hub::Hub;
@@ -42,6 +42,10 @@ impl Files {
         let mut resources = Resources::default();
         declared.iter().try_for_each(|one| take(&mut resources, &one.resource))?;
         Ok(Self { declared, resources })
+    }
+
+    fn documents(&self) -> Documents {
+        self.declared.iter().map(|one| (one.resource.id().into(), one.document.clone())).collect()
     }
 
     fn owner(&self, id: &ResourceId) -> Option<&Declared> {
@@ -182,27 +186,30 @@ impl ResourceSet {
     /// Makes everything act on the resources that count now.
     fn publish(&self) {
         let _one = self.publishing.lock();
-        let resources = {
+        let (resources, documents) = {
             let mut state = self.state.lock();
             state.contested = contested(&state.files, &state.applied);
             for Contested { id, file } in &state.contested {
                 tracing::error!(resource = %id, file, "applied, and declared in a file of this gateway: the file counts here");
             }
             let mut resources = state.files.resources.clone();
-            for document in state.applied.now().values() {
-                let Some(Declared { resource, .. }) = Declared::stored(document) else {
-                    tracing::warn!(kind = %document["kind"], name = %document["metadata"]["name"],
+            let mut documents = state.files.documents();
+            for (id, document) in state.applied.now() {
+                let Some(Declared { resource, .. }) = Declared::stored(&document) else {
+                    tracing::warn!(resource = %id,
                         "an applied resource is of a kind that this release does not know: it has no effect here");
+                    documents.insert(id, document);
                     continue;
                 };
                 if state.files.owner(&resource.id()).is_some() {
                     continue;
                 }
+                documents.insert(id, document);
                 if let Err(error) = take(&mut resources, &resource) {
                     tracing::error!(%error, "an applied resource cannot be used");
                 }
             }
-            resources
+            (resources, documents)
         };
         self.trust(&resources);
         let revoked = self.hub.change(|catalogue, now| catalogue.set_resources(resources, now));
@@ -211,7 +218,7 @@ impl ResourceSet {
             let why = RegisterRejected { cause: Cause::Identity.into(), message, highest_incarnation: 0 };
             self.hub.end_stream(stream, why);
         }
-        self.hub.resources.send_modify(|version| *version += 1);
+        self.hub.set_documents(documents);
     }
 
     /// Believes the peers' pinned CAs, each for its own trust domain.

@@ -42,7 +42,7 @@ impl From<ResourceId> for DocumentId {
 
 impl DocumentId {
     /// Of a resource as it is stored.
-    fn of(document: &Value) -> Option<Self> {
+    pub(crate) fn of(document: &Value) -> Option<Self> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let metadata = document.get("metadata")?;
         Some(Self {

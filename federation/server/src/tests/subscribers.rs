@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use eastway_client::convert::SERVICE;
 use eastway_client::link::channel_over;
 use eastway_client::{Connector, DiscoveryOptions, LinkOptions};
+use eastway_core::resource::Service;
 use eastway_core::{Health, Reason, ServiceName};
-use eastway_proto::discovery::v1::SubscribeRequest;
 use eastway_proto::discovery::v1::discovery_client::DiscoveryClient;
 use eastway_proto::discovery::v1::subscribe_response::Event;
+use eastway_proto::discovery::v1::update::Change;
+use eastway_proto::discovery::v1::{ServiceDelta, ServiceView, SubscribeRequest, SubscribeResponse, Topic, Update};
+use prost::Message;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Streaming;
 
+use crate::resources::{DocumentId, Stored};
 use crate::testing::{Gateway, eventually, payments};
 
 #[tokio::test(start_paused = true)]
@@ -118,20 +126,100 @@ async fn the_last_view_is_written_while_running_so_that_a_kill_loses_little() {
     assert_eq!(discovery.view(&payments()).expect("known").endpoints.len(), 1);
 }
 
+/// A bare stream that follows `topics`, with room for so many bytes on the way.
+async fn follow(
+    gateway: &Gateway,
+    topics: &[(&str, &str)],
+    window: u32,
+) -> (mpsc::Sender<SubscribeRequest>, Streaming<SubscribeResponse>) {
+    let (link, wire) = gateway.link("storefront", &[]);
+    let io = wire.connect("gw-1").await.expect("connected");
+    let options = LinkOptions { stream_window: window, ..link.options().clone() };
+    let channel = channel_over(io, &options).await.expect("a channel");
+    let topic = |(kind, name): &(&str, &str)| Topic { kind: (*kind).to_owned(), name: (*name).to_owned() };
+    let (requests, outgoing) = mpsc::channel(1);
+    let request = SubscribeRequest { start: topics.iter().map(topic).collect(), stop: vec![] };
+    requests.send(request).await.expect("room");
+    let stream = tokio_stream::wrappers::ReceiverStream::new(outgoing);
+    (requests, DiscoveryClient::new(channel).subscribe(stream).await.expect("a stream").into_inner())
+}
+
+/// The next event but for signs of life, in words.
+async fn next(stream: &mut Streaming<SubscribeResponse>) -> String {
+    loop {
+        let message = timeout(Duration::from_secs(10), stream.message()).await.expect("in time").expect("no error");
+        return match message.expect("not ended").event {
+            Some(Event::Complete(topic)) => format!("complete {} {}", topic.kind, topic.name),
+            Some(Event::Update(Update { kind, name, version, change: Some(change) })) => match change {
+                Change::Snapshot(body) => format!("{kind} {name} {version} {}", String::from_utf8_lossy(&body)),
+                Change::Removed(_) => format!("{kind} {name} removed"),
+                Change::Delta(_) => format!("{kind} {name} {version} changed"),
+            },
+            _ => continue,
+        };
+    }
+}
+
+/// What counts in the cluster's store becomes `documents`, as another gateway would write it.
+async fn store(gateway: &Gateway, documents: &[&Value]) {
+    let stored = Stored::read(&gateway.store).await.expect("read");
+    let documents = documents.iter().map(|one| (DocumentId::of(one).expect("an id"), (*one).clone())).collect();
+    stored.replace(&gateway.store, &documents, ("ann", 7, "gw-2")).await.expect("written").expect("nobody else writes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn resources_of_a_kind_that_only_a_later_release_knows_are_passed_on_as_they_are() {
+    let gateway = Gateway::start("us-east").await;
+    let widget = |name: &str, turns: u32| {
+        json!({ "kind": "Widget", "apiVersion": "eastway.dev/v2", "metadata": { "name": name, "namespace": "shop" },
+                "spec": { "turns": turns, "unheard": ["of"] } })
+    };
+    let (first, second) = (widget("w1", 1), widget("w2", 2));
+    let other = json!({ "kind": "Gadget", "apiVersion": "eastway.dev/v2", "metadata": { "name": "g" }, "spec": {} });
+    let topics = [("Widget", "*"), ("Gadget", "default/g"), ("nothing", "x")];
+    let (_requests, mut stream) = follow(&gateway, &topics, 1 << 20).await;
+    assert_eq!(next(&mut stream).await, "complete Widget *", "there is none");
+
+    store(&gateway, &[&first, &other]).await;
+    assert_eq!(next(&mut stream).await, format!("Gadget default/g 0 {other}"));
+    assert_eq!(next(&mut stream).await, format!("Widget shop/w1 0 {first}"));
+    let first = widget("w1", 7);
+    store(&gateway, &[&first, &second]).await;
+    assert_eq!(next(&mut stream).await, "Gadget default/g removed");
+    assert_eq!(next(&mut stream).await, format!("Widget shop/w1 1 {first}"));
+    assert_eq!(next(&mut stream).await, format!("Widget shop/w2 0 {second}"));
+    store(&gateway, &[&second]).await;
+    assert_eq!(next(&mut stream).await, "Widget shop/w1 removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_callers_are_held_to_is_told_apart_from_the_service_and_before_anybody_serves_it() {
+    let gateway = Gateway::start("us-east").await;
+    let options =
+        DiscoveryOptions { served: Some(ServiceName::new("shop", "cart")), ..DiscoveryOptions::new("us-east") };
+    let (discovery, _, _task) = gateway.caller(options);
+    let rules = discovery.served().await.expect("told");
+    assert!(rules.protocol(80).is_some() && rules.export.is_empty(), "as for every service that nobody declares");
+    assert_eq!(discovery.status().subscriptions, 0, "whoever serves need not know all who serve");
+    let mut resources = gateway.resources.lock().clone();
+    let cart = Service { export: vec!["eu-west".to_owned()], ..Service::default() };
+    resources.services.insert(ServiceName::new("shop", "cart"), cart);
+    gateway.running().set_resources(resources);
+    for _ in 0..1000 {
+        if discovery.served().await.expect("told").exports_to("eu-west") {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never told");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_does_not_read_gets_the_latest_state_and_not_the_history() {
     let gateway = Gateway::start("us-east").await;
     let sidecar = gateway.sidecar("p1", "a", 1);
     sidecar.registrar.registered().await;
-    let (link, wire) = gateway.link("storefront", &[]);
-    let io = wire.connect("gw-1").await.expect("connected");
-    let narrow = LinkOptions { stream_window: 2048, ..link.options().clone() };
-    let channel = channel_over(io, &narrow).await.expect("a channel");
-    let request = SubscribeRequest { subscribe: vec![payments().to_string()], unsubscribe: vec![] };
-    let (requests, outgoing) = tokio::sync::mpsc::channel(1);
-    requests.send(request).await.expect("room");
-    let stream = tokio_stream::wrappers::ReceiverStream::new(outgoing);
-    let mut stream = DiscoveryClient::new(channel).subscribe(stream).await.expect("a stream").into_inner();
+    let (_requests, mut stream) = follow(&gateway, &[(SERVICE, "shop/payments")], 2048).await;
 
     const FLIPS: usize = 2000;
     for flip in 0..FLIPS {
@@ -145,14 +233,19 @@ async fn a_subscriber_that_does_not_read_gets_the_latest_state_and_not_the_histo
     let (mut last, mut updates, mut seq) = (0, 0, 0);
     while last != eastway_proto::discovery::v1::Health::Draining as i32 {
         let message = timeout(Duration::from_secs(10), stream.message()).await.expect("in time").expect("no error");
-        match message.expect("not ended").event {
-            Some(Event::Service(service)) => (last, seq) = (service.endpoints[0].health, service.seq),
-            Some(Event::Delta(delta)) => {
-                assert_eq!(delta.seq, seq + 1, "no holes");
-                (last, seq) = (delta.upsert[0].health, delta.seq);
+        let Some(Event::Update(update)) = message.expect("not ended").event else { continue };
+        match update.change {
+            Some(Change::Snapshot(body)) => {
+                let view = ServiceView::decode(&*body).expect("a view");
+                (last, seq) = (view.endpoints[0].health, update.version);
+            }
+            Some(Change::Delta(body)) => {
+                assert_eq!(update.version, seq + 1, "no holes");
+                let delta = ServiceDelta::decode(&*body).expect("a difference");
+                (last, seq) = (delta.upsert[0].health, update.version);
                 updates += 1;
             }
-            _ => {}
+            other => panic!("{other:?}"),
         }
     }
     assert!(updates < FLIPS / 10, "{updates} updates of {FLIPS} flips");

@@ -26,6 +26,12 @@ fn begin(recorder: &Lines, cluster: &str, layer: Layer, head: &RequestHead<'_>) 
     Inbound::begin(recorder, &options(), (&caller(cluster), layer), head, Timestamp::from_millis(1_000), &mut rng)
 }
 
+/// What the cluster of `world` declares of its service.
+fn rules(world: &World) -> InboundRules {
+    let spec = world.entry.view().spec.clone();
+    InboundRules { ports: spec.ports, export: spec.export.unwrap_or_default() }
+}
+
 /// What comes of a call's head.
 fn admitted(cluster: &str, layer: Layer, method: &str, authority: &str) -> String {
     let world = World::new("a", TrafficPolicy::default());
@@ -33,8 +39,8 @@ fn admitted(cluster: &str, layer: Layer, method: &str, authority: &str) -> Strin
     let mut call = begin(&world.recorder, cluster, layer, &head);
     loop {
         return match call.step() {
-            InboundStep::Rules(_) => {
-                call.ruled(world.entry.inbound().ok_or(Reason::DiscoveryTimeout), &world.mesh);
+            InboundStep::Rules => {
+                call.ruled(Ok(Arc::new(rules(&world))), &world.mesh);
                 continue;
             }
             InboundStep::Forward(..) => "forward".to_owned(),
@@ -77,7 +83,7 @@ fn who_may_call_what_is_as_the_table_says() {
 fn what_is_not_known_yet_is_told() {
     let recorder = Lines::default();
     let mut call = begin(&recorder, "eu-west", Layer::Connection, &head("GET", "/", &()));
-    assert!(matches!(call.step(), InboundStep::Rules(_)));
+    assert!(matches!(call.step(), InboundStep::Rules));
     call.ruled(Err(Reason::DiscoveryTimeout), &World::new("a", TrafficPolicy::default()).mesh);
     assert!(matches!(call.step(), InboundStep::Refuse(refusal) if refusal.reason == Reason::DiscoveryTimeout));
     drop(call);

@@ -290,7 +290,7 @@ fn callers_learn_whether_their_own_cluster_offers_what_a_peer_does() {
     let mut world = World::new();
     let cart = ServiceName::new("shop", "cart");
     world.peer_says(1, snapshot(1, 0, &[(cart.clone(), exported(&[("a", 1, 1)]))]));
-    let offered = |world: &World| world.catalogue.view(&cart, world.now).map(|view| view.spec.inbound.is_some());
+    let offered = |world: &World| world.catalogue.view(&cart, world.now).map(|view| view.spec.export.is_some());
     assert_eq!(offered(&world), Some(false), "only the peer has it");
     let mut one = registration("c1", "a", 1);
     (one.service, one.account) = (cart.clone(), "cart".to_owned());
