@@ -1,9 +1,11 @@
 //! Alias tables (Walker, Vose): drawing by weight in constant time.
 
+use std::sync::Arc;
+
 /// A table that draws `0..n` by weight. Equal weights need none: draw uniformly.
 #[derive(Clone, Debug)]
 pub struct AliasTable {
-    slots: Box<[Slot]>,
+    slots: Arc<[Slot]>,
 }
 
 #[derive(Clone, Copy, Debug)]

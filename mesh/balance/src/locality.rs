@@ -186,7 +186,7 @@ const LEAST_P0: f32 = 0.01;
 const MOST_P0: f32 = 0.1;
 
 /// Endpoints of one kind in a locality, with the table that draws them by weight.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
     pub(crate) endpoints: Arc<[Arc<Endpoint>]>,
     alias: Option<AliasTable>,

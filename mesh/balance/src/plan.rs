@@ -10,6 +10,7 @@ use crate::allocation::{Allocation, ServiceStats};
 use crate::endpoint::Endpoint;
 use crate::locality::LocalityEndpoints;
 use crate::policy::{Policy, Rules};
+use crate::shares::S;
 use crate::table::{HealthBand, LocalityTable};
 
 /// Everything that a pick needs.
@@ -64,6 +65,11 @@ impl Plan {
     /// The numbers that it was made with.
     pub(crate) fn policy(&self) -> &Policy {
         &self.stats.rules.policy
+    }
+
+    /// Whether all localities together have too little for the traffic.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.allocation.target.normalized_total_availability < S
     }
 
     /// Whether picks by `other`, for the same localities, would be the same.

@@ -11,8 +11,10 @@ mod explaining;
 mod facts;
 mod finishing;
 mod picking;
+mod roster;
 mod ticking;
 mod updating;
+mod views;
 
 use std::sync::Arc;
 
@@ -25,17 +27,35 @@ use crate::locality::LocalityEndpoints;
 use crate::plan::Plan;
 use crate::policy::{Policy, Rules};
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 pub use asking::WhatIf;
 use control::Control;
+use views::ViewControl;
 
-/// Where the requests of one node to one service go.
+/// Where the requests of one node to one service go that come from one locality.
+///
+/// What the node knows of the service's endpoints is there once, whatever the number of callers: see [`Service::beside`].
 #[derive(Debug)]
 pub struct Service {
-    name: ServiceName,
+    view: Arc<CallerView>,
+    state: Arc<ServiceState>,
+}
+
+/// The service as callers in one locality see it.
+#[derive(Debug)]
+struct CallerView {
     caller: Locality,
     plan: ArcSwap<Plan>,
+}
+
+/// What the node knows of a service, wherever its callers are.
+#[derive(Debug)]
+struct ServiceState {
+    name: ServiceName,
     control: Mutex<Control>,
+    /// Something happened since the last tick.
+    awake: AtomicBool,
     /// Nanoseconds before which no further probe starts: for requests that may not be repeated, and for those that may.
     next_probe: [AtomicU64; 2],
     budget: RetryBudget,
@@ -49,45 +69,58 @@ impl Service {
         let (budget, cross_region) = (budget(), budget());
         let seed = seed(&name, &policy);
         let rules = Rules::new(policy);
-        Self {
-            plan: ArcSwap::from_pointee(Plan::empty(Arc::clone(&rules))),
-            control: Mutex::new(Control::new(seed, rules)),
+        let view = CallerView::new(caller, &rules);
+        let mut control = Control::new(seed, rules);
+        control.views.push(ViewControl::new(Arc::clone(&view)));
+        let state = ServiceState {
+            name,
+            control: Mutex::new(control),
+            awake: AtomicBool::new(true),
             next_probe: [AtomicU64::new(0), AtomicU64::new(0)],
             budget,
             cross_region,
-            name,
-            caller,
-        }
+        };
+        Self { view, state: Arc::new(state) }
+    }
+
+    /// The same service as called from another zone of the same cluster. Both share what the node knows, so that it is enough
+    /// to update one of them, and to tell one of the time. Until the next [`Service::update`] this one has no endpoint.
+    #[must_use]
+    pub fn beside(&self, caller: Locality) -> Self {
+        let mut control = self.state.control.lock();
+        let view = CallerView::new(caller, &control.rules);
+        control.views.push(ViewControl::new(Arc::clone(&view)));
+        Self { view, state: Arc::clone(&self.state) }
     }
 
     /// Which service.
     pub fn name(&self) -> &ServiceName {
-        &self.name
+        &self.state.name
     }
 
     /// Where its requests come from.
     pub fn caller(&self) -> &Locality {
-        &self.caller
+        &self.view.caller
     }
 
     /// Its numbers.
     pub fn policy(&self) -> Policy {
-        self.control.lock().rules.policy.clone()
+        self.state.control.lock().rules.policy.clone()
     }
 
     /// What its retries may cost.
     pub fn retry_budget(&self) -> &RetryBudget {
-        &self.budget
+        &self.state.budget
     }
 
     /// What retries that cross a region may cost, besides.
     pub fn cross_region_budget(&self) -> &RetryBudget {
-        &self.cross_region
+        &self.state.cross_region
     }
 
     /// The localities of the present plan, in priority order, with their shares of 10,000.
     pub fn localities(&self) -> Vec<(Arc<LocalityEndpoints>, u32)> {
-        let plan = self.plan.load();
+        let plan = self.view.plan.load();
         plan.localities.iter().cloned().zip(plan.allocation.shares.iter().copied()).collect()
     }
 
@@ -99,14 +132,32 @@ impl Service {
     /// What an endpoint of any locality says of its load, outside of a response (which brings it by [`Service::finish`]).
     pub fn report(&self, endpoint: &Endpoint, load: LoadReport, now: Timestamp) {
         endpoint.report(&load, now);
+        self.wake();
     }
 
     /// What an endpoint of the own cluster says of its load, by way of discovery. Unknown endpoints are ignored.
     pub fn apply_load(&self, endpoint: &EndpointId, load: LoadReport, now: Timestamp) {
-        let control = self.control.lock();
+        let control = self.state.control.lock();
         if let Some(member) = control.member(endpoint) {
             member.report(&load, now);
+            self.wake();
         }
+    }
+
+    /// Something happened that time goes on to change.
+    #[inline]
+    fn wake(&self) {
+        // Read first: workers share the flag, and find it raised.
+        if !self.state.awake.load(Relaxed) {
+            self.state.awake.store(true, Relaxed);
+        }
+    }
+}
+
+impl CallerView {
+    fn new(caller: Locality, rules: &Arc<Rules>) -> Arc<Self> {
+        let plan = ArcSwap::from_pointee(Plan::empty(Arc::clone(rules)));
+        Arc::new(Self { caller, plan })
     }
 }
 

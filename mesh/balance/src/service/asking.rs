@@ -33,14 +33,15 @@ pub struct WhatIf {
 impl Service {
     /// The facts that the shares follow from now, without what only passes: ramps, damping, targets on their way.
     pub fn situation(&self) -> Situation {
-        let control = self.control.lock();
-        let counted = control.count();
-        let situated = |i: usize| control.localities[i].situated(&counted[i]);
+        let control = self.state.control.lock();
+        let arranged = control.arranged_for(&self.view);
+        let counted = arranged.count();
+        let situated = |i: usize| arranged.locality(i).situated(&counted[i]);
         let policy = &control.rules.policy;
         // What the operator keeps traffic out of cannot be lost.
-        let inside = |i: &usize| !is_outside(&control.localities[*i], policy);
+        let inside = |i: &usize| !is_outside(arranged.locality(*i), policy);
         let priorities =
-            control.priorities().into_iter().map(|range| range.filter(inside).map(situated).collect::<Vec<_>>());
+            arranged.priorities().into_iter().map(|range| range.filter(inside).map(situated).collect::<Vec<_>>());
         let priorities = priorities.filter(|localities| !localities.is_empty()).collect();
         Situation { mode: policy.mode, options: policy.options(), priorities }
     }
@@ -63,8 +64,8 @@ impl Service {
         let Question { losses, load } = question;
         let situation = self.situation();
         Ok(WhatIf {
-            service: self.name.to_string(),
-            from: self.caller.zone.clone(),
+            service: self.state.name.to_string(),
+            from: self.view.caller.zone.clone(),
             mode: situation.mode,
             lost: losses.iter().map(ToString::to_string).collect(),
             load: *load,

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::policy::{Mode, ServicePolicy};
+use eastway_core::policy::ServicePolicy;
 use eastway_core::view::{PathState, Staleness};
-use eastway_core::{EndpointId, Health, Timestamp, ZoneId};
+use eastway_core::{EndpointId, Timestamp, ZoneId};
 use eastway_resilience::Phase;
 
-use crate::allocation::{LocalityStats, ServiceStats};
-use crate::distance::RingKeeper;
+use super::roster::Roster;
+use super::views::ViewControl;
+use crate::allocation::LocalityStats;
 use crate::endpoint::{Cold, Endpoint, HealthClass};
 use crate::envoy::Hosts;
-use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState, Pool};
-use crate::plan::{Plan, Probe, Probing};
+use crate::locality::{CircuitBreaker, LocalityState};
 use crate::policy::{Policy, Rules};
 use crate::ramp::FailbackRamp;
-use crate::shares::{LocalityInput, S, priority_utilisation};
-use crate::utilisation::{Factor, Reading, Smoothed};
+use crate::shares::{LocalityInput, S};
+use crate::utilisation::Smoothed;
 
 /// The state behind a service's lock.
 #[derive(Debug)]
@@ -27,10 +27,10 @@ pub(super) struct Control {
     base: Policy,
     pub(super) rules: Arc<Rules>,
     pub(super) rng: fastrand::Rng,
-    /// In priority order, as the plan's localities.
+    /// In no order: each view has its own.
     pub(super) localities: Vec<LocalityControl>,
-    /// One for each priority.
-    pub(super) factors: Vec<Factor>,
+    /// Of the callers' localities, one or more.
+    pub(super) views: Vec<ViewControl>,
     pub(super) paths: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     /// The round trip to each peer as it was measured last: a gateway that was just started has not measured any.
     pub(super) measured: BTreeMap<Arc<str>, Duration>,
@@ -41,6 +41,10 @@ pub(super) struct Control {
     /// When the once-a-second work was last done.
     pub(super) second: Option<Timestamp>,
     pub(super) ticked: Timestamp,
+    /// When something happened last.
+    pub(super) woken: Timestamp,
+    /// Nothing moves until something happens.
+    pub(super) asleep: bool,
 }
 
 /// One locality behind the lock.
@@ -67,37 +71,13 @@ pub(super) struct LocalityControl {
     pub(super) reported_utilisation: Option<f64>,
     pub(super) path_state: PathState,
     pub(super) staleness: Staleness,
-    pub(super) ring: RingKeeper,
     pub(super) failback: FailbackRamp,
     /// What the view says of its return.
     pub(super) returned_ago: Option<Duration>,
     /// When that was.
     pub(super) returned_at: Option<Timestamp>,
-    pub(super) priority: usize,
-    pub(super) level: usize,
     /// Not in the view any more, since then.
     pub(super) absent: Option<Timestamp>,
-}
-
-/// The endpoints of a locality, ordered by id, with what picks need of their last view.
-#[derive(Debug, Default)]
-pub(super) struct Roster {
-    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
-    pub(super) health: Vec<Health>,
-    pub(super) weights: Vec<f64>,
-}
-
-impl Roster {
-    /// Those whose health is one of these.
-    pub(super) fn pool(&self, of: fn(Health) -> bool) -> Pool {
-        let Self { endpoints, health, weights } = self;
-        if health.iter().all(|health| of(*health)) {
-            return Pool::new(Arc::clone(endpoints), weights);
-        }
-        let serving = (0..endpoints.len()).filter(|i| of(health[*i]));
-        let (endpoints, weights): (Vec<_>, Vec<_>) = serving.map(|i| (Arc::clone(&endpoints[i]), weights[i])).unzip();
-        Pool::new(endpoints.into(), &weights)
-    }
 }
 
 /// Sums of the weights of a locality's endpoints, by how they count, in thousandths.
@@ -230,12 +210,12 @@ impl LocalityControl {
     }
 
     /// Whether it can serve, but what is known of it is stale.
-    fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         self.staleness == Staleness::Stale2 && self.reachable()
     }
 
     /// What it has, whatever holds it back. `fresh` is its input without staleness, if that was made.
-    fn stats(&self, input: LocalityInput, fresh: Option<LocalityInput>) -> LocalityStats {
+    pub(super) fn stats(&self, input: LocalityInput, fresh: Option<LocalityInput>) -> LocalityStats {
         let (hosts, reachable_hosts) = self.hosts();
         LocalityStats {
             input,
@@ -249,7 +229,7 @@ impl LocalityControl {
     }
 
     /// What was counted of it, with the most that it may take now.
-    fn capped(&self, counted: LocalityStats, policy: &Policy, now: Timestamp) -> LocalityStats {
+    pub(super) fn capped(&self, counted: LocalityStats, policy: &Policy, now: Timestamp) -> LocalityStats {
         LocalityStats {
             // It is in the factors, which move slowly.
             input: LocalityInput { utilisation: None, ..counted.input },
@@ -296,13 +276,15 @@ impl Control {
             rules,
             rng: fastrand::Rng::with_seed(seed),
             localities: Vec::new(),
-            factors: Vec::new(),
+            views: Vec::new(),
             paths: BTreeMap::new(),
             measured: BTreeMap::new(),
             failover: Vec::new(),
             started: false,
             second: None,
             ticked: Timestamp::ZERO,
+            woken: Timestamp::ZERO,
+            asleep: false,
         }
     }
 
@@ -329,43 +311,6 @@ impl Control {
         }
     }
 
-    /// Makes the plan for `localities` (in the order of the control's localities), and ends the ramps that it overtakes.
-    pub(super) fn plan(&mut self, localities: Arc<[Arc<LocalityEndpoints>]>, now: Timestamp) -> Plan {
-        let plan = Plan::new(Arc::clone(&localities), self.stats(now), self.probes().into());
-        if self.overtakes_ramps(&plan, now) {
-            return Plan::new(localities, self.stats(now), self.probes().into());
-        }
-        plan
-    }
-
-    /// Whether a plan gives localities more than their ramps allow, because nothing else can serve: those have returned.
-    fn overtakes_ramps(&mut self, plan: &Plan, now: Timestamp) -> bool {
-        let policy = &self.rules.policy;
-        if policy.mode == Mode::Envoy {
-            return false;
-        }
-        let shares = self.localities.iter_mut().zip(&plan.allocation.shares);
-        shares.fold(false, |ended, (locality, share)| locality.failback.overtake(*share, policy, now) || ended)
-    }
-
-    fn stats(&self, now: Timestamp) -> ServiceStats {
-        let policy = &self.rules.policy;
-        let counted = self.localities.iter().zip(self.count());
-        ServiceStats {
-            localities: counted.map(|(locality, counted)| locality.capped(counted, policy, now)).collect(),
-            priorities: self.priorities().into(),
-            factors: self.factors.iter().map(Factor::get).collect(),
-            rules: Arc::clone(&self.rules),
-        }
-    }
-
-    /// What each locality has, whatever holds it back.
-    pub(super) fn count(&self) -> Vec<LocalityStats> {
-        let fresh = self.localities.iter().any(LocalityControl::is_stale).then(|| self.inputs(true));
-        let inputs = self.localities.iter().zip(self.inputs(false)).enumerate();
-        inputs.map(|(i, (locality, input))| locality.stats(input, fresh.as_ref().map(|fresh| fresh[i]))).collect()
-    }
-
     /// Takes the operator's numbers for the service. Answers whether any is new.
     pub(super) fn configure(&mut self, set: &ServicePolicy) -> bool {
         let policy = self.base.with(set);
@@ -380,92 +325,6 @@ impl Control {
         }
         self.paths.values().for_each(|path| path.guard.lock().breaker.configure(&rules.path));
         true
-    }
-
-    pub(super) fn inputs(&self, fresh: bool) -> Vec<LocalityInput> {
-        let mut inputs: Vec<LocalityInput> = self.localities.iter().map(|locality| locality.input(fresh)).collect();
-        // Capacities compare only where every locality of a priority states one.
-        for range in self.priorities() {
-            if self.localities[range.clone()].iter().any(|locality| locality.capacity.is_none()) {
-                inputs[range].iter_mut().for_each(|input| input.capacity = input.total / 1000.0);
-            }
-        }
-        inputs
-    }
-
-    /// The priorities as ranges of localities.
-    pub(super) fn priorities(&self) -> Vec<std::ops::Range<usize>> {
-        let (mut ranges, mut start) = (Vec::new(), 0);
-        for localities in self.localities.chunk_by(|a, b| a.priority == b.priority) {
-            let end = start + localities.len();
-            ranges.push(start..end);
-            start = end;
-        }
-        ranges
-    }
-
-    /// What is half-open and waits to be tried.
-    fn probes(&self) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        let since = |phase: Phase| match phase {
-            Phase::HalfOpen { since, .. } => Some(since),
-            _ => None,
-        };
-        for (index, locality) in self.localities.iter().enumerate() {
-            if locality.path_state == PathState::Down {
-                continue;
-            }
-            let mut add = |what, since| probes.push(Probe { locality: index, what, since });
-            if locality.conceivable() {
-                if let Some(at) = since(locality.state.circuit.guard.lock().breaker.phase()) {
-                    add(Probing::Locality, at);
-                }
-                if let Some(at) = locality.path.as_ref().and_then(|path| since(path.guard.lock().breaker.phase())) {
-                    add(Probing::Path, at);
-                }
-            }
-            for endpoint in &locality.half_open {
-                let cold = endpoint.cold.lock();
-                // What discovery says is gone or unready is not tried.
-                if endpoint.gate() & crate::endpoint::HALF_OPEN != 0
-                    && let Some(at) = since(cold.breaker.phase())
-                {
-                    add(Probing::Endpoint(Arc::clone(endpoint)), at);
-                }
-            }
-        }
-        probes
-    }
-
-    /// Moves the priorities' factors, and returns whether any did move. `lacking` says that all priorities together lack
-    /// room.
-    pub(super) fn move_factors(&mut self, lacking: bool, now: Timestamp) -> bool {
-        let policy = &self.rules.policy;
-        let inputs = self.inputs(false);
-        let readings: Vec<Option<Reading>> =
-            self.priorities().into_iter().map(|range| self.reading(&inputs, range)).collect();
-        // Where all lack room, none can reach the target: then each aims at the mean, or all would sink.
-        let mean = priority_utilisation(&inputs).filter(|_| lacking).unwrap_or_default();
-        let target = policy.target_utilisation.max(mean);
-        let mut moved = false;
-        for (factor, reading) in self.factors.iter_mut().zip(readings) {
-            let before = factor.get();
-            factor.update(reading, target, now);
-            moved |= factor.get() != before;
-        }
-        moved
-    }
-
-    /// The utilisation of the priority that has these localities.
-    fn reading(&self, inputs: &[LocalityInput], range: std::ops::Range<usize>) -> Option<Reading> {
-        let inputs = &inputs[range.clone()];
-        let latest: Vec<LocalityInput> = inputs
-            .iter()
-            .zip(&self.localities[range])
-            .map(|(input, locality)| LocalityInput { utilisation: locality.latest_utilisation, ..*input })
-            .collect();
-        let mean = priority_utilisation(inputs)?;
-        Some(Reading { mean, latest: priority_utilisation(&latest).unwrap_or(mean) })
     }
 }
 

@@ -19,30 +19,35 @@ use crate::situation::Percent;
 impl Service {
     /// Everything that a pick depends on now, and why each part of it is or is not used.
     pub fn explain(&self, now: Timestamp) -> Explanation {
-        let control = self.control.lock();
-        let plan = self.plan.load();
+        let control = self.state.control.lock();
+        let arranged = control.arranged_for(&self.view);
+        let plan = self.view.plan.load();
         let policy = &control.rules.policy;
         let mode = policy.mode;
         let divided = plan.allocation.told(mode);
         let mut priorities = Vec::new();
-        for (priority, range) in control.priorities().into_iter().enumerate() {
+        for (priority, range) in arranged.priorities().into_iter().enumerate() {
             let shares = plan.allocation.target.priorities.get(priority).cloned().unwrap_or_default();
-            let known = control.localities[range.clone()].iter().any(|locality| locality.utilisation.get().is_some());
+            let known = range.clone().any(|i| arranged.locality(i).utilisation.get().is_some());
             priorities.push(PriorityExplanation {
-                level: control.localities[range.start].level,
+                level: arranged.view.places[range.start].level,
                 healthy_load: Percent(shares.healthy_load),
                 degraded_load: Percent(shares.degraded_load),
                 panic: shares.panic,
-                utilisation_factor: (known && mode == Mode::Native).then(|| control.factors[priority].get()),
+                utilisation_factor: (known && mode == Mode::Native).then(|| arranged.view.factors[priority].get()),
                 localities: range
                     .clone()
-                    .map(|i| locality(&control.localities[i], divided.get(i).copied().unwrap_or_default(), policy, now))
+                    .map(|i| {
+                        let distance = arranged.view.places[i].ring.cost_ms();
+                        let divided = divided.get(i).copied().unwrap_or_default();
+                        locality(arranged.locality(i), distance, divided, policy, now)
+                    })
                     .collect(),
             });
         }
         Explanation {
-            service: self.name.to_string(),
-            from: self.caller.zone.clone(),
+            service: self.state.name.to_string(),
+            from: self.view.caller.zone.clone(),
             mode,
             residency: policy.regions.as_ref().map(|regions| regions.iter().map(ToString::to_string).collect()),
             normalized_total_availability: Percent(plan.allocation.target.normalized_total_availability),
@@ -51,7 +56,13 @@ impl Service {
     }
 }
 
-fn locality(locality: &LocalityControl, divided: ShownShare, policy: &Policy, now: Timestamp) -> LocalityExplanation {
+fn locality(
+    locality: &LocalityControl,
+    distance_ms: Option<f64>,
+    divided: ShownShare,
+    policy: &Policy,
+    now: Timestamp,
+) -> LocalityExplanation {
     let input = locality.input(false);
     let endpoints = if locality.remote { locality.state.known() } else { locality.roster.endpoints.to_vec() };
     let (breaker, pressure) = {
@@ -72,7 +83,7 @@ fn locality(locality: &LocalityControl, divided: ShownShare, policy: &Policy, no
         weight: locality.weight,
         capacity: input.capacity,
         utilisation: input.utilisation,
-        distance_ms: locality.ring.cost_ms(),
+        distance_ms,
         path: locality.remote.then_some(locality.path_state),
         staleness: locality.remote.then_some(locality.staleness),
         breaker,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::view::{EndpointView, MeshView, PathState, PeerView, RemoteZone, ServiceView, Staleness};
+use eastway_core::view::{EndpointView, MeshView, PeerView, RemoteZone, ServiceView};
 use eastway_core::{Coordinates, Locality, ZoneId};
 
 use crate::distance::cost_ms;
@@ -26,20 +26,32 @@ pub(super) struct LocalityFacts<'a> {
 #[derive(Debug)]
 pub(super) struct RemoteFacts<'a> {
     pub(super) zone: &'a RemoteZone,
-    pub(super) path: PathState,
-    pub(super) staleness: Staleness,
-    pub(super) cost_ms: Option<f64>,
+    pub(super) peer: &'a PeerView,
 }
 
-/// The localities of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id;
-/// `measured` has the round trips to peers.
+impl RemoteFacts<'_> {
+    /// What it costs callers to go there, in milliseconds. `measured` has the round trips to peers.
+    pub(super) fn cost_ms(
+        &self,
+        caller: &Locality,
+        mesh: &MeshView,
+        measured: &BTreeMap<Arc<str>, Duration>,
+    ) -> Option<f64> {
+        let coordinates =
+            |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
+        let from = coordinates(&mesh.cluster.zones, &caller.zone.zone);
+        let ZoneId { cluster, zone } = &self.zone.zone;
+        cost_ms(measured.get(cluster).copied(), from, coordinates(&self.peer.cluster.zones, zone))
+    }
+}
+
+/// The localities of a view, by zone, without those outside of the residency fence. `endpoints` are ordered by id.
 pub(super) fn localities<'a>(
     caller: &Locality,
     policy: &Policy,
     mesh: &'a MeshView,
     view: &'a ServiceView,
     endpoints: &[&'a Arc<EndpointView>],
-    measured: &BTreeMap<Arc<str>, Duration>,
 ) -> Vec<LocalityFacts<'a>> {
     let weight = |zone: &ZoneId| view.spec.locality_weights.get(&zone.to_string()).copied().unwrap_or(1.0);
     let own = &caller.zone.cluster;
@@ -52,19 +64,13 @@ pub(super) fn localities<'a>(
     let remote = view.remote.iter().filter_map(|remote| {
         // A summary of a cluster that is no peer (any more) leads nowhere.
         let peer = mesh.peers.iter().find(|peer| *peer.cluster.name == *remote.zone.cluster)?;
-        let facts = RemoteFacts {
-            zone: remote,
-            path: peer.path,
-            staleness: peer.staleness,
-            cost_ms: cost(caller, mesh, peer, &remote.zone, measured.get(&remote.zone.cluster).copied()),
-        };
         Some(LocalityFacts {
             weight: weight(&remote.zone),
             region: peer.cluster.region.as_str().into(),
             members: Vec::new(),
             returned_ago: remote.summary.returned_ago,
             zone: remote.zone.clone(),
-            remote: Some(facts),
+            remote: Some(RemoteFacts { zone: remote, peer }),
         })
     });
     let inside =
@@ -87,17 +93,4 @@ fn by_zone<'a>(endpoints: &[&'a Arc<EndpointView>]) -> Vec<(&'a str, Vec<&'a Arc
         zones[last].1.push(endpoint);
     }
     zones
-}
-
-fn cost(caller: &Locality, mesh: &MeshView, peer: &PeerView, zone: &ZoneId, measured: Option<Duration>) -> Option<f64> {
-    let coordinates = |zones: &BTreeMap<String, Option<Coordinates>>, zone: &str| zones.get(zone).copied().flatten();
-    let from = coordinates(&mesh.cluster.zones, &caller.zone.zone);
-    cost_ms(measured, from, coordinates(&peer.cluster.zones, &zone.zone))
-}
-
-/// The capacity of local endpoints together, if each states one.
-pub(super) fn capacity(members: &[&Arc<EndpointView>]) -> Option<f64> {
-    let counted = || members.iter().filter(|m| m.health.counts());
-    let known = counted().all(|m| m.capacity > 0) && counted().next().is_some();
-    known.then(|| counted().map(|m| f64::from(m.capacity)).sum())
 }

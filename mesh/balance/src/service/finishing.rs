@@ -33,6 +33,7 @@ impl Service {
         if !pick.finish() {
             return;
         }
+        self.wake();
         let endpoint = pick.endpoint();
         if pick.settle() {
             self.finish_probe(pick, &outcome, now);
@@ -54,6 +55,7 @@ impl Service {
     pub fn answered(&self, pick: &Pick, outcome: &Outcome, now: Timestamp) {
         if let (Some(endpoint), Some(load)) = (pick.endpoint(), &outcome.load) {
             endpoint.report(load, now);
+            self.wake();
         }
         if outcome.failure().is_none() && pick.settle() {
             self.finish_probe(pick, &Outcome::success(Duration::ZERO), now);
@@ -62,7 +64,8 @@ impl Service {
 
     /// Hard evidence of this caller against an endpoint: it is down, and its locality's share moves before this returns.
     pub fn mark_down(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
-        let mut control = self.control.lock();
+        self.wake();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         let mut cold = endpoint.cold.lock();
         // What is half-open already is judged by its probe alone.
@@ -78,7 +81,8 @@ impl Service {
         if endpoint.is_reachable() {
             return;
         }
-        let mut control = self.control.lock();
+        self.wake();
+        let mut control = self.state.control.lock();
         let mut cold = endpoint.cold.lock();
         if cold.breaker.is_down() {
             cold.breaker.close(now);
@@ -178,7 +182,7 @@ impl Service {
 
     /// Ejects an endpoint by statistics, if its locality can spare it.
     fn eject(&self, endpoint: &Arc<Endpoint>, now: Timestamp) {
-        let mut control = self.control.lock();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         let elsewhere = control
             .localities
@@ -199,14 +203,14 @@ impl Service {
     }
 
     fn trip_locality(&self, locality: &Arc<LocalityEndpoints>, now: Timestamp) {
-        let mut control = self.control.lock();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         trip_once(&locality.state.circuit, now, &mut control.rng);
         self.replan(control, now);
     }
 
     fn trip_path(&self, path: &CircuitBreaker, now: Timestamp) {
-        let mut control = self.control.lock();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         trip_once(path, now, &mut control.rng);
         self.replan(control, now);
@@ -215,7 +219,7 @@ impl Service {
     /// Settles what the probe was sent to find out, and gives its permits back.
     fn finish_probe(&self, pick: &Pick, outcome: &Outcome, now: Timestamp) {
         let permits = pick.permits();
-        let mut control = self.control.lock();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         if let (true, Some(endpoint)) = (permits.endpoint, pick.endpoint()) {
             let verdict = verdict(outcome, |charge| charge.endpoint > 0);

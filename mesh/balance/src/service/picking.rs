@@ -59,7 +59,7 @@ impl Service {
         restrict_cluster: Option<&str>,
         idempotent: bool,
     ) -> Result<Pick, NoPick> {
-        let plan = self.plan.load();
+        let plan = self.view.plan.load();
         let search = Search {
             plan: &plan,
             tried,
@@ -122,7 +122,7 @@ impl Service {
         tried: &Tried,
         idempotent: bool,
     ) -> Option<usize> {
-        let plan = self.plan.load();
+        let plan = self.view.plan.load();
         let policy = plan.policy();
         let mut waiting = candidates.iter().enumerate().filter(|(_, e)| waits(e) && !tried.has_endpoint(e));
         if let Some((index, _)) = waiting.find(|(_, e)| idempotent || waited_long(e, policy, now)) {
@@ -167,7 +167,7 @@ impl Service {
         let left = |locality: &LocalityEndpoints| {
             tried.has_locality(&locality.zone) || tried.has_cluster(&locality.zone.cluster)
         };
-        let plan = self.plan.load();
+        let plan = self.view.plan.load();
         let mut others =
             plan.localities.iter().zip(&plan.stats.localities).filter(|(other, _)| other.zone != locality.zone);
         !left(locality) && others.any(|(other, counted)| counted.reachable && counted.serves() && !left(other))
@@ -175,7 +175,7 @@ impl Service {
 
     /// A pick that tries something half-open, if its time has come and nobody else does.
     fn probe(&self, search: &Search<'_>, rng: &mut fastrand::Rng, now: Timestamp, idempotent: bool) -> Option<Pick> {
-        let due = &self.next_probe[usize::from(idempotent)];
+        let due = &self.state.next_probe[usize::from(idempotent)];
         if now.as_nanos() < due.load(Relaxed) {
             return None;
         }
@@ -193,7 +193,7 @@ impl Service {
         // Also where none was free: a long list is not searched by every pick.
         due.store(next.as_nanos(), Relaxed);
         if pick.is_some() {
-            self.next_probe.iter().for_each(|due| due.store(next.as_nanos(), Relaxed));
+            self.state.next_probe.iter().for_each(|due| due.store(next.as_nanos(), Relaxed));
         }
         pick
     }

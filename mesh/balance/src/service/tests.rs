@@ -1,6 +1,7 @@
 mod harness;
 
 mod attempts;
+mod beside;
 mod exhaustive;
 mod explaining;
 mod failing;
@@ -16,3 +17,5 @@ mod properties;
 mod remote;
 mod returning;
 mod sessions;
+mod sleeping;
+mod turning;

@@ -7,11 +7,12 @@ use eastway_core::Timestamp;
 
 use super::Service;
 use super::control::{Control, LocalityControl};
+use super::views::ViewControl;
 use crate::distance::{Move, RingKeeper, apply};
 use crate::endpoint::Endpoint;
 use crate::locality::{CircuitBreaker, RATE_BUCKETS};
 use crate::policy::Policy;
-use crate::shares::S;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// Latencies of endpoints that nobody asked for so long are forgotten step by step.
 const IDLE: Duration = Duration::from_secs(5);
@@ -21,10 +22,18 @@ const REPORT_LIFE: Duration = Duration::from_secs(30);
 const PENALTY_HALF_LIFE: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Lets time pass. The control runtime calls it every 100 ms; it is cheap where nothing moves.
+    /// Lets time pass. The control runtime calls it every 100 ms; where nothing has happened for long and nothing moves, it
+    /// costs next to nothing.
     pub fn tick(&self, now: Timestamp) {
-        let mut control = self.control.lock();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
+        if self.state.awake.swap(false, Relaxed) {
+            (control.woken, control.asleep) = (now, false);
+        }
+        if control.asleep {
+            return;
+        }
+        control.asleep = now - control.woken >= control.rules.policy.ring_evidence * 2 && !control.is_tense(now);
         let rules = Arc::clone(&control.rules);
         let policy = &rules.policy;
         let passed = now - control.ticked;
@@ -41,14 +50,15 @@ impl Service {
             let pressure = locality.state.circuit.guard.lock().breaker.pressure(now);
             moved |= locality.failback.halve(pressure, now) || locality.failback.moves();
         }
-        let lacking = self.plan.load().allocation.target.normalized_total_availability < S;
-        moved |= control.move_factors(lacking, now);
+        for view in 0..control.views.len() {
+            moved |= control.move_factors(view, now);
+        }
         if control.second.is_none_or(|at| now - at >= Duration::from_secs(1)) {
             control.second = Some(now);
             self.each_second(control, now);
         }
         if control.rings_moved(now) {
-            self.arrange(control);
+            control.arrange();
             self.rebuild(control, now);
         } else if moved {
             self.replan(control, now);
@@ -139,18 +149,35 @@ fn mean_utilisation(members: &[Arc<Endpoint>], now: Timestamp) -> Option<f64> {
 }
 
 impl Control {
-    /// Whether a zone changes its ring, for which it needs evidence over time.
+    /// Whether time alone goes on to change what is picked: a breaker is open or remembers failures, or a share rises.
+    fn is_tense(&self, now: Timestamp) -> bool {
+        let tense = |circuit: &CircuitBreaker| {
+            let breaker = &circuit.guard.lock().breaker;
+            !breaker.is_closed() || breaker.is_rising() || breaker.statistic(now) > 0.0
+        };
+        self.localities.iter().any(|locality| {
+            let mut alert = locality.failback.moves() || tense(&locality.state.circuit);
+            alert |= locality.absent.is_some() || locality.path.as_deref().is_some_and(tense);
+            locality.each_endpoint(|endpoint| alert |= endpoint.is_alert());
+            alert
+        })
+    }
+
+    /// Whether a zone changes its ring in any view, for which it needs evidence over time.
     pub(super) fn rings_moved(&mut self, now: Timestamp) -> bool {
         let Policy { rings, ring_evidence, .. } = &self.rules.policy;
-        let remote = self.localities.iter_mut().enumerate().filter(|(_, locality)| locality.remote);
-        let moves: Vec<(usize, Move)> =
-            remote.filter_map(|(i, locality)| Some((i, locality.ring.observe(rings, *ring_evidence, now)?))).collect();
-        if moves.is_empty() {
-            return false;
-        }
-        let mut keepers: Vec<&mut RingKeeper> = self.localities.iter_mut().map(|locality| &mut locality.ring).collect();
-        apply(&moves, &mut keepers);
-        true
+        let localities = &self.localities;
+        self.views.iter_mut().fold(false, |any, ViewControl { places, .. }| {
+            let remote = places.iter_mut().enumerate().filter(|(_, place)| localities[place.at].remote);
+            let moves: Vec<(usize, Move)> =
+                remote.filter_map(|(i, place)| Some((i, place.ring.observe(rings, *ring_evidence, now)?))).collect();
+            if moves.is_empty() {
+                return any;
+            }
+            let mut keepers: Vec<&mut RingKeeper> = places.iter_mut().map(|place| &mut place.ring).collect();
+            apply(&moves, &mut keepers);
+            true
+        })
     }
 
     /// The usual error rate for each locality is that of the others over the last minute, unless something is wrong now.

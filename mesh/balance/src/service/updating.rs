@@ -7,10 +7,12 @@ use eastway_core::{Health, Timestamp, ZoneId};
 use eastway_resilience::{BreakerConfig, Phase};
 
 use super::Service;
-use super::control::{Control, Endpoints, LocalityControl, Roster, Tally};
+use super::control::{Control, Endpoints, LocalityControl, Tally};
 use super::facts::{self, LocalityFacts};
+use super::roster::Roster;
+use super::views::{Place, ViewControl};
 use crate::distance::RingKeeper;
-use crate::endpoint::{Endpoint, HealthClass, sane_weight};
+use crate::endpoint::{Cold, Endpoint, HealthClass, sane_weight};
 use crate::locality::{CircuitBreaker, LocalityEndpoints, LocalityState};
 use crate::policy::{Policy, Rules};
 use crate::priorities::{Candidate, Priority, arrange};
@@ -24,7 +26,8 @@ impl Service {
     /// Takes new facts. What the node knows itself (requests in flight, latencies, breakers, ramps) stays, by locality and
     /// by endpoint; a new incarnation of an endpoint starts afresh, with a slow start unless this is the first view.
     pub fn update(&self, mesh: &MeshView, view: &ServiceView, now: Timestamp) {
-        let mut control = self.control.lock();
+        self.wake();
+        let mut control = self.state.control.lock();
         let control = &mut *control;
         let mut endpoints: Vec<&Arc<EndpointView>> = view.endpoints.iter().collect();
         if !endpoints.is_sorted_by(|a, b| a.id < b.id) {
@@ -33,12 +36,12 @@ impl Service {
         }
         if control.configure(&view.spec.policy) {
             let Policy { retry_ratio, retry_min_per_second, .. } = control.rules.policy;
-            self.budget.configure(retry_ratio, retry_min_per_second);
-            self.cross_region.configure(retry_ratio, retry_min_per_second);
+            self.state.budget.configure(retry_ratio, retry_min_per_second);
+            self.state.cross_region.configure(retry_ratio, retry_min_per_second);
         }
         let rules = Arc::clone(&control.rules);
         control.remember_measured(mesh);
-        let facts = facts::localities(&self.caller, &rules.policy, mesh, view, &endpoints, &control.measured);
+        let facts = facts::localities(&self.view.caller, &rules.policy, mesh, view, &endpoints);
         let mut old = std::mem::take(&mut control.localities);
         let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
         for facts in &facts {
@@ -55,29 +58,34 @@ impl Service {
         control.localities.extend(old.into_iter().filter_map(|locality| locality.leave(now)));
         control.failover.clone_from(&view.spec.failover);
         control.started = true;
+        control.place(mesh, &facts);
         control.rings_moved(now);
-        self.arrange(control);
+        control.arrange();
         self.rebuild(control, now);
     }
 
-    /// Puts the localities in priority order.
-    pub(super) fn arrange(&self, control: &mut Control) {
-        let places: Vec<Candidate> = control.localities.iter().map(LocalityControl::place).collect();
-        let priorities = arrange(&self.caller, &places, &control.failover);
-        let mut localities: Vec<Option<LocalityControl>> = control.localities.drain(..).map(Some).collect();
-        let factors = std::mem::take(&mut control.factors);
-        for (priority, Priority { level, localities: indices }) in priorities.iter().enumerate() {
-            // A priority goes on with the factor that its localities had, whatever became of the priorities before it.
-            let known = indices.iter().filter_map(|i| factors.get(localities[*i].as_ref()?.priority)).next();
-            control.factors.push(known.copied().unwrap_or_default());
-            for index in indices {
-                control.localities.extend(localities[*index].take().map(|locality| LocalityControl {
-                    priority,
-                    level: *level,
-                    ..locality
-                }));
-            }
+    /// Takes news of endpoints alone, in place of a whole view: how known ones do. False if it is more than that, and nothing
+    /// was taken; then call [`Service::update`].
+    pub fn apply(&self, changed: &[Arc<EndpointView>], now: Timestamp) -> bool {
+        self.wake();
+        let mut control = self.state.control.lock();
+        let control = &mut *control;
+        let cluster = &self.view.caller.zone.cluster;
+        let mut found = Vec::with_capacity(changed.len());
+        for view in changed {
+            let Some(place) = control.find(cluster, view) else { return false };
+            found.push(place);
         }
+        let mut regrouped = false;
+        for ((locality, index), view) in found.into_iter().zip(changed) {
+            regrouped |= control.localities[locality].turn(index, view, control.started, now);
+        }
+        if regrouped {
+            self.rebuild(control, now);
+        } else {
+            self.replan(control, now);
+        }
+        true
     }
 
     /// A locality that shrank, or whose own breaker closed, may hold more ejected weight than is allowed: those that would
@@ -111,23 +119,33 @@ impl Service {
         }
     }
 
-    /// Makes new localities for picks, and their plan.
+    /// Makes new localities for picks, and their plans.
     pub(super) fn rebuild(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
         control.observe_returns(now);
-        let localities: Arc<[Arc<LocalityEndpoints>]> =
-            control.localities.iter().map(|locality| Arc::new(locality.to_locality(&control.rules))).collect();
-        self.plan.store(Arc::new(control.plan(localities, now)));
+        let rules = &control.rules;
+        let localities = |view| {
+            let arranged = control.arranged(view).iter();
+            arranged.map(|(place, locality)| Arc::new(locality.to_locality(place, rules))).collect()
+        };
+        let localities: Vec<_> = (0..control.views.len()).map(localities).collect();
+        let plans = control.plans(&localities, now);
+        for (ViewControl { view, .. }, plan) in control.views.iter().zip(plans) {
+            view.plan.store(Arc::new(plan));
+        }
     }
 
-    /// Makes a new plan for the localities that picks know already, if it differs.
+    /// Makes new plans for the localities that picks know already, where they differ.
     pub(super) fn replan(&self, control: &mut Control, now: Timestamp) {
         self.respect_cap(control, now);
         control.observe_returns(now);
-        let old = self.plan.load();
-        let new = control.plan(Arc::clone(&old.localities), now);
-        if !new.is_like(&old) {
-            self.plan.store(Arc::new(new));
+        let localities: Vec<_> =
+            control.views.iter().map(|known| Arc::clone(&known.view.plan.load().localities)).collect();
+        let plans = control.plans(&localities, now);
+        for (ViewControl { view, .. }, plan) in control.views.iter().zip(plans) {
+            if !plan.is_like(&view.plan.load()) {
+                view.plan.store(Arc::new(plan));
+            }
         }
     }
 }
@@ -144,14 +162,61 @@ impl Control {
         }
     }
 
+    /// Where the localities stand in each view that somebody still has. `facts` are of the first ones.
+    fn place(&mut self, mesh: &MeshView, facts: &[LocalityFacts<'_>]) {
+        self.views.retain(|known| Arc::strong_count(&known.view) > 1);
+        for ViewControl { view, places, .. } in &mut self.views {
+            let mut old = std::mem::take(places);
+            for (at, LocalityControl { zone, .. }) in self.localities.iter().enumerate() {
+                let known = old.iter().position(|place| place.zone == *zone).map(|i| old.swap_remove(i));
+                let mut place = known.unwrap_or_else(|| Place::new(zone.clone()));
+                place.at = at;
+                if let Some(remote) = facts.get(at).and_then(|facts| facts.remote.as_ref()) {
+                    let cost = remote.cost_ms(&view.caller, mesh, &self.measured);
+                    place.ring.learn(cost, remote.peer.path != PathState::Down);
+                }
+                places.push(place);
+            }
+        }
+    }
+
+    /// Puts the localities in each view's priority order.
+    pub(super) fn arrange(&mut self) {
+        for ViewControl { view, places, factors } in &mut self.views {
+            let candidate = |place: &Place| self.localities[place.at].candidate(&place.ring);
+            let priorities = arrange(&view.caller, &places.iter().map(candidate).collect::<Vec<_>>(), &self.failover);
+            let mut old: Vec<Option<Place>> = places.drain(..).map(Some).collect();
+            let known = std::mem::take(factors);
+            for (priority, Priority { level, localities }) in priorities.iter().enumerate() {
+                // A priority goes on with the factor that its localities had, whatever became of the priorities before it.
+                let factor = localities.iter().filter_map(|i| known.get(old[*i].as_ref()?.priority)).next();
+                factors.push(factor.copied().unwrap_or_default());
+                for index in localities {
+                    places.extend(old[*index].take().map(|place| Place { priority, level: *level, ..place }));
+                }
+            }
+        }
+    }
+
+    /// The locality and the member that `view` is news of, if it only says how that does.
+    fn find(&self, cluster: &str, view: &EndpointView) -> Option<(usize, usize)> {
+        let is_its = |locality: &LocalityControl| {
+            !locality.remote && *locality.zone.cluster == *cluster && *locality.zone.zone == *view.zone
+        };
+        let at = self.localities.iter().position(is_its)?;
+        let roster = &self.localities[at].roster;
+        let index = roster.endpoints.binary_search_by(|member| member.id.cmp(&view.id)).ok()?;
+        let same = roster.endpoints[index].is_same_life(view)
+            && roster.weights[index] == sane_weight(view.weight)
+            && roster.capacities[index] == view.capacity;
+        same.then_some((at, index))
+    }
+
     fn path(&mut self, zone: &ZoneId, now: Timestamp) -> Arc<CircuitBreaker> {
         let new = || Arc::new(CircuitBreaker::new(&self.rules.path, now));
         Arc::clone(self.paths.entry(Arc::clone(&zone.cluster)).or_insert_with(new))
     }
 }
-
-/// Of a locality that was not arranged yet.
-const NO_PRIORITY: usize = usize::MAX;
 
 fn new_locality(facts: &LocalityFacts<'_>, rules: &Rules, now: Timestamp) -> LocalityControl {
     LocalityControl {
@@ -171,12 +236,9 @@ fn new_locality(facts: &LocalityFacts<'_>, rules: &Rules, now: Timestamp) -> Loc
         reported_utilisation: None,
         path_state: PathState::Unknown,
         staleness: Staleness::Fresh,
-        ring: RingKeeper::default(),
         failback: FailbackRamp::default(),
         returned_ago: None,
         returned_at: None,
-        priority: NO_PRIORITY,
-        level: 0,
         absent: None,
     }
 }
@@ -194,7 +256,6 @@ impl LocalityControl {
         }
         let Some(remote) = &facts.remote else {
             self.accounts = Arc::clone(own_accounts);
-            self.capacity = facts::capacity(&facts.members);
             return;
         };
         let summary = &remote.zone.summary;
@@ -214,8 +275,7 @@ impl LocalityControl {
         self.accounts = remote.zone.accounts.as_slice().into();
         self.capacity = Some(summary.capacity).filter(|capacity| *capacity > 0.0 && capacity.is_finite());
         self.reported_utilisation = summary.utilisation.map(f64::from).filter(|u| u.is_finite());
-        (self.path_state, self.staleness) = (remote.path, remote.staleness);
-        self.ring.learn(remote.cost_ms, remote.path != PathState::Down);
+        (self.path_state, self.staleness) = (remote.peer.path, remote.peer.staleness);
     }
 
     /// Takes the endpoints of the view: those that live on, and new ones. `started` says that this is not the first view:
@@ -243,24 +303,39 @@ impl LocalityControl {
             endpoints.push(endpoint);
         }
         old.for_each(|gone| gone.cold.lock().member = false);
-        self.roster = Roster {
-            endpoints: endpoints.into(),
-            health: views.iter().map(|view| view.health).collect(),
-            weights: views.iter().map(|view| sane_weight(view.weight)).collect(),
-        };
+        self.roster = Roster::new(endpoints, views);
+        self.capacity = self.roster.capacity();
+    }
+
+    /// The member number `index` does as `view` says now. Whether picks must be told of other members than before.
+    fn turn(&mut self, index: usize, view: &EndpointView, started: bool, now: Timestamp) -> bool {
+        let endpoint = Arc::clone(&self.roster.endpoints[index]);
+        let cold = &mut *endpoint.cold.lock();
+        self.warm(&endpoint, cold, view.health, started, now);
+        self.recount(&endpoint, cold, now);
+        let regrouped = self.roster.turn(index, view.health);
+        if regrouped {
+            self.capacity = self.roster.capacity();
+        }
+        regrouped
+    }
+
+    /// Its health is another now. The slow start counts from when it can serve, not from when it registered.
+    fn warm(&self, endpoint: &Arc<Endpoint>, cold: &mut Cold, health: Health, started: bool, now: Timestamp) {
+        let first_warm = cold.health == Health::Warming && health != Health::Warming;
+        if first_warm && started && cold.breaker.is_closed() {
+            cold.breaker.close(now);
+            endpoint.set_alert(cold, true);
+        }
+        cold.health = health;
     }
 
     /// Counts an endpoint in, as the view describes it.
     fn admit(&mut self, endpoint: &Arc<Endpoint>, view: &EndpointView, started: bool, now: Timestamp) {
         endpoint.set_weight(view.weight);
         let cold = &mut *endpoint.cold.lock();
-        let first_warm = cold.health == Health::Warming && view.health != Health::Warming;
-        if first_warm && started && cold.breaker.is_closed() {
-            // The slow start counts from when it can serve, not from when it registered.
-            cold.breaker.close(now);
-            endpoint.set_alert(cold, true);
-        }
-        (cold.health, cold.weight, cold.capacity) = (view.health, view.weight, view.capacity);
+        self.warm(endpoint, cold, view.health, started, now);
+        (cold.weight, cold.capacity) = (view.weight, view.capacity);
         (cold.member, cold.class) = (true, HealthClass::Uncounted);
         self.tally.add(HealthClass::Uncounted, cold.units());
         self.recount(endpoint, cold, now);
@@ -281,30 +356,30 @@ impl LocalityControl {
         self.tally.count >= 2 && self.tally.soft as f64 > cap * self.tally.total() as f64
     }
 
-    fn place(&self) -> Candidate {
+    fn candidate(&self, ring: &RingKeeper) -> Candidate {
         let input = self.input(false);
         let availability = if input.total > 0.0 { input.healthy / input.total } else { 0.0 };
         let idle = 1.0 - self.utilisation.get().unwrap_or_default().clamp(0.0, 1.0);
         Candidate {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
-            ring: self.ring.ring(),
-            cost_ms: self.ring.cost_ms(),
+            ring: ring.ring(),
+            cost_ms: ring.cost_ms(),
             headroom: input.capacity * availability * idle,
         }
     }
 
-    fn to_locality(&self, rules: &Arc<Rules>) -> LocalityEndpoints {
+    fn to_locality(&self, place: &Place, rules: &Arc<Rules>) -> LocalityEndpoints {
         LocalityEndpoints {
             zone: self.zone.clone(),
             region: Arc::clone(&self.region),
-            priority: self.priority,
-            level: self.level,
+            priority: place.priority,
+            level: place.level,
             remote: self.remote,
             accounts: Arc::clone(&self.accounts),
             total: self.tally.count as usize,
-            ready: self.roster.pool(|health| health == Health::Ready),
-            degraded: self.roster.pool(|health| matches!(health, Health::Degraded | Health::Draining)),
+            ready: self.roster.ready.clone(),
+            degraded: self.roster.degraded.clone(),
             state: Arc::clone(&self.state),
             path: self.path.clone(),
             rules: Arc::clone(rules),

@@ -64,10 +64,10 @@ fn world(local: &[Zone], remote: Option<[u32; 3]>) -> World {
 
 /// What became of the endpoints of each priority (an ejection may not be granted), by name and in sums.
 fn marks(world: &World) -> (BTreeMap<String, HealthClass>, Vec<Vec<Counts>>) {
-    let control = world.service.control.lock();
+    let control = world.service.state.control.lock();
     let mut classes = BTreeMap::new();
     let mut priorities = Vec::new();
-    for locality in &control.localities {
+    for (_, locality) in control.arranged(0).iter() {
         let mut counts = Counts::default();
         if locality.remote {
             let summary = &world.view.remote[0].summary;

@@ -259,7 +259,7 @@ fn a_dependency_that_fails_everywhere_empties_nothing() {
 #[test]
 fn the_usual_error_rate_is_that_of_the_other_localities_and_is_not_learned_from_an_alarm() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
-    let p0 = |world: &World| world.service.control.lock().localities[0].state.p0();
+    let p0 = |world: &World| world.service.state.control.lock().localities[0].state.p0();
     for _ in 0..5 {
         world.attempts_on("b-00000", 1, error());
         world.attempts_on("b-00000", 19, success());
@@ -501,7 +501,7 @@ fn the_probe_of_a_locality_is_settled_by_what_speaks_of_the_locality() {
         assert_eq!(locality(&world), "open");
         world.wait(Duration::from_secs(2));
         assert_eq!(locality(&world), "half-open");
-        let control = world.service.plan.load();
+        let control = world.service.view.plan.load();
         let at =
             control.probes.iter().position(|p| matches!(p.what, crate::plan::Probing::Locality)).expect("it waits");
         assert_eq!(control.probes[at].locality, 0);
@@ -589,7 +589,7 @@ fn a_list_of_what_waits_is_not_searched_by_every_request_that_may_not_try_it() {
     world.attempts_on("a-00000", 1, refused());
     world.wait(Duration::from_secs(2));
     assert!(world.counts(1).contains_key("a-00001"));
-    let [unsafe_at, safe_at] = &world.service.next_probe;
+    let [unsafe_at, safe_at] = &world.service.state.next_probe;
     let due = |at: &crate::sync::atomic::AtomicU64| at.load(crate::sync::atomic::Ordering::Relaxed);
     assert!(due(unsafe_at) > world.now.as_nanos(), "not again at once");
     assert!(due(safe_at) <= world.now.as_nanos());

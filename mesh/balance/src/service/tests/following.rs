@@ -190,9 +190,9 @@ fn a_priority_keeps_its_factor_when_others_come_and_go() {
 #[test]
 fn a_plan_that_would_be_the_same_is_not_replaced() {
     let world = World::new(&[("a", 2), ("b", 1)]);
-    let before = world.service.plan.load_full();
-    world.service.replan(&mut world.service.control.lock(), world.now);
-    assert!(std::sync::Arc::ptr_eq(&before, &world.service.plan.load_full()));
+    let before = world.service.view.plan.load_full();
+    world.service.replan(&mut world.service.state.control.lock(), world.now);
+    assert!(std::sync::Arc::ptr_eq(&before, &world.service.view.plan.load_full()));
     world.service.mark_down(world.pick_of("a-00000").endpoint().expect("local"), world.now);
-    assert!(!std::sync::Arc::ptr_eq(&before, &world.service.plan.load_full()));
+    assert!(!std::sync::Arc::ptr_eq(&before, &world.service.view.plan.load_full()));
 }

@@ -169,9 +169,9 @@ impl World {
 
     /// A pick of one endpoint, made past all choice.
     pub(super) fn pick_of(&self, id: &str) -> Pick {
-        let control = self.service.control.lock();
+        let control = self.service.state.control.lock();
         let endpoint = Arc::clone(control.member(&EndpointId::new(id)).expect("a member"));
-        let plan = self.service.plan.load();
+        let plan = self.service.view.plan.load();
         let locality = plan.localities.iter().find(|locality| locality.zone == endpoint.zone).expect("its locality");
         Pick::to_endpoint(Arc::clone(locality), endpoint, crate::pick::Permits::default())
     }
@@ -187,15 +187,15 @@ impl World {
 
     /// What must be true after every transition.
     pub(super) fn check(&self) {
-        let control = self.service.control.lock();
-        let plan = self.service.plan.load();
+        let control = self.service.state.control.lock();
+        let plan = self.service.view.plan.load();
         let sum: u32 = plan.allocation.shares.iter().sum();
         let reachable = control.localities.iter().any(|locality| locality.reachable());
         assert_eq!(sum, if reachable { crate::shares::S } else { 0 }, "shares {:?}", plan.allocation);
         assert_eq!(plan.localities.len(), control.localities.len());
-        for (i, locality) in control.localities.iter().enumerate() {
+        for (i, (place, locality)) in control.arranged_for(&self.service.view).iter().enumerate() {
             assert_eq!(plan.localities[i].zone, locality.zone);
-            assert_eq!((plan.localities[i].priority, plan.localities[i].level), (locality.priority, locality.level));
+            assert_eq!((plan.localities[i].priority, plan.localities[i].level), (place.priority, place.level));
             assert!(
                 locality.reachable() || plan.allocation.shares[i] == 0,
                 "{}: a share but nobody there",

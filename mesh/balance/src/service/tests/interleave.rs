@@ -47,7 +47,7 @@ fn pick(world: &World, rng: &mut fastrand::Rng, now: Timestamp) -> Option<Pick> 
 }
 
 fn member(world: &World, id: &str) -> Arc<Endpoint> {
-    Arc::clone(world.service.control.lock().member(&EndpointId::new(id)).expect("a member"))
+    Arc::clone(world.service.state.control.lock().member(&EndpointId::new(id)).expect("a member"))
 }
 
 /// What the probes of one endpoint at a time would break.
@@ -207,7 +207,7 @@ fn marks_and_sums_agree_in_the_end() {
         ];
         let world = at_once(world, works);
         world.check();
-        let control = world.service.control.lock();
+        let control = world.service.state.control.lock();
         for endpoint in control.localities.iter().flat_map(|locality| locality.roster.endpoints.iter()) {
             let cold = endpoint.cold.lock();
             let before = endpoint.gate();

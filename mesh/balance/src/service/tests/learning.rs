@@ -65,7 +65,7 @@ fn the_usual_error_rate_is_learnt_also_while_an_endpoint_starts_slowly() {
     world.change("a-00000", |endpoint| endpoint.incarnation += 1);
     world.update();
     world.wait(Duration::from_secs(2));
-    let p0 = world.service.plan.load().localities[0].state.p0();
+    let p0 = world.service.view.plan.load().localities[0].state.p0();
     assert!((p0 - 0.05).abs() < 0.001, "the other locality fails 5 %, and {p0} is what is usual");
 }
 

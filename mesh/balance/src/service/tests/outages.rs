@@ -128,13 +128,13 @@ impl Mesh {
 
     /// Each region as its callers see it.
     fn seen(&self) -> [Seen; 3] {
-        let control = self.world.service.control.lock();
-        let plan = self.world.service.plan.load();
+        let control = self.world.service.state.control.lock();
+        let plan = self.world.service.view.plan.load();
         let mut seen = [Seen::default(); 3];
-        for (locality, share) in control.localities.iter().zip(&plan.allocation.shares) {
+        for ((place, locality), share) in control.arranged(0).iter().zip(&plan.allocation.shares) {
             let region = ZONES.iter().position(|name| locality.zone == zone(name)).expect("one of them");
-            let known = locality.ring.cost_ms().is_some();
-            seen[region] = Seen { share: *share, priority: Some(locality.priority), known };
+            let known = place.ring.cost_ms().is_some();
+            seen[region] = Seen { share: *share, priority: Some(place.priority), known };
         }
         seen
     }

@@ -203,7 +203,7 @@ fn neither_a_pick_nor_a_success_waits_for_a_lock() {
     let (done, finished) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         // Held here, so that they are released before the scope waits for its thread, also where the thread needs them.
-        let control = service.control.lock();
+        let control = service.state.control.lock();
         let members: Vec<_> = control.localities.iter().flat_map(|locality| locality.roster.endpoints.iter()).collect();
         let _cold: Vec<_> = members.iter().map(|member| member.cold.lock()).collect();
         scope.spawn(move || {

@@ -196,8 +196,8 @@ fn every_small_world_is_picked_from_rightly() {
 
 /// Whether something is reachable without a hard mark, and whether something half-open is free to be tried.
 fn pickable(world: &World) -> (bool, bool) {
-    let control = world.service.control.lock();
-    let plan = world.service.plan.load();
+    let control = world.service.state.control.lock();
+    let plan = world.service.view.plan.load();
     let free = plan.probes.iter().any(|probe| match &probe.what {
         crate::plan::Probing::Endpoint(endpoint) => !endpoint.permit.is_taken(),
         _ => false,
@@ -220,7 +220,7 @@ proptest! {
         }
         // Invariant 9: whatever happened, nothing stays in flight.
         run.held.clear();
-        for locality in &run.world.service.control.lock().localities {
+        for locality in &run.world.service.state.control.lock().localities {
             for endpoint in locality.roster.endpoints.iter() {
                 prop_assert_eq!(endpoint.active_requests(), 0);
             }
@@ -249,7 +249,7 @@ proptest! {
         }
         world.update();
         let reachable: usize = {
-            let control = world.service.control.lock();
+            let control = world.service.state.control.lock();
             control.localities.iter().flat_map(|l| l.roster.endpoints.iter()).filter(|e| e.is_reachable()).count()
         };
         let mut tried = Tried::new();
@@ -340,7 +340,7 @@ fn statistical() -> ProptestConfig {
 
 /// Slots of the locality table times the part of each endpoint in its locality.
 fn expected_frequencies(world: &World) -> Vec<(String, f64)> {
-    let plan = world.service.plan.load();
+    let plan = world.service.view.plan.load();
     let mut expected = Vec::new();
     for (index, locality) in plan.localities.iter().enumerate() {
         let slots = plan.table.slots_of(index) as f64 / crate::table::SLOTS as f64;
