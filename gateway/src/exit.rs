@@ -160,7 +160,7 @@ pub(crate) async fn connect_local(
                     let accepted = StreamAccepted {
                         endpoint: endpoint.id.clone(),
                         zone: Some(endpoint.zone.zone.to_string()),
-                        load: node.services.load(&endpoint.id),
+                        load: node.services.load(&target.service, &endpoint.id),
                     };
                     return Ok((accepted, io));
                 }

@@ -35,7 +35,7 @@ pub(crate) struct Federation {
 }
 
 impl Federation {
-    /// Opens the store, starts discovery on `discovery` and peering over `carrier`, and follows everything into `sink`.
+    /// Opens the store, starts discovery on `discovery` and peering over `carrier`, and has `sink` follow it.
     ///
     /// # Errors
     /// [`RunError`], by what cannot be opened or read.
@@ -65,7 +65,7 @@ impl Federation {
             options: options(config),
         };
         let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;
-        server.subscribe(sink);
+        sink.follow(&server);
         tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carrier));
         Ok(Self { server })
     }

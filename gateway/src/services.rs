@@ -1,30 +1,35 @@
-//! The decision objects of a gateway: for each service and wanted zone, what a sidecar in that zone would pick.
+//! The decision objects of a gateway: for each service that somebody wants, and each wanted zone, what a sidecar in that zone
+//! would pick.
+//!
+//! They are made when first wanted, and forgotten when nobody has wanted them for long: of most services of a mesh, a gateway
+//! needs no more than the catalogue has.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use eastway_balance::{Policy, Service};
 use eastway_client::Sink;
 use eastway_core::policy::ServicePolicy;
-use eastway_core::view::{EndpointView, MeshView, ServiceSpec, ServiceView};
+use eastway_core::view::{MeshView, ServiceSpec, ServiceView};
 use eastway_core::{EndpointId, LoadReport, Locality, ServiceName};
 use eastway_request::{ServiceEntry, TrafficPolicy};
 use eastway_resilience::RetryPolicy;
 use eastway_resilience::backoff::Backoff;
 use eastway_runtime::clock;
-use parking_lot::Mutex;
+use eastway_server::{LocalFollower, Server};
+use parking_lot::RwLock;
 
 /// How often ramps, decays and breakers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// Ticks after which a service that nobody wanted is forgotten: ten minutes.
+const UNWANTED: u32 = 6_000;
 
 /// What was named is no zone of this cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoZone;
-
-/// Decision objects by the zone that is wanted; one that the cluster does not have counts as none.
-type ByZone = HashMap<String, Arc<ServiceEntry>>;
 
 /// One service.
 #[derive(Debug)]
@@ -34,28 +39,62 @@ struct Zones {
     /// As sessions from other clusters are led, where that differs: an operator's policy, with its fence, is for the callers
     /// in the operator's own cluster (docs/adr/0009).
     arriving: ArcSwapOption<ByZone>,
+    /// Ticks since it was wanted last.
+    unwanted: AtomicU32,
+}
+
+/// A service by the zone that is wanted; one that the cluster does not have counts as none. What is known of its endpoints is
+/// there once, so that the first object is updated for all.
+#[derive(Debug)]
+struct ByZone(Vec<(String, Arc<ServiceEntry>)>);
+
+impl ByZone {
+    fn wanted(&self, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
+        let named = self.0.iter().find(|(known, _)| zone == Some(known));
+        named.or(self.0.first()).map(|(_, entry)| Arc::clone(entry))
+    }
+
+    /// The one that stands for all.
+    fn service(&self) -> Option<&Service> {
+        self.0.first().map(|(_, entry)| entry.service())
+    }
+
+    /// Somebody else holds one of them.
+    fn is_held(&self) -> bool {
+        self.0.iter().any(|(_, entry)| Arc::strong_count(entry) > 1)
+    }
 }
 
 impl Zones {
     fn each(&self, mut act: impl FnMut(&Service)) {
-        self.callers.values().for_each(|entry| act(entry.service()));
-        if let Some(arriving) = &*self.arriving.load() {
-            arriving.values().for_each(|entry| act(entry.service()));
-        }
+        self.callers.service().into_iter().for_each(&mut act);
+        self.arriving.load().iter().filter_map(|arriving| arriving.service()).for_each(act);
+    }
+
+    /// One more tick has passed. Whether it may be forgotten.
+    fn is_unwanted(&self) -> bool {
+        let held = || self.callers.is_held() || self.arriving.load().as_ref().is_some_and(|zones| zones.is_held());
+        self.unwanted.fetch_add(1, Ordering::Relaxed) >= UNWANTED && !held()
     }
 }
 
-/// Every service of this cluster, by name and wanted zone.
+/// The services of this cluster that somebody wants.
 #[derive(Debug)]
 pub(crate) struct Services {
     cluster: String,
     region: String,
     zones: Vec<String>,
     policy: Policy,
-    all: ArcSwap<HashMap<ServiceName, Arc<Zones>>>,
-    mesh: ArcSwap<Option<Arc<MeshView>>>,
-    views: Mutex<HashMap<ServiceName, Arc<ServiceView>>>,
-    loads: Mutex<HashMap<EndpointId, LoadReport>>,
+    mesh: ArcSwapOption<MeshView>,
+    known: RwLock<HashMap<ServiceName, Arc<Zones>>>,
+    source: OnceLock<Source>,
+}
+
+/// Where views come from.
+#[derive(Debug)]
+struct Source {
+    server: Weak<Server>,
+    follower: LocalFollower,
 }
 
 impl Services {
@@ -66,11 +105,18 @@ impl Services {
             region: region.to_owned(),
             zones,
             policy: Policy { seed: fastrand::Rng::new().u64(..), ..Policy::default() },
-            all: ArcSwap::default(),
-            mesh: ArcSwap::default(),
-            views: Mutex::default(),
-            loads: Mutex::default(),
+            mesh: ArcSwapOption::empty(),
+            known: RwLock::default(),
+            source: OnceLock::new(),
         })
+    }
+
+    /// Takes everything from `server` from now on.
+    pub(crate) fn follow(self: &Arc<Self>, server: &Arc<Server>) {
+        self.mesh.store(Some(Arc::new(server.mesh())));
+        let follower = server.follow(Arc::clone(self) as Arc<dyn Sink>);
+        // It is called once.
+        let _ = self.source.set(Source { server: Arc::downgrade(server), follower });
     }
 
     /// The zones of this cluster, `CLUSTER/ZONE`.
@@ -91,19 +137,18 @@ impl Services {
 
     /// The decision object for `service`, as callers in `zone` see it.
     pub(crate) fn service(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
-        wanted(&self.all.load().get(service)?.callers, zone)
+        self.want(service)?.callers.wanted(zone)
     }
 
     /// The decision object for sessions from other clusters to `service` that want `zone`.
     pub(crate) fn arriving(&self, service: &ServiceName, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
-        let all = self.all.load();
-        let zones = all.get(service)?;
-        wanted(zones.arriving.load().as_deref().unwrap_or(&zones.callers), zone)
+        let zones = self.want(service)?;
+        zones.arriving.load().as_deref().unwrap_or(&zones.callers).wanted(zone)
     }
 
     /// The load that an endpoint last reported.
-    pub(crate) fn load(&self, endpoint: &EndpointId) -> Option<LoadReport> {
-        self.loads.lock().get(endpoint).copied()
+    pub(crate) fn load(&self, service: &ServiceName, endpoint: &EndpointId) -> Option<LoadReport> {
+        self.source.get()?.server.upgrade()?.load(service, endpoint)
     }
 
     /// Lets time pass for every service, until the task is dropped.
@@ -113,79 +158,111 @@ impl Services {
         loop {
             ticks.tick().await;
             let now = clock::now();
-            for zones in self.all.load().values() {
+            let mut unwanted = Vec::new();
+            for (name, zones) in &*self.known.read() {
                 zones.each(|service| service.tick(now));
+                if zones.is_unwanted() {
+                    unwanted.push(name.clone());
+                }
             }
+            unwanted.iter().for_each(|name| self.forget(name));
         }
     }
 
-    fn zones_of(&self, name: &ServiceName) -> Arc<Zones> {
-        if let Some(known) = self.all.load().get(name) {
-            return Arc::clone(known);
-        }
-        let zones = Arc::new(Zones { callers: self.by_zone(name), arriving: ArcSwapOption::empty() });
-        let mut all = HashMap::clone(&self.all.load());
-        all.insert(name.clone(), Arc::clone(&zones));
-        self.all.store(Arc::new(all));
-        zones
+    /// The service, made if nobody wanted it for long; `None` if no cluster known here offers it.
+    fn want(&self, name: &ServiceName) -> Option<Arc<Zones>> {
+        let known = self.known.read().get(name).cloned();
+        let zones = match known {
+            Some(zones) => zones,
+            None => self.make(name)?,
+        };
+        zones.unwanted.store(0, Ordering::Relaxed);
+        Some(zones)
     }
 
+    fn make(&self, name: &ServiceName) -> Option<Arc<Zones>> {
+        let Source { server, follower } = self.source.get()?;
+        let view = server.upgrade()?.view(name)?;
+        let zones = self.insert(&view);
+        // What changed since that look is told again.
+        follower.want(name);
+        Some(zones)
+    }
+
+    fn insert(&self, view: &ServiceView) -> Arc<Zones> {
+        let mut known = self.known.write();
+        let zones = known.entry(view.name.clone()).or_insert_with(|| {
+            let (arriving, unwanted) = (ArcSwapOption::empty(), AtomicU32::new(0));
+            Arc::new(Zones { callers: self.by_zone(&view.name), arriving, unwanted })
+        });
+        self.update(zones, view);
+        Arc::clone(zones)
+    }
+
+    fn forget(&self, name: &ServiceName) {
+        self.known.write().remove(name);
+        if let Some(source) = self.source.get() {
+            source.follower.unwant(name);
+        }
+    }
+
+    /// New decision objects of the service `name`, for callers in each zone.
     fn by_zone(&self, name: &ServiceName) -> ByZone {
-        self.zones.iter().map(|zone| (zone.clone(), self.entry(name, zone))).collect()
-    }
-
-    /// A new decision object of the service `name` for callers in `zone`.
-    fn entry(&self, name: &ServiceName, zone: &str) -> Arc<ServiceEntry> {
-        let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone);
-        ServiceEntry::new(Service::new(name.clone(), caller, self.policy.clone()), traffic_policy())
-    }
-
-    /// Forgets the loads of endpoints that left: `stay` are those of the service now.
-    fn forget_loads(&self, before: &ServiceView, stay: &[Arc<EndpointView>]) {
-        let stay: HashSet<&EndpointId> = stay.iter().map(|endpoint| &endpoint.id).collect();
-        let mut loads = self.loads.lock();
-        for endpoint in before.endpoints.iter().filter(|endpoint| !stay.contains(&endpoint.id)) {
-            loads.remove(&endpoint.id);
+        let mut first: Option<Service> = None;
+        let mut made = Vec::new();
+        for zone in &self.zones {
+            let caller = Locality::new(self.cluster.as_str(), self.region.as_str(), zone.as_str());
+            let service = match &first {
+                None => Service::new(name.clone(), caller, self.policy.clone()),
+                Some(first) => first.beside(caller),
+            };
+            first.get_or_insert_with(|| service.clone());
+            made.push((zone.clone(), ServiceEntry::new(service, traffic_policy())));
         }
+        ByZone(made)
     }
 
     fn update(&self, zones: &Zones, view: &ServiceView) {
-        let mesh = self.mesh.load();
-        let Some(mesh) = mesh.as_ref() else { return };
+        let Some(mesh) = self.mesh.load_full() else { return };
         let now = clock::now();
-        zones.callers.values().for_each(|entry| entry.service().update(mesh, view, now));
+        let update = |zones: &ByZone, view: &ServiceView| {
+            if let Some(service) = zones.service() {
+                service.update(&mesh, view, now);
+            }
+        };
+        update(&zones.callers, view);
         if *view.spec.policy == ServicePolicy::default() {
             zones.arriving.store(None);
             return;
         }
         let arriving = zones.arriving.load_full().unwrap_or_else(|| Arc::new(self.by_zone(&view.name)));
         let spec = ServiceSpec { policy: Box::default(), ..view.spec.clone() };
-        let view = ServiceView { spec, ..view.clone() };
-        arriving.values().for_each(|entry| entry.service().update(mesh, &view, now));
+        update(&arriving, &ServiceView { spec, ..view.clone() });
         zones.arriving.store(Some(arriving));
     }
 }
 
 impl Sink for Services {
     fn mesh(&self, mesh: &Arc<MeshView>) {
-        self.mesh.store(Arc::new(Some(Arc::clone(mesh))));
-        for (name, view) in self.views.lock().iter() {
-            self.update(&self.zones_of(name), view);
+        self.mesh.store(Some(Arc::clone(mesh)));
+        let Some(server) = self.source.get().and_then(|source| source.server.upgrade()) else { return };
+        for (name, zones) in &*self.known.read() {
+            if let Some(view) = server.view(name) {
+                self.update(zones, &view);
+            }
         }
     }
 
     fn service(&self, view: &Arc<ServiceView>) {
-        let mut views = self.views.lock();
-        if let Some(before) = views.insert(view.name.clone(), Arc::clone(view)) {
-            self.forget_loads(&before, &view.endpoints);
+        let zones = self.known.read().get(&view.name).cloned();
+        if let Some(zones) = zones {
+            self.update(&zones, view);
         }
-        self.update(&self.zones_of(&view.name), view);
     }
 
     fn loads(&self, service: &ServiceName, loads: &[(EndpointId, LoadReport)]) {
         let now = clock::now();
-        self.loads.lock().extend(loads.iter().cloned());
-        if let Some(zones) = self.all.load().get(service) {
+        if let Some(zones) = self.known.read().get(service) {
             for (endpoint, load) in loads {
                 zones.each(|service| service.apply_load(endpoint, *load, now));
             }
@@ -193,18 +270,8 @@ impl Sink for Services {
     }
 
     fn unknown(&self, service: &ServiceName) {
-        let mut views = self.views.lock();
-        if let Some(before) = views.remove(service) {
-            self.forget_loads(&before, &[]);
-        }
-        let mut all = HashMap::clone(&self.all.load());
-        all.remove(service);
-        self.all.store(Arc::new(all));
+        self.forget(service);
     }
-}
-
-fn wanted(zones: &ByZone, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
-    zone.and_then(|zone| zones.get(zone)).or_else(|| zones.values().next()).cloned()
 }
 
 /// How streams are led to endpoints: nothing of one was sent yet, so the next endpoint is tried at once.
@@ -264,7 +331,7 @@ mod tests {
         };
         let callers = || services.service(&name, Some("b")).expect("known");
         let arriving = || services.arriving(&name, Some("b")).expect("known");
-        Sink::service(&*services, &view(&["p-1"], ServicePolicy::default()));
+        services.insert(&view(&["p-1"], ServicePolicy::default()));
         assert!(picks(callers()) && picks(arriving()) && Arc::ptr_eq(&callers(), &arriving()));
 
         let mut policy = ServicePolicy::default();
@@ -287,17 +354,15 @@ mod tests {
     }
 
     #[test]
-    fn the_loads_of_endpoints_that_left_are_forgotten() {
-        let services = Services::new("us-east", "us-east", vec!["a".to_owned()]);
-        let name = ServiceName::new("shop", "payments");
-        let show = |ids: &[&str]| Sink::service(&*services, &view(ids, ServicePolicy::default()));
-        let known = || ["stays", "leaves"].map(|id| services.load(&EndpointId::new(id)).is_some());
-        show(&["leaves", "stays"]);
-        Sink::loads(&*services, &name, &["stays", "leaves"].map(|id| (EndpointId::new(id), LoadReport::default())));
-        assert_eq!(known(), [true, true]);
-        show(&["stays"]);
-        assert_eq!(known(), [true, false]);
-        services.unknown(&name);
-        assert_eq!(known(), [false, false]);
+    fn what_nobody_wants_for_long_is_forgotten_unless_somebody_holds_it() {
+        let services = Services::new("us-east", "us", vec!["a".to_owned(), "b".to_owned()]);
+        let zones = services.insert(&view(&["p-1"], ServicePolicy::default()));
+        let held = zones.callers.wanted(Some("b")).expect("one");
+        assert!((0..UNWANTED).all(|_| !zones.is_unwanted()));
+        assert!(!zones.is_unwanted(), "a stream goes by it");
+        drop(held);
+        assert!(zones.is_unwanted());
+        services.want(&ServiceName::new("shop", "payments")).expect("still there");
+        assert!(!zones.is_unwanted());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use eastway_balance::{Policy, Service};
 use eastway_client::{Discovery, Sink};
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{EndpointView, MeshView, ServiceView};
 use eastway_core::{Chain, EndpointId, LoadReport, Locality, ServiceName};
 use eastway_identity::Identity;
 use eastway_request::{ServiceEntry, TrafficPolicy};
@@ -161,6 +161,17 @@ impl Sink for Services {
         let mut entries = HashMap::clone(&self.entries.load());
         entries.insert(view.name.clone(), entry);
         self.entries.store(Arc::new(entries));
+    }
+
+    fn endpoints(&self, view: &Arc<ServiceView>, endpoints: &[Arc<EndpointView>]) {
+        let taken = self.entry(&view.name).is_some_and(|entry| {
+            let _writing = self.writing.lock();
+            entry.follow(view, self.own);
+            entry.service().apply(endpoints, clock::now())
+        });
+        if !taken {
+            self.service(view);
+        }
     }
 
     fn loads(&self, service: &ServiceName, loads: &[(EndpointId, LoadReport)]) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{EndpointView, MeshView, ServiceView};
 use eastway_core::{EndpointId, LoadReport, ServiceName};
 
 /// Takes news of the mesh. The methods are called one at a time, in order, from a task that must not be blocked: swap a
@@ -13,6 +13,11 @@ pub trait Sink: Send + Sync + 'static {
 
     /// A service is new or changed. Ages in the view are as of now.
     fn service(&self, service: &Arc<ServiceView>);
+
+    /// A service is as `service` says now, and of that nothing but `endpoints` is new or changed.
+    fn endpoints(&self, service: &Arc<ServiceView>, _endpoints: &[Arc<EndpointView>]) {
+        self.service(service);
+    }
 
     /// Endpoints of a service reported their load: all that are known after [`Sink::service`] introduced the service,
     /// later those that changed.

@@ -341,6 +341,11 @@ impl Catalogue {
         known.endpoints.iter().filter_map(load).collect()
     }
 
+    /// The load that an endpoint of the service reported last.
+    pub fn load(&self, name: &ServiceName, endpoint: &EndpointId) -> Option<LoadReport> {
+        self.services.get(name)?.endpoints.get(endpoint)?.best()?.load
+    }
+
     /// How many endpoints there are by health, over all services: for metrics and the readiness report.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
         let mut census = BTreeMap::new();

@@ -117,13 +117,20 @@ impl ServiceFacts {
 
     /// Takes a difference over. Unknown endpoints to remove are ignored.
     pub fn apply(&mut self, delta: Delta) {
-        let mut endpoints: BTreeMap<EndpointId, Arc<EndpointView>> =
-            std::mem::take(&mut self.endpoints).into_iter().map(|e| (e.id.clone(), e)).collect();
+        let endpoints = &mut self.endpoints;
+        let place =
+            |endpoints: &[Arc<EndpointView>], id: &EndpointId| endpoints.binary_search_by(|known| known.id.cmp(id));
         for id in &delta.remove {
-            endpoints.remove(id);
+            if let Ok(at) = place(endpoints, id) {
+                endpoints.remove(at);
+            }
         }
-        endpoints.extend(delta.upsert.into_iter().map(|e| (e.id.clone(), e)));
-        self.endpoints = endpoints.into_values().collect();
+        for endpoint in delta.upsert {
+            match place(endpoints, &endpoint.id) {
+                Ok(at) => endpoints[at] = endpoint,
+                Err(at) => endpoints.insert(at, endpoint),
+            }
+        }
         if let Some(spec) = delta.spec {
             self.spec = spec;
         }
@@ -138,6 +145,12 @@ impl ServiceFacts {
 }
 
 impl Delta {
+    /// The endpoints that are new or changed, if nothing else is.
+    pub fn endpoints_alone(&self) -> Option<&[Arc<EndpointView>]> {
+        let Self { spec, upsert, remove, remote, returned } = self;
+        (spec.is_none() && remove.is_empty() && remote.is_none() && returned.is_none()).then_some(upsert)
+    }
+
     /// Leaves out the endpoints that have no room in a message of about `limit` bytes: another difference states them.
     /// True if there were such.
     pub fn cut(&mut self, limit: usize) -> bool {

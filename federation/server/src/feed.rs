@@ -8,20 +8,10 @@ use tokio::sync::Notify;
 use crate::topic::Topic;
 
 /// News for one follower.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Feed {
-    follows: Follows,
     news: Mutex<News>,
     arrived: Notify,
-}
-
-/// What a feed is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Follows {
-    /// What is wanted by name.
-    Wanted,
-    /// The mesh, and every service with its loads.
-    EveryService,
 }
 
 #[derive(Debug, Default)]
@@ -31,10 +21,6 @@ struct News {
 }
 
 impl Feed {
-    pub(crate) fn new(follows: Follows) -> Self {
-        Self { follows, news: Mutex::default(), arrived: Notify::new() }
-    }
-
     /// Follows a topic, starting with all of it. False if it was followed already.
     pub(crate) fn want(&self, topic: Topic) -> bool {
         let mut news = self.news.lock();
@@ -62,11 +48,7 @@ impl Feed {
     pub(crate) fn publish<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
         let mut news = self.news.lock();
         let News { wanted, waiting } = &mut *news;
-        let followed = topics.into_iter().filter(|topic| match self.follows {
-            Follows::Wanted => wanted.contains(topic),
-            Follows::EveryService => matches!(topic, Topic::Mesh | Topic::Service(_) | Topic::Loads(_)),
-        });
-        waiting.extend(followed.cloned());
+        waiting.extend(topics.into_iter().filter(|topic| wanted.contains(*topic)).cloned());
         if !waiting.is_empty() {
             self.arrived.notify_one();
         }
@@ -106,7 +88,7 @@ mod tests {
 
     #[test]
     fn however_often_something_changes_it_is_heard_once() {
-        let feed = Feed::new(Follows::Wanted);
+        let feed = Feed::default();
         let [_, service, loads] = topics("a");
         assert!(feed.want(service.clone()) && feed.want(loads.clone()) && feed.want(Topic::Mesh));
         assert!(!feed.want(service.clone()));
@@ -118,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_is_no_longer_wanted_is_not_heard() {
-        let feed = Feed::new(Follows::Wanted);
+        let feed = Feed::default();
         let [_, service, _] = topics("a");
         feed.want(service.clone());
         feed.unwant(&service);
@@ -128,16 +110,12 @@ mod tests {
 
     #[test]
     fn declared_resources_are_heard_of_by_those_alone_that_follow_them() {
-        let feed = Feed::new(Follows::Wanted);
+        let feed = Feed::default();
         let declared = Topic::Declared { kind: "Widget".to_owned(), name: Topic::ALL.to_owned() };
         feed.want(declared.clone());
         feed.want(Topic::Mesh);
         heard(&feed);
         feed.publish_declared();
         assert_eq!(heard(&feed), [declared]);
-        let all = Feed::new(Follows::EveryService);
-        all.publish_declared();
-        all.publish(&topics("a"));
-        assert_eq!(heard(&all).len(), 2, "a service and its loads");
     }
 }

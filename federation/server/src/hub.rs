@@ -15,9 +15,9 @@ use eastway_registry::{Admission, Catalogue, Changes, StreamId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::feed::{Feed, Follows};
+use crate::document::Documents;
+use crate::feed::Feed;
 use crate::options::ServerOptions;
-use crate::resources::Documents;
 use crate::topic::Topic;
 
 /// The shared state of a server.
@@ -167,8 +167,8 @@ impl Hub {
     }
 
     /// A feed of changes, for as long as the returned guard lives.
-    pub(crate) fn feed(self: &Arc<Self>, follows: Follows) -> Following {
-        let feed = Arc::new(Feed::new(follows));
+    pub(crate) fn feed(self: &Arc<Self>) -> Following {
+        let feed = Arc::<Feed>::default();
         let id = self.next_id();
         self.feeds.lock().insert(id, Arc::clone(&feed));
         Following { hub: Arc::clone(self), id, feed }

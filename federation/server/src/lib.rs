@@ -14,6 +14,7 @@ mod topic;
 
 mod dialer;
 mod discovery;
+mod document;
 mod error;
 mod feed;
 mod grpc;
@@ -36,4 +37,4 @@ pub use error::StartError;
 pub use options::{PeeringOptions, ServerConfig, ServerOptions};
 pub use peering::{BundleStatus, PeerPath, PeerStatus};
 pub use resources::{BundleError, Files};
-pub use server::{Server, ServerStatus, SiblingStatus};
+pub use server::{LocalFollower, Server, ServerStatus, SiblingStatus};

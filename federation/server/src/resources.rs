@@ -8,12 +8,12 @@ mod apply;
 mod set;
 mod stored;
 
+pub use crate::document::DocumentId;
 pub use apply::{Change, Difference, NamedText, NotApplied, Outcome, OwnedDocument};
 pub use set::{Contested, Files};
-pub use stored::{Became, ChangedDocument, DocumentId, Generation};
+pub use stored::{Became, ChangedDocument, Generation};
 
 pub(crate) use set::ResourceSet;
-pub(crate) use stored::Documents;
 #[cfg(test)]
 pub(crate) use stored::Stored;
 

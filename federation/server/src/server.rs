@@ -8,7 +8,7 @@ use eastway_admission::Cluster;
 use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, PathState, ServiceView};
-use eastway_core::{EndpointId, Reason, ServiceName, ZoneId};
+use eastway_core::{EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_registry::{Catalogue, EndpointReport, PathFacts, Probe, ProbeOutcome};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::error::StartError;
-use crate::feed::{Feed, Follows};
-use crate::hub::{Hub, raised};
+use crate::feed::Feed;
+use crate::hub::{Following, Hub, raised};
 use crate::membership::{self, Beginning, Slices, StoredAddress};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
@@ -205,9 +205,17 @@ impl Server {
         self.hub.read(|catalogue, _| catalogue.services().cloned().collect())
     }
 
-    /// Tells `sink` of the mesh and of every service, now and whenever one changes.
-    pub fn subscribe(&self, sink: Arc<dyn Sink>) {
-        self.tasks.spawn_loop("own subscription", tell(Arc::clone(&self.hub), sink));
+    /// Tells `sink` of the mesh, and of the services that are wanted of what is returned, now and whenever one changes.
+    pub fn follow(&self, sink: Arc<dyn Sink>) -> LocalFollower {
+        let follower = LocalFollower { following: Arc::new(self.hub.feed()) };
+        follower.following.feed.want(Topic::Mesh);
+        self.tasks.spawn_loop("own subscription", tell(Arc::clone(&self.hub), Arc::clone(&follower.following), sink));
+        follower
+    }
+
+    /// The load that an endpoint of the service reported last.
+    pub fn load(&self, service: &ServiceName, endpoint: &EndpointId) -> Option<LoadReport> {
+        self.hub.read(|catalogue, _| catalogue.load(service, endpoint))
     }
 
     /// Whether callers of the peer cluster `cluster` may be let in to the service. Nobody else's may.
@@ -430,13 +438,29 @@ impl Server {
     }
 }
 
-/// Tells an own sink of everything. Runs until it is dropped.
-async fn tell(hub: Arc<Hub>, sink: Arc<dyn Sink>) {
-    let following = hub.feed(Follows::EveryService);
+/// What the gateway itself follows.
+#[derive(Clone, Debug)]
+pub struct LocalFollower {
+    following: Arc<Following>,
+}
+
+impl LocalFollower {
+    /// Follows a service with its loads, starting with all of it.
+    pub fn want(&self, service: &ServiceName) {
+        self.following.feed.want(Topic::Service(service.clone()));
+        self.following.feed.want(Topic::Loads(service.clone()));
+    }
+
+    /// No longer follows a service.
+    pub fn unwant(&self, service: &ServiceName) {
+        self.following.feed.unwant(&Topic::Service(service.clone()));
+        self.following.feed.unwant(&Topic::Loads(service.clone()));
+    }
+}
+
+/// Tells an own sink of what it follows. Runs until it is dropped.
+async fn tell(hub: Arc<Hub>, following: Arc<Following>, sink: Arc<dyn Sink>) {
     let feed: &Feed = &following.feed;
-    let known: Vec<ServiceName> = hub.read(|catalogue, _| catalogue.services().cloned().collect());
-    let topics: Vec<_> = known.iter().flat_map(Topic::of_service).collect();
-    feed.publish(topics.iter().chain([&Topic::Mesh]));
     let mut heard: HashMap<ServiceName, u64> = HashMap::new();
     loop {
         while let Some(topic) = feed.next() {

@@ -35,8 +35,9 @@ use views::ViewControl;
 
 /// Where the requests of one node to one service go that come from one locality.
 ///
-/// What the node knows of the service's endpoints is there once, whatever the number of callers: see [`Service::beside`].
-#[derive(Debug)]
+/// What the node knows of the service's endpoints is there once, whatever the number of callers: see [`Service::beside`]. Clones
+/// are handles of the same.
+#[derive(Clone, Debug)]
 pub struct Service {
     view: Arc<CallerView>,
     state: Arc<ServiceState>,

@@ -89,13 +89,22 @@ impl Services {
 
     /// Changes what is known of a service, tells the sink, then whoever waits.
     fn change(&self, name: &ServiceName, now: Timestamp, change: impl FnOnce(&mut Subscription)) {
-        let view = {
-            let mut all = self.followed.lock();
-            let Some(followed) = all.get_mut(name) else { return };
-            change(&mut followed.subscription);
-            followed.subscription.view(now)
-        };
-        self.publish(name, view);
+        if let Some(view) = self.take(name, now, change) {
+            self.publish(name, view);
+        }
+    }
+
+    /// Changes what is known of a service, and answers how callers see it then; `None` if it is not followed.
+    fn take(
+        &self,
+        name: &ServiceName,
+        now: Timestamp,
+        change: impl FnOnce(&mut Subscription),
+    ) -> Option<Option<ServiceView>> {
+        let mut all = self.followed.lock();
+        let followed = all.get_mut(name)?;
+        change(&mut followed.subscription);
+        Some(followed.subscription.view(now))
     }
 
     fn publish(&self, name: &ServiceName, view: Option<ServiceView>) {
@@ -138,7 +147,16 @@ impl Kind for Services {
 
     fn delta(&self, name: &str, body: &[u8], now: Timestamp) -> Result<(), Unreadable> {
         let delta = convert::delta_from_wire(Message::decode(body)?, now)?;
-        self.change(&convert::service_name(name)?, now, |subscription| subscription.delta(delta));
+        let name = convert::service_name(name)?;
+        let alone = delta.endpoints_alone().map(<[_]>::to_vec);
+        let view = self.take(&name, now, |subscription| subscription.delta(delta));
+        match (view.flatten(), alone) {
+            (Some(view), Some(endpoints)) => {
+                self.common.touch();
+                self.common.sink.endpoints(&Arc::new(view), &endpoints);
+            }
+            (view, _) => self.publish(&name, view),
+        }
         Ok(())
     }
 

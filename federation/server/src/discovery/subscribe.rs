@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::{Status, Streaming};
 
 use super::told::Told;
-use crate::feed::{Feed, Follows};
+use crate::feed::Feed;
 use crate::hub::{Hub, raised};
 use crate::topic::Topic;
 
@@ -21,7 +21,7 @@ type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 
 /// Runs until the stream ends or the gateway drains.
 pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>, outgoing: Outgoing) {
-    let following = hub.feed(Follows::Wanted);
+    let following = hub.feed();
     let feed = &following.feed;
     let mut told: HashMap<Topic, Told> = HashMap::new();
     let mut draining = hub.draining.subscribe();

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::set::{Files, ResourceSet};
-use super::stored::{ChangedDocument, DocumentId, Documents, Generation, Stored, differences};
+use super::stored::{ChangedDocument, Generation, Stored, differences};
+use crate::document::{DocumentId, Documents};
 use crate::store::StoreError;
 
 /// How often a change is tried while other gateways change the set, too.

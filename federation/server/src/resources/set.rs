@@ -15,8 +15,9 @@ use eastway_registry::Resources;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::stored::{Documents, Stored};
+use super::stored::Stored;
 use super::{BundleError, take};
+use crate::document::Documents;
 use crate::error::StartError;
 use crate::hub::Hub;
 use crate::membership::RETRY;

@@ -122,7 +122,7 @@ async fn siblings_see_one_anothers_endpoints_and_take_over_from_one_that_dies() 
 async fn an_own_sink_hears_of_every_service_and_its_loads() {
     let gateway = Gateway::start("us-east").await;
     let notes = Arc::new(Notes::default());
-    gateway.running().subscribe(Arc::clone(&notes) as Arc<dyn Sink>);
+    gateway.running().follow(Arc::clone(&notes) as Arc<dyn Sink>).want(&payments());
     let sidecar = gateway.sidecar("p1", "a", 1);
     eventually("a view", || (notes.health("p1") == Some(Health::Ready)).then_some(())).await;
     let load = LoadReport { active_requests: 9, utilisation: None, error_rate: 0.5 };

@@ -34,7 +34,7 @@ async fn a_registered_workload_is_seen_by_callers_with_its_health_and_load() {
 async fn a_steady_load_is_told_again_before_callers_forget_it() {
     let gateway = Gateway::start("us-east").await;
     let own = Arc::new(Notes::default());
-    gateway.running().subscribe(Arc::clone(&own) as Arc<dyn Sink>);
+    gateway.running().follow(Arc::clone(&own) as Arc<dyn Sink>).want(&payments());
     let sidecar = gateway.sidecar("p1", "a", 1);
     sidecar.registrar.registered().await;
     let (discovery, notes, _task) = gateway.caller(DiscoveryOptions::new("us-east"));

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Streaming;
 
-use crate::resources::{DocumentId, Stored};
+use crate::document::DocumentId;
+use crate::resources::Stored;
 use crate::testing::{Gateway, eventually, payments};
 
 #[tokio::test(start_paused = true)]
