@@ -51,7 +51,7 @@ struct ByZone(Vec<(String, Arc<ServiceEntry>)>);
 impl ByZone {
     fn wanted(&self, zone: Option<&str>) -> Option<Arc<ServiceEntry>> {
         let named = self.0.iter().find(|(known, _)| zone == Some(known));
-        named.or(self.0.first()).map(|(_, entry)| Arc::clone(entry))
+        named.or_else(|| self.0.first()).map(|(_, entry)| Arc::clone(entry))
     }
 
     /// The one that stands for all.

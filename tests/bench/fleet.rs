@@ -149,10 +149,11 @@ async fn main() {
     let mut discoveries = Vec::new();
     for at in 0..CALLERS {
         let caller = Arc::new(Caller::default());
-        let options = DiscoveryOptions { services: vec![payments()], ..DiscoveryOptions::new("us-east") };
         let sink = Arc::clone(&caller) as Arc<dyn Sink>;
-        let (discovery, run) = Discovery::new(link(&calling, gateways[at % 2].1), options, sink);
+        let link = link(&calling, gateways[at % 2].1);
+        let (discovery, run) = Discovery::new(link, DiscoveryOptions::new("us-east"), sink);
         tokio::spawn(run);
+        discovery.resolve(&payments()).await.expect("known");
         discoveries.push(discovery);
         callers.push(caller);
     }
