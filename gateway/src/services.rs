@@ -236,7 +236,7 @@ impl Services {
             return;
         }
         let arriving = zones.arriving.load_full().unwrap_or_else(|| Arc::new(self.by_zone(&view.name)));
-        let spec = ServiceSpec { policy: Box::default(), ..view.spec.clone() };
+        let spec = ServiceSpec { policy: ServicePolicy::unset(), ..view.spec.clone() };
         update(&arriving, &ServiceView { spec, ..view.clone() });
         zones.arriving.store(Some(arriving));
     }
@@ -306,7 +306,7 @@ mod tests {
         };
         Arc::new(ServiceView {
             name: ServiceName::new("shop", "payments"),
-            spec: ServiceSpec { policy: Box::new(policy), ..ServiceSpec::default() },
+            spec: ServiceSpec { policy: Arc::new(policy), ..ServiceSpec::default() },
             endpoints: ids.iter().map(endpoint).collect(),
             remote: Vec::new(),
             returned: Default::default(),

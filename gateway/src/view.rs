@@ -154,7 +154,7 @@ impl From<EndpointReport> for EndpointRow {
             account: report.account.clone(),
             incarnation: view.incarnation,
             session: report.session,
-            labels: view.labels.clone(),
+            labels: view.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
 }

@@ -20,9 +20,15 @@ impl Wire {
     /// # Panics
     /// If nobody answers there.
     pub fn to(address: SocketAddr) -> Self {
-        let stream =
-            TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
-        Self::over(stream)
+        Self::try_to(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// If nobody answers there, or whoever does resets the connection before this side has seen that it stands.
+    pub fn try_to(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_timeout(&address, PATIENCE).map(Self::over)
     }
 
     /// Reads and writes `stream`.

@@ -10,9 +10,10 @@ use std::time::Duration;
 use eastway_core::name::is_label;
 use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
 use eastway_core::view::{EndpointView, InboundRules, MeshView, PathState, PeerView, ServiceSpec, Staleness};
-use eastway_core::{Coordinates, EndpointId, Health, LoadReport, ServiceName};
+use eastway_core::{Coordinates, EndpointId, Health, Labels, LoadReport, ServiceName};
 use eastway_proto::discovery::v1 as wire;
 use eastway_registry::Registration;
+use litemap::LiteMap;
 
 mod policy;
 pub mod services;
@@ -96,7 +97,7 @@ pub fn registration_to_wire(registration: &Registration, health: Health) -> wire
         zone: registration.zone.to_string(),
         address: registration.address.to_string(),
         weight: registration.weight,
-        labels: registration.labels.clone().into_iter().collect(),
+        labels: registration.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         incarnation: registration.incarnation,
         capacity: registration.capacity,
         session: registration.session,
@@ -264,10 +265,10 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
     let accounts = message.accounts.iter().map(|account| label("accounts", account).map(str::to_owned));
     Ok(ServiceSpec {
         ports: ports_from_wire(message.ports)?,
-        accounts: accounts.collect::<Result<_, _>>()?,
+        accounts: accounts.collect::<Result<Arc<[String]>, _>>()?,
         locality_weights: weights,
         failover: message.failover,
-        policy: Box::new(policy::from_wire(message.policy.unwrap_or_default())?),
+        policy: policy::from_wire(message.policy.unwrap_or_default())?.shared(),
         export: message.export.map(|export| export.clusters),
     })
 }
@@ -275,7 +276,7 @@ pub(crate) fn spec_from_wire(message: wire::ServiceSpec) -> Result<ServiceSpec, 
 pub(crate) fn spec_to_wire(spec: &ServiceSpec) -> wire::ServiceSpec {
     wire::ServiceSpec {
         ports: ports_to_wire(&spec.ports),
-        accounts: spec.accounts.clone(),
+        accounts: spec.accounts.to_vec(),
         locality_weights: spec.locality_weights.clone().into_iter().collect(),
         failover: spec.failover.clone(),
         policy: Some(policy::to_wire(&spec.policy)).filter(|policy| *policy != wire::ServicePolicy::default()),
@@ -350,7 +351,7 @@ fn endpoint_to_wire(endpoint: &EndpointView) -> wire::Endpoint {
         health: health_to_wire(endpoint.health).into(),
         incarnation: endpoint.incarnation,
         capacity: endpoint.capacity,
-        labels: endpoint.labels.clone().into_iter().collect(),
+        labels: endpoint.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
     }
 }
 
@@ -375,15 +376,15 @@ fn label<'a>(field: &'static str, text: &'a str) -> Result<&'a str, ConvertError
     if is_label(text) { Ok(text) } else { Err(ConvertError::new(field, format!("`{text:.80}` is no DNS label"))) }
 }
 
-fn labels(labels: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, ConvertError> {
-    let labels: BTreeMap<String, String> = labels.into_iter().collect();
+fn labels(labels: impl IntoIterator<Item = (String, String)>) -> Result<Labels, ConvertError> {
+    let labels: LiteMap<String, String> = labels.into_iter().collect();
     let sound = |text: &String| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
     let all: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
     if labels.len() > MAX_LABELS || all > MAX_LABEL_BYTES || !labels.iter().all(|(k, v)| sound(k) && sound(v)) {
         let problem = "more than 64, one longer than 256 bytes, all longer than 4,096, or with control characters";
         return Err(ConvertError::new("labels", problem));
     }
-    Ok(labels)
+    Ok(Arc::new(labels))
 }
 
 fn weight(weight: f64) -> Result<f64, ConvertError> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, ServiceView};
 use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp};
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::ServiceFacts;
@@ -84,7 +85,8 @@ struct Tombstone {
 /// One service, as far as this cluster has endpoints of it or callers asked for it.
 #[derive(Debug, Default)]
 struct Known {
-    endpoints: BTreeMap<EndpointId, Candidates>,
+    /// Boxed, because a tree keeps room for eleven in each node.
+    endpoints: BTreeMap<EndpointId, Box<Candidates>>,
     zones: Zones,
     /// The count of load reports when one last came.
     load_seq: u64,
@@ -97,9 +99,9 @@ struct Known {
 #[derive(Debug, Default)]
 struct Candidates {
     own: Option<KnownEndpoint>,
-    siblings: BTreeMap<Arc<str>, KnownEndpoint>,
+    siblings: LiteMap<Arc<str>, KnownEndpoint>,
     /// It vanished from its sibling's slices without explanation.
-    leaving: Option<Leaving>,
+    leaving: Option<Box<Leaving>>,
 }
 
 /// An endpoint that no slice lists any more, as it was last known.
@@ -334,7 +336,7 @@ impl Catalogue {
     /// The loads of the service's endpoints that came after the count `since` (0: all), by endpoint.
     pub fn loads_since(&self, name: &ServiceName, since: u64) -> Vec<(EndpointId, LoadReport)> {
         let Some(known) = self.services.get(name).filter(|known| known.load_seq > since) else { return Vec::new() };
-        let load = |(id, candidates): (&EndpointId, &Candidates)| {
+        let load = |(id, candidates): (&EndpointId, &Box<Candidates>)| {
             let entry = candidates.best().filter(|entry| entry.load_seq > since)?;
             Some((id.clone(), entry.load?))
         };
@@ -388,7 +390,7 @@ impl Candidates {
     fn entries_mut(&mut self) -> impl Iterator<Item = &mut KnownEndpoint> {
         self.own
             .iter_mut()
-            .chain(self.siblings.values_mut())
+            .chain(self.siblings.iter_mut().map(|(_, entry)| entry))
             .chain(self.leaving.iter_mut().map(|leaving| &mut leaving.entry))
     }
 }

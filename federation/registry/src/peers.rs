@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_core::resource::ClusterMeta;
+use eastway_core::resource::{ClusterMeta, ServicePort};
 use eastway_core::view::{PathState, PeerView, RemoteZone, ServiceSpec, Staleness, ZoneSummary};
 use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::RemoteFacts;
@@ -32,10 +33,12 @@ use source::Source;
 /// How a service is exported by one gateway, of the endpoints that this gateway has from the source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exported {
-    /// How it is reached; its accounts are those that the callers must expect.
-    pub spec: ServiceSpec,
+    /// Its ports.
+    pub ports: Arc<[ServicePort]>,
+    /// The accounts that the callers must expect.
+    pub accounts: Arc<[String]>,
     /// Its zones in sum.
-    pub zones: BTreeMap<Arc<str>, ZoneFacts>,
+    pub zones: LiteMap<Arc<str>, ZoneFacts>,
 }
 
 /// A zone in sum, with an instant in the place of the age.
@@ -292,26 +295,31 @@ impl Peers {
         self.peers.get(cluster).map(|peer| peer.cut.clone()).unwrap_or_default()
     }
 
-    /// The zones of other clusters that serve `name`, as far as the operator imports them, ordered by zone; and how the
-    /// first cluster that has it says it is reached.
-    pub(crate) fn remote(&self, name: &ServiceName, resources: &Resources) -> (Option<ServiceSpec>, Vec<RemoteFacts>) {
-        let mut spec = None;
+    /// The zones of other clusters that serve `name`, as far as the operator imports them, ordered by zone; and the
+    /// ports that the first cluster has which offers it.
+    pub(crate) fn remote(
+        &self,
+        name: &ServiceName,
+        resources: &Resources,
+    ) -> (Option<Arc<[ServicePort]>>, Vec<RemoteFacts>) {
+        let mut ports = None;
         let mut zones = Vec::new();
         for (cluster, policy) in &resources.peers {
             let Some(peer) = self.peers.get(cluster).filter(|_| policy.peer.imports_service(name)) else { continue };
             let Some(exported) = peer.sum(name) else { continue };
-            let accounts = &exported.spec.accounts;
-            zones.extend(exported.zones.into_iter().map(|(zone, facts)| RemoteFacts {
+            let Exported { ports: its_ports, accounts, zones: its_zones } = exported;
+            let name = peer.name(cluster);
+            zones.extend(its_zones.into_iter().map(|(zone, facts)| RemoteFacts {
                 zone: RemoteZone {
-                    zone: ZoneId::new(cluster.as_str(), zone),
-                    accounts: accounts.clone(),
+                    zone: ZoneId::new(Arc::clone(&name), zone),
+                    accounts: Arc::clone(&accounts),
                     summary: facts.summary,
                 },
                 returned: facts.returned,
             }));
-            spec.get_or_insert(exported.spec);
+            ports.get_or_insert(its_ports);
         }
-        (spec, zones)
+        (ports, zones)
     }
 
     /// Every service that some peer exports, imported or not.
@@ -345,6 +353,16 @@ impl Peers {
 }
 
 impl Exported {
+    /// How it is reached, as far as other clusters are told.
+    pub fn spec(&self) -> ServiceSpec {
+        ServiceSpec { ports: self.ports.to_vec(), accounts: Arc::clone(&self.accounts), ..ServiceSpec::default() }
+    }
+
+    /// The same without a zone.
+    fn nowhere(&self) -> Self {
+        Self { ports: Arc::clone(&self.ports), accounts: Arc::clone(&self.accounts), zones: LiteMap::new() }
+    }
+
     /// Endpoints in all zones.
     pub(crate) fn total(&self) -> u64 {
         self.zones.values().map(|zone| u64::from(zone.summary.total)).sum()
@@ -400,13 +418,14 @@ impl From<StoredExport> for Exported {
             summary.returned_ago = None;
             (zone, ZoneFacts { summary, returned: None })
         };
-        Self { spec: stored.spec, zones: stored.zones.into_iter().map(zone).collect() }
+        let ServiceSpec { ports, accounts, .. } = stored.spec;
+        Self { ports: ports.into(), accounts, zones: stored.zones.into_iter().map(zone).collect() }
     }
 }
 
 impl From<&Exported> for StoredExport {
     fn from(exported: &Exported) -> Self {
         let zones = exported.zones.iter().map(|(zone, facts)| (Arc::clone(zone), facts.summary.clone())).collect();
-        Self { spec: exported.spec.clone(), zones }
+        Self { spec: exported.spec(), zones }
     }
 }

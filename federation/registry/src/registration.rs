@@ -11,12 +11,11 @@
 //! endpoints of a sibling the sibling speaks (`Source::Gateway`): they are probed here only while it does not.
 //! Called by [`crate::Catalogue`] only.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use eastway_core::view::EndpointView;
-use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp, Version};
+use eastway_core::{EndpointId, Health, Labels, LoadReport, ServiceName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::options::Options;
@@ -50,7 +49,7 @@ pub struct Registration {
     pub capacity: u32,
     /// Labels, for routing and display.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Which life of the sidecar; the highest wins.
     pub incarnation: u64,
     /// Counts the registrations within one life, over all gateways: the highest of the highest incarnation wins.
@@ -282,7 +281,7 @@ fn see(registration: &Registration, health: Health) -> EndpointView {
         health,
         incarnation: registration.incarnation,
         capacity: registration.capacity,
-        labels: registration.labels.clone(),
+        labels: Arc::clone(&registration.labels),
         load: None,
     }
 }

@@ -35,10 +35,10 @@ impl Resources {
         let service = self.services.get(name).unwrap_or(&undeclared);
         ServiceSpec {
             ports: service.ports_or_default(),
-            accounts: service.accounts_for(name),
+            accounts: service.accounts_for(name).into(),
             locality_weights: service.locality_weights.clone(),
             failover: service.failover.clone(),
-            policy: Box::new(service.policy(&self.mesh)),
+            policy: service.policy(&self.mesh).shared(),
             export: None,
         }
     }
@@ -68,7 +68,9 @@ impl Resources {
 mod tests {
     use std::time::Duration;
 
-    use eastway_core::policy::{RetryRules, ServiceTimeouts};
+    use std::sync::Arc;
+
+    use eastway_core::policy::{RetryRules, ServicePolicy, ServiceTimeouts};
     use eastway_core::resource::{Protocol, ServicePort};
 
     use super::*;
@@ -79,7 +81,11 @@ mod tests {
         let payments = ServiceName::new("shop", "payments");
         assert!(resources.admits(&payments, "payments"));
         assert!(!resources.admits(&payments, "cart"));
-        assert_eq!(resources.spec(&payments).accounts, ["payments"]);
+        assert_eq!(*resources.spec(&payments).accounts, ["payments"]);
+        assert!(
+            Arc::ptr_eq(&resources.spec(&payments).policy, &ServicePolicy::unset()),
+            "there are thousands of these"
+        );
         assert!(!resources.exports(&payments, "eu-west"));
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use eastway_core::view::{EndpointView, ZoneSummary};
 use eastway_core::{LoadReport, Timestamp};
+use litemap::LiteMap;
 
 /// What the zones of one service went through.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Zones(BTreeMap<Arc<str>, History>);
+pub(crate) struct Zones(LiteMap<Arc<str>, History>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct History {
@@ -29,7 +30,7 @@ impl Zones {
         for endpoint in endpoints {
             *serving.entry(&endpoint.zone).or_default() |= endpoint.health.serves();
         }
-        for (zone, history) in &mut self.0 {
+        for (zone, history) in self.0.iter_mut() {
             let serves = serving.remove(zone).unwrap_or(false);
             if serves && history.out {
                 history.returned = Some(now);
@@ -40,6 +41,11 @@ impl Zones {
         for (zone, serves) in serving {
             self.0.insert(Arc::clone(zone), History { out: false, serving: serves, returned: None });
         }
+    }
+
+    /// The zone called `zone`, to be kept once; `None` if none of the service's zones was called so.
+    pub(crate) fn name(&self, zone: &str) -> Option<Arc<str>> {
+        self.0.keys().find(|known| ***known == *zone).cloned()
     }
 
     /// The returns within the last `published`, and when they were.
@@ -117,7 +123,7 @@ mod tests {
             health,
             incarnation: 1,
             capacity: 8,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         })
     }

@@ -296,7 +296,7 @@ impl Sidecar {
             address: ([127, 0, 0, 1], 20_000 + number % 10_000).into(),
             weight: 1.0,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             incarnation,
         };
         let address = workload.address;

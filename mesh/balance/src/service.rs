@@ -5,6 +5,7 @@
 //! picks never take, and ends with a new plan. The control runtime calls [`Service::update`] and [`Service::tick`]; workers
 //! call `pick`, [`Service::choose`] and [`Service::finish`].
 
+mod arranged;
 mod asking;
 mod control;
 mod explaining;

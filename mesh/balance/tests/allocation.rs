@@ -30,7 +30,7 @@ fn views(endpoints: usize) -> (MeshView, ServiceView) {
             health: Health::Ready,
             incarnation: 1,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         })
     };
@@ -137,7 +137,7 @@ fn choosing_among_sessions_allocates_nothing() {
     let (path, staleness) = (PathState::Up, Staleness::Fresh);
     mesh.peers.push(PeerView { cluster, trust_bundle: Vec::new(), path, min_rtt: None, staleness });
     let summary = ZoneSummary { total: 3, ready: 3, ..ZoneSummary::default() };
-    view.remote.push(RemoteZone { zone: "eu-west/a".parse().expect("a zone"), accounts: Vec::new(), summary });
+    view.remote.push(RemoteZone { zone: "eu-west/a".parse().expect("a zone"), accounts: Default::default(), summary });
     let service = Service::new(view.name.clone(), Locality::new("us-east", "us", "a"), Policy::default());
     service.update(&mesh, &view, Timestamp::ZERO);
     let (mut rng, now) = (fastrand::Rng::with_seed(3), Timestamp::from_millis(1));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 /// The name of a workload instance, unique within its cluster and stable over restarts of the same instance.
@@ -110,6 +111,9 @@ impl LoadReport {
 fn ratio(text: &str) -> Option<f32> {
     text.parse::<f32>().ok().filter(|value| value.is_finite() && *value >= 0.0)
 }
+
+/// What an endpoint's registration says of it besides, by key: kept once for everything that tells of the endpoint.
+pub type Labels = Arc<LiteMap<String, String>>;
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ pub mod version;
 pub mod view;
 
 pub use chain::Chain;
-pub use endpoint::{EndpointId, Health, LoadReport};
+pub use endpoint::{EndpointId, Health, Labels, LoadReport};
 pub use locality::{Coordinates, Locality, ZoneId};
 pub use name::{Authority, AuthorityError, ServiceName};
 pub use network::Network;

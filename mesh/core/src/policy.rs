@@ -4,6 +4,7 @@
 //! configuration). The types are generic over how a length of time is written: [`DurationText`] in a file,
 //! [`Duration`] once it was checked.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -213,6 +214,18 @@ pub struct ServiceTimeouts<D> {
 }
 
 impl ServicePolicy {
+    /// What holds for most services: the operator says nothing. There is one, for all of them.
+    pub fn unset() -> Arc<Self> {
+        static UNSET: LazyLock<Arc<ServicePolicy>> = LazyLock::new(Arc::default);
+        Arc::clone(&UNSET)
+    }
+
+    /// The same, kept together with all others that say nothing.
+    pub fn shared(self) -> Arc<Self> {
+        let unset = Self::unset();
+        if self == *unset { unset } else { Arc::new(self) }
+    }
+
     /// What a document says, with its texts read.
     pub(crate) fn parsed(
         (balancing, breaker): (&Balancing<DurationText>, &Breakers<DurationText>),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{EndpointId, Health, LoadReport};
+use crate::endpoint::{EndpointId, Health, Labels, LoadReport};
 use crate::locality::ZoneId;
 use crate::name::ServiceName;
 use crate::policy::ServicePolicy;
@@ -87,23 +87,36 @@ pub struct ServiceView {
 }
 
 /// How a service is reached.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// Its ports; never empty once resolved.
     pub ports: Vec<ServicePort>,
     /// The accounts that may serve it in this cluster.
-    pub accounts: Vec<String>,
+    pub accounts: Arc<[String]>,
     /// Weights of zones set by the operator; a zone not named weighs 1.
     pub locality_weights: BTreeMap<String, f64>,
     /// The operator's order of other clusters.
     pub failover: Vec<String>,
     /// How callers treat it.
-    #[serde(default)]
-    pub policy: Box<ServicePolicy>,
+    #[serde(default = "ServicePolicy::unset")]
+    pub policy: Arc<ServicePolicy>,
     /// The peer clusters that this cluster offers it to; `None` where this cluster neither declares nor serves it, and
     /// until a gateway of this cluster has said so.
     #[serde(default)]
     pub export: Option<Vec<String>>,
+}
+
+impl Default for ServiceSpec {
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            accounts: Arc::default(),
+            locality_weights: BTreeMap::new(),
+            failover: Vec::new(),
+            policy: ServicePolicy::unset(),
+            export: None,
+        }
+    }
 }
 
 /// What the sidecars that serve a service hold its callers to, as their own cluster declares it. What a caller or another
@@ -146,7 +159,7 @@ pub struct EndpointView {
     /// Requests it can serve at once; 0 if unknown.
     pub capacity: u32,
     /// Labels of its registration.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its load as last reported.
     pub load: Option<LoadReport>,
 }
@@ -157,7 +170,7 @@ pub struct RemoteZone {
     /// Cluster and zone.
     pub zone: ZoneId,
     /// The accounts that the exporting cluster allows to serve the service.
-    pub accounts: Vec<String>,
+    pub accounts: Arc<[String]>,
     /// The sums.
     pub summary: ZoneSummary,
 }

@@ -81,7 +81,7 @@ impl ServiceListing {
             name: view.name.to_string(),
             ports: view.spec.ports.clone(),
             declared,
-            accounts: view.spec.accounts.clone(),
+            accounts: view.spec.accounts.to_vec(),
             exported_to: view.spec.export.clone().unwrap_or_default(),
             endpoints,
             clusters: here.into_iter().chain(ClusterListing::remote(&view.remote)).collect(),
@@ -137,14 +137,14 @@ impl ClusterListing {
             zones.entry(Arc::clone(&endpoint.zone)).or_default().push(endpoint);
         }
         let zones = zones.into_iter().map(|(zone, endpoints)| ZoneListing::own(zone, &endpoints));
-        Self::sum(cluster, true, view.spec.accounts.clone(), zones.collect())
+        Self::sum(cluster, true, view.spec.accounts.to_vec(), zones.collect())
     }
 
     fn remote(zones: &[RemoteZone]) -> Vec<Self> {
         let mut clusters: BTreeMap<&str, (Vec<String>, Vec<ZoneListing>)> = BTreeMap::new();
         for zone in zones {
             let cluster = clusters.entry(&zone.zone.cluster).or_default();
-            cluster.0.clone_from(&zone.accounts);
+            cluster.0 = zone.accounts.to_vec();
             cluster.1.push(ZoneListing {
                 zone: Arc::clone(&zone.zone.zone),
                 counts: (&zone.summary).into(),
@@ -198,7 +198,7 @@ mod tests {
             health,
             incarnation: 1,
             capacity: 8,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         })
     }
@@ -207,7 +207,7 @@ mod tests {
         let summary = ZoneSummary { total: 3, ready: 2, degraded: 1, ..ZoneSummary::default() };
         let zone = |zone: &str| RemoteZone {
             zone: ZoneId::new("eu-west", zone),
-            accounts: vec!["payments".to_owned()],
+            accounts: ["payments".to_owned()].into(),
             summary: summary.clone(),
         };
         ServiceView {

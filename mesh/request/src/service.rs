@@ -89,8 +89,8 @@ impl ServiceEntry {
     }
 
     /// The accounts that may serve it in this cluster.
-    pub fn accounts(&self) -> Vec<String> {
-        self.view.load().spec.accounts.clone()
+    pub fn accounts(&self) -> Arc<[String]> {
+        Arc::clone(&self.view.load().spec.accounts)
     }
 
     /// The port of this number, or the first one that speaks HTTP if the caller named none.

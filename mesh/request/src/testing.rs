@@ -125,7 +125,7 @@ impl World {
         };
         let mesh = MeshView { cluster: cluster("us-east"), peers: vec![peer] };
         let mut view = view(name, endpoints);
-        view.spec.policy.retries.per_try = traffic_policy.per_try;
+        Arc::make_mut(&mut view.spec.policy).retries.per_try = traffic_policy.per_try;
         let view = Arc::new(view);
         let now = Timestamp::from_millis(1_000_000);
         service.update(&mesh, &view, now);
@@ -160,14 +160,14 @@ fn view(name: ServiceName, endpoints: &str) -> ServiceView {
     let far = endpoints.chars().filter(|zone| zone.is_uppercase()).count() as u32;
     let remote = (far > 0).then(|| RemoteZone {
         zone: "eu-west/A".parse().expect("a zone"),
-        accounts: vec!["payments".to_owned()],
+        accounts: ["payments".to_owned()].into(),
         summary: ZoneSummary { total: far, ready: far, ..ZoneSummary::default() },
     });
     let port = |port, protocol| ServicePort { port, protocol };
     let ports = vec![port(5432, Protocol::Tcp), port(80, Protocol::Http), port(50_051, Protocol::Grpc)];
     let spec = ServiceSpec {
         ports,
-        accounts: vec!["payments".to_owned()],
+        accounts: ["payments".to_owned()].into(),
         export: Some(vec!["eu-west".to_owned()]),
         ..ServiceSpec::default()
     };

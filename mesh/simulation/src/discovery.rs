@@ -217,7 +217,7 @@ impl Discovery {
             name: world.service.clone(),
             spec: ServiceSpec {
                 ports: vec![ServicePort { port: 80, protocol: Protocol::Http }],
-                accounts: vec!["payments".to_owned()],
+                accounts: ["payments".to_owned()].into(),
                 ..ServiceSpec::default()
             },
             endpoints,
@@ -237,7 +237,7 @@ impl Discovery {
             health,
             incarnation,
             capacity: net.servers[server].capacity(),
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         }
     }
@@ -252,7 +252,7 @@ fn remote(
 ) -> RemoteZone {
     RemoteZone {
         zone: world.zones[zone].id.clone(),
-        accounts: vec!["payments".to_owned()],
+        accounts: ["payments".to_owned()].into(),
         summary: ZoneSummary { returned_ago: recent(returned, now), ..summary.clone() },
     }
 }

@@ -100,7 +100,7 @@ fn remote_from_wire(zones: Vec<wire::RemoteZone>, now: Timestamp) -> Result<Vec<
         let summary = zone.summary.ok_or_else(|| ConvertError::new("remote", "without a summary"))?;
         let (name, summary) = summary_from_wire(summary)?;
         let id = ZoneId::new(label("cluster", &zone.cluster)?, name);
-        Ok(RemoteFacts::from_zone(RemoteZone { zone: id, accounts: zone.accounts, summary }, now))
+        Ok(RemoteFacts::from_zone(RemoteZone { zone: id, accounts: zone.accounts.into(), summary }, now))
     };
     let mut zones = zones.into_iter().map(zone).collect::<Result<Vec<_>, _>>()?;
     zones.sort_by(|a, b| a.zone.zone.cmp(&b.zone.zone));
@@ -112,7 +112,7 @@ fn remote_to_wire(zones: &[RemoteFacts], now: Timestamp) -> Vec<wire::RemoteZone
     let zone = |facts: &RemoteFacts| wire::RemoteZone {
         cluster: facts.zone.zone.cluster.to_string(),
         summary: Some(summary_to_wire(&facts.zone.zone.zone, &facts.zone.summary, facts.returned, now)),
-        accounts: facts.zone.accounts.clone(),
+        accounts: facts.zone.accounts.to_vec(),
     };
     zones.iter().map(zone).collect()
 }

@@ -1,12 +1,12 @@
 //! What gateways state to their peers.
 
-use std::collections::BTreeMap;
-
+use eastway_core::view::ServiceSpec;
 use eastway_core::{ServiceName, Timestamp, Version};
 use eastway_proto::federation::v1 as wire;
 use eastway_registry::peers::{Exported, ZoneFacts};
 use eastway_registry::reader::Statement;
 use eastway_registry::{EndpointState, Key};
+use litemap::LiteMap;
 
 use super::services::{summary_from_wire, summary_to_wire};
 use super::{
@@ -123,18 +123,19 @@ fn state_to_wire((service, endpoint): &Key, state: Option<&EndpointState>) -> wi
 }
 
 fn exported_from_wire(message: wire::ExportedService, now: Timestamp) -> Result<(ServiceName, Exported), ConvertError> {
-    let mut zones = BTreeMap::new();
+    let mut zones = LiteMap::new();
     for zone in message.zones {
         let (zone, mut summary) = summary_from_wire(zone)?;
         let returned = summary.returned_ago.take().map(|ago| now.before(ago));
         zones.insert(zone, ZoneFacts { summary, returned });
     }
-    let spec = spec_from_wire(message.spec.unwrap_or_default())?;
-    Ok((service_name(&message.name)?, Exported { spec, zones }))
+    // The rest of a spec is for the callers of the peer's own cluster.
+    let ServiceSpec { ports, accounts, .. } = spec_from_wire(message.spec.unwrap_or_default())?;
+    Ok((service_name(&message.name)?, Exported { ports: ports.into(), accounts, zones }))
 }
 
 fn exported_to_wire(name: &ServiceName, exported: &Exported, now: Timestamp) -> wire::ExportedService {
     let zones = exported.zones.iter();
     let zones = zones.map(|(zone, facts)| summary_to_wire(zone, &facts.summary, facts.returned, now));
-    wire::ExportedService { name: name.to_string(), spec: Some(spec_to_wire(&exported.spec)), zones: zones.collect() }
+    wire::ExportedService { name: name.to_string(), spec: Some(spec_to_wire(&exported.spec())), zones: zones.collect() }
 }

@@ -187,7 +187,7 @@ impl Shared {
             address: workload.address,
             weight: workload.weight,
             capacity: workload.capacity,
-            labels: workload.labels,
+            labels: Arc::new(workload.labels.into_iter().collect()),
             incarnation: *self.incarnation.lock(),
             session,
         }

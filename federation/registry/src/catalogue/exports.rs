@@ -6,6 +6,8 @@ use std::sync::Arc;
 use eastway_core::view::{EndpointView, ServiceSpec};
 use eastway_core::{LoadReport, ServiceName, Timestamp, Version};
 
+use litemap::LiteMap;
+
 use super::{Catalogue, Known};
 use crate::peers::{Exported, ZoneFacts};
 use crate::zones::summarise;
@@ -96,22 +98,22 @@ impl Catalogue {
     fn summarise(&self, name: &ServiceName, now: Timestamp) -> Exported {
         // The rest is for the callers of this cluster, and nobody else's affair.
         let ServiceSpec { ports, accounts, .. } = self.resources.spec(name);
-        let spec = ServiceSpec { ports, accounts, ..ServiceSpec::default() };
-        let Some(known) = self.services.get(name) else { return Exported { spec, zones: BTreeMap::new() } };
+        let nowhere = Exported { ports: ports.into(), accounts, zones: LiteMap::new() };
+        let Some(known) = self.services.get(name) else { return nowhere };
         let returned = known.zones.returned(now, self.options.returned_for);
         let zones = summarise(known.own()).into_iter();
         let zones = zones.map(|(zone, summary)| {
             let returned = returned.get(&zone).copied();
             (zone, ZoneFacts { summary, returned })
         });
-        Exported { spec, zones: zones.collect() }
+        Exported { zones: zones.collect(), ..nowhere }
     }
 }
 
 impl Known {
     /// The endpoints of which this gateway's own statement counts.
     fn own(&self) -> impl Iterator<Item = (&EndpointView, Option<LoadReport>)> {
-        let counts = |candidates: &&super::Candidates| {
+        let counts = |candidates: &&Box<super::Candidates>| {
             let version = |entry: &crate::registration::KnownEndpoint| entry.registration.version();
             candidates.own.as_ref().is_some_and(|own| candidates.best().map(version) == Some(version(own)))
         };
@@ -123,7 +125,7 @@ impl Known {
 /// Whether two statements differ in their loads at most.
 fn same_but_loads(a: &Exported, b: &Exported) -> bool {
     let mut zones = a.zones.iter().zip(&b.zones);
-    a.spec == b.spec
+    (&a.ports, &a.accounts) == (&b.ports, &b.accounts)
         && a.zones.len() == b.zones.len()
         && zones.all(|((name, zone), (other, facts))| name == other && without_loads(zone) == without_loads(facts))
 }

@@ -38,6 +38,7 @@ impl Catalogue {
         now: Timestamp,
     ) -> Result<Option<StreamId>, RegisterError> {
         self.admit(stream, &registration)?;
+        let registration = self.sharing(registration);
         let key = (registration.service.clone(), registration.endpoint.clone());
         if let Some(previous) = self.streams.insert(stream, key.clone())
             && previous != key
@@ -67,6 +68,15 @@ impl Catalogue {
         self.touched.insert(key.0);
         self.settle(now);
         Ok(replaced)
+    }
+
+    /// The same with the names of the service and the zone that are there already: endpoints are many.
+    pub(super) fn sharing(&self, mut registration: Registration) -> Registration {
+        if let Some((name, known)) = self.services.get_key_value(&registration.service) {
+            registration.service = name.clone();
+            registration.zone = known.zones.name(&registration.zone).unwrap_or(registration.zone);
+        }
+        registration
     }
 
     fn admit(&self, stream: StreamId, registration: &Registration) -> Result<(), RegisterError> {

@@ -35,7 +35,7 @@ impl Catalogue {
         let slice = slice.unwrap_or_default();
         let endpoints = slice.endpoints.into_iter().filter(|r| r.service == *service && self.is_welcome(r));
         let entries: Vec<KnownEndpoint> =
-            endpoints.map(|registration| KnownEndpoint::stored(registration, index, now)).collect();
+            endpoints.map(|registration| KnownEndpoint::stored(self.sharing(registration), index, now)).collect();
         if gateway == &*self.gateway {
             entries.into_iter().for_each(|entry| self.load_own(entry));
         } else {
@@ -154,7 +154,8 @@ impl Catalogue {
                     continue;
                 }
                 if candidates.own.is_none() && candidates.siblings.is_empty() {
-                    candidates.leaving = entry.map(|entry| Leaving { entry, gateway: gateway.into(), since: now });
+                    candidates.leaving =
+                        entry.map(|entry| Box::new(Leaving { entry, gateway: gateway.into(), since: now }));
                     self.leaving.insert(service.clone());
                 }
             }

@@ -68,7 +68,7 @@ fn registration(endpoint: &str, zone: &str, incarnation: u64) -> Registration {
         address: ([127, 0, 0, 1], port).into(),
         weight: 1.0,
         capacity: 0,
-        labels: BTreeMap::new(),
+        labels: Default::default(),
         incarnation,
         session: 1,
     }
@@ -79,7 +79,7 @@ fn exported(zones: &[(&str, u32, u32)]) -> Exported {
         let summary = ZoneSummary { total, ready, ..ZoneSummary::default() };
         (Arc::from(zone), ZoneFacts { summary, returned: None })
     };
-    Exported { spec: Default::default(), zones: zones.iter().map(zone).collect() }
+    Exported { zones: zones.iter().map(zone).collect(), ..Exported::default() }
 }
 
 fn snapshot(epoch: u64, seq: u64, services: &[(ServiceName, Exported)]) -> Fact {

@@ -10,10 +10,10 @@ use crate::facts::ServiceFacts;
 impl Catalogue {
     /// Forms the view of `name` anew, and notes what changed.
     pub(super) fn reform(&mut self, name: &ServiceName, now: Timestamp) {
-        let (remote_spec, remote) = self.peers.remote(name, &self.resources);
+        let (remote_ports, mut remote) = self.peers.remote(name, &self.resources);
         let declared = self.resources.services.contains_key(name);
         let has_endpoints = self.services.get(name).is_some_and(|known| !known.endpoints.is_empty());
-        if !declared && !has_endpoints && remote_spec.is_none() {
+        if !declared && !has_endpoints && remote_ports.is_none() {
             self.vanish(name, now);
             return;
         }
@@ -21,16 +21,23 @@ impl Catalogue {
         // By what is missing here, callers learn that this cluster does not offer it.
         spec.export = (declared || has_endpoints).then(|| self.resources.inbound(name).export);
         // Ports that nobody declared here are those of the cluster that does serve it.
-        if let Some(remote_spec) = remote_spec.filter(|_| !declared) {
-            spec.ports = remote_spec.ports;
+        if let Some(ports) = remote_ports.filter(|_| !declared) {
+            spec.ports = ports.to_vec();
         }
         let known = self.services.entry(name.clone()).or_default();
-        let endpoints: Vec<_> = known
+        let mut endpoints: Vec<_> = known
             .endpoints
             .values()
             .filter_map(|candidates| candidates.best())
             .map(|entry| Arc::clone(&entry.view))
             .collect();
+        // Its account is most often the same everywhere.
+        if let Some(first) = remote.first().filter(|remote| remote.zone.accounts == spec.accounts) {
+            spec.accounts = Arc::clone(&first.zone.accounts);
+        }
+        // Most services have few endpoints and zones, and there are many services.
+        endpoints.shrink_to_fit();
+        remote.shrink_to_fit();
         known.vanished = None;
         let stated: Vec<_> = known.endpoints.iter().map(|(id, candidates)| (id.clone(), candidates.state())).collect();
         known.zones.observe(endpoints.iter(), now);

@@ -15,14 +15,14 @@ fn endpoint(id: u8, health: Health) -> Arc<EndpointView> {
         health,
         incarnation: 1,
         capacity: 0,
-        labels: BTreeMap::new(),
+        labels: Default::default(),
         load: None,
     })
 }
 
 fn remote(zone: &str, ready: u32, returned_ago: Option<Duration>) -> RemoteZone {
     let summary = ZoneSummary { total: 9, ready, returned_ago, ..ZoneSummary::default() };
-    RemoteZone { zone: ZoneId::new("eu-west", zone), accounts: vec![], summary }
+    RemoteZone { zone: ZoneId::new("eu-west", zone), accounts: Default::default(), summary }
 }
 
 fn view(endpoints: Vec<Arc<EndpointView>>, remote: Vec<RemoteZone>) -> ServiceView {
@@ -91,7 +91,7 @@ proptest! {
 #[test]
 fn a_service_of_any_size_is_told_in_messages_of_bounded_size() {
     let large = |id: u8| {
-        let labels = BTreeMap::from([("note".to_owned(), "x".repeat(1_000))]);
+        let labels = Arc::new([("note".to_owned(), "x".repeat(1_000))].into_iter().collect());
         Arc::new(EndpointView { labels, ..(*endpoint(id, Health::Ready)).clone() })
     };
     let whole = ServiceFacts::from_view(view((0..50).map(large).collect(), vec![]), Timestamp::ZERO);

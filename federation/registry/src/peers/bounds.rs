@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{ServiceSpec, ZoneSummary};
+use eastway_core::view::ZoneSummary;
 
 use super::Exported;
 use crate::options::PeerBounds;
@@ -62,26 +62,32 @@ impl Taking<'_> {
             self.cut.count("region");
             meta.region = region.clone();
         }
-        self.keep_first(&mut meta.zones, "zones of the cluster");
+        if let Some(first) = meta.zones.keys().nth(self.bounds.zones).cloned() {
+            self.cut.count("zones of the cluster");
+            drop(meta.zones.split_off(&first));
+        }
         meta
     }
 
     /// How a service is exported.
     pub(crate) fn exported(&mut self, exported: Exported) -> Exported {
-        let Exported { spec, mut zones } = exported;
-        self.keep_first(&mut zones, "zones");
-        for facts in zones.values_mut() {
+        let Exported { mut ports, mut accounts, mut zones } = exported;
+        if zones.len() > self.bounds.zones {
+            self.cut.count("zones");
+            zones = zones.into_iter().take(self.bounds.zones).collect();
+        }
+        for (_, facts) in zones.iter_mut() {
             self.summary(&mut facts.summary);
         }
-        Exported { spec: self.spec(spec), zones }
-    }
-
-    /// Ports and accounts. The rest of a spec is for the callers of the peer's own cluster, and not kept.
-    fn spec(&mut self, spec: ServiceSpec) -> ServiceSpec {
-        let ServiceSpec { mut ports, mut accounts, .. } = spec;
-        self.truncate(&mut ports, self.bounds.ports, "ports");
-        self.truncate(&mut accounts, self.bounds.accounts, "accounts");
-        ServiceSpec { ports, accounts, ..ServiceSpec::default() }
+        if ports.len() > self.bounds.ports {
+            self.cut.count("ports");
+            ports = ports[..self.bounds.ports].into();
+        }
+        if accounts.len() > self.bounds.accounts {
+            self.cut.count("accounts");
+            accounts = accounts[..self.bounds.accounts].into();
+        }
+        Exported { ports, accounts, zones }
     }
 
     fn summary(&mut self, summary: &mut ZoneSummary) {
@@ -98,25 +104,11 @@ impl Taking<'_> {
             summary.capacity = most;
         }
     }
-
-    fn keep_first<K: Ord + Clone, V>(&mut self, map: &mut BTreeMap<K, V>, what: &'static str) {
-        if let Some(first) = map.keys().nth(self.bounds.zones).cloned() {
-            self.cut.count(what);
-            drop(map.split_off(&first));
-        }
-    }
-
-    fn truncate<T>(&mut self, list: &mut Vec<T>, most: usize, what: &'static str) {
-        if list.len() > most {
-            self.cut.count(what);
-            list.truncate(most);
-        }
-    }
 }
 
 /// How many entries a service counts for.
 pub(crate) fn entries(exported: &Exported) -> usize {
-    1 + exported.zones.len() + exported.spec.accounts.len() + exported.spec.ports.len()
+    1 + exported.zones.len() + exported.accounts.len() + exported.ports.len()
 }
 
 #[cfg(test)]
@@ -145,7 +137,7 @@ mod tests {
 
     fn exported(summary: ZoneSummary) -> Exported {
         let facts = ZoneFacts { summary, returned: None };
-        Exported { spec: ServiceSpec::default(), zones: [(Arc::from("a"), facts)].into() }
+        Exported { zones: [(Arc::from("a"), facts)].into_iter().collect(), ..Exported::default() }
     }
 
     #[test]
@@ -166,7 +158,7 @@ mod tests {
         let capacity = |peer: Peer, capacity: f64| {
             let said = ZoneSummary { total: 4, ready: 4, capacity, ..ZoneSummary::default() };
             let (taken, cut) = taken(peer, |taking| taking.exported(exported(said)));
-            (taken.zones["a"].summary.capacity, cut)
+            (taken.zones[&Arc::from("a")].summary.capacity, cut)
         };
         assert_eq!(capacity(Peer::default(), 400.0), (400.0, vec![]));
         assert_eq!(capacity(Peer::default(), 1e300), (40_000.0, vec![("capacity", 1)]));
@@ -178,7 +170,7 @@ mod tests {
     fn numbers_of_endpoints_stay_consistent_when_they_are_cut() {
         let said = ZoneSummary { total: u32::MAX, ready: u32::MAX - 1, degraded: 1, ..ZoneSummary::default() };
         let (taken, cut) = taken(Peer::default(), |taking| taking.exported(exported(said)));
-        let summary = &taken.zones["a"].summary;
+        let summary = &taken.zones[&Arc::from("a")].summary;
         assert_eq!((summary.total, summary.ready, summary.degraded), (50_000, 50_000, 0));
         assert_eq!(cut, [("endpoints", 1)]);
     }
@@ -187,14 +179,12 @@ mod tests {
     fn zones_ports_and_accounts_beyond_the_bounds_are_left_out_and_named() {
         let many = |count: usize| (0..count).map(|n| format!("a{n}")).collect::<Vec<_>>();
         let ports = (1..=100).map(|port| ServicePort { port, protocol: Protocol::Http }).collect();
-        let spec = ServiceSpec { ports, accounts: many(100), failover: many(100), ..ServiceSpec::default() };
         let zones = (0..100).map(|n| (Arc::from(format!("z{n:03}")), ZoneFacts::default())).collect();
         let (taken, cut) = taken(Peer::default(), |taking| {
             assert_eq!(taking.meta(&meta("eu-west", "eu", 100)).zones.len(), 64);
-            taking.exported(Exported { spec, zones })
+            taking.exported(Exported { ports, accounts: many(100).into(), zones })
         });
-        let sizes = (taken.zones.len(), taken.spec.ports.len(), taken.spec.accounts.len(), taken.spec.failover.len());
-        assert_eq!(sizes, (64, 64, 32, 0));
+        assert_eq!((taken.zones.len(), taken.ports.len(), taken.accounts.len()), (64, 64, 32));
         assert_eq!(entries(&taken), 1 + 64 + 64 + 32);
         assert_eq!(cut, [("accounts", 1), ("ports", 1), ("zones", 1), ("zones of the cluster", 1)]);
     }

@@ -1,7 +1,7 @@
 //! One peer cluster: what its gateways stated, in sum, and how they are reached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use eastway_core::resource::ClusterMeta;
@@ -9,7 +9,7 @@ use eastway_core::view::{PathState, PeerView, Staleness};
 use eastway_core::{ServiceName, Timestamp};
 
 use super::source::Source;
-use super::{Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
+use super::{Cut, Exported, PathFacts, bounds, staleness_at};
 use crate::resources::PeerPolicy;
 
 /// From which age of its statements on a gateway counts as silent, if others of its cluster speak.
@@ -35,6 +35,8 @@ pub(super) struct Peer {
     published_rtt: Option<Duration>,
     /// What was left out of what it said.
     pub(super) cut: Cut,
+    /// Its name, once for all of its zones.
+    name: OnceLock<Arc<str>>,
 }
 
 impl Peer {
@@ -54,6 +56,11 @@ impl Peer {
             min_rtt: self.published_rtt,
             staleness: if self.meta.is_some() { self.staleness } else { Staleness::Stale3 },
         }
+    }
+
+    /// Its name as the peer `cluster`.
+    pub(super) fn name(&self, cluster: &str) -> Arc<str> {
+        Arc::clone(self.name.get_or_init(|| cluster.into()))
     }
 
     pub(super) fn services(&self) -> BTreeSet<ServiceName> {
@@ -160,14 +167,14 @@ impl Peer {
         let (silent, live): (Vec<_>, Vec<_>) = self.sources.values().partition(|source| source.silent);
         let mut total: Option<Exported> = None;
         for exported in live.iter().filter_map(|source| source.exported(name)) {
-            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(exported);
+            total.get_or_insert_with(|| exported.nowhere()).add(exported);
         }
         let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
         for exported in silent.iter().filter_map(|source| source.exported(name)) {
             let mut rest = exported.clone();
             rest.zones.retain(|zone, _| !spoken.contains(zone));
-            rest.zones.values_mut().for_each(ZoneFacts::age);
-            total.get_or_insert_with(|| Exported { spec: exported.spec.clone(), zones: BTreeMap::new() }).add(&rest);
+            rest.zones.iter_mut().for_each(|(_, facts)| facts.age());
+            total.get_or_insert_with(|| exported.nowhere()).add(&rest);
         }
         total
     }

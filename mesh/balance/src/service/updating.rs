@@ -43,13 +43,12 @@ impl Service {
         control.remember_measured(mesh);
         let facts = facts::localities(&self.view.caller, &rules.policy, mesh, view, &endpoints);
         let mut old = std::mem::take(&mut control.localities);
-        let own_accounts: Arc<[String]> = view.spec.accounts.as_slice().into();
         for facts in &facts {
             let known = old.iter().position(|locality| locality.zone == facts.zone).map(|i| old.swap_remove(i));
             let path = facts.remote.as_ref().map(|_| control.path(&facts.zone, now));
             let mut locality = known.unwrap_or_else(|| new_locality(facts, &rules, now));
             locality.path = path;
-            locality.learn(facts, &own_accounts, now);
+            locality.learn(facts, &view.spec.accounts, now);
             if facts.remote.is_none() {
                 locality.follow(&facts.members, &rules.endpoint, control.started, now);
             }
@@ -272,7 +271,7 @@ impl LocalityControl {
             hard: units(total) - units(ready) - units(degraded),
             endpoints: Endpoints { excluded: 0, healthy: ready, degraded, soft: 0, hard: total - ready - degraded },
         };
-        self.accounts = remote.zone.accounts.as_slice().into();
+        self.accounts = Arc::clone(&remote.zone.accounts);
         self.capacity = Some(summary.capacity).filter(|capacity| *capacity > 0.0 && capacity.is_finite());
         self.reported_utilisation = summary.utilisation.map(f64::from).filter(|u| u.is_finite());
         (self.path_state, self.staleness) = (remote.peer.path, remote.peer.staleness);

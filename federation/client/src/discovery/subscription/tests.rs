@@ -22,7 +22,7 @@ fn endpoint(id: &str, health: Health) -> Arc<EndpointView> {
         health,
         incarnation: 1,
         capacity: 0,
-        labels: BTreeMap::new(),
+        labels: Default::default(),
         load: None,
     })
 }
@@ -31,7 +31,7 @@ fn facts(endpoints: &[&str], zones: &[&str]) -> ServiceFacts {
     let remote = |zone: &&str| RemoteFacts {
         zone: RemoteZone {
             zone: ZoneId::new("eu-west", *zone),
-            accounts: vec![],
+            accounts: Default::default(),
             summary: ZoneSummary { total: 1, ready: 1, ..ZoneSummary::default() },
         },
         returned: None,

@@ -208,7 +208,7 @@ fn the_return_of_a_zone_is_published_with_its_age_and_a_first_start_is_none() {
     let returned = world.view().expect("a view").returned.clone();
     assert_eq!(returned, BTreeMap::from([("a".into(), 10 * SECOND)]));
     let exported = world.catalogue.exports_for("eu-west")[&payments()].exported.clone();
-    assert!(exported.zones["a"].returned.is_some());
+    assert!(exported.zones[&Arc::from("a")].returned.is_some());
     for _ in 0..60 {
         world.pass(SECOND, never);
         world.catalogue.heard(again, world.now);

@@ -170,7 +170,10 @@ fn exports_are_opt_in_and_versions_grow_with_each_statement() {
     let mut world = World::new();
     world.register("p1", "a", 1);
     let first = world.catalogue.exports_for("eu-west")[&payments()].clone();
-    assert_eq!((first.exported.zones["a"].summary.ready, first.seq), (1, world.catalogue.export_version().seq));
+    assert_eq!(
+        (first.exported.zones[&Arc::from("a")].summary.ready, first.seq),
+        (1, world.catalogue.export_version().seq)
+    );
     let stream = world.register("p2", "a", 1);
     let second = world.catalogue.exports_for("eu-west")[&payments()].clone();
     assert!(second.seq > first.seq && world.catalogue.take_changes().exports);
@@ -338,7 +341,7 @@ fn all_that_a_peer_says_together_is_bounded_and_what_is_known_may_still_change()
 fn a_peer_that_claims_this_clusters_region_and_an_endless_capacity_gets_neither() {
     let mut world = World::new();
     let mut said = exported(&[("a", 2, 2)]);
-    said.zones.values_mut().for_each(|zone| zone.summary.capacity = 1e300);
+    said.zones.iter_mut().for_each(|(_, zone)| zone.summary.capacity = 1e300);
     let claims = ClusterMeta { region: meta("us-east").region, ..meta("eu-west") };
     world.catalogue.peer_fact(&claims, "gw-9", 1, snapshot(1, 0, &[(payments(), said)]), world.now);
     assert_eq!(world.catalogue.mesh().peers[0].cluster.region, "eu-west");

@@ -146,7 +146,7 @@ fn a_locality_that_returns_and_is_not_needed_is_told_so() {
 #[test]
 fn the_compatible_mode_is_told_in_whole_percent() {
     let mut world = World::new(&[("b", 1), ("c", 1), ("d", 1)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.mode = Some(Mode::Envoy);
     world.update();
     let explanation = serde_json::to_value(world.service.explain(world.now)).expect("JSON");
     let localities = explanation["priorities"][0]["localities"].as_array().expect("localities");
@@ -166,7 +166,7 @@ fn the_compatible_mode_is_told_in_whole_percent() {
 #[test]
 fn the_compatible_mode_tells_of_no_ramp() {
     let mut world = World::new(&[("a", 2), ("b", 2)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.mode = Some(Mode::Envoy);
     for health in [Health::Down, Health::Ready] {
         world.change("a-", |endpoint| endpoint.health = health);
         world.update();
@@ -180,7 +180,7 @@ fn a_residency_fence_is_the_reason_for_what_it_keeps_out() {
     let mut world = World::new(&[("a", 2)]);
     world.add_remote("eu-west/a", "eu", 4);
     world.update();
-    world.view.spec.policy.balancing.residency = Some(vec!["us".to_owned()]);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.residency = Some(vec!["us".to_owned()]);
     world.update();
     assert_eq!(world.service.explain(world.now).residency, Some(vec!["us".to_owned()]));
     let locality = &localities(&world)[1];
@@ -270,7 +270,7 @@ fn a_factor_is_told_where_there_is_one() {
     );
     world.wait(Duration::from_millis(200));
     assert_eq!(factor(&world), Some(1.0));
-    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.mode = Some(Mode::Envoy);
     world.update();
     assert_eq!(factor(&world), None, "the Envoy mode knows none");
 }

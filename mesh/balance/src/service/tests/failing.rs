@@ -347,7 +347,7 @@ fn an_endpoint_that_is_ejected_for_being_slow_is_tried_again() {
         window: Duration::from_secs(10),
         min_requests: 10,
     };
-    world.view.spec.policy.breaker.endpoint = Some(slow);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).breaker.endpoint = Some(slow);
     world.update();
     world.attempts_on("a-00000", 10, Outcome::success(Duration::from_millis(500)));
     let breaker = |world: &World| world.service.explain(world.now).priorities[0].localities[0].endpoints[0].breaker;
@@ -382,7 +382,8 @@ fn remote_endpoints_that_are_gone_protect_no_other_from_ejection() {
             world.finish(&pick, outcome);
         }
     };
-    world.view.spec.policy.breaker.locality = Some(BreakerTrigger::Consecutive { failures: 1_000 });
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).breaker.locality =
+        Some(BreakerTrigger::Consecutive { failures: 1_000 });
     world.update();
     for id in ["gone-1", "gone-2"] {
         fail(&mut world, id, 1, refused());

@@ -50,7 +50,7 @@ impl World {
             mesh: MeshView { cluster: cluster("us-east", "us"), peers: Vec::new() },
             view: ServiceView {
                 name,
-                spec: ServiceSpec { accounts: vec!["payments".to_owned()], ..ServiceSpec::default() },
+                spec: ServiceSpec { accounts: ["payments".to_owned()].into(), ..ServiceSpec::default() },
                 endpoints: Vec::new(),
                 remote: Vec::new(),
                 returned: BTreeMap::new(),
@@ -77,7 +77,7 @@ impl World {
             health: Health::Ready,
             incarnation: 1,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         }));
         self.view.endpoints.sort_by(|a, b| a.id.cmp(&b.id));
@@ -96,7 +96,7 @@ impl World {
             });
         }
         let summary = ZoneSummary { total: endpoints, ready: endpoints, ..ZoneSummary::default() };
-        self.view.remote.push(RemoteZone { zone: id, accounts: vec!["payments".to_owned()], summary });
+        self.view.remote.push(RemoteZone { zone: id, accounts: ["payments".to_owned()].into(), summary });
     }
 
     pub(super) fn peer(&mut self, cluster: &str) -> &mut PeerView {

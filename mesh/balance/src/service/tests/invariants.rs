@@ -134,8 +134,8 @@ proptest! {
         let ids: Vec<String> = world.view.endpoints.iter().map(|e| e.id.to_string()).collect();
         let wrong: Vec<&String> = wrong.iter().map(|index| index.get(&ids)).collect();
         wrong.iter().for_each(|id| world.attempts_on(id, 1, Outcome::down(Reason::WrongIdentity)));
-        world.view.spec.accounts = vec!["billing".to_owned()];
-        world.view.remote[1].accounts = vec!["b".to_owned(), "c".to_owned()];
+        world.view.spec.accounts = ["billing".to_owned()].into();
+        world.view.remote[1].accounts = ["b".to_owned(), "c".to_owned()].into();
         world.update();
         let own = [vec!["billing".to_owned()], vec!["payments".to_owned()], vec!["b".to_owned(), "c".to_owned()]];
         let mut tried = Tried::new();

@@ -12,7 +12,7 @@ use crate::{Class, Policy, Tried};
 #[test]
 fn the_budgets_of_a_service_follow_the_operators_numbers() {
     let mut world = World::new(&[("a", 1)]);
-    world.view.spec.policy.retries.min_per_second = Some(7);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).retries.min_per_second = Some(7);
     world.update();
     let now = world.now;
     for budget in [world.service.retry_budget(), world.service.cross_region_budget()] {

@@ -14,8 +14,9 @@ fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothin
     let pick = world.pick();
     world.finish(&pick, refused());
     let down = World::name(&pick);
-    world.view.spec.policy.balancing.algorithm = Some(Algorithm::Random);
-    world.view.spec.policy.breaker.endpoint = Some(BreakerTrigger::Consecutive { failures: 2 });
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.algorithm = Some(Algorithm::Random);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).breaker.endpoint =
+        Some(BreakerTrigger::Consecutive { failures: 2 });
     world.update();
     assert_eq!(world.service.policy().algorithm, Algorithm::Random);
     // What is down stays down, and the other one trips by the new rule.
@@ -26,7 +27,7 @@ fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothin
     assert_eq!(World::name(&again), World::name(&other), "the first error does not eject it");
     world.finish(&again, error());
     assert!(World::name(&world.pick()).starts_with("b-"), "the second one in a row does");
-    *world.view.spec.policy = Default::default();
+    world.view.spec.policy = eastway_core::policy::ServicePolicy::unset();
     world.update();
     assert_eq!(world.service.policy().algorithm, Algorithm::TwoChoices);
 }
@@ -34,7 +35,7 @@ fn numbers_that_an_operator_changes_hold_from_the_next_view_on_and_forget_nothin
 #[test]
 fn the_compatible_mode_divides_as_envoy_does() {
     let mut world = World::new(&[("a", 4), ("b", 4)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.mode = Some(Mode::Envoy);
     let set = |world: &mut World, prefixes: &[&str], health| {
         prefixes.iter().for_each(|prefix| world.change(prefix, |endpoint| endpoint.health = health));
         world.update();
@@ -80,7 +81,7 @@ fn what_if_starts_from_the_live_state() {
 #[test]
 fn a_compatible_panic_divides_by_what_can_be_picked() {
     let mut world = World::new(&[("b", 4), ("c", 4)]);
-    world.view.spec.policy.balancing.mode = Some(Mode::Envoy);
+    std::sync::Arc::make_mut(&mut world.view.spec.policy).balancing.mode = Some(Mode::Envoy);
     world.change("", |endpoint| endpoint.health = Health::Unready);
     world.change("b-00000", |endpoint| endpoint.health = Health::Ready);
     world.change("b-00001", |endpoint| endpoint.health = Health::Draining);
