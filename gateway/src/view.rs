@@ -194,7 +194,7 @@ mod tests {
             health: Health::Ready,
             incarnation: 1,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         };
         EndpointReport {

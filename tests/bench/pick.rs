@@ -230,7 +230,7 @@ fn views(endpoints: usize) -> (MeshView, ServiceView) {
             health: Health::Ready,
             incarnation: 1,
             capacity: 100,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         })
     };

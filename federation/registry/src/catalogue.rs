@@ -336,11 +336,11 @@ impl Catalogue {
     /// The loads of the service's endpoints that came after the count `since` (0: all), by endpoint.
     pub fn loads_since(&self, name: &ServiceName, since: u64) -> Vec<(EndpointId, LoadReport)> {
         let Some(known) = self.services.get(name).filter(|known| known.load_seq > since) else { return Vec::new() };
-        let load = |(id, candidates): (&EndpointId, &Box<Candidates>)| {
+        let loads = known.endpoints.iter().filter_map(|(id, candidates)| {
             let entry = candidates.best().filter(|entry| entry.load_seq > since)?;
             Some((id.clone(), entry.load?))
-        };
-        known.endpoints.iter().filter_map(load).collect()
+        });
+        loads.collect()
     }
 
     /// The load that an endpoint of the service reported last.

@@ -4,7 +4,6 @@
 //! after 3 s of silence and two probes. Clusters tell one another sums, at once when they change and every second with the
 //! heartbeat; a cluster that hears nothing keeps what it knows and says how old it is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 

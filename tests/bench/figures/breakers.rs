@@ -54,7 +54,7 @@ impl World {
             health: Health::Ready,
             incarnation: 1,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             load: None,
         };
         let view = ServiceView {

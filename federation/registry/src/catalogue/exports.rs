@@ -113,11 +113,11 @@ impl Catalogue {
 impl Known {
     /// The endpoints of which this gateway's own statement counts.
     fn own(&self) -> impl Iterator<Item = (&EndpointView, Option<LoadReport>)> {
-        let counts = |candidates: &&Box<super::Candidates>| {
-            let version = |entry: &crate::registration::KnownEndpoint| entry.registration.version();
-            candidates.own.as_ref().is_some_and(|own| candidates.best().map(version) == Some(version(own)))
-        };
-        let own = self.endpoints.values().filter(counts).filter_map(|candidates| candidates.own.as_ref());
+        let version = |entry: &crate::registration::KnownEndpoint| entry.registration.version();
+        let own = self.endpoints.values().filter_map(move |candidates| {
+            let own = candidates.own.as_ref()?;
+            (candidates.best().map(version) == Some(version(own))).then_some(own)
+        });
         own.map(|entry| (&*entry.view, entry.load))
     }
 }
