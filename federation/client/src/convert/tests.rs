@@ -53,7 +53,7 @@ fn view() -> ServiceView {
         health,
         incarnation: 9,
         capacity: 4,
-        labels: BTreeMap::from([("version".to_owned(), "2".to_owned())]),
+        labels: Arc::new([("version".to_owned(), "2".to_owned())].into_iter().collect()),
         load: None,
     };
     let summary = ZoneSummary {
@@ -75,13 +75,13 @@ fn view() -> ServiceView {
                 ServicePort { port: 9090, protocol: Protocol::Grpc },
                 ServicePort { port: 5432, protocol: Protocol::Tcp },
             ],
-            accounts: vec!["payments".to_owned()],
+            accounts: ["payments".to_owned()].into(),
             locality_weights: BTreeMap::from([("eu-west/a".to_owned(), 0.5)]),
             failover: vec!["eu-west".to_owned()],
             export: Some(vec!["eu-west".to_owned()]),
         },
         endpoints: vec![Arc::new(endpoint("p1", Health::Ready)), Arc::new(endpoint("p2", Health::Down))],
-        remote: vec![RemoteZone { zone: ZoneId::new("eu-west", "a"), accounts: vec!["payments".to_owned()], summary }],
+        remote: vec![RemoteZone { zone: ZoneId::new("eu-west", "a"), accounts: ["payments".to_owned()].into(), summary }],
         returned: BTreeMap::from([("b".into(), Duration::from_secs(9))]),
     }
 }
@@ -201,7 +201,9 @@ fn statements_round_trip_with_their_versions() {
         summary: ZoneSummary { total: 2, ready: 1, ..ZoneSummary::default() },
         returned: Some(NOW.before(Duration::from_secs(3))),
     };
-    let exported = Exported { spec: view().spec, zones: BTreeMap::from([("a".into(), facts)]) };
+    let ServiceSpec { ports, accounts, .. } = view().spec;
+    let zones = [("a".into(), facts)].into_iter().collect();
+    let exported = Exported { ports: ports.into(), accounts, zones };
     let name = ServiceName::new("shop", "payments");
     let version = Version::new(4, 17);
     for statement in [

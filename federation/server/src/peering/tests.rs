@@ -237,7 +237,7 @@ async fn what_one_cluster_exports_the_other_sees_in_sum_and_so_do_its_callers() 
     eventually("both", || (ready(&us) == Some(2)).then_some(())).await;
     let zones = remote(&us);
     assert_eq!((zones.len(), zones[0].zone.to_string()), (1, "eu-west/a".to_owned()));
-    assert_eq!(zones[0].accounts, ["payments"]);
+    assert_eq!(*zones[0].accounts, ["payments"]);
 
     let (discovery, notes, _task) = us.caller(DiscoveryOptions::new("us-east"));
     let view = discovery.resolve(&payments()).await.expect("known");
