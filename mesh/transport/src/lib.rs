@@ -7,8 +7,10 @@
 //! Sidecars and gateways call it, and `mesh/http` runs over its `Io`.
 
 pub mod accept;
+pub mod copies;
 pub mod error;
 pub mod io;
+pub mod link;
 pub mod quic;
 pub mod relay;
 pub mod tcp;
