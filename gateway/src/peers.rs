@@ -82,7 +82,7 @@ impl Peers {
         if let Some(known) = self.metrics.borrow().get(cluster) {
             return Arc::clone(known);
         }
-        let metrics = node.tunnels.peer(cluster, self.carrier.protocol());
+        let metrics = node.tunnels.peer(cluster, self.carrier.transport().as_str());
         self.metrics.borrow_mut().insert(cluster.to_owned(), Arc::clone(&metrics));
         metrics
     }

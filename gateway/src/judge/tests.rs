@@ -29,7 +29,7 @@ fn path(number: u8) -> PeerPath {
         draining: false,
         rtt_ms: Some(82.0),
         loss: Some(0.0),
-        transport: Some("quic"),
+        transport: Some(Transport::Quic),
         epoch: Some(1),
         seq: Some(2),
         age_seconds: Some(0.5),

@@ -49,6 +49,8 @@ pub struct Driver {
     /// Bytes that were written.
     written: u64,
     losses: Option<Losses>,
+    /// What reading failed with.
+    cause: Option<std::io::Error>,
 }
 
 /// What the network has lost.
@@ -83,6 +85,7 @@ impl Driver {
             stalled: false,
             written: 0,
             losses: None,
+            cause: None,
         }
     }
 
@@ -140,7 +143,8 @@ impl Driver {
                         // What is wrong with it ends the connection, which is told as an event.
                         let _ = link.connection.receive(buffer.filled(), now);
                     }
-                    Poll::Ready(_) => {
+                    Poll::Ready(read) => {
+                        self.cause = read.err();
                         self.shared.lock().connection.lost();
                         return false;
                     }
@@ -179,6 +183,16 @@ impl Driver {
             let now = link.now();
             link.connection.handle_timeout(now);
         }
+    }
+
+    /// Ready with why, once the other side's identity is accepted no longer; the task is woken when that comes.
+    pub(crate) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<std::io::Error> {
+        self.io.poll_revoked(cx)
+    }
+
+    /// What reading failed with, if that ended the connection.
+    pub(crate) const fn cause(&self) -> Option<&std::io::Error> {
+        self.cause.as_ref()
     }
 
     /// How many bytes were written when the other side stopped reading; `None` if none wait.

@@ -38,20 +38,6 @@ impl Opaque {
     }
 }
 
-impl Opaque {
-    /// Gives the stream up for `reason`. What was sent before its end still goes out; what is left of the other side's is not wanted.
-    pub fn abort(&mut self, reason: Reason) {
-        if !std::mem::replace(&mut self.written_ended, true) {
-            self.read_ended = true;
-            self.stream.reset(reason);
-        } else if !std::mem::replace(&mut self.read_ended, true) {
-            let mut link = self.stream.lock();
-            link.connection.stop(self.stream.id(), reason);
-            link.wake_driver();
-        }
-    }
-}
-
 fn broken(fault: StreamFault) -> io::Error {
     match fault {
         StreamFault::Refused(reason) | StreamFault::Reset(reason) | StreamFault::Unsent(reason) => {
@@ -116,6 +102,18 @@ impl ChunkStream for Opaque {
         Poll::Ready(Ok(chunk))
     }
 
+    fn condemn(&mut self, reason: Reason) {
+        if !std::mem::replace(&mut self.written_ended, true) {
+            self.read_ended = true;
+            self.stream.reset(reason);
+        } else if !std::mem::replace(&mut self.read_ended, true) {
+            // What was said before the end goes out; what is left of the other side's is not wanted.
+            let mut link = self.stream.lock();
+            link.connection.stop(self.stream.id(), reason);
+            link.wake_driver();
+        }
+    }
+
     fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>> {
         let id = self.stream.id();
         let mut link = self.stream.lock();
@@ -157,7 +155,7 @@ impl AsyncWrite for Opaque {
 
 impl Drop for Opaque {
     fn drop(&mut self) {
-        self.abort(Reason::CallerGone);
+        self.condemn(Reason::CallerGone);
     }
 }
 

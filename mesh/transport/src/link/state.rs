@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use eastway_core::{Reason, Timestamp};
 use eastway_link::{
-    Connection, Event, LinkError, LinkOptions, OpaqueBuf, RequestBuf, ResponseBuf, Side, StreamId, TrailersBuf,
+    Connection, Event, LinkError, LinkOptions, OpaqueBuf, OpaqueHead, OpenError, RequestBuf, ResponseBuf, Side,
+    StreamId, TrailersBuf,
 };
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ pub struct Link {
     pub connection: Connection,
     streams: HashMap<StreamId, State, BuildHasherDefault<StreamHasher>>,
     driver: Option<Waker>,
+    /// Those who wait until a stream can be opened.
+    openers: Vec<Waker>,
     /// When the connection's time began.
     epoch: Instant,
     /// When the network lost a packet last.
@@ -118,6 +121,7 @@ impl Shared {
             connection: Connection::new(side, options, Timestamp::ZERO),
             streams: HashMap::default(),
             driver: None,
+            openers: Vec::new(),
             epoch: Instant::now(),
             lost_at: None,
             ended: None,
@@ -211,10 +215,30 @@ impl Link {
                 let silent = matches!(self.connection.ended(), Some(LinkError::Unresponsive(_)));
                 self.fail(stream, if silent { StreamFault::Silent } else { StreamFault::Lost });
             }
-            Event::Closed(error) => self.ended = Some(error),
-            Event::Openable | Event::Draining => {}
+            Event::Closed(error) => {
+                self.ended = Some(error);
+                self.wake_openers();
+            }
+            Event::Openable | Event::Draining => self.wake_openers(),
         }
         None
+    }
+
+    /// Opens a stream of opaque bytes to nobody in particular; waits while the other side has as many as it allows.
+    pub(crate) fn poll_open_opaque(&mut self, cx: &Context<'_>) -> Poll<Result<StreamId, OpenError>> {
+        let (head, now) = (OpaqueHead { authority: TUNNEL, fields: [("", ""); 0] }, self.now());
+        let opened = self.connection.open_opaque(head, now);
+        if let Err(OpenError::StreamLimit | OpenError::Busy) = opened {
+            self.openers.retain(|waker| !waker.will_wake(cx.waker()));
+            self.openers.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.wake_driver();
+        Poll::Ready(opened)
+    }
+
+    fn wake_openers(&mut self) {
+        self.openers.drain(..).for_each(Waker::wake);
     }
 
     /// Says that a stream broke off, unless it did before.
@@ -315,5 +339,7 @@ impl Drop for Used {
     }
 }
 
+/// Whom the streams of a tunnel are for: what that is, their first bytes say.
+const TUNNEL: &str = "tunnel";
 /// The status of an interim head that asks for the body.
 const CONTINUE: u16 = 100;
