@@ -45,6 +45,8 @@ mod tests {
             rtt_ms: None,
             loss: None,
             transport: None,
+            transport_cause: None,
+            transport_changes: 0,
             epoch: None,
             seq: None,
             age_seconds: None,
