@@ -22,7 +22,7 @@ use eastway_transport::{Io, tcp_tunnel, tls};
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
-use crate::{exit, relay};
+use crate::{exit, relay, via};
 
 /// The protocols that sidecars may choose from, in our order.
 const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
@@ -132,7 +132,7 @@ async fn open(
 /// gateway that they lead to does. Until then the request waits.
 async fn drain_notice(worker: &Rc<Worker>, head: &RequestHead) -> Response {
     let node = &worker.node;
-    let via = head.fields.text(VIA).and_then(|via| via.split_once('/'));
+    let via = head.fields.text(VIA).and_then(via::gateway);
     let peer = async {
         match via {
             Some((cluster, address)) => node.federation.path_draining(cluster, address).await,

@@ -22,6 +22,7 @@ mod resources;
 mod services;
 mod streams;
 mod turns;
+mod via;
 mod view;
 mod worker;
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::carriers::Carriers;
 use crate::node::GatewayNode;
 use crate::relay::PeerStream;
-use crate::turns;
+use crate::{turns, via};
 
 /// How long the peers may take to hear that this gateway leaves.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -108,9 +108,7 @@ impl Peers {
         let mut last = Reason::PathDown;
         for path in paths {
             match self.open_by_path(node, (cluster, &path), &trust_domain, open).await {
-                Ok((accepted, io, metrics)) => {
-                    return Ok((accepted, io, PeerStream::opened(metrics, cluster, &path.address)));
-                }
+                Ok(opened) => return Ok(opened),
                 Err(StreamFailure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     if !goes_on(reason) {
@@ -132,7 +130,7 @@ impl Peers {
         (cluster, path): (&str, &PeerPath),
         trust_domain: &str,
         open: &StreamOpen,
-    ) -> Result<(StreamAccepted, Io, Arc<TunnelPeer>), StreamFailure> {
+    ) -> Result<(StreamAccepted, Io, PeerStream), StreamFailure> {
         let mut transport = path.transport;
         for _ in 0..=MOST_MOVES {
             let carrier = self.carriers.over(transport).ok_or(Reason::PathDown)?;
@@ -145,7 +143,8 @@ impl Peers {
                     if let Err(StreamFailure { reason, message: Some(_) }) = &opened {
                         metrics.refused(*reason);
                     }
-                    return opened.map(|(accepted, io)| (accepted, io, metrics));
+                    let via = via::name(cluster, &path.address, over);
+                    return opened.map(|(accepted, io)| (accepted, io, PeerStream::opened(metrics, via)));
                 }
                 () = node.federation.path_leaves(cluster, &path.address, over) => {}
             }

@@ -59,13 +59,14 @@ async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
     let mut arrivals = hub.arrivals.subscribe();
     let mut monitor = PathMonitor::new(hub.options.peering.liveness, hub.clock.now());
     let mut backoff = Backoff::new();
+    let from = (path.cluster.clone(), transport);
     while let Some(trust_domain) = trust_domain(path) {
-        let seen = arrived(&arrivals.borrow_and_update(), &path.cluster);
+        let seen = arrived(&arrivals.borrow_and_update(), &from);
         let dialling = dialer.dial(&path.address, &trust_domain, transport);
         let dialled = tokio::select! {
             dialled = timeout(hub.options.peering.dial_timeout, dialling) => dialled,
             // What was sent before the gateway came up is lost, and would be repeated late: dial anew.
-            () = arrives(&mut arrivals, &path.cluster, seen) => continue,
+            () = arrives(&mut arrivals, &from, seen) => continue,
         };
         match dialled {
             Ok(Ok(tunnel)) => {
@@ -84,7 +85,7 @@ async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
         path.note_way(transport, Way::lost);
         tokio::select! {
             () = sleep(backoff.pause(&pauses(path, transport))) => {}
-            () = arrives(&mut arrivals, &path.cluster, seen) => {}
+            () = arrives(&mut arrivals, &from, seen) => {}
         }
     }
 }
@@ -96,14 +97,17 @@ fn pauses(path: &Path, transport: Transport) -> LinkOptions {
     LinkOptions { backoff_max: most, ..path.hub.options.link() }
 }
 
-fn arrived(arrivals: &BTreeMap<String, u64>, cluster: &str) -> u64 {
-    arrivals.get(cluster).copied().unwrap_or_default()
+/// How often gateways of each cluster have connected here over each transport.
+type Arrivals = BTreeMap<(String, Transport), u64>;
+
+fn arrived(arrivals: &Arrivals, from: &(String, Transport)) -> u64 {
+    arrivals.get(from).copied().unwrap_or_default()
 }
 
-/// Waits until a gateway of the cluster connects here, after it has done so `seen` times.
-async fn arrives(arrivals: &mut watch::Receiver<BTreeMap<String, u64>>, cluster: &str, seen: u64) {
+/// Waits until a gateway of the cluster connects here over the transport, after that has happened `seen` times.
+async fn arrives(arrivals: &mut watch::Receiver<Arrivals>, from: &(String, Transport), seen: u64) {
     // Fails only if the hub is gone, and with it this task.
-    let _ = arrivals.wait_for(|arrivals| arrived(arrivals, cluster) > seen).await;
+    let _ = arrivals.wait_for(|arrivals| arrived(arrivals, from) > seen).await;
 }
 
 /// The life of one connection.
@@ -124,7 +128,7 @@ async fn connected(path: &Path, tunnel: &Arc<dyn Tunnel>, monitor: &mut PathMoni
 /// gateways of its cluster may go too.
 pub(super) async fn returns(path: &Path, transport: Transport, peer: &SpiffeId) {
     let (mut callers, mut paths) = (path.hub.callers(), path.hub.paths.subscribe());
-    let peer = peer.to_string();
+    let peer = (peer.to_string(), transport);
     let mut known = None;
     loop {
         let latest = callers.borrow_and_update().get(&peer).copied();

@@ -22,16 +22,18 @@ async fn a_gateway_that_connects_anew_while_the_path_to_it_is_down_is_dialled_at
         sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
     };
-    let first = hub.calls(&peer);
+    let first = hub.calls(&peer, Transport::Quic);
     becomes(PathState::Down);
     pending().await;
+    let _over_tcp = hub.calls(&peer, Transport::Tcp);
+    pending().await;
     becomes(PathState::Up);
-    let _other = hub.calls(&other);
-    let again = hub.calls(&peer);
+    let _other = hub.calls(&other, Transport::Quic);
+    let again = hub.calls(&peer, Transport::Quic);
     drop(first);
     pending().await;
     becomes(PathState::Down);
     waiting.await.expect("no panic");
     drop(again);
-    assert!(!hub.callers().borrow().contains_key(&peer.to_string()));
+    assert!(!hub.callers().borrow().contains_key(&(peer.to_string(), Transport::Quic)));
 }
