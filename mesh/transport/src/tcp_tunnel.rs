@@ -5,6 +5,7 @@
 //! application protocol that they ask for ([`ALPN`]), and hands them over ([`TcpArrivals`]) to the runtime that shall drive them.
 
 mod carrier;
+mod ends;
 mod options;
 mod stream;
 mod tunnel;

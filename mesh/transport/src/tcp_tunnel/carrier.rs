@@ -14,7 +14,8 @@ use eastway_link::Side;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
-use super::tunnel::{Progress, Session, close};
+use super::ends::{Progress, close};
+use super::tunnel::Session;
 use super::{TcpOptions, TcpTunnel, alpn_of, kind_of};
 use crate::io::{Detached, Io};
 use crate::link::Shared;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use eastway_core::{Reason, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::tunnel::Ends;
+use super::ends::Ends;
 use crate::error::StreamError;
 use crate::io::ChunkStream;
 use crate::link::{Opaque, Stream};
@@ -103,7 +103,7 @@ impl ChunkStream for TunnelStream {
     }
 
     fn peer_id(&self) -> Option<Arc<SpiffeId>> {
-        Some(Arc::clone(self.ends.peer()))
+        Some(Arc::clone(&self.ends.peer))
     }
 
     fn set_stalled(&mut self, stalled: bool) -> bool {

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use eastway_core::view::Transport;
 use eastway_core::{Chain, Reason, SpiffeId};
 use eastway_identity::Refusal;
-use eastway_link::{LinkError, OpenError as LinkOpenError, ResponseHead, Side};
+use eastway_link::{OpenError as LinkOpenError, ResponseHead, Side};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::TcpOptions;
+use super::ends::{Ends, Phase, Progress, close, end, reason_of};
 use super::stream::TunnelStream;
 use crate::io::Io;
 use crate::link::{Driver, Opened, Shared, Stream};
@@ -34,66 +35,6 @@ pub struct TcpTunnel {
     options: Arc<TcpOptions>,
     /// The count of received bytes after which the peer was silent while a stream waited for its answer.
     silent_since: AtomicU64,
-}
-
-/// How far a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The peer has said nothing yet.
-    Connecting,
-    /// The peer has accepted this side's identity.
-    Confirmed,
-    /// It has ended.
-    Ended(Reason),
-}
-
-/// How far a connection has come, as all that have to do with it see it.
-pub(super) type Progress = Arc<watch::Sender<Phase>>;
-
-/// What the streams of a connection share.
-#[derive(Debug)]
-pub(super) struct Ends {
-    link: Shared,
-    progress: Progress,
-    peer: Arc<SpiffeId>,
-    chain: Vec<CertificateDer<'static>>,
-    remote: SocketAddr,
-    _place: Option<TunnelPlace>,
-    /// Streams that are open now.
-    pub(super) streams: AtomicU64,
-    /// Streams that this side ever opened.
-    pub(super) opened: AtomicU64,
-    /// Streams that the peer ever opened.
-    pub(super) accepted: AtomicU64,
-    /// Bytes of streams, sent.
-    pub(super) sent: AtomicU64,
-    /// Bytes of streams, received.
-    pub(super) received: AtomicU64,
-    /// Streams whose bytes wait for a reader that takes nothing.
-    pub(super) stalled: AtomicU64,
-    /// So many stalled streams may hold half of the connection's window.
-    pub(super) stall_limit: u64,
-}
-
-impl Ends {
-    pub(super) const fn peer(&self) -> &Arc<SpiffeId> {
-        &self.peer
-    }
-
-    /// Why the connection ended.
-    pub(super) fn reason(&self) -> Reason {
-        match (*self.progress.borrow(), self.link.lock().connection.ended()) {
-            (Phase::Ended(reason), _) => reason,
-            (_, Some(error)) => reason_of(error),
-            _ => Reason::TunnelLost,
-        }
-    }
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        close(&self.link, &self.progress, Reason::Draining);
-    }
 }
 
 /// A session with a gateway, of which a tunnel is made.
@@ -262,25 +203,6 @@ impl Tunnel for TcpTunnel {
     }
 }
 
-/// Ends a connection, and tells the peer why.
-pub(super) fn close(link: &Shared, progress: &Progress, reason: Reason) {
-    end(progress, reason);
-    let mut link = link.lock();
-    link.connection.close_saying(reason.code());
-    link.wake_driver();
-}
-
-/// The first reason for an end stays.
-fn end(progress: &Progress, reason: Reason) {
-    progress.send_if_modified(|phase| {
-        let first = !matches!(phase, Phase::Ended(_));
-        if first {
-            *phase = Phase::Ended(reason);
-        }
-        first
-    });
-}
-
 /// Reads and writes the connection until it has ended and the peer was told.
 async fn drive(
     mut driver: Driver,
@@ -337,14 +259,6 @@ fn take_in(link: &Shared, opened: Opened, arrived: &mpsc::UnboundedSender<Stream
     }
     // As many may wait as a peer may have open. Nobody takes them once the tunnel is gone, and with it this connection.
     drop(arrived.send(stream));
-}
-
-/// What the end of a connection means for its streams.
-fn reason_of(error: &LinkError) -> Reason {
-    match error {
-        LinkError::Goodbye { code: 0, text } => Reason::from_code(text).unwrap_or(Reason::TunnelLost),
-        _ => Reason::TunnelLost,
-    }
 }
 
 /// No count of bytes is that high.
