@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eastway_core::ServiceName;
+use eastway_core::view::{PathState, Transport};
 use eastway_node::admin::{self, Admin, Unanswered};
 use eastway_node::listing::ServiceListing;
 use eastway_node::{NodeError, Process};
 use eastway_request::ServiceEntry;
+use eastway_server::PeerPath;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
@@ -72,6 +74,13 @@ impl Admin for GatewayNode {
             for (what, count) in cut {
                 self.peers.cut(&cluster, what, count);
             }
+        }
+        for peer in self.federation.server().peers() {
+            for transport in [Transport::Quic, Transport::Tcp] {
+                let up = |path: &&PeerPath| path.state == PathState::Up && path.transport == Some(transport);
+                self.peers.paths(&peer.cluster, transport.as_str(), peer.paths.iter().filter(up).count());
+            }
+            self.peers.changes(&peer.cluster, peer.paths.iter().map(|path| path.transport_changes).sum());
         }
         self.metrics.expose(accept)
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eastway_admission::{Cluster, Declared};
+use eastway_core::view::Transport;
 use eastway_core::{Coordinates, Network};
 use eastway_documents::Problems;
 use eastway_documents::load;
@@ -106,8 +107,10 @@ impl Config {
 /// The tunnels of peers and sidecars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelConfig {
-    /// Where they listen: UDP for peers, TCP for sidecars.
+    /// Where they listen: UDP for peers, TCP for sidecars and for peers that UDP does not reach.
     pub listen: SocketAddr,
+    /// What carries the tunnels of peers, the preferred one first. Never empty.
+    pub transports: Vec<Transport>,
     /// Where siblings reach it, if it is said.
     pub advertise: Option<SocketAddr>,
     /// The folder in which every relayed byte is recorded, if at all.

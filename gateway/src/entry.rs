@@ -1,4 +1,5 @@
-//! The way into the tunnel: CONNECT from the sidecars of this cluster, over mutual TLS.
+//! The way into the tunnel: CONNECT from the sidecars of this cluster, over mutual TLS. Peers' tunnels over TCP arrive here as well, by
+//! other application protocols, and are handed over to those who serve tunnels.
 //!
 //! A sidecar names a service, perhaps a cluster and a zone; the gateway opens a stream to an endpoint of it, here or
 //! through a peer's gateway, and relays bytes that it cannot read.
@@ -15,13 +16,13 @@ use eastway_http::{Request, RequestHead, Response, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
-use eastway_transport::Io;
 use eastway_transport::accept::{self, Handshakes};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
+use eastway_transport::{Io, tcp_tunnel, tls};
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
-use crate::{exit, relay};
+use crate::{exit, relay, via};
 
 /// The protocols that sidecars may choose from, in our order.
 const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];
@@ -38,9 +39,11 @@ const AVOID: &str = "eastway-avoid";
 /// Names that are looked at in [`AVOID`].
 const MAX_AVOIDED: usize = 16;
 
-/// Accepts sidecars until draining begins.
+/// Accepts sidecars, and peers' tunnels over TCP, until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
-    let tls = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
+    let sidecars = server_config(&worker.node.identity, Expected::AnyWorkload, ALPN);
+    let gateways = server_config(&worker.node.identity, Expected::AnyGateway, tcp_tunnel::ALPN);
+    let tls = Tls { sidecars, gateways: worker.arrivals.is_some().then_some(gateways) };
     let (stop, admit) = (worker.node.draining.wait(), || Some(worker.node.draining.guard()));
     let handshakes = Handshakes::new(LISTENER, &worker.node.config.handshakes());
     accept::each(listener, LISTENER, stop, admit, |stream| {
@@ -49,8 +52,24 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
     .await;
 }
 
-async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io, tls: ServerTls) {
-    let Some((io, caller)) = handshakes.shake(stream, tls).await else { return };
+/// What is expected of those who connect, by what they want to speak: neither a gateway nor a sidecar passes for the other.
+#[derive(Clone)]
+struct Tls {
+    sidecars: ServerTls,
+    gateways: Option<ServerTls>,
+}
+
+async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io, tls: Tls) {
+    let Tls { sidecars, gateways } = tls;
+    let shaken = handshakes
+        .shake_by(stream, |hello| gateways.filter(|_| tls::offers(hello, tcp_tunnel::ALPN)).unwrap_or(sidecars));
+    let Some((io, caller)) = shaken.await else { return };
+    if let Some((arrivals, kind)) = worker.arrivals.as_ref().zip(io.alpn().and_then(tcp_tunnel::kind_of)) {
+        if let Err(error) = arrivals.of(kind).hand_over(io) {
+            throttled!(warn, peer = %caller, %error, "turned a peer's tunnel over TCP away");
+        }
+        return;
+    }
     let Some(_place) = worker.connections.try_acquire() else {
         throttled!(warn, %caller, "turned a sidecar away: the limit of connections is reached");
         return;
@@ -113,7 +132,7 @@ async fn open(
 /// gateway that they lead to does. Until then the request waits.
 async fn drain_notice(worker: &Rc<Worker>, head: &RequestHead) -> Response {
     let node = &worker.node;
-    let via = head.fields.text(VIA).and_then(|via| via.split_once('/'));
+    let via = head.fields.text(VIA).and_then(via::gateway);
     let peer = async {
         match via {
             Some((cluster, address)) => node.federation.path_draining(cluster, address).await,

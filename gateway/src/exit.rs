@@ -10,23 +10,25 @@ use eastway_core::{Authority, Chain, Reason, Timestamp};
 use eastway_request::{BodyState, Exit, Outbound, Step};
 use eastway_resilience::AttemptError;
 use eastway_runtime::{clock, throttled};
+use eastway_telemetry::metrics::TunnelPeer;
 use eastway_telemetry::trace::{SpanKind, attribute};
-use eastway_transport::tunnel::{Carrier, IncomingTunnel, StreamAccepted, StreamOpen, StreamOpening};
+use eastway_transport::tunnel::{IncomingTunnel, StreamAccepted, StreamOpen, StreamOpening};
 use eastway_transport::{Io, tcp};
 
+use crate::carriers::Carriers;
 use crate::relay;
 use crate::streams::StreamPlace;
 use crate::worker::Worker;
 
-/// Accepts peer gateways' data connections from `carrier` until draining begins.
-pub(crate) async fn listen(worker: Rc<Worker>, carrier: Arc<dyn Carrier>) {
+/// Accepts peer gateways' data connections from `carriers` until draining begins.
+pub(crate) async fn listen(worker: Rc<Worker>, carriers: Carriers) {
     let draining = worker.node.draining.wait();
     tokio::pin!(draining);
     loop {
         let incoming = tokio::select! {
             biased;
             () = &mut draining => return,
-            incoming = carrier.accept() => incoming,
+            incoming = carriers.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
         tokio::task::spawn_local(connection(Rc::clone(&worker), incoming));
@@ -47,8 +49,9 @@ async fn connection(worker: Rc<Worker>, incoming: Box<dyn IncomingTunnel>) {
         tunnel.close(Reason::IdentityRefused);
         return;
     };
-    tracing::debug!(peer = %tunnel.peer(), cluster, "a peer's data connection");
-    let metrics = worker.peers.metrics(&worker.node, &cluster);
+    let transport = tunnel.transport();
+    tracing::debug!(peer = %tunnel.peer(), cluster, %transport, "a peer's data connection");
+    let metrics = worker.peers.metrics(&worker.node, &cluster, transport);
     let _counted = metrics.connected();
     while let Some(stream) = tunnel.accept().await {
         metrics.rtt(tunnel.stats().rtt);
@@ -57,10 +60,10 @@ async fn connection(worker: Rc<Worker>, incoming: Box<dyn IncomingTunnel>) {
             tunnel.close(Reason::IdentityRefused);
             return;
         };
-        let worker = Rc::clone(&worker);
+        let (worker, metrics) = (Rc::clone(&worker), Arc::clone(&metrics));
         tokio::task::spawn_local(async move {
             match stream.opening().await {
-                Ok(opening) => serve(&worker, &cluster, opening).await,
+                Ok(opening) => serve(&worker, &cluster, opening, metrics).await,
                 Err(error) => {
                     tracing::debug!(
                         cluster,
@@ -73,9 +76,8 @@ async fn connection(worker: Rc<Worker>, incoming: Box<dyn IncomingTunnel>) {
     }
 }
 
-async fn serve(worker: &Rc<Worker>, cluster: &str, opening: StreamOpening) {
+async fn serve(worker: &Rc<Worker>, cluster: &str, opening: StreamOpening, metrics: Arc<TunnelPeer>) {
     let started = clock::now();
-    let metrics = worker.peers.metrics(&worker.node, cluster);
     let outcome = admitted(worker, cluster, opening.open()).await;
     let authority = opening.open().authority.clone();
     span(worker, cluster, opening.open(), started, outcome.as_ref().err().copied());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eastway_core::ServiceName;
-use eastway_core::view::PathState;
+use eastway_core::view::{PathState, Transport};
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, Identity, client_config};
 use eastway_node::NodeError;
@@ -19,9 +19,10 @@ use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{self, EmbeddedStore, EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Store};
 use eastway_server::{DialError, Dialer, Files, PeerPath, Server, ServerConfig, ServerOptions};
 use eastway_transport::ALPN;
-use eastway_transport::tunnel::{Carrier, Kind, Tunnel};
+use eastway_transport::tunnel::{Kind, Tunnel};
 
 use crate::RunError;
+use crate::carriers::Carriers;
 use crate::config::{self, Config, Etcd, Store as StoreConfig};
 use crate::services::Services;
 
@@ -35,7 +36,7 @@ pub(crate) struct Federation {
 }
 
 impl Federation {
-    /// Opens the store, starts discovery on `discovery` and peering over `carrier`, and has `sink` follow it.
+    /// Opens the store, starts discovery on `discovery` and peering over `carriers`, and has `sink` follow it.
     ///
     /// # Errors
     /// [`RunError`], by what cannot be opened or read.
@@ -44,12 +45,13 @@ impl Federation {
         tasks: &TaskGroup,
         identity: Arc<Identity>,
         sink: Arc<Services>,
-        carrier: Arc<dyn Carrier>,
+        carriers: Carriers,
         discovery: TcpListener,
     ) -> Result<Self, RunError> {
         let store = open_store(config).await?;
         let files = read_files(config)?;
-        let dialer = ControlDialer { carrier: Arc::clone(&carrier), identity: Arc::clone(&identity) };
+        let transports = carriers.transports();
+        let dialer = ControlDialer { carriers: carriers.clone(), transports, identity: Arc::clone(&identity) };
         let server = ServerConfig {
             cluster: config.cluster.clone(),
             region: config.region.clone(),
@@ -66,7 +68,7 @@ impl Federation {
         };
         let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;
         sink.follow(&server);
-        tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carrier));
+        tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carriers));
         Ok(Self { server })
     }
 
@@ -97,9 +99,15 @@ impl Federation {
         Some((trust_domain, paths))
     }
 
-    /// Completes when the way to `cluster` by the gateway at `address` is down.
-    pub(crate) async fn path_down(&self, cluster: &str, address: &str) {
-        self.server.path_down(cluster, address).await;
+    /// Completes when what goes to `cluster` by the gateway at `address` should no longer go over `transport`.
+    pub(crate) async fn path_leaves(&self, cluster: &str, address: &str, transport: Transport) {
+        self.server.path_leaves(cluster, address, transport).await;
+    }
+
+    /// The transport that carries what goes to `cluster` by the gateway at `address`; `None` if nothing does.
+    pub(crate) fn transport(&self, cluster: &str, address: &str) -> Option<Transport> {
+        let path = self.server.paths(cluster).into_iter().find(|path| path.address == address)?;
+        path.transport.filter(|_| path.state != PathState::Down)
     }
 
     /// Completes when the peer's gateway at `address` has announced its end.
@@ -259,8 +267,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Takes control connections of peers until it is dropped. Data connections arrive on the workers' sockets.
-async fn accept(server: Arc<Server>, carrier: Arc<dyn Carrier>) {
-    while let Some(incoming) = carrier.accept().await {
+async fn accept(server: Arc<Server>, carriers: Carriers) {
+    while let Some(incoming) = carriers.accept().await {
         let (server, address) = (Arc::clone(&server), incoming.remote_address());
         tokio::spawn(async move {
             match incoming.establish().await {
@@ -276,13 +284,21 @@ async fn accept(server: Arc<Server>, carrier: Arc<dyn Carrier>) {
 /// Opens control connections from the gateway's own port.
 #[derive(Debug)]
 struct ControlDialer {
-    carrier: Arc<dyn Carrier>,
+    carriers: Carriers,
+    transports: Vec<Transport>,
     identity: Arc<Identity>,
 }
 
 #[async_trait]
 impl Dialer for ControlDialer {
-    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+    async fn dial(
+        &self,
+        address: &str,
+        trust_domain: &str,
+        transport: Transport,
+    ) -> Result<Arc<dyn Tunnel>, DialError> {
+        let unused = || failed(Reason::Internal, &io::Error::from(io::ErrorKind::Unsupported));
+        let carrier = self.carriers.over(Some(transport)).ok_or_else(unused)?;
         let address = tokio::net::lookup_host(address)
             .await
             .map_err(|error| failed(Reason::PathDown, &error))?
@@ -290,11 +306,15 @@ impl Dialer for ControlDialer {
             .ok_or_else(|| failed(Reason::PathDown, &io::Error::from(io::ErrorKind::NotFound)))?;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
-        let tunnel = self.carrier.connect(address, client, Kind::Control).await;
+        let tunnel = carrier.connect(address, client, Kind::Control).await;
         let tunnel = tunnel.map_err(|error| failed(error.reason(), &error))?;
         // Our side of the handshake ends before the peer has judged our identity: wait for its word.
         tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
         Ok(tunnel)
+    }
+
+    fn transports(&self) -> &[Transport] {
+        &self.transports
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod config;
 
 mod admin;
+mod carriers;
 mod entry;
 mod exit;
 mod federation;
@@ -21,6 +22,7 @@ mod resources;
 mod services;
 mod streams;
 mod turns;
+mod via;
 mod view;
 mod worker;
 
@@ -28,6 +30,7 @@ use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
+use eastway_core::view::Transport;
 use eastway_core::{Chain, SpiffeId};
 use eastway_identity::{Expected, Identity, ServerTls, server_config};
 use eastway_node::{NodeError, Process, STOP_LIMIT, identity, listen};
@@ -38,9 +41,11 @@ use eastway_telemetry::logging::listening;
 use eastway_telemetry::metrics::{PeerMetrics, TunnelMetrics};
 use eastway_transport::quic::{self, Endpoint, QuicOptions};
 use eastway_transport::relay::Recorder;
+use eastway_transport::tcp_tunnel::{TcpArrivals, TcpCarrier, TcpOptions};
 use eastway_transport::tunnel::Carrier;
 use eastway_transport::{ALPN, tcp};
 
+use carriers::{Arrivals, Carriers};
 use config::Config;
 use federation::Federation;
 use node::GatewayNode;
@@ -118,12 +123,12 @@ async fn life(config: Config) -> Result<(), RunError> {
     let quic = quic_options(&config)?;
     let listeners = bind(&config, &quic)?;
     let server = server_config(&identity, Expected::AnyGateway, &[ALPN]);
-    let control = Endpoint::new(listeners.control, 0, server.clone(), &quic)
-        .map_err(NodeError::listen("tunnel.listen", config.tunnel.listen))?;
-    let control: Arc<dyn Carrier> = Arc::new(control);
+    let tunnels = Tunnels { transports: config.tunnel.transports.clone(), server, quic, tcp: tcp_options(&config) };
+    let (control, arrivals) =
+        tunnels.carriers(listeners.control, 0).map_err(NodeError::listen("tunnel.listen", config.tunnel.listen))?;
 
-    let node = build(config, &process, identity, Arc::clone(&control), listeners.discovery).await?;
-    let workers = start_workers(&node, listeners.workers, server, quic)?;
+    let node = build(config, &process, identity, control.clone(), listeners.discovery).await?;
+    let workers = start_workers(&node, listeners.workers, tunnels, arrivals)?;
     admin::start(&process, &node, (listeners.admin, listeners.metrics))?;
     drop(starting);
     let settled = Arc::clone(&node);
@@ -153,7 +158,7 @@ async fn build(
     config: Config,
     process: &Process,
     identity: Arc<Identity>,
-    control: Arc<dyn Carrier>,
+    control: Carriers,
     discovery: TcpListener,
 ) -> Result<Arc<GatewayNode>, RunError> {
     let telemetry = TelemetryNode {
@@ -185,6 +190,50 @@ async fn build(
     }))
 }
 
+/// What the carriers of every runtime are made of.
+#[derive(Clone)]
+struct Tunnels {
+    /// The preferred one first. Never empty.
+    transports: Vec<Transport>,
+    server: ServerTls,
+    quic: QuicOptions,
+    tcp: TcpOptions,
+}
+
+impl Tunnels {
+    /// The carriers of the calling runtime, which has the UDP socket number `shard`; and where tunnels over TCP are left for them.
+    fn carriers(&self, udp: UdpSocket, shard: u8) -> io::Result<(Carriers, Option<TcpArrivals>)> {
+        let (mut carriers, mut arrivals, mut udp) = (Vec::<Arc<dyn Carrier>>::new(), None, Some(udp));
+        for transport in &self.transports {
+            match transport {
+                Transport::Quic => {
+                    if let Some(udp) = udp.take() {
+                        carriers.push(Arc::new(Endpoint::new(udp, shard, self.server.clone(), &self.quic)?));
+                    }
+                }
+                Transport::Tcp => {
+                    let tcp = TcpCarrier::new(&self.tcp);
+                    arrivals = Some(tcp.arrivals());
+                    carriers.push(Arc::new(tcp));
+                }
+            }
+        }
+        Ok((Carriers::new(carriers), arrivals))
+    }
+}
+
+fn tcp_options(config: &Config) -> TcpOptions {
+    let (timeouts, limits) = (&config.timeouts, &config.limits);
+    TcpOptions {
+        open_timeout: timeouts.stream_open,
+        handshake_timeout: timeouts.handshake,
+        max_streams: limits.streams,
+        max_connections: limits.tunnel_connections,
+        max_domain_connections: limits.peer_connections,
+        ..TcpOptions::default()
+    }
+}
+
 fn quic_options(config: &Config) -> Result<QuicOptions, RunError> {
     let (timeouts, limits) = (&config.timeouts, &config.limits);
     Ok(QuicOptions {
@@ -204,7 +253,8 @@ fn quic_options(config: &Config) -> Result<QuicOptions, RunError> {
 /// The open files that the configured bounds add up to: a connection or a stream from one side leads to one on the other.
 fn needed_descriptors(limits: &config::Limits, discovery: u32) -> u64 {
     let each = 2 * u64::from(limits.connections) + u64::from(limits.streams) + u64::from(limits.handshakes);
-    limits.workers as u64 * each + u64::from(discovery)
+    let tunnels = u64::from(limits.tunnel_connections);
+    limits.workers as u64 * (each + tunnels) + tunnels + u64::from(discovery)
 }
 
 /// The bound sockets, before anything runs.
@@ -239,12 +289,12 @@ fn bind(config: &Config, quic: &QuicOptions) -> Result<Listeners, NodeError> {
 fn start_workers(
     node: &Arc<GatewayNode>,
     sockets: Vec<(TcpListener, UdpSocket)>,
-    server: ServerTls,
-    quic: QuicOptions,
+    tunnels: Tunnels,
+    control: Option<TcpArrivals>,
 ) -> Result<Workers, NodeError> {
-    let (node, quic) = (Arc::clone(node), Arc::new(quic));
+    let node = Arc::clone(node);
     eastway_node::workers(sockets, move |index, sockets| {
-        work(Arc::clone(&node), index, sockets, server.clone(), Arc::clone(&quic))
+        work(Arc::clone(&node), index, sockets, tunnels.clone(), control.clone())
     })
 }
 
@@ -253,17 +303,18 @@ async fn work(
     node: Arc<GatewayNode>,
     index: usize,
     (tcp, udp): (TcpListener, UdpSocket),
-    server: ServerTls,
-    quic: Arc<QuicOptions>,
+    tunnels: Tunnels,
+    control: Option<TcpArrivals>,
 ) -> io::Result<()> {
     // Socket 0 is the control connection's.
     let shard = u8::try_from(index + 1).map_err(io::Error::other)?;
-    let carrier: Arc<dyn Carrier> = Arc::new(Endpoint::new(udp, shard, server, &quic)?);
-    let worker = Worker::new(node, Arc::clone(&carrier), fastrand::Rng::new().u64(..));
+    let (carriers, data) = tunnels.carriers(udp, shard)?;
+    let arrivals = control.zip(data).map(|(control, data)| Arrivals { control, data });
+    let worker = Worker::new(node, carriers.clone(), arrivals, fastrand::Rng::new().u64(..));
     let listener = tokio::net::TcpListener::from_std(tcp)?;
     tokio::join!(
         entry::listen(std::rc::Rc::clone(&worker), listener),
-        exit::listen(std::rc::Rc::clone(&worker), carrier)
+        exit::listen(std::rc::Rc::clone(&worker), carriers)
     );
     worker.finish().await;
     Ok(())

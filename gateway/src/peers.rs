@@ -6,29 +6,35 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastway_core::view::Transport;
 use eastway_core::{Chain, Reason};
 use eastway_identity::{Expected, client_config};
 use eastway_runtime::throttled;
+use eastway_server::PeerPath;
 use eastway_telemetry::metrics::{TunnelGuard, TunnelPeer};
 use eastway_transport::tunnel::{Carrier, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel};
 use eastway_transport::{ALPN, Io};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::carriers::Carriers;
 use crate::node::GatewayNode;
 use crate::relay::PeerStream;
-use crate::turns;
+use crate::{turns, via};
 
 /// How long the peers may take to hear that this gateway leaves.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How often a stream that waits to be opened follows its path to another transport.
+const MOST_MOVES: u32 = 2;
+
 /// A worker's connections, by the peer gateway's address.
 pub(crate) struct Peers {
-    carrier: Arc<dyn Carrier>,
+    carriers: Carriers,
     slots: RefCell<HashMap<String, Rc<Slot>>>,
     /// Grows with each stream: the gateways of a peer take turns.
     turn: Cell<usize>,
-    metrics: RefCell<HashMap<String, Arc<TunnelPeer>>>,
+    metrics: RefCell<HashMap<(String, Transport), Arc<TunnelPeer>>>,
 }
 
 /// The connection to one gateway. One task connects at a time; the others wait for it.
@@ -39,16 +45,16 @@ struct Slot {
 
 struct Connection {
     tunnel: Arc<dyn Tunnel>,
-    /// Its gateway could not be reached meanwhile: if it can again, it may be in another life, which does not know this
-    /// connection. Streams that are open on it may go on; new ones take another.
+    /// Its gateway could not be reached meanwhile, or not over its transport: if it can again, it may be in another life, which
+    /// does not know this connection. Streams that are open on it may go on; new ones take another.
     doubtful: Rc<Cell<bool>>,
     watching: JoinHandle<()>,
     _counted: TunnelGuard,
 }
 
 impl Connection {
-    fn is_usable(&self) -> bool {
-        self.tunnel.is_usable() && !self.doubtful.get()
+    fn is_usable_over(&self, transport: Transport) -> bool {
+        self.tunnel.transport() == transport && self.tunnel.is_usable() && !self.doubtful.get()
     }
 }
 
@@ -72,19 +78,16 @@ impl From<Reason> for StreamFailure {
 }
 
 impl Peers {
-    /// No connections yet; `carrier` will make them.
-    pub(crate) fn new(carrier: Arc<dyn Carrier>, turn: usize) -> Self {
-        Self { carrier, slots: RefCell::default(), turn: Cell::new(turn), metrics: RefCell::default() }
+    /// No connections yet; `carriers` will make them.
+    pub(crate) fn new(carriers: Carriers, turn: usize) -> Self {
+        Self { carriers, slots: RefCell::default(), turn: Cell::new(turn), metrics: RefCell::default() }
     }
 
-    /// The metrics of the tunnel to `cluster`.
-    pub(crate) fn metrics(&self, node: &GatewayNode, cluster: &str) -> Arc<TunnelPeer> {
-        if let Some(known) = self.metrics.borrow().get(cluster) {
-            return Arc::clone(known);
-        }
-        let metrics = node.tunnels.peer(cluster, self.carrier.protocol());
-        self.metrics.borrow_mut().insert(cluster.to_owned(), Arc::clone(&metrics));
-        metrics
+    /// The metrics of the tunnels to `cluster` over `transport`.
+    pub(crate) fn metrics(&self, node: &GatewayNode, cluster: &str, transport: Transport) -> Arc<TunnelPeer> {
+        let of = (cluster.to_owned(), transport);
+        let mut metrics = self.metrics.borrow_mut();
+        Arc::clone(metrics.entry(of).or_insert_with(|| node.tunnels.peer(cluster, transport.as_str())))
     }
 
     /// Opens a stream to a gateway of `cluster`, on the best path that lives, if possible by none of those to `avoid`; the
@@ -102,20 +105,12 @@ impl Peers {
         let (trust_domain, paths) = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let paths = turns::order(paths, avoid, turn);
-        let metrics = self.metrics(node, cluster);
         let mut last = Reason::PathDown;
         for path in paths {
-            let opened = tokio::select! {
-                biased;
-                opened = self.open_by(node, (cluster, &path.address), &trust_domain, &metrics, open) => opened,
-                // Whoever still waits for an answer would wait in vain, and is better served elsewhere.
-                () = node.federation.path_down(cluster, &path.address) => Err(Reason::PathDown.into()),
-            };
-            match opened {
-                Ok((accepted, io)) => return Ok((accepted, io, PeerStream::opened(metrics, cluster, &path.address))),
+            match self.open_by_path(node, (cluster, &path), &trust_domain, open).await {
+                Ok(opened) => return Ok(opened),
                 Err(StreamFailure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
-                    metrics.refused(reason);
                     if !goes_on(reason) {
                         return Err(reason);
                     }
@@ -127,11 +122,43 @@ impl Peers {
         Err(last)
     }
 
+    /// Opens a stream by the path, over the transport that carries it. If that changes meanwhile, whoever still waits for an answer
+    /// would wait in vain, and begins anew over the other one.
+    async fn open_by_path(
+        &self,
+        node: &Arc<GatewayNode>,
+        (cluster, path): (&str, &PeerPath),
+        trust_domain: &str,
+        open: &StreamOpen,
+    ) -> Result<(StreamAccepted, Io, PeerStream), StreamFailure> {
+        let mut transport = path.transport;
+        for _ in 0..=MOST_MOVES {
+            let carrier = self.carriers.over(transport).ok_or(Reason::PathDown)?;
+            let over = carrier.transport();
+            let metrics = self.metrics(node, cluster, over);
+            let opening = self.open_by(node, carrier, (cluster, &path.address), trust_domain, &metrics, open);
+            tokio::select! {
+                biased;
+                opened = opening => {
+                    if let Err(StreamFailure { reason, message: Some(_) }) = &opened {
+                        metrics.refused(*reason);
+                    }
+                    let via = via::name(cluster, &path.address, over);
+                    return opened.map(|(accepted, io)| (accepted, io, PeerStream::opened(metrics, via)));
+                }
+                () = node.federation.path_leaves(cluster, &path.address, over) => {}
+            }
+            transport = Some(node.federation.transport(cluster, &path.address).ok_or(Reason::PathDown)?);
+        }
+        Err(Reason::PathDown.into())
+    }
+
     /// Opens a stream to the gateway at `address`. A kept connection that proves to be over, because the gateway was
     /// started again since, is replaced once: nothing was sent anywhere.
     async fn open_by(
         &self,
         node: &Arc<GatewayNode>,
+        carrier: &Arc<dyn Carrier>,
         (cluster, address): (&str, &str),
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
@@ -139,7 +166,7 @@ impl Peers {
     ) -> Result<(StreamAccepted, Io), StreamFailure> {
         let mut replaced = false;
         loop {
-            let (tunnel, kept) = self.tunnel(node, (cluster, address), trust_domain, metrics).await?;
+            let (tunnel, kept) = self.tunnel(node, carrier, (cluster, address), trust_domain, metrics).await?;
             metrics.rtt(tunnel.stats().rtt);
             match tunnel.open(open, bytes::Bytes::new()).await {
                 Ok(opened) => return Ok(opened),
@@ -156,13 +183,14 @@ impl Peers {
     async fn tunnel(
         &self,
         node: &Arc<GatewayNode>,
+        carrier: &Arc<dyn Carrier>,
         (cluster, address): (&str, &str),
         trust_domain: &str,
         metrics: &Arc<TunnelPeer>,
     ) -> Result<(Arc<dyn Tunnel>, bool), Reason> {
         let slot = Rc::clone(self.slots.borrow_mut().entry(address.to_owned()).or_default());
         let mut connection = slot.connection.lock().await;
-        if let Some(connection) = connection.as_ref().filter(|connection| connection.is_usable()) {
+        if let Some(connection) = connection.as_ref().filter(|kept| kept.is_usable_over(carrier.transport())) {
             return Ok((Arc::clone(&connection.tunnel), true));
         }
         *connection = None;
@@ -173,7 +201,7 @@ impl Peers {
             throttled!(info, address, "the peer gateway's address cannot be resolved");
             Reason::PathDown
         })?;
-        let tunnel = self.carrier.connect(resolved, client, Kind::Data).await.map_err(|error| {
+        let tunnel = carrier.connect(resolved, client, Kind::Data).await.map_err(|error| {
             throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
             error.reason()
         })?;
@@ -181,6 +209,7 @@ impl Peers {
         let watching = tokio::task::spawn_local(doubt(
             Arc::clone(node),
             (cluster.to_owned(), address.to_owned()),
+            carrier.transport(),
             Rc::clone(&doubtful),
         ));
         let made = Connection { tunnel: Arc::clone(&tunnel), doubtful, watching, _counted: metrics.connected() };
@@ -191,13 +220,18 @@ impl Peers {
     /// Closes every connection in order, for the end of the worker.
     pub(crate) async fn close(&self) {
         self.slots.borrow_mut().clear();
-        self.carrier.shutdown(Reason::Draining, CLOSE_LIMIT).await;
+        self.carriers.shutdown(Reason::Draining, CLOSE_LIMIT).await;
     }
 }
 
-/// Raises the flag once the way to `cluster` by the gateway at `address` is down.
-async fn doubt(node: Arc<GatewayNode>, (cluster, address): (String, String), doubtful: Rc<Cell<bool>>) {
-    node.federation.path_down(&cluster, &address).await;
+/// Raises the flag once the way to `cluster` by the gateway at `address` is down, or goes over another transport.
+async fn doubt(
+    node: Arc<GatewayNode>,
+    (cluster, address): (String, String),
+    transport: Transport,
+    doubtful: Rc<Cell<bool>>,
+) {
+    node.federation.path_leaves(&cluster, &address, transport).await;
     doubtful.set(true);
 }
 

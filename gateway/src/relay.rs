@@ -28,7 +28,7 @@ pub(crate) enum Downstream {
 pub(crate) struct PeerStream {
     metrics: Arc<TunnelPeer>,
     side: StreamSide,
-    /// The peer's gateway that it was opened to, as a sidecar may name it to ask whether that leaves.
+    /// The way that it was opened by, as a sidecar may name it to ask whether its gateway leaves.
     pub(crate) via: Option<String>,
     _open: StreamGuard,
 }
@@ -40,10 +40,10 @@ impl PeerStream {
         Self { metrics, side: StreamSide::Accepted, via: None, _open: open }
     }
 
-    /// A stream that was opened to the gateway of `cluster` at `address`.
-    pub(crate) fn opened(metrics: Arc<TunnelPeer>, cluster: &str, address: &str) -> Self {
+    /// A stream that was opened to a peer's gateway, by the way that has this name.
+    pub(crate) fn opened(metrics: Arc<TunnelPeer>, via: String) -> Self {
         let open = metrics.stream(StreamSide::Opened);
-        Self { metrics, side: StreamSide::Opened, via: Some(format!("{cluster}/{address}")), _open: open }
+        Self { metrics, side: StreamSide::Opened, via: Some(via), _open: open }
     }
 
     /// Adds what has passed: forward is from the side that asked.

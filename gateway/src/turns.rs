@@ -6,12 +6,14 @@
 use eastway_core::view::PathState;
 use eastway_server::PeerPath;
 
+use crate::via;
+
 /// A way whose round trip takes so many times as long as the shortest, and [`BESIDE_MS`] more, is as near.
 const BESIDE: f64 = 1.5;
 /// Milliseconds within which a difference says nothing.
 const BESIDE_MS: f64 = 1.0;
 
-/// The `paths` in the order of the stream number `turn`. Those to `avoid`, named `CLUSTER/ADDRESS` or by the address alone,
+/// The `paths` in the order of the stream number `turn`. Those to `avoid`, named as [`via`] does or by the address alone,
 /// and those that are suspect come later, and gateways that drain last.
 pub(crate) fn order(mut paths: Vec<PeerPath>, avoid: &[String], turn: usize) -> Vec<PeerPath> {
     paths.sort_by(|a, b| a.address.cmp(&b.address));
@@ -20,7 +22,7 @@ pub(crate) fn order(mut paths: Vec<PeerPath>, avoid: &[String], turn: usize) -> 
     let nearest = paths.iter().filter_map(|path| path.min_rtt_ms).fold(f64::INFINITY, f64::min);
     let is_far = |path: &PeerPath| path.min_rtt_ms.is_some_and(|rtt| rtt > nearest * BESIDE + BESIDE_MS);
     let is_avoided = |path: &PeerPath| {
-        let addresses = avoid.iter().map(|name| name.split_once('/').map_or(name.as_str(), |(_, address)| address));
+        let addresses = avoid.iter().map(|name| via::gateway(name).map_or(name.as_str(), |(_, address)| address));
         addresses.into_iter().any(|address| address == path.address)
     };
     let doubts = |path: &PeerPath| {
@@ -45,6 +47,8 @@ mod tests {
             rtt_ms: None,
             loss: None,
             transport: None,
+            transport_cause: None,
+            transport_changes: 0,
             epoch: None,
             seq: None,
             age_seconds: None,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use eastway_http::Sweeper;
 use eastway_request::OutboundOptions;
 use eastway_resilience::limits::Limit;
-use eastway_transport::tunnel::Carrier;
 
+use crate::carriers::{Arrivals, Carriers};
 use crate::node::GatewayNode;
 use crate::peers::Peers;
 use crate::streams::Streams;
@@ -18,7 +18,9 @@ pub(crate) struct Worker {
     pub(crate) node: Arc<GatewayNode>,
     pub(crate) sweeper: Sweeper,
     pub(crate) peers: Peers,
-    /// Accepted TCP connections, after their handshakes.
+    /// Where tunnels over TCP are left, if there are any.
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Accepted connections of sidecars, after their handshakes.
     pub(crate) connections: Arc<Limit>,
     /// Relayed streams.
     pub(crate) streams: Streams,
@@ -28,13 +30,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker without connections, whose tunnels `carrier` carries. Call it on the worker's `LocalSet`.
-    pub(crate) fn new(node: Arc<GatewayNode>, carrier: Arc<dyn Carrier>, seed: u64) -> Rc<Self> {
+    /// A worker without connections, whose tunnels `carriers` carry. Call it on the worker's `LocalSet`.
+    pub(crate) fn new(node: Arc<GatewayNode>, carriers: Carriers, arrivals: Option<Arrivals>, seed: u64) -> Rc<Self> {
         let mut rng = fastrand::Rng::with_seed(seed);
         Rc::new(Self {
+            arrivals,
             sweeper: Sweeper::new(),
             // Workers begin with different gateways of a peer.
-            peers: Peers::new(carrier, rng.usize(..)),
+            peers: Peers::new(carriers, rng.usize(..)),
             connections: Limit::new(node.config.limits.connections),
             streams: Streams::new(&node.config.limits),
             exit_options: Arc::new(OutboundOptions {

@@ -11,7 +11,7 @@ use std::{env, process};
 
 use async_trait::async_trait;
 use eastway_client::{Discovery, DiscoveryOptions, Link, LinkOptions, Registrar, Sink, TlsConnector, Workload};
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{MeshView, ServiceView, Transport};
 use eastway_core::{EndpointId, Health, LoadReport, Reason, ServiceName, SpiffeId};
 use eastway_identity::{Ca, Identity, IssueOptions};
 use eastway_registry::Admission;
@@ -33,8 +33,12 @@ struct Nobody;
 
 #[async_trait]
 impl Dialer for Nobody {
-    async fn dial(&self, _: &str, _: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+    async fn dial(&self, _: &str, _: &str, _: Transport) -> Result<Arc<dyn Tunnel>, DialError> {
         Err(DialError { reason: Reason::PathDown, message: "there are no peers".to_owned() })
+    }
+
+    fn transports(&self) -> &[Transport] {
+        &[Transport::Quic]
     }
 }
 

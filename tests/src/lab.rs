@@ -67,6 +67,8 @@ struct Cluster {
     store: StoreKind,
     extra: String,
     recorded: bool,
+    /// What else the gateways' configuration says of their tunnels.
+    tunnel: String,
 }
 
 impl Drop for Lab {
@@ -159,7 +161,15 @@ impl Lab {
         let (gateways, etcd) = (vec![self.host()], vec![self.host()]);
         self.clusters.insert(
             name.to_owned(),
-            Cluster { authority, gateways, etcd, store, extra: extra.to_owned(), recorded: false },
+            Cluster {
+                authority,
+                gateways,
+                etcd,
+                store,
+                extra: extra.to_owned(),
+                recorded: false,
+                tunnel: String::new(),
+            },
         );
         self
     }
@@ -172,6 +182,15 @@ impl Lab {
     pub fn record(&mut self, name: &str) -> PathBuf {
         self.clusters.get_mut(name).expect("a planned cluster").recorded = true;
         self.path(&format!("{name}-relayed"))
+    }
+
+    /// Has the gateways of the cluster `name`, when they are started, configure their tunnels by `more` as well.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn tunnel(&mut self, name: &str, more: &str) -> &mut Self {
+        self.clusters.get_mut(name).expect("a planned cluster").tunnel = format!(", {more}");
+        self
     }
 
     /// Plans the clusters `names`, each a peer of all others with everything of the namespace shop exported and

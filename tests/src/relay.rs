@@ -5,8 +5,10 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod datagrams;
+mod path;
 
 pub use datagrams::DatagramRelay;
+pub use path::PathRelay;
 
 /// Passes TCP connections on to another address, until it is cut. It ends with the process that made it.
 #[derive(Clone, Debug)]

@@ -31,6 +31,9 @@ mod applied;
 // Does traffic come home in one go when a path heals?
 #[path = "e2e/distance.rs"]
 mod distance;
+// Do clusters reach one another where UDP does not pass?
+#[path = "e2e/blocked_udp.rs"]
+mod blocked_udp;
 // Who is let in, and what may they say of themselves?
 #[path = "e2e/identity.rs"]
 mod identity;

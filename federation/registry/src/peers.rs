@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::resource::{ClusterMeta, ServicePort};
-use eastway_core::view::{PathState, PeerView, RemoteZone, ServiceSpec, Staleness, ZoneSummary};
+use eastway_core::view::{PathState, PeerView, RemoteZone, ServiceSpec, Staleness, Transport, ZoneSummary};
 use eastway_core::{ServiceName, Timestamp, Version, ZoneId};
 use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,12 @@ pub struct PathFacts {
     pub rtt: Option<Duration>,
     /// Share of the last pings that were not answered in time, 0 to 1.
     pub loss: Option<f64>,
-    /// What carries the connection, as the transport names itself; none while there is none.
-    pub transport: Option<&'static str>,
+    /// What carries what goes there; none before anything does.
+    pub transport: Option<Transport>,
+    /// Why that is not the preferred transport: `blocked` or `lossy`.
+    pub transport_cause: Option<&'static str>,
+    /// How often the path has gone over to another transport.
+    pub transport_changes: u64,
     /// The gateway's id, once it said it.
     pub gateway: Option<String>,
     /// It announced its end: no new streams while another path exists.

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eastway_core::Reason;
+use eastway_core::view::Transport;
 use eastway_transport::Tunnel;
 
-/// Opens control connections. The gateway role implements it over its QUIC endpoint.
+/// Opens control connections. The gateway role implements it over its carriers.
 #[async_trait]
 pub trait Dialer: Send + Sync + std::fmt::Debug {
-    /// A control connection to the gateway at `address` (`HOST:PORT`), which must show the identity of a gateway of
-    /// `trust_domain`. Limited in time by itself.
-    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError>;
+    /// A control connection over `transport` to the gateway at `address` (`HOST:PORT`), which must show the identity of a gateway
+    /// of `trust_domain`. Limited in time by itself.
+    async fn dial(&self, address: &str, trust_domain: &str, transport: Transport)
+    -> Result<Arc<dyn Tunnel>, DialError>;
+
+    /// The transports that it dials over, the preferred one first.
+    fn transports(&self) -> &[Transport];
 }
 
 /// Why a control connection could not be opened.

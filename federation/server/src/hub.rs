@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use eastway_client::clock::Clock;
+use eastway_core::view::Transport;
 use eastway_core::{ServiceName, SpiffeId, Timestamp};
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_registry::{Admission, Catalogue, Changes, StreamId};
@@ -50,9 +51,9 @@ pub(crate) struct Hub {
     /// Grows whenever a path to a peer changes its state or announces its end, and when one is no longer declared.
     pub(crate) paths: watch::Sender<u64>,
     /// How often a gateway of each peer has connected here: a sign that it can be dialled.
-    pub(crate) arrivals: watch::Sender<BTreeMap<String, u64>>,
+    pub(crate) arrivals: watch::Sender<BTreeMap<(String, Transport), u64>>,
     /// The gateways that hold a control connection here, by their identities, each with the number of its latest one.
-    callers: watch::Sender<BTreeMap<String, u64>>,
+    callers: watch::Sender<BTreeMap<(String, Transport), u64>>,
     /// Gateways that know a later life of this one, by their identities, and its epoch.
     pub(crate) fenced_by: Mutex<BTreeMap<String, u64>>,
     /// Registration streams, to be ended with this message.
@@ -202,9 +203,9 @@ impl Hub {
         self.probe.notify_one();
     }
 
-    /// The gateway `peer` has opened a control connection, and holds it for as long as the returned guard lives.
-    pub(crate) fn calls(self: &Arc<Self>, peer: &SpiffeId) -> Calling {
-        let (peer, number) = (peer.to_string(), self.next_id());
+    /// The gateway `peer` has opened a control connection over `transport`, and holds it for as long as the returned guard lives.
+    pub(crate) fn calls(self: &Arc<Self>, peer: &SpiffeId, transport: Transport) -> Calling {
+        let (peer, number) = ((peer.to_string(), transport), self.next_id());
         self.callers.send_modify(|callers| {
             callers.insert(peer.clone(), number);
         });
@@ -212,7 +213,7 @@ impl Hub {
     }
 
     /// The gateways that hold a control connection here: see [`Hub::calls`].
-    pub(crate) fn callers(&self) -> watch::Receiver<BTreeMap<String, u64>> {
+    pub(crate) fn callers(&self) -> watch::Receiver<BTreeMap<(String, Transport), u64>> {
         self.callers.subscribe()
     }
 
@@ -231,7 +232,7 @@ pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
 #[derive(Debug)]
 pub(crate) struct Calling {
     hub: Arc<Hub>,
-    peer: String,
+    peer: (String, Transport),
     number: u64,
 }
 

@@ -9,6 +9,7 @@ use eastway_core::Coordinates;
 use eastway_identity::Identity;
 use eastway_registry::{Admission, Options};
 use eastway_resilience::liveness::PathMonitorConfig;
+use eastway_resilience::transports::TransportConfig;
 use eastway_transport::accept::HandshakeLimits;
 
 use crate::dialer::Dialer;
@@ -126,6 +127,10 @@ pub struct PeeringOptions {
     pub dial_timeout: Duration,
     /// The longest pause before a gateway is dialled again. Default 1 s: peers are few, and one that returns is wanted.
     pub backoff_max: Duration,
+    /// The same over a transport that does not work while another does. Default 30 s.
+    pub standby_backoff_max: Duration,
+    /// When a path goes over another transport.
+    pub transports: TransportConfig,
     /// Before statements are asked for again on the same connection. Default 500 ms.
     pub resync_pause: Duration,
     /// Raw streams that a peer may have open on one control connection. Default 8.
@@ -139,6 +144,8 @@ impl Default for PeeringOptions {
             redial_after: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(2),
             backoff_max: Duration::from_secs(1),
+            standby_backoff_max: Duration::from_secs(30),
+            transports: TransportConfig::default(),
             resync_pause: Duration::from_millis(500),
             max_streams: 8,
         }

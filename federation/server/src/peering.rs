@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::SpiffeId;
-use eastway_core::view::PathState;
+use eastway_core::view::{PathState, Transport};
 use eastway_registry::{GatewayReport, PathFacts};
 use eastway_runtime::tasks::TaskGroup;
 use serde::Serialize;
@@ -54,8 +54,12 @@ pub struct PeerPath {
     pub rtt_ms: Option<f64>,
     /// Share of the last 240 pings of this connection that were not answered in time, 0 to 1.
     pub loss: Option<f64>,
-    /// What carries the connection, `quic`; none while there is none.
-    pub transport: Option<&'static str>,
+    /// What carries what goes there, `quic` or `tcp`; none before anything does.
+    pub transport: Option<Transport>,
+    /// Why that is not the preferred one: `blocked`, because that does not answer, or `lossy`, because it loses more.
+    pub transport_cause: Option<&'static str>,
+    /// How often the path has gone over to another transport.
+    pub transport_changes: u64,
     /// Which life of the gateway spoke last; none before it stated everything once.
     pub epoch: Option<u64>,
     /// The number of its latest statement that was taken, within that life.
@@ -102,6 +106,8 @@ fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> 
         rtt_ms: facts.rtt.map(millis),
         loss: facts.loss,
         transport: facts.transport,
+        transport_cause: facts.transport_cause,
+        transport_changes: facts.transport_changes,
         epoch: word.map(|word| word.version.epoch),
         seq: word.map(|word| word.version.seq),
         age_seconds: word.map(|word| word.age.as_secs_f64()),

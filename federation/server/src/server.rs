@@ -7,7 +7,7 @@ use std::time::Duration;
 use eastway_admission::Cluster;
 use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{MeshView, PathState, ServiceView};
+use eastway_core::view::{MeshView, PathState, ServiceView, Transport};
 use eastway_core::{EndpointId, LoadReport, Reason, ServiceName, ZoneId};
 use eastway_registry::{Catalogue, EndpointReport, PathFacts, Probe, ProbeOutcome};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
@@ -297,6 +297,14 @@ impl Server {
     /// Completes when the way to the peer `cluster` by its gateway at `address` is known to be down, or is none any more.
     pub async fn path_down(&self, cluster: &str, address: &str) {
         self.path_becomes(cluster, address, |facts| facts.state == PathState::Down).await;
+    }
+
+    /// Completes when what goes to the peer `cluster` by its gateway at `address` should no longer go over `transport`: the way there
+    /// is down, goes over another transport, or is none any more.
+    pub async fn path_leaves(&self, cluster: &str, address: &str, transport: Transport) {
+        let leaves =
+            |facts: &PathFacts| facts.state == PathState::Down || facts.transport.is_some_and(|used| used != transport);
+        self.path_becomes(cluster, address, leaves).await;
     }
 
     /// Completes when the peer's gateway at `address` has announced its end, or is no way to `cluster` any more.

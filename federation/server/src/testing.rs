@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eastway_client::{Connector, Discovery, DiscoveryOptions, Link, LinkOptions, Registrar, Sink, Workload};
 use eastway_core::resource::Service;
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{MeshView, ServiceView, Transport};
 use eastway_core::{EndpointId, Health, LoadReport, ServiceName, SpiffeId};
 use eastway_identity::{Ca, Identity, IssueOptions};
 use eastway_registry::{Admission, ProbeOutcome, Resources};
@@ -78,8 +78,12 @@ pub(crate) struct NoDialer;
 
 #[async_trait]
 impl Dialer for NoDialer {
-    async fn dial(&self, _: &str, _: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+    async fn dial(&self, _: &str, _: &str, _: Transport) -> Result<Arc<dyn Tunnel>, DialError> {
         Err(DialError { reason: eastway_core::Reason::PathDown, message: "nobody is there".to_owned() })
+    }
+
+    fn transports(&self) -> &[Transport] {
+        &[Transport::Quic]
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use eastway_admission::{Declared, judge};
+use eastway_core::view::Transport;
 use eastway_core::{Coordinates, Network};
 use eastway_documents::Problems;
 use eastway_documents::{Checks, DurationText, FileText, Source};
@@ -35,6 +36,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         },
         tunnel: TunnelConfig {
             listen: checks.listen("tunnel.listen", &raw.tunnel.listen),
+            transports: transports(checks, &raw.tunnel.transports),
             advertise: raw.tunnel.advertise.as_ref().map(|address| checks.target("tunnel.advertise", address)),
             record: raw.tunnel.record.as_ref().map(|record| checks.folder("tunnel.record", record)),
         },
@@ -196,6 +198,17 @@ fn etcd_tls(checks: &mut Checks<'_>, raw: &RawEtcdTls) -> EtcdTls {
         }
     };
     EtcdTls { ca: checks.file("store.etcd.tls.ca", &raw.ca), identity, server_name: raw.server_name.clone() }
+}
+
+fn transports(checks: &mut Checks<'_>, raw: &[RawTransport]) -> Vec<Transport> {
+    if raw.windows(2).any(|two| two[0] == two[1]) {
+        checks.problem("tunnel.transports", "name each of `quic` and `tcp` at most once");
+    }
+    let transport = |raw: &RawTransport| match raw {
+        RawTransport::Quic => Transport::Quic,
+        RawTransport::Tcp => Transport::Tcp,
+    };
+    raw.iter().map(transport).collect()
 }
 
 fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {

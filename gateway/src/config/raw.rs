@@ -81,13 +81,18 @@ pub struct RawZone {
     pub longitude: Option<f64>,
 }
 
-/// The tunnel: QUIC from peers' gateways on UDP, CONNECT from sidecars on TCP.
+/// The tunnel: QUIC from peers' gateways on UDP; on TCP, CONNECT from sidecars, and peers' gateways where UDP is blocked.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawTunnel {
     /// Where it listens, with UDP and TCP on the same port.
     pub listen: AddressText,
-    /// Where the other gateways of the cluster reach it, by UDP: an address and a port. If not given, it is `listen`, or, if
+    /// What carries the tunnels between gateways, the preferred one first. The other one is kept ready, and used while the preferred
+    /// one does not get through or loses clearly more. One that is not named is neither dialled nor accepted: `[quic]` keeps tunnels
+    /// from going over TCP, `[tcp]` is for networks without UDP. Both sides of a path must have one in common.
+    #[schemars(length(min = 1, max = 2))]
+    pub transports: Vec<RawTransport>,
+    /// Where the other gateways of the cluster reach it: an address and a port. If not given, it is `listen`, or, if
     /// that is every address of the machine, the one from which the machine reaches others.
     pub advertise: Option<AddressText>,
     /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees
@@ -95,9 +100,24 @@ pub struct RawTunnel {
     pub record: Option<FileText>,
 }
 
+/// What carries tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RawTransport {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS over TCP.
+    Tcp,
+}
+
 impl Default for RawTunnel {
     fn default() -> Self {
-        Self { listen: "0.0.0.0:15443".into(), advertise: None, record: None }
+        Self {
+            listen: "0.0.0.0:15443".into(),
+            advertise: None,
+            record: None,
+            transports: vec![RawTransport::Quic, RawTransport::Tcp],
+        }
     }
 }
 

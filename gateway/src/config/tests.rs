@@ -115,6 +115,25 @@ store:
 }
 
 #[test]
+fn tunnels_go_over_quic_first_and_otherwise_as_it_is_said() {
+    let transports = |said: &str| {
+        let text = format!("{GATEWAY}{EMBEDDED}{said}");
+        load_in(&folder(&[]), &text).expect("valid").tunnel.transports
+    };
+    assert_eq!(transports(""), [Transport::Quic, Transport::Tcp]);
+    assert_eq!(transports("tunnel: { transports: [tcp, quic] }\n"), [Transport::Tcp, Transport::Quic]);
+    assert_eq!(transports("tunnel: { transports: [tcp] }\n"), [Transport::Tcp]);
+    for (said, expected) in [
+        ("[]", "tunnel.transports: at least 1 expected"),
+        ("[quic, quic]", "tunnel.transports: name each of `quic` and `tcp` at most once"),
+        ("[udp]", "tunnel.transports[0]: "),
+    ] {
+        let found = problems(&[], &format!("{GATEWAY}{EMBEDDED}tunnel: {{ transports: {said} }}\n"));
+        assert!(found.len() == 1 && found[0].contains(expected), "{said}: {found:?}");
+    }
+}
+
+#[test]
 fn stores_that_cannot_be_used() {
     for (store, expected) in [
         ("{}", "store: expected exactly one of `embedded`, `etcd`"),

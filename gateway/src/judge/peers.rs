@@ -1,6 +1,6 @@
 //! What is wrong with one peer: the paths to it, its word, what it may say, and what is imported of it.
 
-use eastway_core::view::{PathState, Staleness};
+use eastway_core::view::{PathState, Staleness, Transport};
 use eastway_node::problem::{Certificate, Problem, span};
 use eastway_server::{PeerPath, PeerStatus};
 
@@ -100,6 +100,7 @@ fn of_path(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Prob
                 there,
             ))
         }
+        PathState::Up if path.transport_cause.is_some() => fallen_back(facts, peer, path),
         PathState::Up => path.loss.filter(|loss| *loss >= LOSS).map(|loss| {
             Problem::warning(
                 "path_loss",
@@ -109,6 +110,33 @@ fn of_path(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Prob
             )
         }),
     }
+}
+
+/// The path does not go over the preferred transport.
+fn fallen_back(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Problem> {
+    let (who, used) = (gateway(peer, path), path.transport?);
+    let (over, preferred, port, lossy, blocked) = match used {
+        Transport::Tcp => ("TCP", "QUIC", "UDP", "udp_lossy", "udp_blocked"),
+        Transport::Quic => ("QUIC", "TCP", "TCP", "tcp_lossy", "tcp_blocked"),
+    };
+    let address = &path.address;
+    Some(match path.transport_cause {
+        Some("lossy") => Problem::warning(
+            lossy,
+            format!("what goes to {who} goes over {over}, because {preferred} leaves far more pings unanswered"),
+            format!("a firewall or a provider between the clusters limits {port}, or its queues are full"),
+            format!("measure both ways, `iperf3 -u` beside `iperf3`, and watch {}", facts.command("peers")),
+        ),
+        _ => Problem::warning(
+            blocked,
+            format!("what goes to {who} goes over {over}, because it does not answer over {preferred}"),
+            format!("a firewall between the clusters drops {port} to {address}, or its answers"),
+            format!(
+                "let {port} to {address} pass, both ways: {preferred} is then used again by itself; if it is meant so, name only \
+                 `{used}` in `tunnel.transports`"
+            ),
+        ),
+    })
 }
 
 /// The peer's word is old, or never came, although it can be reached.

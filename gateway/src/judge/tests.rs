@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eastway_core::view::{PathState, Staleness};
+use eastway_core::view::{PathState, Staleness, Transport};
 use eastway_node::listing::{ClusterListing, Counts};
 use eastway_node::problem::Severity::{self, Error, Warning};
 use eastway_server::store::{MemberHealth, StoreHealth};
@@ -29,7 +29,9 @@ fn path(number: u8) -> PeerPath {
         draining: false,
         rtt_ms: Some(82.0),
         loss: Some(0.0),
-        transport: Some("quic"),
+        transport: Some(Transport::Quic),
+        transport_cause: None,
+        transport_changes: 0,
         epoch: Some(1),
         seq: Some(2),
         age_seconds: Some(0.5),
@@ -159,6 +161,33 @@ const ROWS: &[Row] = &[
         |world| world.peer().paths[0].loss = Some(0.12),
         &[(Warning, "path_loss")],
         &["12 %", "mtr --udp 192.0.2.1"],
+    ),
+    (
+        "UDP to a gateway is blocked",
+        |world| {
+            let path = &mut world.peer().paths[0];
+            (path.transport, path.transport_cause) = (Some(Transport::Tcp), Some("blocked"));
+        },
+        &[(Warning, "udp_blocked")],
+        &["goes over TCP, because it does not answer over QUIC", "drops UDP to 192.0.2.1", "`tunnel.transports`"],
+    ),
+    (
+        "UDP to a gateway is policed",
+        |world| {
+            let path = &mut world.peer().paths[0];
+            (path.transport, path.transport_cause) = (Some(Transport::Tcp), Some("lossy"));
+        },
+        &[(Warning, "udp_lossy")],
+        &["QUIC leaves far more pings unanswered", "limits UDP"],
+    ),
+    (
+        "TCP is preferred, and does not get through",
+        |world| {
+            let path = &mut world.peer().paths[0];
+            (path.transport, path.transport_cause) = (Some(Transport::Quic), Some("blocked"));
+        },
+        &[(Warning, "tcp_blocked")],
+        &["goes over QUIC, because it does not answer over TCP"],
     ),
     ("a path lost a ping", |world| world.peer().paths[0].loss = Some(1.0 / 240.0), &[], &[]),
     (

@@ -3,6 +3,7 @@
 //! These are plain values. The wire's protobuf types are converted to them at the edge (`federation/client`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,32 @@ pub enum PathState {
     Suspect,
     /// Three did: no new streams.
     Down,
+}
+
+/// What carries the connections between two gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS over TCP, with the streams of a link.
+    Tcp,
+}
+
+impl Transport {
+    /// The name in metrics and for operators.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The age of a peer's statements, by its in-band heartbeat.

@@ -4,7 +4,6 @@
 //! [`held`]). Frames and trailers pass as they come. What must happen when a body ends, whichever way, is attached to it
 //! ([`Observer`], [`Body::hold`]) and happens exactly once.
 
-mod copies;
 pub mod held;
 mod kept;
 mod observe;
@@ -22,7 +21,6 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-pub(crate) use copies::copied;
 pub use kept::Kept;
 pub use observe::{End, Observer};
 pub use reader::Unread;

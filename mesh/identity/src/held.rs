@@ -60,6 +60,16 @@ impl<C> Tls<C> {
     }
 }
 
+impl ClientTls {
+    /// The same for other application protocols (ALPN).
+    #[must_use]
+    pub fn speaking(&self, alpn: &[&[u8]]) -> Self {
+        let mut config = rustls::ClientConfig::clone(&self.config);
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+}
+
 impl<C> Clone for Tls<C> {
     fn clone(&self) -> Self {
         Self { config: Arc::clone(&self.config), identity: Arc::clone(&self.identity), expected: self.expected.clone() }

@@ -175,6 +175,11 @@ impl Connection {
         self.side
     }
 
+    /// Whether the peer's HELLO has come. Of a connection over TLS, the peer has accepted this side's identity before it says that.
+    pub const fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// What happened, the oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

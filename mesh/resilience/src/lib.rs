@@ -4,7 +4,7 @@
 //! source, it never sleeps, spawns or reads a clock. `mesh/balance` drives the breakers; the roles drive the rest.
 //!
 //! Suggested reading order: [`attribution`] (what an attempt's end means), [`breaker`], [`attempts`] with [`backoff`]
-//! and [`budget`], then [`limits`], [`deadline`], [`patience`] and [`liveness`].
+//! and [`budget`], then [`limits`], [`deadline`], [`patience`], [`liveness`] and [`transports`].
 
 pub mod attempts;
 pub mod attribution;
@@ -17,6 +17,7 @@ pub mod limits;
 pub mod liveness;
 pub mod patience;
 pub mod sync;
+pub mod transports;
 pub mod window;
 
 pub use attempts::{AttemptEnd, Decision, GiveUp, Repeatable, Retries, RetryPolicy};
@@ -27,6 +28,7 @@ pub use error::{AttemptError, Fault, Progress};
 pub use limits::{KeyedLimit, KeyedPermit, Limit, Permit};
 pub use liveness::{PathMonitor, PathMonitorConfig};
 pub use patience::{Patience, Upload, Waited};
+pub use transports::{Cause, TransportChoice, TransportConfig, TransportFacts};
 
 #[cfg(all(test, eastway_interleave))]
 mod interleave;

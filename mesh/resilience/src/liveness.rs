@@ -66,6 +66,8 @@ pub struct PathMonitor {
     waiting: Option<Timestamp>,
     /// When the oldest ping was sent that no answer followed.
     silent_since: Option<Timestamp>,
+    /// When the latest ping was sent that was answered.
+    answered: Option<Timestamp>,
     /// Pings that expired one after the other.
     expired: u32,
     next_ping: Timestamp,
@@ -88,6 +90,7 @@ impl PathMonitor {
             estimate: None,
             waiting: None,
             silent_since: None,
+            answered: None,
             expired: 0,
             next_ping: now,
             state: PathState::Unknown,
@@ -127,6 +130,8 @@ impl PathMonitor {
             }
         });
         self.minimum.add(rtt, now, &self.config);
+        // Answers come in the order of their pings.
+        self.answered = Some(Timestamp::from_nanos(now.as_nanos().saturating_sub(rtt.as_nanos() as u64)));
         // An answer to a ping that expired before does not make that one answered: it was too late to be of use.
         if self.waiting.is_some() {
             self.outcomes.add(false, self.config.loss_window);
@@ -159,6 +164,16 @@ impl PathMonitor {
     /// The state as of the last call.
     pub fn state(&self) -> PathState {
         self.state
+    }
+
+    /// When the oldest ping was sent that no answer followed; `None` while all are answered.
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        self.silent_since
+    }
+
+    /// When the latest ping was sent that was answered.
+    pub fn answered(&self) -> Option<Timestamp> {
+        self.answered
     }
 
     /// The smoothed round-trip time, once there is one.

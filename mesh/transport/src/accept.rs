@@ -3,7 +3,7 @@
 //! A connection that has not shown an identity yet stands among the handshakes, where the newest takes the place of the
 //! oldest; only afterwards it may take a place among the connections. So whoever connects and says nothing keeps nobody out.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use eastway_core::{Chain, SpiffeId};
 use eastway_identity::ServerTls;
 use eastway_runtime::displacing::Displacing;
 use eastway_runtime::{descriptors, throttled};
+use rustls::server::ClientHello;
 use tokio::net::TcpListener;
 
+use crate::tls::TlsError;
 use crate::{Io, tcp, tls};
 
 /// The pause after the operating system refuses to accept, so that the loop does not spin.
@@ -101,11 +103,28 @@ impl Handshakes {
 
     /// Mutual TLS on an accepted connection; a refusal is logged with its cause, because the other side learns little.
     pub async fn shake(&self, stream: Io, config: ServerTls) -> Option<(Io, Arc<SpiffeId>)> {
-        let (peer, listener) = (stream.peer_addr(), self.listener);
+        self.bounded(stream.peer_addr(), tls::accept(stream, config)).await
+    }
+
+    /// The same, with the configuration that `choose` takes for the application protocols which the client offers.
+    pub async fn shake_by(
+        &self,
+        stream: Io,
+        choose: impl FnOnce(&ClientHello<'_>) -> ServerTls,
+    ) -> Option<(Io, Arc<SpiffeId>)> {
+        self.bounded(stream.peer_addr(), tls::accept_by(stream, choose)).await
+    }
+
+    async fn bounded(
+        &self,
+        peer: Option<SocketAddr>,
+        handshake: impl Future<Output = Result<Io, TlsError>>,
+    ) -> Option<(Io, Arc<SpiffeId>)> {
+        let listener = self.listener;
         // One without an address is not from the network.
         let mut place = self.places.enter(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()));
         let outcome = tokio::select! {
-            outcome = tokio::time::timeout(self.timeout, tls::accept(stream, config)) => outcome,
+            outcome = tokio::time::timeout(self.timeout, handshake) => outcome,
             () = place.displaced() => {
                 throttled!(info, listener, ?peer, "ended a handshake: a newer one needs its place");
                 return None;

@@ -4,6 +4,7 @@
 //! looks for QUIC streams to move their chunks without copying, and TLS runs over any `Io`, also over another TLS session.
 
 pub(crate) mod ahead;
+mod detached;
 pub(crate) mod quic;
 pub(crate) mod tls;
 
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tcp::Watched;
+pub use detached::Detached;
 pub use quic::QuicStream;
 pub use tls::TlsStream;
 
@@ -53,6 +55,20 @@ pub trait ChunkStream: ByteStream {
 
     /// Takes bytes from the front of `chunk`, and says how many.
     fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>>;
+
+    /// Ends what is still open of the stream, so that the other side learns the reason.
+    fn condemn(&mut self, reason: Reason);
+
+    /// Who is on the other side of what carries the stream, if that is known.
+    fn peer_id(&self) -> Option<Arc<SpiffeId>> {
+        None
+    }
+
+    /// Notes whether what the stream carries waits for a reader that takes nothing. `true` if so many streams of its connection
+    /// do that they may hold half of the connection's window.
+    fn set_stalled(&mut self, _stalled: bool) -> bool {
+        false
+    }
 }
 
 /// What can be an [`Io::Other`]; implemented by everything that fits.
@@ -102,7 +118,8 @@ impl Io {
             Self::Tls(tls) => tls.peer_id().cloned(),
             Self::Quic(quic) => Some(Arc::clone(quic.peer())),
             Self::Rewound(rewound) => rewound.io.peer_id(),
-            Self::Plain(_) | Self::Watched(_) | Self::Chunked(_) | Self::Other(_) => None,
+            Self::Chunked(stream) => stream.peer_id(),
+            Self::Plain(_) | Self::Watched(_) | Self::Other(_) => None,
         }
     }
 
@@ -169,7 +186,8 @@ impl Io {
             Self::Tls(tls) => tls.lower_mut().condemn(reason),
             Self::Quic(quic) => quic.condemn(reason),
             Self::Rewound(rewound) => rewound.io.condemn(reason),
-            Self::Chunked(_) | Self::Other(_) => {}
+            Self::Chunked(stream) => stream.condemn(reason),
+            Self::Other(_) => {}
         }
     }
 

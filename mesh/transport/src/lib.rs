@@ -1,17 +1,20 @@
-//! Bytes between machines: TCP, TLS, and the QUIC tunnel between gateways.
+//! Bytes between machines: TCP, TLS, and the tunnels between gateways, over QUIC or TCP.
 //!
 //! What runs over the network is an [`Io`], whatever it is made of. [`tcp`] dials and listens, [`tls`] wraps one `Io` in
-//! another, [`quic`] makes tunnels, whose streams are `Io` again ([`tunnel`]), and [`relay`] joins two of them.
+//! another, [`quic`] and [`tcp_tunnel`] make tunnels, whose streams are `Io` again ([`tunnel`]), and [`relay`] joins two of them.
 //!
 //! This crate never picks where to connect to, never retries, never looks into application bytes, and knows no HTTP.
 //! Sidecars and gateways call it, and `mesh/http` runs over its `Io`.
 
 pub mod accept;
+pub mod copies;
 pub mod error;
 pub mod io;
+pub mod link;
 pub mod quic;
 pub mod relay;
 pub mod tcp;
+pub mod tcp_tunnel;
 pub mod tls;
 pub mod tunnel;
 

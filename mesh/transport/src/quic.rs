@@ -26,8 +26,5 @@ pub use tunnel::QuicTunnel;
 pub use crate::io::quic::QuicStream;
 pub use crate::tunnel::{ConnectError, Kind};
 
-/// What tunnels over QUIC are called in metrics.
-const PROTOCOL: &str = "quic";
-
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
 
 use crate::quic::{self, Endpoint, QuicOptions, QuicTunnel};
-use crate::{ALPN, Io, Kind};
+use crate::tcp_tunnel::{ALPN as ALPNS, TcpCarrier, TcpOptions};
+use crate::tunnel::{Carrier as _, ConnectError, Tunnel};
+use crate::{ALPN, Io, Kind, tls};
 
 pub(crate) const US: &str = "us-east.mesh.internal";
 pub(crate) const EU: &str = "eu-west.mesh.internal";
@@ -79,6 +81,82 @@ pub(crate) async fn tunnel(options: &QuicOptions) -> (Arc<QuicTunnel>, Arc<QuicT
         soon(theirs.accept()).await.expect("open").establish().await
     });
     (out.expect("connected"), back.expect("accepted"))
+}
+
+/// Both transports, for tests that must hold over each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over {
+    Quic,
+    Tcp,
+}
+
+/// The limits of a tunnel that tests change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_streams: u32,
+    pub(crate) open_timeout: Duration,
+    pub(crate) opening_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let QuicOptions { max_streams, open_timeout, opening_timeout, .. } = QuicOptions::default();
+        Self { max_streams, open_timeout, opening_timeout }
+    }
+}
+
+impl Over {
+    /// A tunnel from the US gateway to the EU gateway: both ends.
+    pub(crate) async fn tunnel(self, limits: Limits) -> (Arc<dyn Tunnel>, Arc<dyn Tunnel>) {
+        let Limits { max_streams, open_timeout, opening_timeout } = limits;
+        match self {
+            Self::Quic => {
+                let options = QuicOptions { max_streams, open_timeout, opening_timeout, ..QuicOptions::default() };
+                let (out, back) = tunnel(&options).await;
+                (out, back)
+            }
+            Self::Tcp => {
+                let options = TcpOptions { max_streams, open_timeout, opening_timeout, ..TcpOptions::default() };
+                let (us, eu) = gateways();
+                let (out, back) = tcp_tunnel(&us, &eu, &options).await;
+                (out.expect("connected"), back.expect("accepted"))
+            }
+        }
+    }
+}
+
+/// A gateway's TCP port: what arrives there is left for the carrier.
+pub(crate) fn tcp_port(identity: &Arc<Identity>, options: &TcpOptions) -> (TcpCarrier, SocketAddr) {
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("bound");
+    listener.set_nonblocking(true).expect("set");
+    let address = listener.local_addr().expect("bound");
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    let carrier = TcpCarrier::new(options);
+    let (tls, arrivals) = (eastway_identity::server_config(identity, Expected::AnyGateway, ALPNS), carrier.arrivals());
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.expect("open");
+            let (tls, arrivals) = (tls.clone(), arrivals.clone());
+            tokio::spawn(async move {
+                // Who is refused learns why by itself.
+                if let Ok(io) = tls::accept_by(tcp.into(), |_| tls).await {
+                    arrivals.hand_over(io).expect("room");
+                }
+            });
+        }
+    });
+    (carrier, address)
+}
+
+type TcpEnds = (Result<Arc<dyn Tunnel>, ConnectError>, Result<Arc<dyn Tunnel>, ConnectError>);
+
+/// A tunnel over TCP from the gateway `us` to the gateway `eu`: what each has of it.
+pub(crate) async fn tcp_tunnel(us: &Arc<Identity>, eu: &Arc<Identity>, options: &TcpOptions) -> TcpEnds {
+    let (theirs, address) = tcp_port(eu, options);
+    let ours = TcpCarrier::new(options);
+    tokio::join!(soon(ours.connect(address, client(us, EU), Kind::Data)), async {
+        soon(theirs.accept()).await.expect("open").establish().await
+    })
 }
 
 /// The first packets of `count` handshakes of which nothing more is sent, and a socket to send each from: all that a forger

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use eastway_core::Reason;
 use eastway_identity::{ClientTls, Refusal, ServerTls, Tls};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use rustls::server::{Acceptor, ClientHello};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, TlsConnector};
 
 use crate::io::Io;
 use crate::io::ahead::ReadAhead;
@@ -35,6 +36,24 @@ pub async fn accept(io: Io, tls: ServerTls) -> Result<Io, TlsError> {
     let generation = tls.generation();
     let session = TlsAcceptor::from(Arc::clone(tls.config())).accept(ReadAhead::new(io)).await?;
     established(session.into(), &tls, generation)
+}
+
+/// The same, with the configuration that `choose` takes for the application protocols which the client offers. What is negotiated is
+/// of that configuration, so that who may be on the other side is known before anything is said.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_by(io: Io, choose: impl FnOnce(&ClientHello<'_>) -> ServerTls) -> Result<Io, TlsError> {
+    let started = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(io)).await?;
+    let tls = choose(&started.client_hello());
+    let generation = tls.generation();
+    let session = started.into_stream(Arc::clone(tls.config())).await?;
+    established(session.into(), &tls, generation)
+}
+
+/// Whether a client offers one of `protocols` (ALPN).
+pub fn offers(hello: &ClientHello<'_>, protocols: &[&[u8]]) -> bool {
+    hello.alpn().is_some_and(|mut offered| offered.any(|offered| protocols.contains(&offered)))
 }
 
 fn established<C>(session: tokio_rustls::TlsStream<ReadAhead>, tls: &Tls<C>, generation: u64) -> Result<Io, TlsError> {

@@ -7,6 +7,7 @@
 
 mod carrier;
 mod codec;
+mod limits;
 mod malformed;
 mod message;
 
@@ -18,12 +19,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use eastway_core::view::Transport;
 use eastway_core::{Reason, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
 
 pub use carrier::{Carrier, ConnectError, IncomingTunnel};
 pub use codec::{FrameError, MAX_MESSAGE};
+pub(crate) use limits::{TunnelLimits, TunnelPlace};
 pub use malformed::Malformed;
 pub use message::{StreamAccepted, StreamOpen};
 
@@ -40,7 +43,8 @@ pub enum Kind {
     Data,
 }
 
-/// A connection between two gateways.
+/// A connection between two gateways. Over QUIC both sides open streams; over TCP only the side that connected does, which is
+/// all that gateways ask for: each makes tunnels of its own.
 #[async_trait]
 pub trait Tunnel: Send + Sync + fmt::Debug {
     /// Opens a stream to what `open` names. `early` are bytes that may follow at once, before the peer has answered; the
@@ -92,8 +96,8 @@ pub trait Tunnel: Send + Sync + fmt::Debug {
     /// What the tunnel is for.
     fn kind(&self) -> Kind;
 
-    /// What carries it, as a metric label: `quic`.
-    fn protocol(&self) -> &'static str;
+    /// What carries it.
+    fn transport(&self) -> Transport;
 }
 
 /// What a tunnel did so far.
@@ -113,7 +117,7 @@ pub struct TunnelStats {
     pub bytes_sent: u64,
     /// Bytes received from streams, opening messages included.
     pub bytes_received: u64,
-    /// UDP payload that the path carries.
+    /// UDP payload that the path carries; 0 over TCP, as are the counts of packets.
     pub mtu: u16,
     /// Packets sent.
     pub packets_sent: u64,
@@ -305,3 +309,6 @@ fn broken(error: &io::Error) -> OpenError {
         None => OpenError::Lost(Reason::TunnelLost),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ impl Lab {
     pub(super) fn gateway_file(&self, name: &str, node: &LabNode, id: &str) -> PathBuf {
         let identity = self.certify(name, &node.name, name, &SpiffeId::gateway(&trust_domain(name), id));
         let cluster = &self.clusters[name];
-        let (ip, extra) = (node.ip, &cluster.extra);
+        let (ip, extra, tunnel) = (node.ip, &cluster.extra, &cluster.tunnel);
         let store = match cluster.store {
             StoreKind::Embedded => format!("embedded: {{ path: {name}-gateway-state }}"),
             StoreKind::Etcd => {
@@ -64,7 +64,7 @@ impl Lab {
         let record = if cluster.recorded { format!(", record: {name}-relayed") } else { String::new() };
         let text = format!(
             "cluster: {name}\nregion: {name}\ngateway: {id}\nzones: {{ a: {{}}, b: {{}} }}\n{identity}\n\
-             tunnel: {{ listen: '{ip}:15443'{record} }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\n\
+             tunnel: {{ listen: '{ip}:15443'{record}{tunnel} }}\ndiscovery: {{ listen: '{ip}:15010' }}\nadmin: {{ listen: '{ip}:15000' }}\n\
              metrics: {{ listen: '{ip}:15020' }}\nstore: {{ {store} }}\nresources: [{name}-resources.yaml]\n{extra}"
         );
         self.write(&format!("{}.yaml", node.name), &text)

@@ -31,7 +31,15 @@ impl DatagramRelay {
     /// # Panics
     /// If there is no port.
     pub fn start(host: IpAddr, target: SocketAddr, one_way: Duration) -> Self {
-        let near = Arc::new(UdpSocket::bind((host, 0)).expect("a free port"));
+        Self::at((host, 0).into(), target, one_way)
+    }
+
+    /// The same at an address that is known, such as that of a relay of connections.
+    ///
+    /// # Panics
+    /// If it is in use.
+    pub fn at(address: SocketAddr, target: SocketAddr, one_way: Duration) -> Self {
+        let near = Arc::new(UdpSocket::bind(address).expect("a free port"));
         let address = near.local_addr().expect("bound");
         let relay = Self { address, losses: Arc::default() };
         let passing = relay.clone();

@@ -33,8 +33,9 @@ pub(crate) async fn serve(hub: Arc<Hub>, tunnel: Arc<dyn Tunnel>, tasks: TaskGro
         tunnel.close(Reason::IdentityRefused);
         return;
     };
-    hub.arrivals.send_modify(|arrivals| *arrivals.entry(cluster).or_default() += 1);
-    let _calling = hub.calls(&peer);
+    let transport = tunnel.transport();
+    hub.arrivals.send_modify(|arrivals| *arrivals.entry((cluster, transport)).or_default() += 1);
+    let _calling = hub.calls(&peer, transport);
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {

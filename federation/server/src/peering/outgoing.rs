@@ -1,4 +1,4 @@
-//! The control connection to one gateway of a peer: opened, watched, and opened again.
+//! The control connections to one gateway of a peer: opened over each transport, watched, and opened again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use eastway_client::LinkOptions;
 use eastway_client::link::Backoff;
-use eastway_core::view::PathState;
+use eastway_core::view::{PathState, Transport};
 use eastway_core::{Reason, SpiffeId};
 use eastway_registry::PathFacts;
 use eastway_resilience::liveness::PathMonitor;
 use eastway_transport::Tunnel;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::path::Path;
+use super::path::{Path, Way};
 use super::{ping, subscribe};
-use crate::dialer::Dialer;
+use crate::dialer::{DialError, Dialer};
 use crate::hub::Hub;
 
 /// A connection that lasted this long was accepted. One that ends at once was refused: no reason to hurry.
@@ -24,81 +25,117 @@ const LASTED: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped, or the peer is no longer declared.
 pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String, address: String) {
-    let options = LinkOptions { backoff_max: hub.options.peering.backoff_max, ..hub.options.link() };
+    let transports = dialer.transports();
+    let path = Path::new(hub, cluster, address, transports);
+    path.hub.change(|catalogue, _| catalogue.set_path(&path.cluster, &path.address, PathFacts::default()));
+    let connections = transports.iter().map(|transport| connect(&path, &*dialer, *transport));
+    tokio::select! {
+        _ = join_all(connections) => {}
+        () = listen(&path) => {}
+    }
+}
+
+/// Hears the gateway over the transport in use.
+async fn listen(path: &Path) {
+    let mut carrying = path.carrying();
+    loop {
+        let tunnel = carrying.borrow_and_update().clone();
+        let listening = async {
+            match &tunnel {
+                Some(tunnel) => subscribe::run(path, &**tunnel).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            changed = carrying.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Keeps a connection over `transport`, until the peer is no longer declared.
+async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
+    let hub = &path.hub;
     let mut arrivals = hub.arrivals.subscribe();
     let mut monitor = PathMonitor::new(hub.options.peering.liveness, hub.clock.now());
     let mut backoff = Backoff::new();
-    let path = Path::new(hub, cluster, address);
-    path.hub.change(|catalogue, _| catalogue.set_path(&path.cluster, &path.address, PathFacts::default()));
-    while let Some(trust_domain) = trust_domain(&path) {
-        let seen = arrived(&arrivals.borrow_and_update(), &path.cluster);
+    let from = (path.cluster.clone(), transport);
+    while let Some(trust_domain) = trust_domain(path) {
+        let seen = arrived(&arrivals.borrow_and_update(), &from);
+        let dialling = dialer.dial(&path.address, &trust_domain, transport);
         let dialled = tokio::select! {
-            dialled = timeout(path.hub.options.peering.dial_timeout, dialer.dial(&path.address, &trust_domain)) => dialled,
+            dialled = timeout(hub.options.peering.dial_timeout, dialling) => dialled,
             // What was sent before the gateway came up is lost, and would be repeated late: dial anew.
-            () = arrives(&mut arrivals, &path.cluster, seen) => continue,
+            () = arrives(&mut arrivals, &from, seen) => continue,
         };
         match dialled {
             Ok(Ok(tunnel)) => {
                 let opened = Instant::now();
-                let reason = connected(&path, &tunnel, &mut monitor).await;
+                let reason = connected(path, &tunnel, &mut monitor).await;
                 tunnel.close(reason);
                 if opened.elapsed() >= LASTED {
                     backoff.reset();
                 }
                 let (cluster, address) = (&path.cluster, &path.address);
-                tracing::info!(cluster, address, reason = %reason, "a control connection ended");
+                tracing::info!(cluster, address, %transport, reason = %reason, "a control connection ended");
             }
-            Ok(Err(error)) => note_failure(&path, &error.to_string()),
-            Err(_) => note_failure(&path, "the gateway does not answer"),
+            failed => note_failure(path, transport, failed.ok().and_then(Result::err)),
         }
-        monitor.on_lost(path.hub.clock.now());
-        path.note(|facts| {
-            (facts.state, facts.draining) = (PathState::Down, false);
-            (facts.loss, facts.transport) = (None, None);
-        });
+        monitor.on_lost(hub.clock.now());
+        path.note_way(transport, Way::lost);
         tokio::select! {
-            () = sleep(backoff.pause(&options)) => {}
-            () = arrives(&mut arrivals, &path.cluster, seen) => {}
+            () = sleep(backoff.pause(&pauses(path, transport))) => {}
+            () = arrives(&mut arrivals, &from, seen) => {}
         }
     }
 }
 
-fn arrived(arrivals: &BTreeMap<String, u64>, cluster: &str) -> u64 {
-    arrivals.get(cluster).copied().unwrap_or_default()
+/// A transport that does not work while another does is not missed: it is tried again less and less often.
+fn pauses(path: &Path, transport: Transport) -> LinkOptions {
+    let peering = &path.hub.options.peering;
+    let most = if path.works_without(transport) { peering.standby_backoff_max } else { peering.backoff_max };
+    LinkOptions { backoff_max: most, ..path.hub.options.link() }
 }
 
-/// Waits until a gateway of the cluster connects here, after it has done so `seen` times.
-async fn arrives(arrivals: &mut watch::Receiver<BTreeMap<String, u64>>, cluster: &str, seen: u64) {
+/// How often gateways of each cluster have connected here over each transport.
+type Arrivals = BTreeMap<(String, Transport), u64>;
+
+fn arrived(arrivals: &Arrivals, from: &(String, Transport)) -> u64 {
+    arrivals.get(from).copied().unwrap_or_default()
+}
+
+/// Waits until a gateway of the cluster connects here over the transport, after that has happened `seen` times.
+async fn arrives(arrivals: &mut watch::Receiver<Arrivals>, from: &(String, Transport), seen: u64) {
     // Fails only if the hub is gone, and with it this task.
-    let _ = arrivals.wait_for(|arrivals| arrived(arrivals, cluster) > seen).await;
+    let _ = arrivals.wait_for(|arrivals| arrived(arrivals, from) > seen).await;
 }
 
 /// The life of one connection.
 async fn connected(path: &Path, tunnel: &Arc<dyn Tunnel>, monitor: &mut PathMonitor) -> Reason {
-    tracing::info!(cluster = path.cluster, address = path.address, peer = %tunnel.peer(), "a control connection is open");
+    let (cluster, address, transport) = (&path.cluster, &path.address, tunnel.transport());
+    tracing::info!(cluster, address, %transport, peer = %tunnel.peer(), "a control connection is open");
     monitor.on_connected(path.hub.clock.now());
-    path.note(|facts| (facts.state, facts.transport) = (PathState::Unknown, Some(tunnel.protocol())));
+    path.note_way(transport, |way| way.connected(tunnel));
     tokio::select! {
         reason = tunnel.closed() => reason,
         reason = ping::send(path, &**tunnel, monitor) => reason,
-        () = subscribe::run(path, &**tunnel) => Reason::IdentityRefused,
-        () = returns(path, tunnel.peer()) => Reason::TunnelLost,
+        () = returns(path, transport, tunnel.peer()) => Reason::TunnelLost,
     }
 }
 
-/// Waits until the gateway `peer` has connected here anew, and the path to it is down: it was started again, or is reached
-/// again. What it had of the old connection is gone, and until that has noticed, seconds pass in which the other gateways of
-/// its cluster may go too.
-pub(super) async fn returns(path: &Path, peer: &SpiffeId) {
+/// Waits until the gateway `peer` has connected here anew, and the path to it over `transport` is down: it was started again, or
+/// is reached again. What it had of the old connection is gone, and until that has noticed, seconds pass in which the other
+/// gateways of its cluster may go too.
+pub(super) async fn returns(path: &Path, transport: Transport, peer: &SpiffeId) {
     let (mut callers, mut paths) = (path.hub.callers(), path.hub.paths.subscribe());
-    let peer = peer.to_string();
+    let peer = (peer.to_string(), transport);
     let mut known = None;
     loop {
         let latest = callers.borrow_and_update().get(&peer).copied();
         paths.mark_unchanged();
         // Both sides connect: that it does so for the first time is nothing new.
         known = known.or(latest);
-        if latest > known && path.state() == PathState::Down {
+        if latest > known && path.state_over(transport) == PathState::Down {
             return;
         }
         let changed = tokio::select! {
@@ -119,6 +156,12 @@ fn trust_domain(path: &Path) -> Option<String> {
     path.hub.read(|catalogue, _| Some(catalogue.resources().peers.get(&path.cluster)?.trust_domain.clone()))
 }
 
-fn note_failure(path: &Path, error: &str) {
-    tracing::info!(cluster = path.cluster, address = path.address, error, "a peer's gateway cannot be reached");
+fn note_failure(path: &Path, transport: Transport, error: Option<DialError>) {
+    let (cluster, address) = (&path.cluster, &path.address);
+    let error = error.map_or_else(|| "the gateway does not answer".to_owned(), |error| error.to_string());
+    if path.works_without(transport) {
+        tracing::debug!(cluster, address, %transport, error, "a peer's gateway cannot be reached over this transport");
+    } else {
+        tracing::info!(cluster, address, %transport, error, "a peer's gateway cannot be reached");
+    }
 }

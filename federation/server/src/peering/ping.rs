@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use eastway_core::view::PathState;
+use eastway_core::view::{PathState, Transport};
 use eastway_core::{Reason, Timestamp};
 use eastway_resilience::liveness::PathMonitor;
 use eastway_transport::{Io, Tunnel};
@@ -26,13 +26,13 @@ pub(super) async fn send(path: &Path, tunnel: &dyn Tunnel, monitor: &mut PathMon
         Ok(io) => io,
         Err(error) => return error.reason(),
     };
-    match exchange(path, io, monitor).await {
+    match exchange(path, tunnel.transport(), io, monitor).await {
         Ok(reason) => reason,
         Err(_) => Reason::TunnelLost,
     }
 }
 
-async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<Reason> {
+async fn exchange(path: &Path, transport: Transport, io: Io, monitor: &mut PathMonitor) -> io::Result<Reason> {
     let hub = &path.hub;
     let (mut answers, mut pings) = tokio::io::split(io);
     pings.write_u8(PINGS).await?;
@@ -43,7 +43,7 @@ async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<
     loop {
         let now = hub.clock.now();
         let poll = monitor.poll(now);
-        note(path, monitor);
+        path.note_way(transport, |way| way.heard(monitor));
         match poll.state {
             PathState::Down => {
                 let since = *down_since.get_or_insert(now);
@@ -85,13 +85,6 @@ async fn exchange(path: &Path, io: Io, monitor: &mut PathMonitor) -> io::Result<
             () = sleep(poll.deadline.since(now)) => {}
         }
     }
-}
-
-fn note(path: &Path, monitor: &PathMonitor) {
-    path.note(|facts| {
-        (facts.state, facts.min_rtt) = (monitor.state(), monitor.min_rtt());
-        (facts.rtt, facts.loss) = (monitor.smoothed_rtt(), monitor.loss());
-    });
 }
 
 /// Answers pings until the stream ends.

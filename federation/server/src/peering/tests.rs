@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use eastway_client::DiscoveryOptions;
 use eastway_core::resource::Peer;
-use eastway_core::view::{PathState, RemoteZone, Staleness};
+use eastway_core::view::{PathState, RemoteZone, Staleness, Transport};
 use eastway_core::{Health, Reason, SpiffeId};
 use eastway_registry::{PeerPolicy, ProbeOutcome, Resources};
 use eastway_transport::tunnel::ConnectError;
@@ -29,12 +29,25 @@ mod quic;
 mod returns;
 mod siblings;
 mod told;
+mod transports;
 
 /// The network between the clusters: which gateway listens at which address, and whether bytes pass.
 #[derive(Debug)]
 struct Wan {
     gateways: Mutex<BTreeMap<String, Listener>>,
+    /// For QUIC, which is all that most tests use.
     open: watch::Sender<bool>,
+    /// For TCP.
+    tcp: watch::Sender<bool>,
+}
+
+impl Wan {
+    fn over(&self, transport: Transport) -> &watch::Sender<bool> {
+        match transport {
+            Transport::Quic => &self.open,
+            Transport::Tcp => &self.tcp,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -51,7 +64,7 @@ impl std::fmt::Debug for Listener {
 
 impl Default for Wan {
     fn default() -> Self {
-        Self { gateways: Mutex::default(), open: watch::Sender::new(true) }
+        Self { gateways: Mutex::default(), open: watch::Sender::new(true), tcp: watch::Sender::new(true) }
     }
 }
 
@@ -60,28 +73,39 @@ impl Default for Wan {
 struct WanDialer {
     wan: Arc<Wan>,
     own: Arc<SpiffeId>,
+    transports: &'static [Transport],
 }
 
 #[async_trait]
 impl Dialer for WanDialer {
-    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+    async fn dial(
+        &self,
+        address: &str,
+        trust_domain: &str,
+        transport: Transport,
+    ) -> Result<Arc<dyn Tunnel>, DialError> {
         let listener = self.wan.gateways.lock().get(address).cloned();
-        let _ = self.wan.open.subscribe().wait_for(|open| *open).await;
+        let _ = self.wan.over(transport).subscribe().wait_for(|open| *open).await;
         let refused = |message: &str| DialError { reason: Reason::PathDown, message: message.to_owned() };
         let listener = listener.ok_or_else(|| refused("nobody listens"))?;
         let server = listener.server.lock().clone().ok_or_else(|| refused("the gateway does not run"))?;
         if listener.identity.trust_domain != trust_domain {
             return Err(refused("another identity"));
         }
-        let (near, far) = tunnels(&self.wan, (&self.own, &listener.identity));
+        let (near, far) = tunnels(&self.wan, (&self.own, &listener.identity), transport);
         tokio::spawn(async move { server.on_control_connection(far).await });
         Ok(near)
+    }
+
+    fn transports(&self) -> &[Transport] {
+        self.transports
     }
 }
 
 /// A control connection in memory.
 struct MemoryTunnel {
     peer: Arc<SpiffeId>,
+    transport: Transport,
     open: watch::Sender<bool>,
     to_peer: mpsc::Sender<Io>,
     from_peer: AsyncMutex<mpsc::Receiver<Io>>,
@@ -90,13 +114,18 @@ struct MemoryTunnel {
 
 use eastway_transport::Io;
 
-fn tunnels(wan: &Wan, ends: (&Arc<SpiffeId>, &Arc<SpiffeId>)) -> (Arc<dyn Tunnel>, Arc<dyn Tunnel>) {
+fn tunnels(
+    wan: &Wan,
+    ends: (&Arc<SpiffeId>, &Arc<SpiffeId>),
+    transport: Transport,
+) -> (Arc<dyn Tunnel>, Arc<dyn Tunnel>) {
     let (to_far, from_near) = mpsc::channel(8);
     let (to_near, from_far) = mpsc::channel(8);
     let ended = Arc::new(watch::Sender::new(None));
     let tunnel = |peer: &Arc<SpiffeId>, to_peer, from_peer| MemoryTunnel {
         peer: Arc::clone(peer),
-        open: wan.open.clone(),
+        transport,
+        open: wan.over(transport).clone(),
         to_peer,
         from_peer: AsyncMutex::new(from_peer),
         ended: Arc::clone(&ended),
@@ -172,8 +201,8 @@ impl Tunnel for MemoryTunnel {
         Kind::Control
     }
 
-    fn protocol(&self) -> &'static str {
-        "memory"
+    fn transport(&self) -> Transport {
+        self.transport
     }
 }
 
@@ -200,10 +229,14 @@ async fn two_clusters() -> (Arc<Wan>, Gateway, Gateway) {
 }
 
 async fn cluster(wan: &Arc<Wan>, name: &'static str, peer: &str) -> Gateway {
+    cluster_over(&[Transport::Quic], wan, name, peer).await
+}
+
+async fn cluster_over(transports: &'static [Transport], wan: &Arc<Wan>, name: &'static str, peer: &str) -> Gateway {
     let mut resources = exporting_payments();
     resources.peers.insert(peer.to_owned(), policy(peer, &["shop/*"]));
     let own = Arc::new(SpiffeId::gateway(&format!("{name}.mesh.internal"), "gw-1"));
-    let dialer = WanDialer { wan: Arc::clone(wan), own: Arc::clone(&own) };
+    let dialer = WanDialer { wan: Arc::clone(wan), own: Arc::clone(&own), transports };
     let gateway = Gateway::new(name, Arc::new(dialer), resources).await;
     let listener = Listener { identity: own, server: Arc::clone(&gateway.server) };
     wan.gateways.lock().insert(format!("gw-1.{name}:15443"), listener);

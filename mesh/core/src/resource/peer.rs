@@ -9,7 +9,7 @@ use crate::name::ServiceName;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
-    /// The peer's gateways, `HOST:PORT` of their QUIC listeners.
+    /// The peer's gateways, `HOST:PORT` of their tunnels (`tunnel.listen`).
     pub gateways: Vec<String>,
     /// The trust domain of the peer's identities; default `NAME.mesh.internal`.
     pub trust_domain: Option<String>,

@@ -17,7 +17,9 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Body, BodyError, Kind, copied};
+use eastway_transport::copies::copied;
+
+use super::{Body, BodyError, Kind};
 
 /// A caller's request body, from which each attempt takes its own [`Body`].
 ///

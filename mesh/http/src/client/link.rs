@@ -11,6 +11,7 @@ use std::time::Duration;
 use eastway_core::Reason;
 use eastway_link::{LinkError, LinkOptions, OpaqueHead, OpenError, ResponseBuf, Side};
 use eastway_transport::Io;
+use eastway_transport::link::{Driver, Opaque, Shared, Stream, StreamFault};
 use http_body::Body as _;
 
 use super::expect::Gate;
@@ -18,10 +19,7 @@ use super::{SendError, SendFailure};
 use crate::body::{Body, BodyError, Unread};
 use crate::framing::Asked;
 use crate::link::body::Incoming;
-use crate::link::bytes::Opaque;
-use crate::link::driver::Driver;
 use crate::link::heads;
-use crate::link::state::{Shared, Stream, StreamFault};
 use crate::link::upload::{finish, upload};
 use crate::message::{Request, Response};
 use crate::upgrade::Upgrading;

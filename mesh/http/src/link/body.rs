@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use eastway_core::Reason;
 use eastway_link::ResponseHead;
+use eastway_transport::link::{State, Stream, StreamFault};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::heads;
-use super::state::{State, Stream, StreamFault};
 use crate::body::BodyError;
 
 /// A body on its way here.

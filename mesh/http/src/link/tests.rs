@@ -8,6 +8,7 @@ use bytes::Bytes;
 use eastway_core::Reason;
 use eastway_core::head::HttpVersion;
 use eastway_link::{Event, LinkOptions, Side};
+use eastway_transport::link::Shared;
 use eastway_transport::{Io, StreamError};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
@@ -17,7 +18,6 @@ use tokio::sync::oneshot;
 
 use super::body::Incoming;
 use super::heads;
-use super::state::Shared;
 use crate::body::{Body, BodyError, held};
 use crate::client::{Link, SendFailure, Unopened};
 use crate::message::{Request, RequestHead, Response, ResponseHead};

@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use eastway_core::Reason;
 use eastway_link::SendError;
+use eastway_transport::link::{Stream, StreamFault};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
 
 use super::heads;
-use super::state::{Stream, StreamFault};
 use crate::body::{Body, BodyError};
 
 /// Sends `body` to its end, or until the other side takes nothing more. If the body fails, the stream does, for its `reason`.

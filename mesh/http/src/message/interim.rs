@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use eastway_core::head::{MESH_PREFIX, folds_onto};
+use eastway_transport::link::Stream;
 
 use super::ResponseHead;
 
@@ -18,8 +18,11 @@ pub struct Interim(To);
 #[derive(Clone)]
 enum To {
     Here(Rc<dyn TakesInterim>),
-    Shared(Arc<dyn TakesInterim>),
+    Link(Stream, SendsInterim),
 }
+
+/// How an interim response goes over a link.
+type SendsInterim = fn(&Stream, &ResponseHead);
 
 /// What can bear interim responses before the response.
 pub(crate) trait TakesInterim {
@@ -32,8 +35,9 @@ impl Interim {
         Self(To::Here(caller))
     }
 
-    pub(crate) fn to_shared(caller: Arc<dyn TakesInterim>) -> Self {
-        Self(To::Shared(caller))
+    /// Over the link that the request came by.
+    pub(crate) fn over(stream: Stream, send: SendsInterim) -> Self {
+        Self(To::Link(stream, send))
     }
 
     /// Passes one on. Nothing in it may pass for a word of the mesh; whether a body is wanted is said by other means.
@@ -44,7 +48,7 @@ impl Interim {
         head.fields.retain(|name| !folds_onto(name, MESH_PREFIX));
         match &self.0 {
             To::Here(caller) => caller.interim(&head),
-            To::Shared(caller) => caller.interim(&head),
+            To::Link(stream, send) => send(stream, &head),
         }
     }
 }

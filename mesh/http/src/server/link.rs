@@ -10,6 +10,7 @@ use eastway_core::head::Fields as _;
 use eastway_core::{Chain, Reason};
 use eastway_link::{LinkError, SendError, Side, StreamId};
 use eastway_transport::Io;
+use eastway_transport::link::{Driver, Opaque, Opened, Shared, Stream};
 use http_body::Body as _;
 use tokio::task::JoinHandle;
 
@@ -18,12 +19,9 @@ use super::{Ended, Handler, ServerOptions};
 use crate::body::{Body, BodyError};
 use crate::framing::{Forwards, count_forwards};
 use crate::link::body::Incoming;
-use crate::link::bytes::Opaque;
-use crate::link::driver::Driver;
 use crate::link::heads;
-use crate::link::state::{Opened, Shared, Stream};
 use crate::link::upload::upload;
-use crate::message::{Request, RequestHead, Response, ResponseHead};
+use crate::message::{Interim, Request, RequestHead, Response, ResponseHead};
 use crate::refuse::PROXY_STATUS;
 use crate::sweeper::Sweeper;
 use crate::upgrade::Upgrading;
@@ -107,7 +105,7 @@ impl<H: Handler> Serving<H> {
                     Some(_) => upgrading(&used, head),
                     None => {
                         let body = body_of(&used, &head, end);
-                        Request { interim: Some(used.interim()), ..Request::new(head, body) }
+                        Request { interim: Some(Interim::over(used.clone(), send_interim)), ..Request::new(head, body) }
                     }
                 });
                 used.lock().connection.recycle(head);
@@ -217,6 +215,13 @@ fn opened(stream: &Stream, head: &ResponseHead) {
 
 fn reason(head: &ResponseHead) -> Reason {
     head.fields.text(PROXY_STATUS).and_then(Reason::from_proxy_status).unwrap_or(Reason::Internal)
+}
+
+/// Interim responses are hints: that one cannot be sent does not matter.
+fn send_interim(stream: &Stream, head: &ResponseHead) {
+    let mut link = stream.lock();
+    let _ = link.connection.send_interim(stream.id(), heads::response(head, None));
+    link.wake_driver();
 }
 
 async fn send_head(stream: &Stream, head: &ResponseHead, body: &Body, end: bool) -> Result<(), SendError> {

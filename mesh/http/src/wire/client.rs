@@ -5,13 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use eastway_transport::Io;
+use eastway_transport::copies::copied;
 use http_body::Frame;
 
 use super::buffer::Buffers;
 use super::conn::{Conn, Fill};
 use super::decode::Decoder;
 use super::write::write_request;
-use crate::body::{BodyError, copied};
+use crate::body::BodyError;
 use crate::framing::{Asked, Length, parse_response};
 use crate::limits::HeadLimits;
 use crate::message::{RequestHead, ResponseHead};

@@ -8,7 +8,9 @@ use http_body::Frame;
 
 use super::conn::{BodyFault, Conn, Next};
 use super::decode::MAX_TRAILER_FIELDS;
-use crate::body::{BodyError, copied};
+use eastway_transport::copies::copied;
+
+use crate::body::BodyError;
 use crate::names::is_dropped_trailer;
 
 impl Conn {

@@ -47,7 +47,15 @@ impl Connection {
 
     /// Ends the connection in order. Streams that are open are lost; drain before.
     pub fn close(&mut self) {
-        self.fail(LinkError::Closed);
+        self.close_saying("");
+    }
+
+    /// The same with a word for the peer, which it finds in [`LinkError::Goodbye`].
+    pub fn close_saying(&mut self, word: &str) {
+        if self.ended.is_none() {
+            put_goodbye(&mut self.urgent, LinkError::Closed.code(), self.last_served, word);
+            self.end(LinkError::Closed, NO_LIMIT);
+        }
     }
 
     /// Says that the transport has ended, or failed. After a goodbye that is no loss.
@@ -67,8 +75,7 @@ impl Connection {
             // The peer does not read; it shall at least not cost this memory any longer.
             self.urgent = Vec::new();
         }
-        let text = if error == LinkError::Closed { String::new() } else { explain(&error) };
-        put_goodbye(&mut self.urgent, error.code(), self.last_served, &text);
+        put_goodbye(&mut self.urgent, error.code(), self.last_served, &explain(&error));
         self.end(error, NO_LIMIT);
     }
 

@@ -7,7 +7,7 @@ use crate::error::{Flood, LinkError, Malformed};
 use crate::event::Event;
 use crate::frame::{Header, Kind, UNPROCESSED};
 use crate::hello::{Hello, MAX_WINDOW};
-use crate::stream::{Phase, StreamId, Tail};
+use crate::stream::{Asked, Phase, StreamId, Tail};
 
 impl Connection {
     pub(super) fn frame(&mut self, header: Header, payload: &[u8], now: Timestamp) -> Result<(), LinkError> {
@@ -60,8 +60,9 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(id) else { return self.stray_on(id, now) };
         let known = Reason::from_number(number);
-        if self.side == Side::Connecting && stream.recv.phase == Phase::Ended {
-            // The response is complete; only the rest of the request is not wanted.
+        let keeps = self.side == Side::Connecting || matches!(stream.asked, Asked::Tunnel);
+        if keeps && stream.recv.phase == Phase::Ended {
+            // The response is complete; only the rest of the request is not wanted. Of opaque bytes the same holds both ways.
             self.stop_sending(id, known.unwrap_or(Reason::UpstreamReset));
             return Ok(());
         }

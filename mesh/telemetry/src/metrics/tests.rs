@@ -247,7 +247,10 @@ fn the_table_says_exactly_what_is_rendered() {
     route.attempt(AttemptKind::First, AttemptResult::Success);
     route.streamed(1, 1);
     TunnelMetrics::new(&metrics, 10).peer("eu-west", "tcp").refused(Reason::Draining);
-    PeerMetrics::new(&metrics).cut("eu-west", "zones", 1);
+    let peers = PeerMetrics::new(&metrics);
+    peers.cut("eu-west", "zones", 1);
+    peers.paths("eu-west", "tcp", 1);
+    peers.changes("eu-west", 1);
 
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in samples(&metrics).into_keys() {

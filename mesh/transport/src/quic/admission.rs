@@ -11,6 +11,7 @@ use eastway_resilience::limits::{KeyedLimit, KeyedPermit, Limit, Permit};
 use eastway_runtime::displacing::source;
 
 use super::QuicOptions;
+use crate::tunnel::{TunnelLimits, TunnelPlace};
 
 /// The places of one endpoint.
 #[derive(Debug)]
@@ -21,8 +22,7 @@ pub(super) struct Admission {
     proven: Arc<Limit>,
     proven_by_source: Arc<KeyedLimit<IpAddr>>,
     /// Accepted connections.
-    connections: Arc<Limit>,
-    connections_by_domain: Arc<KeyedLimit<String>>,
+    connections: TunnelLimits,
 }
 
 /// What to do with a client's first packet.
@@ -44,27 +44,19 @@ pub(super) enum HandshakePlace {
     Proven(Permit, KeyedPermit<IpAddr>),
 }
 
-/// The place of a connection.
-#[derive(Debug)]
-pub(super) struct ConnectionPlace {
-    _any: Permit,
-    _of_domain: KeyedPermit<String>,
-}
-
 impl Admission {
     pub(super) fn new(options: &QuicOptions) -> Self {
         Self {
             unproven: Limit::new(options.max_unproven_handshakes),
             proven: Limit::new(options.max_handshakes),
             proven_by_source: KeyedLimit::new(options.max_address_handshakes),
-            connections: Limit::new(options.max_connections),
-            connections_by_domain: KeyedLimit::new(options.max_domain_connections),
+            connections: TunnelLimits::new(options.max_connections, options.max_domain_connections),
         }
     }
 
     /// What becomes of a first packet from `address`, which is `proven` to be the sender's or not.
     pub(super) fn handshake(&self, address: SocketAddr, proven: bool) -> HandshakeVerdict {
-        if self.connections.taken() >= self.connections.max() {
+        if self.connections.are_reached() {
             return HandshakeVerdict::Refuse;
         }
         if !proven {
@@ -81,9 +73,8 @@ impl Admission {
     }
 
     /// A place for a connection of a peer whose identity is of `trust_domain`.
-    pub(super) fn connection(&self, trust_domain: &str) -> Option<ConnectionPlace> {
-        let of_domain = self.connections_by_domain.try_acquire(&trust_domain.to_owned())?;
-        Some(ConnectionPlace { _any: self.connections.try_acquire()?, _of_domain: of_domain })
+    pub(super) fn connection(&self, trust_domain: &str) -> Option<TunnelPlace> {
+        self.connections.enter(trust_domain)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eastway_core::Reason;
+use eastway_core::view::Transport;
 use eastway_identity::{ClientTls, ServerTls};
 use eastway_runtime::throttled;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -18,7 +19,7 @@ use super::cid::{ShardedIds, initial_ids, kind_of};
 use super::datagram::LargePackets;
 use super::reset::ResetKey;
 use super::tunnel::QuicTunnel;
-use super::{PROTOCOL, QuicOptions, mtu};
+use super::{QuicOptions, mtu};
 use crate::error::code;
 use crate::tunnel::{Carrier, ConnectError, IncomingTunnel, Kind, Tunnel};
 
@@ -163,8 +164,8 @@ impl Carrier for Endpoint {
         }
     }
 
-    fn protocol(&self) -> &'static str {
-        PROTOCOL
+    fn transport(&self) -> Transport {
+        Transport::Quic
     }
 }
 

@@ -2,5 +2,5 @@
 
 mod farewells;
 mod handshakes;
-mod streams;
+mod vanished;
 mod volume;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use eastway_core::view::Transport;
 use eastway_core::{Chain, Reason, SpiffeId};
 use eastway_identity::Held;
 use rustls_pki_types::CertificateDer;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::Admission;
-use super::{PROTOCOL, QuicOptions, congestion};
+use super::{QuicOptions, congestion};
 use crate::error::{code, lost};
 use crate::io::Io;
 use crate::io::quic::{QuicStream, Shared};
@@ -184,8 +185,8 @@ impl Tunnel for QuicTunnel {
         self.kind
     }
 
-    fn protocol(&self) -> &'static str {
-        PROTOCOL
+    fn transport(&self) -> Transport {
+        Transport::Quic
     }
 }
 

@@ -202,6 +202,7 @@ impl Direction {
         self.last_look = Some(self.moved).filter(|_| !self.pending.is_empty());
         match from {
             Io::Quic(stream) => stream.set_stalled(waited),
+            Io::Chunked(stream) => stream.set_stalled(waited),
             _ => false,
         }
     }

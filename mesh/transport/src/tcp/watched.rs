@@ -54,6 +54,11 @@ impl Watched {
         Self { tcp, limit, look: None, armed: false, quiet: 0 }
     }
 
+    /// The connection and the limit; it is watched no longer.
+    pub(crate) fn into_parts(self) -> (TcpStream, Option<Duration>) {
+        (self.tcp, Some(self.limit))
+    }
+
     /// The connection itself.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp

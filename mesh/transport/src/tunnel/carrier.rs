@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eastway_core::Reason;
+use eastway_core::view::Transport;
 use eastway_identity::{ClientTls, Refusal};
 
 use super::{Kind, Tunnel};
@@ -42,8 +43,8 @@ pub trait Carrier: Send + Sync + fmt::Debug {
     /// [`Carrier::close`] takes the farewell with it, and the peers wait for their timeouts.
     async fn shutdown(&self, reason: Reason, limit: Duration);
 
-    /// Its protocol, as a metric label: `quic`.
-    fn protocol(&self) -> &'static str;
+    /// What it is.
+    fn transport(&self) -> Transport;
 }
 
 /// A peer that wants a tunnel. Establishing it takes a round trip, so that belongs in a task of its own.

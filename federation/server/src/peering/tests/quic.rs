@@ -17,12 +17,16 @@ struct QuicDialer {
 
 #[async_trait]
 impl Dialer for QuicDialer {
-    async fn dial(&self, address: &str, trust_domain: &str) -> Result<Arc<dyn Tunnel>, DialError> {
+    async fn dial(&self, address: &str, trust_domain: &str, _: Transport) -> Result<Arc<dyn Tunnel>, DialError> {
         let gateway = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = eastway_identity::client_config(&self.identity, gateway, &[ALPN]);
         let address = address.parse().expect("an address");
         let tunnel = self.endpoint.connect(address, client, Kind::Control).await;
         Ok(tunnel.map_err(|error| DialError { reason: error.reason(), message: error.to_string() })?)
+    }
+
+    fn transports(&self) -> &[Transport] {
+        &[Transport::Quic]
     }
 }
 

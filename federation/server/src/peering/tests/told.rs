@@ -14,7 +14,10 @@ async fn a_peer_is_told_with_the_age_and_the_version_of_its_word() {
     assert_eq!((told.exported, told.offered, told.unmatched_imports), (1, 1, Vec::new()));
     assert_eq!((told.uid, told.region), (Some(eu.running().cluster().uid), Some(eu.running().cluster().region)));
     let path = &told.paths[0];
-    assert_eq!((path.epoch, path.offered, path.transport), (Some(eu.running().epoch()), Some(1), Some("memory")));
+    assert_eq!(
+        (path.epoch, path.offered, path.transport),
+        (Some(eu.running().epoch()), Some(1), Some(Transport::Quic))
+    );
     assert!(path.age_seconds.is_some_and(|age| age < 3.0), "{path:?}");
     eventually("pings", || {
         Some(peer(&us)).filter(|peer| peer.paths[0].rtt_ms.is_some() && peer.paths[0].loss == Some(0.0))

@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eastway_core::view::Transport;
 use eastway_core::{Reason, SpiffeId};
 use eastway_identity::{ClientTls, Expected, Identity, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +36,7 @@ async fn both_gateways_know_each_other() {
     let (out, back) = tunnel(&QuicOptions::default()).await;
     assert_eq!(**out.peer(), SpiffeId::gateway(EU, "gw-1"));
     assert_eq!(**back.peer(), SpiffeId::gateway(US, "gw-1"));
-    assert_eq!((out.kind(), back.kind(), out.protocol()), (Kind::Data, Kind::Data, "quic"));
+    assert_eq!((out.kind(), back.kind(), out.transport()), (Kind::Data, Kind::Data, Transport::Quic));
     assert!(!out.is_closed() && !back.is_closed());
     assert_eq!(back.peer_chain().len(), 1);
     soon(out.confirmed()).await.expect("accepted by the peer");

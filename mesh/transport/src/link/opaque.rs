@@ -7,15 +7,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use eastway_core::Reason;
 use eastway_link::SendError;
-use eastway_transport::{ChunkStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{State, Stream, StreamFault};
-use crate::body::copied;
+use crate::copies::copied;
+use crate::{ChunkStream, StreamError};
 
 /// An opaque stream. Dropping it before both of its ends resets it.
 #[derive(Debug)]
-pub(crate) struct Opaque {
+pub struct Opaque {
     stream: Stream,
     /// What was received and not read.
     data: Bytes,
@@ -24,7 +24,8 @@ pub(crate) struct Opaque {
 }
 
 impl Opaque {
-    pub(crate) const fn new(stream: Stream) -> Self {
+    /// Of a stream that was opened as one of opaque bytes.
+    pub const fn new(stream: Stream) -> Self {
         Self { stream, data: Bytes::new(), read_ended: false, written_ended: false }
     }
 
@@ -101,6 +102,18 @@ impl ChunkStream for Opaque {
         Poll::Ready(Ok(chunk))
     }
 
+    fn condemn(&mut self, reason: Reason) {
+        if !std::mem::replace(&mut self.written_ended, true) {
+            self.read_ended = true;
+            self.stream.reset(reason);
+        } else if !std::mem::replace(&mut self.read_ended, true) {
+            // What was said before the end goes out; what is left of the other side's is not wanted.
+            let mut link = self.stream.lock();
+            link.connection.stop(self.stream.id(), reason);
+            link.wake_driver();
+        }
+    }
+
     fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<io::Result<usize>> {
         let id = self.stream.id();
         let mut link = self.stream.lock();
@@ -142,14 +155,7 @@ impl AsyncWrite for Opaque {
 
 impl Drop for Opaque {
     fn drop(&mut self) {
-        if !self.written_ended {
-            self.stream.reset(Reason::CallerGone);
-        } else if !self.read_ended {
-            // What was said before the end goes out; what is left of the other side's is not wanted.
-            let mut link = self.stream.lock();
-            link.connection.stop(self.stream.id(), Reason::CallerGone);
-            link.wake_driver();
-        }
+        self.condemn(Reason::CallerGone);
     }
 }
 

@@ -8,28 +8,31 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use eastway_core::{Reason, Timestamp};
-use eastway_link::{Connection, Event, LinkError, LinkOptions, RequestBuf, ResponseBuf, Side, StreamId, TrailersBuf};
+use eastway_link::{
+    Connection, Event, LinkError, LinkOptions, OpaqueBuf, OpaqueHead, OpenError, RequestBuf, ResponseBuf, Side,
+    StreamId, TrailersBuf,
+};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::heads;
-use crate::message::{CONTINUE, Interim, ResponseHead, TakesInterim};
-
-/// A connection that several tasks use. All of them run on one worker; the lock is for those of hyper's types that want it.
+/// A connection that several tasks use. Those of a data worker run on one thread, those of the control runtime on several.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Mutex<Link>>);
+pub struct Shared(Arc<Mutex<Link>>);
 
 /// A connection and its streams.
-pub(crate) struct Link {
-    pub(crate) connection: Connection,
+pub struct Link {
+    /// The protocol's state.
+    pub connection: Connection,
     streams: HashMap<StreamId, State, BuildHasherDefault<StreamHasher>>,
     driver: Option<Waker>,
+    /// Those who wait until a stream can be opened.
+    openers: Vec<Waker>,
     /// When the connection's time began.
     epoch: Instant,
     /// When the network lost a packet last.
-    pub(crate) lost_at: Option<Timestamp>,
+    pub lost_at: Option<Timestamp>,
     /// Why it has ended, once it has.
-    pub(crate) ended: Option<LinkError>,
+    pub ended: Option<LinkError>,
 }
 
 /// Spreads the numbers of streams: they follow one another, so that nobody can choose some that meet.
@@ -52,23 +55,24 @@ impl Hasher for StreamHasher {
 }
 
 /// What is known of a stream that somebody uses.
-#[derive(Default)]
-pub(crate) struct State {
+#[derive(Debug, Default)]
+pub struct State {
     /// The final head of the answer, and whether that is all of it.
-    pub(crate) head: Option<(ResponseBuf, bool)>,
+    pub head: Option<(ResponseBuf, bool)>,
     /// The answerer asked for the request's body.
-    pub(crate) wants_body: bool,
+    pub wants_body: bool,
     /// Other interim heads that came before that of the answer.
-    pub(crate) interim: Vec<ResponseBuf>,
+    pub interim: Vec<ResponseBuf>,
     /// Nothing more comes but what was received already.
-    pub(crate) finished: bool,
-    pub(crate) trailers: Option<TrailersBuf>,
+    pub finished: bool,
+    /// The fields behind what was received.
+    pub trailers: Option<TrailersBuf>,
     /// What had come before it broke off, and was not read.
-    pub(crate) rest: Bytes,
+    pub rest: Bytes,
     /// Why it broke off.
-    pub(crate) fault: Option<StreamFault>,
+    pub fault: Option<StreamFault>,
     /// Why the other side takes nothing more, though it may still send.
-    pub(crate) stopped: Option<Reason>,
+    pub stopped: Option<Reason>,
     reader: Option<Waker>,
     writer: Option<Waker>,
     answerer: Option<Waker>,
@@ -76,7 +80,7 @@ pub(crate) struct State {
 
 /// Why a stream broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamFault {
+pub enum StreamFault {
     /// The other side's application has seen nothing of it.
     Refused(Reason),
     /// The other side gave it up.
@@ -89,30 +93,48 @@ pub(crate) enum StreamFault {
     Lost,
 }
 
-/// What a driver's user has to deal with.
-pub(crate) enum Opened {
-    Request { stream: StreamId, head: RequestBuf, end: bool },
-    Opaque { stream: StreamId, head: eastway_link::OpaqueBuf },
+/// A stream that the other side opened, for a driver's user to deal with.
+#[derive(Debug)]
+pub enum Opened {
+    /// A request.
+    Request {
+        /// Its stream.
+        stream: StreamId,
+        /// Its head.
+        head: RequestBuf,
+        /// Whether it has no body.
+        end: bool,
+    },
+    /// A stream of opaque bytes.
+    Opaque {
+        /// The stream.
+        stream: StreamId,
+        /// Whom it is for.
+        head: OpaqueBuf,
+    },
 }
 
 impl Shared {
-    pub(crate) fn new(side: Side, options: &LinkOptions) -> Self {
+    /// A connection over a byte stream that was just established, for its [`Driver`](super::Driver) and those who use its streams.
+    pub fn new(side: Side, options: &LinkOptions) -> Self {
         Self(Arc::new(Mutex::new(Link {
             connection: Connection::new(side, options, Timestamp::ZERO),
             streams: HashMap::default(),
             driver: None,
+            openers: Vec::new(),
             epoch: Instant::now(),
             lost_at: None,
             ended: None,
         })))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
+    /// Nobody else changes it meanwhile: to be held for a moment, and never while waiting.
+    pub fn lock(&self) -> MutexGuard<'_, Link> {
         self.0.lock()
     }
 
     /// The stream, for one of those that use it. If it has `finished`, nothing comes on it any more.
-    pub(crate) fn stream(&self, id: StreamId, finished: bool) -> Stream {
+    pub fn stream(&self, id: StreamId, finished: bool) -> Stream {
         self.lock().streams.entry(id).or_default().finished |= finished;
         Stream(Arc::new(Used { shared: self.clone(), id }))
     }
@@ -124,17 +146,25 @@ impl fmt::Debug for Shared {
     }
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("streams", &self.streams.len()).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
 impl Link {
-    pub(crate) fn now(&self) -> Timestamp {
+    /// The time of the connection, which began with it.
+    pub fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.epoch.elapsed().as_nanos() as u64)
     }
 
     /// The instant of the runtime that `at` stands for.
-    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+    pub fn instant(&self, at: Timestamp) -> Instant {
         self.epoch + at.since(Timestamp::ZERO)
     }
 
-    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+    /// The task that drives the connection is woken by this.
+    pub fn set_driver(&mut self, waker: &Waker) {
         match &mut self.driver {
             Some(known) => known.clone_from(waker),
             None => self.driver = Some(waker.clone()),
@@ -142,18 +172,19 @@ impl Link {
     }
 
     /// Has the driver write what waits, after the tasks that are ready now.
-    pub(crate) fn wake_driver(&self) {
+    pub fn wake_driver(&self) {
         if let Some(driver) = &self.driver {
             driver.wake_by_ref();
         }
     }
 
-    pub(crate) fn state(&mut self, id: StreamId) -> Option<&mut State> {
+    /// What is known of a stream, while somebody uses it.
+    pub fn state(&mut self, id: StreamId) -> Option<&mut State> {
         self.streams.get_mut(&id)
     }
 
     /// Takes an event in. What opens a stream is for the connection's user.
-    pub(crate) fn take_in(&mut self, event: Event) -> Option<Opened> {
+    pub fn take_in(&mut self, event: Event) -> Option<Opened> {
         match event {
             Event::Request { stream, head, end } => return Some(Opened::Request { stream, head, end }),
             Event::Opaque { stream, head, .. } => return Some(Opened::Opaque { stream, head }),
@@ -184,13 +215,34 @@ impl Link {
                 let silent = matches!(self.connection.ended(), Some(LinkError::Unresponsive(_)));
                 self.fail(stream, if silent { StreamFault::Silent } else { StreamFault::Lost });
             }
-            Event::Closed(error) => self.ended = Some(error),
-            Event::Openable | Event::Draining => {}
+            Event::Closed(error) => {
+                self.ended = Some(error);
+                self.wake_openers();
+            }
+            Event::Openable | Event::Draining => self.wake_openers(),
         }
         None
     }
 
-    pub(crate) fn fail(&mut self, stream: StreamId, fault: StreamFault) {
+    /// Opens a stream of opaque bytes to nobody in particular; waits while the other side has as many as it allows.
+    pub(crate) fn poll_open_opaque(&mut self, cx: &Context<'_>) -> Poll<Result<StreamId, OpenError>> {
+        let (head, now) = (OpaqueHead { authority: TUNNEL, fields: [("", ""); 0] }, self.now());
+        let opened = self.connection.open_opaque(head, now);
+        if let Err(OpenError::StreamLimit | OpenError::Busy) = opened {
+            self.openers.retain(|waker| !waker.will_wake(cx.waker()));
+            self.openers.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.wake_driver();
+        Poll::Ready(opened)
+    }
+
+    fn wake_openers(&mut self) {
+        self.openers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Says that a stream broke off, unless it did before.
+    pub fn fail(&mut self, stream: StreamId, fault: StreamFault) {
         self.tell(stream, |state| {
             state.fault.get_or_insert(fault);
         });
@@ -212,27 +264,27 @@ impl State {
     }
 
     /// Waits for something to read, or the head of an answer.
-    pub(crate) fn wait_to_read<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+    pub fn wait_to_read<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         set(&mut self.reader, cx)
     }
 
     /// Waits until something more can be sent, or the stream ends.
-    pub(crate) fn wait_to_write<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+    pub fn wait_to_write<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         set(&mut self.writer, cx)
     }
 
     /// Waits until the stream breaks off.
-    pub(crate) fn wait_until_given_up<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+    pub fn wait_until_given_up<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         set(&mut self.answerer, cx)
     }
 
     /// Whether the other side, or the connection, ended it before its time.
-    pub(crate) const fn is_given_up(&self) -> bool {
+    pub const fn is_given_up(&self) -> bool {
         !matches!(self.fault, None | Some(StreamFault::Unsent(_)))
     }
 
     /// Whether nothing more can be sent.
-    pub(crate) const fn takes_nothing(&self) -> bool {
+    pub const fn takes_nothing(&self) -> bool {
         self.stopped.is_some() || self.fault.is_some()
     }
 }
@@ -247,7 +299,7 @@ fn set<T>(waker: &mut Option<Waker>, cx: &Context<'_>) -> Poll<T> {
 
 /// A stream that somebody uses. What is known of it is forgotten with the last clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Stream(Arc<Used>);
+pub struct Stream(Arc<Used>);
 
 #[derive(Debug)]
 struct Used {
@@ -256,34 +308,21 @@ struct Used {
 }
 
 impl Stream {
-    pub(crate) fn id(&self) -> StreamId {
+    /// Its number.
+    pub fn id(&self) -> StreamId {
         self.0.id
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
+    /// Its connection.
+    pub fn lock(&self) -> MutexGuard<'_, Link> {
         self.0.shared.lock()
     }
 
-    /// For the interim heads of its answer.
-    pub(crate) fn interim(&self) -> Interim {
-        Interim::to_shared(Arc::clone(&self.0) as _)
-    }
-
     /// Gives the stream up, unless it has ended.
-    pub(crate) fn reset(&self, reason: Reason) {
+    pub fn reset(&self, reason: Reason) {
         let mut link = self.lock();
         link.connection.reset(self.0.id, reason);
         link.fail(self.0.id, StreamFault::Reset(reason));
-        link.wake_driver();
-    }
-}
-
-/// Streams of callers bear interim heads of answers.
-impl TakesInterim for Used {
-    fn interim(&self, head: &ResponseHead) {
-        let mut link = self.shared.lock();
-        // They are hints: none of them matters.
-        let _ = link.connection.send_interim(self.id, heads::response(head, None));
         link.wake_driver();
     }
 }
@@ -299,3 +338,8 @@ impl Drop for Used {
         }
     }
 }
+
+/// Whom the streams of a tunnel are for: what that is, their first bytes say.
+const TUNNEL: &str = "tunnel";
+/// The status of an interim head that asks for the body.
+const CONTINUE: u16 = 100;

@@ -1,4 +1,4 @@
-//! Copies of small pieces of bodies, which must outlive the buffer that they were read into.
+//! Copies of small pieces of data, which must outlive the buffer that they were read into.
 //!
 //! They are cut from slabs that a thread uses again as soon as nobody holds a piece of them, so that copying allocates nothing
 //! in the steady state. A piece holds its slab as long as it lives: slabs are small, and what is large gets memory of its own.
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// The data, in memory of its own.
-pub(crate) fn copied(data: &[u8]) -> Bytes {
+pub fn copied(data: &[u8]) -> Bytes {
     if data.is_empty() || data.len() > SMALL {
         return Bytes::copy_from_slice(data);
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Buf as _;
 use eastway_core::Timestamp;
 use eastway_link::{LinkError, Outgoing};
-use eastway_transport::{Io, tcp};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Sleep;
 
 use super::state::{Opened, Shared};
+use crate::{Io, tcp};
 
 /// Bytes that are gathered for one write, beyond the heads.
 const BUDGET: usize = 128 * 1024;
@@ -34,9 +34,11 @@ thread_local! {
 }
 
 /// Reads and writes a connection.
-pub(crate) struct Driver {
+#[derive(Debug)]
+pub struct Driver {
     io: Io,
-    pub(crate) shared: Shared,
+    /// The connection.
+    pub shared: Shared,
     outgoing: Outgoing,
     timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Timestamp>,
@@ -47,10 +49,12 @@ pub(crate) struct Driver {
     /// Bytes that were written.
     written: u64,
     losses: Option<Losses>,
+    /// What reading failed with.
+    cause: Option<std::io::Error>,
 }
 
 /// What the network has lost.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Losses {
     packets: u32,
     /// When to ask again.
@@ -69,7 +73,8 @@ impl Losses {
 }
 
 impl Driver {
-    pub(crate) fn new(io: Io, shared: Shared) -> Self {
+    /// Of the connection `shared` over `io`. Nothing moves before it is polled.
+    pub fn new(io: Io, shared: Shared) -> Self {
         Self {
             io,
             shared,
@@ -80,17 +85,18 @@ impl Driver {
             stalled: false,
             written: 0,
             losses: None,
+            cause: None,
         }
     }
 
     /// Also tells when packets are lost.
     #[must_use]
-    pub(crate) fn telling_losses(self) -> Self {
+    pub fn telling_losses(self) -> Self {
         Self { losses: Some(Losses::default()), ..self }
     }
 
     /// Does what can be done; what opens a stream goes to `opened`. Ready when the connection has ended.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, mut opened: impl FnMut(Opened)) -> Poll<LinkError> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, mut opened: impl FnMut(Opened)) -> Poll<LinkError> {
         self.shared.lock().set_driver(cx.waker());
         let more = self.poll_read(cx);
         self.poll_timer(cx);
@@ -137,7 +143,8 @@ impl Driver {
                         // What is wrong with it ends the connection, which is told as an event.
                         let _ = link.connection.receive(buffer.filled(), now);
                     }
-                    Poll::Ready(_) => {
+                    Poll::Ready(read) => {
+                        self.cause = read.err();
                         self.shared.lock().connection.lost();
                         return false;
                     }
@@ -178,8 +185,18 @@ impl Driver {
         }
     }
 
+    /// Ready with why, once the other side's identity is accepted no longer; the task is woken when that comes.
+    pub(crate) fn poll_revoked(&self, cx: &Context<'_>) -> Poll<std::io::Error> {
+        self.io.poll_revoked(cx)
+    }
+
+    /// What reading failed with, if that ended the connection.
+    pub(crate) const fn cause(&self) -> Option<&std::io::Error> {
+        self.cause.as_ref()
+    }
+
     /// How many bytes were written when the other side stopped reading; `None` if none wait.
-    pub(crate) fn stalled_at(&self) -> Option<u64> {
+    pub fn stalled_at(&self) -> Option<u64> {
         self.stalled.then_some(self.written)
     }
 
@@ -217,7 +234,7 @@ impl Driver {
     }
 
     /// Writes the last word of a connection that has ended, and ends the stream below in order.
-    pub(crate) async fn finish(mut self) {
+    pub async fn finish(mut self) {
         let finished = std::future::poll_fn(|cx| {
             ready!(self.poll_write(cx));
             // The other side may have gone before, which is as good.
