@@ -10,7 +10,7 @@ use super::to_json;
 use crate::Slice;
 use crate::catalogue::Catalogue;
 use crate::store::keys::{self, Key};
-use crate::store::{Expect, Known, StoreEntry, Txn};
+use crate::store::{Change, Expect, Known, StoreEntry, Txn};
 
 /// Knows since when each gateway with slices has been missing.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,19 @@ pub struct Collection {
 }
 
 impl Collector {
+    /// A gateway's key changed: it was there not long ago, however long the news took. After a position was lost, nobody
+    /// knows what happened meanwhile.
+    pub fn hear(&mut self, change: &Change) {
+        match change {
+            Change::Put(entry) | Change::Delete(entry) => {
+                if let Some(Key::Gateway(gateway)) = Key::parse(&entry.key) {
+                    self.missing.remove(&*gateway);
+                }
+            }
+            Change::Ready(_) | Change::Relisted(_) => self.missing.clear(),
+        }
+    }
+
     /// Looks which gateways have slices and no key in the store. Returns those that have had none for `after`.
     pub fn due(&mut self, catalogue: &Catalogue, keys: &Known, now: Timestamp, after: Duration) -> Vec<Arc<str>> {
         let is_gone = |gateway: &Arc<str>| !keys.entries().contains_key(&keys::gateway(gateway));

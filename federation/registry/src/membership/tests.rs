@@ -50,19 +50,9 @@ impl Memory {
     }
 
     fn begin(&mut self, gateway: &str, process: &str) -> Writer {
-        let claim = Claim {
-            gateway: gateway.to_owned(),
-            cluster: "eu-west".to_owned(),
-            region: "eu".to_owned(),
-            trust_domain: "eu.example".to_owned(),
-            zones: BTreeMap::new(),
-            trust_bundle: Vec::new(),
-            uid: "uid".to_owned(),
-            process: process.to_owned(),
-        };
         let (meta, life) = (self.entries.get(keys::META).cloned(), self.entries.get(&keys::epoch(gateway)).cloned());
         let found = Found { meta, life };
-        let mut life = Life::after(claim, &found, NOW).expect("the own cluster's store");
+        let mut life = Life::after(claim(gateway, process), &found, NOW).expect("the own cluster's store");
         assert!(life.claimed(&self.apply(life.claim(&found))));
         Writer::new(gateway, life)
     }
@@ -92,6 +82,19 @@ impl Wanted for Slices {
 
     fn slices(&self) -> BTreeSet<SliceName> {
         self.0.keys().cloned().collect()
+    }
+}
+
+fn claim(gateway: &str, process: &str) -> Claim {
+    Claim {
+        gateway: gateway.to_owned(),
+        cluster: "eu-west".to_owned(),
+        region: "eu".to_owned(),
+        trust_domain: "eu.example".to_owned(),
+        zones: [("a".to_owned(), None)].into(),
+        trust_bundle: Vec::new(),
+        uid: "uid".to_owned(),
+        process: process.to_owned(),
     }
 }
 
@@ -247,4 +250,42 @@ fn the_own_key_is_kept_unless_a_later_life_has_it() {
     assert_eq!(reader.change(&found(8), &Known::default()), [GatewayNews::OwnKeyTaken]);
     let Change::Put(entry) = found(7) else { unreachable!() };
     assert_eq!(reader.change(&Change::Delete(entry), &Known::default()), [GatewayNews::OwnKeyLost]);
+}
+
+/// Found by the simulation: the leader heard late that the gateway had come back and gone again.
+#[test]
+fn a_gateway_that_was_there_meanwhile_is_collected_as_long_after_as_any() {
+    let (second, after) = (|s: u64| Timestamp::from_millis(s * 1000), Duration::from_secs(60));
+    let meta = Memory::default().begin("gw-1", "first").life().cluster();
+    let mut catalogue = Catalogue::new(meta, "gw-1", 1, crate::Options::default());
+    let slice = wanted([0]).0.remove(&name(0)).expect("a slice");
+    catalogue.load_slice("gw-2", &name(0).0, 0, Some(slice), second(0));
+    let (mut collector, nobody) = (Collector::default(), Known::default());
+    assert_eq!(collector.due(&catalogue, &nobody, second(0), after).len(), 0);
+    let entry = StoreEntry { key: keys::gateway("gw-2"), value: "{}".into(), revision: 1, lease: None };
+    collector.hear(&Change::Put(entry.clone()));
+    collector.hear(&Change::Delete(entry));
+    assert_eq!(collector.due(&catalogue, &nobody, second(61), after).len(), 0);
+    assert_eq!(collector.due(&catalogue, &nobody, second(120), after).len(), 0);
+    assert_eq!(collector.due(&catalogue, &nobody, second(121), after), ["gw-2".into()]);
+    collector.hear(&Change::Relisted(9));
+    assert_eq!(collector.due(&catalogue, &nobody, second(122), after).len(), 0, "nobody knows what happened meanwhile");
+}
+
+/// Found by the simulation: what the gateway's former life had written meanwhile was overwritten.
+#[test]
+fn a_life_that_began_without_the_store_inherits_what_that_lists() {
+    let (mut store, now) = (Memory::default(), Timestamp::ZERO);
+    let mut old = store.begin("gw-1", "first");
+    old.begin(all([0]), now);
+    store.run(&mut old, &wanted([0]));
+    let life = Life::after(claim("gw-1", "second"), &Found::default(), NOW + 1).expect("no store at all");
+    let mut new = Writer::new("gw-1", life);
+    new.doubt();
+    new.begin(BTreeSet::new(), now);
+    let (noted, _) = store.run(&mut new, &Slices::default());
+    let inherited = wanted([0]).0.into_iter().collect();
+    assert_eq!(noted, [Noted::Restored { other_uid: None }, Noted::Inherited(inherited)]);
+    assert_eq!(store.slices(), 1, "nothing is written before it is loaded");
+    assert!(new.is_in_doubt(), "and compared then");
 }

@@ -20,6 +20,7 @@ use eastway_core::Timestamp;
 use super::life::Standing;
 use super::stuck::Stuck;
 use super::{Found, Life, RETRY, RETRY_MAX, SliceName, Wanted, to_json};
+use crate::Slice;
 use crate::store::keys::{self, Key};
 use crate::store::{Commit, Expect, Listing, StoreEntry, Txn};
 
@@ -58,7 +59,7 @@ pub enum Failure {
 }
 
 /// What an operator should hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Noted {
     /// The store held other slices than this gateway has, so many.
     Differing(usize),
@@ -69,6 +70,9 @@ pub enum Noted {
     },
     /// Another process has taken over the gateway's id, in this epoch. Nothing is written any more.
     Replaced(u64),
+    /// This life began without the store, which lists own slices of lives before it: what they list and is not known is to be
+    /// loaded, as at any other start ([`crate::Catalogue::load_slice`]), before the next request.
+    Inherited(Vec<(SliceName, Slice)>),
     /// Something in the store changed again and again; it is tried later.
     Unsettled(String),
 }
@@ -93,6 +97,8 @@ pub struct Writer {
     stuck: Stuck,
     /// The store may hold anything: compare all.
     doubt: bool,
+    /// The life began without the store, whose own slices have not been seen since.
+    began_without: bool,
     /// The epoch of the process that took over this gateway's id.
     replaced: Option<u64>,
     pause: Duration,
@@ -133,7 +139,9 @@ impl Writer {
     /// Nothing is known yet of what the store holds.
     pub fn new(gateway: impl Into<Arc<str>>, life: Life) -> Self {
         let (stored, stuck, round) = (BTreeMap::new(), Stuck::default(), Round::default());
-        Self { gateway: gateway.into(), life, stored, stuck, doubt: false, replaced: None, pause: RETRY, round }
+        let began_without = !life.is_claimed();
+        let gateway = gateway.into();
+        Self { gateway, life, stored, stuck, doubt: false, began_without, replaced: None, pause: RETRY, round }
     }
 
     /// The life in which it writes.
@@ -165,7 +173,9 @@ impl Writer {
     pub fn begin(&mut self, changed: BTreeSet<SliceName>, now: Timestamp) {
         let mut todo = changed;
         todo.extend(self.stuck.due(now));
-        let (task, step) = match std::mem::take(&mut self.doubt) {
+        // What lives before it had written is loaded before anything is written over it.
+        let compares = std::mem::take(&mut self.doubt) || self.began_without;
+        let (task, step) = match compares {
             true => (Some(Task::Compare), Some(Step::Life)),
             false => (None, None),
         };
@@ -320,6 +330,15 @@ impl Writer {
         self.stored = found.into_iter().map(|(_, entry)| (entry.key.clone(), entry)).collect();
         let differing: Vec<_> = suspects.into_iter().filter(|slice| self.differs(slice, wanted)).collect();
         self.round.task = None;
+        if std::mem::take(&mut self.began_without) {
+            // Once they are loaded it is compared again.
+            self.doubt = true;
+            let inherited = self.stored.values().filter_map(|entry| {
+                let slice = own_slice(&self.gateway, &entry.key)?;
+                Some((slice, serde_json::from_slice(&entry.value).ok()?))
+            });
+            return Some(Noted::Inherited(inherited.collect()));
+        }
         let count = differing.len();
         self.round.todo.extend(differing);
         (count > 0).then_some(Noted::Differing(count))

@@ -77,7 +77,10 @@ pub(crate) async fn collect(hub: Arc<Hub>, store: Arc<dyn Store>, election: Arc<
     let mut rounds = interval((after / 4).clamp(Duration::from_millis(100), COLLECT_INTERVAL));
     loop {
         tokio::select! {
-            change = gateways.next() => if change.is_none() { return },
+            change = gateways.next() => match change {
+                Some(change) => collector.hear(&change),
+                None => return,
+            },
             _ = rounds.tick() => {
                 if !gateways.known().is_ready() {
                     continue;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eastway_registry::Registration;
 use eastway_registry::membership::{
-    Answer, Failure, Life, Noted, RETRY, Request, RoundEnd, SliceNews, SliceReader, UnreadableSlice, Writer,
+    Answer, Failure, Life, Noted, RETRY, Request, RoundEnd, SliceName, SliceNews, SliceReader, UnreadableSlice, Writer,
 };
+use eastway_registry::{Registration, Slice};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -162,17 +162,19 @@ impl Slices {
                         self.hub.slices.add([slice]);
                     }
                 }
-                SliceNews::Slice { gateway, slice: (service, index), mut content } => {
-                    let own = *gateway == *self.hub.gateway;
-                    if let Some(slice) = &mut content {
-                        slice.endpoints.retain(|registration| may_be_reached(&self.hub, registration, own));
-                    }
-                    self.hub.change(|catalogue, now| catalogue.load_slice(&gateway, &service, index, content, now));
-                    self.hub.probe.notify_one();
-                }
+                SliceNews::Slice { gateway, slice, content } => self.load_slice(&gateway, &slice, content),
                 SliceNews::Doubt => self.doubt(),
             }
         }
+    }
+
+    fn load_slice(&self, gateway: &str, (service, index): &SliceName, mut content: Option<Slice>) {
+        let own = *gateway == *self.hub.gateway;
+        if let Some(slice) = &mut content {
+            slice.endpoints.retain(|registration| may_be_reached(&self.hub, registration, own));
+        }
+        self.hub.change(|catalogue, now| catalogue.load_slice(gateway, service, *index, content, now));
+        self.hub.probe.notify_one();
     }
 
     fn note(&self, noted: Noted) {
@@ -196,6 +198,15 @@ impl Slices {
                     "another process runs as this gateway and has taken over its id: this one writes nothing any more and ends"
                 );
                 self.replaced.send_replace(Some(epoch));
+            }
+            Noted::Inherited(slices) => {
+                tracing::info!(
+                    slices = slices.len(),
+                    "the store answers: loading what this gateway's lives before had written"
+                );
+                for (name, slice) in slices {
+                    self.load_slice(&self.hub.gateway, &name, Some(slice));
+                }
             }
             Noted::Unsettled(key) => tracing::warn!(key, "the store changes all the time: it is tried again later"),
         }
