@@ -12,7 +12,7 @@ help:
 	@echo "make test    everything: unit tests, end-to-end scenarios with real processes and a real etcd, rules"
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
-	@echo "make figures compute what the decision core must reach: $(TARGET)/figures.json"
+	@echo "make figures compute what the decision core must reach, and try membership under faults: $(TARGET)/figures.json"
 	@echo "make bench   measure Eastway beside Envoy, HAProxy and nginx (20 minutes; BENCH=quick: 5): $(TARGET)/bench/results.md"
 	@echo "make bench-instructions  count instructions per request, beside tests/bench/instructions.json (CHECK=1, RECORD=1)"
 	@echo "make proto   write the committed code of the wire contracts anew, and the etcd client's contract"
@@ -40,6 +40,7 @@ mutants:
 figures:
 	mkdir -p $(TARGET)
 	$(CARGO) bench --locked -p eastway-simulation --bench figures -- --json $(abspath $(TARGET))/figures.json
+	$(CARGO) bench --locked -p eastway-model --bench schedules -- --json $(abspath $(TARGET))/figures.json
 
 bench:
 	tools/install-bench-packages

@@ -49,6 +49,8 @@ pub struct Catalogue {
     streams: HashMap<StreamId, Key>,
     /// Endpoints that deregistered: their incarnation never comes back.
     tombstones: BTreeMap<Key, Tombstone>,
+    /// Endpoints of which nothing is left, by the versions that ended: copies of the store that are restored may list them again.
+    ended: BTreeMap<Key, Ended>,
     /// Services of which endpoints vanished without explanation.
     leaving: BTreeSet<ServiceName>,
     /// The other gateways of this cluster.
@@ -82,6 +84,12 @@ struct Tombstone {
     since: Timestamp,
 }
 
+#[derive(Debug)]
+struct Ended {
+    version: (u64, u64),
+    since: Timestamp,
+}
+
 /// One service, as far as this cluster has endpoints of it or callers asked for it.
 #[derive(Debug, Default)]
 struct Known {
@@ -102,6 +110,9 @@ struct Candidates {
     siblings: LiteMap<Arc<str>, KnownEndpoint>,
     /// It vanished from its sibling's slices without explanation.
     leaving: Option<Box<Leaving>>,
+    /// The highest version of it that is known to have ended: what slices of gateways that are gone still list of it before
+    /// that does not come back.
+    ended: (u64, u64),
 }
 
 /// An endpoint that no slice lists any more, as it was last known.
@@ -242,6 +253,7 @@ impl Catalogue {
             services: BTreeMap::new(),
             streams: HashMap::new(),
             tombstones: BTreeMap::new(),
+            ended: BTreeMap::new(),
             leaving: BTreeSet::new(),
             siblings: siblings::Siblings::default(),
             statements: Statements::new(MAX_REMOVALS),
@@ -368,13 +380,19 @@ impl Catalogue {
 }
 
 impl Candidates {
-    /// The statement that counts: of the highest incarnation and session; at a tie one for which somebody speaks, then the
-    /// own.
+    /// The statement that counts: of the highest incarnation and session that has not ended; at a tie one for which somebody
+    /// speaks, then the own.
     fn best(&self) -> Option<&KnownEndpoint> {
         let siblings = self.siblings.values().map(|entry| (entry, false));
         let known = self.own.iter().map(|entry| (entry, true)).chain(siblings);
+        let known = self.leaving.iter().map(|leaving| (&leaving.entry, false)).chain(known);
         let rank = |(entry, own): &(&KnownEndpoint, bool)| (entry.registration.version(), entry.is_spoken_for(), *own);
-        known.max_by_key(rank).map(|(entry, _)| entry).or_else(|| self.leaving.as_ref().map(|leaving| &leaving.entry))
+        known.max_by_key(rank).map(|(entry, _)| entry).filter(|entry| entry.registration.version() > self.ended)
+    }
+
+    /// A version of it has ended.
+    fn end(&mut self, version: (u64, u64)) {
+        self.ended = self.ended.max(version);
     }
 
     fn is_empty(&self) -> bool {

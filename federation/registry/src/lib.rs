@@ -5,24 +5,28 @@
 //! about deltas and ages, by `federation/client`. Never: I/O, tasks or clocks; who calls says what time it is.
 //!
 //! Read in this order: [`Catalogue`] (the whole), [`registration`] (one endpoint's life), [`peers`] (mirrors of other
-//! clusters), [`Mirror`] and [`Reader`] (versions), [`facts`] (views, their age and differences).
+//! clusters), [`membership`] (the store), [`Mirror`] and [`Reader`] (versions), [`facts`] (views, their age and differences).
 
 pub mod catalogue;
 pub mod registration;
 pub mod resources;
 
 pub mod admission;
+pub mod exporter;
 pub mod facts;
 pub mod hold;
+pub mod membership;
 pub mod mirror;
 pub mod options;
 pub mod peers;
 pub mod reader;
 pub mod statements;
+pub mod store;
 pub mod zones;
 
 pub use admission::{AddressError, Admission};
 pub use catalogue::{Catalogue, Changes, EndpointReport, Key, Probe, ProbeOutcome, RegisterError, Slice, Speaker};
+pub use exporter::Exporter;
 pub use facts::{Delta, ServiceFacts};
 pub use mirror::Mirror;
 pub use options::{Options, PeerBounds};

@@ -75,7 +75,7 @@ pub enum SyncError {
 }
 
 /// Reads one stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader<K = ServiceName, V = Exported> {
     /// The version of the last statement.
     last: Version,

@@ -114,6 +114,8 @@ pub struct EndpointState {
 pub(crate) struct Disconnected {
     /// The stream that is silent but not yet closed.
     pub(crate) stream: Option<StreamId>,
+    /// Nobody has spoken for it since then.
+    pub(crate) since: Timestamp,
     pub(crate) next_probe: Timestamp,
     pub(crate) in_flight: bool,
     /// At least one probe has ended.
@@ -125,7 +127,7 @@ pub(crate) struct Disconnected {
 impl Disconnected {
     /// Probed from `now` on.
     pub(crate) const fn since(now: Timestamp, stream: Option<StreamId>) -> Self {
-        Self { stream, next_probe: now, in_flight: false, probed: false, failures: 0, down_since: None }
+        Self { stream, since: now, next_probe: now, in_flight: false, probed: false, failures: 0, down_since: None }
     }
 
     /// A probe was answered.
@@ -183,6 +185,16 @@ impl KnownEndpoint {
 
     pub(crate) const fn is_attached(&self) -> bool {
         matches!(self.source, Source::Stream { .. })
+    }
+
+    /// Whether the gateway that has it from the source states it.
+    pub(crate) const fn is_stated(&self) -> bool {
+        matches!(self.source, Source::Gateway { .. })
+    }
+
+    /// Whether its sidecar speaks, to this gateway or to the one that states it.
+    pub(crate) const fn is_attached_anywhere(&self) -> bool {
+        matches!(self.source, Source::Stream { .. } | Source::Gateway { attached: true, .. })
     }
 
     /// Whether somebody speaks for it: its sidecar, or the gateway that hears its sidecar.
@@ -257,6 +269,14 @@ impl KnownEndpoint {
     pub(crate) const fn down_since(&self) -> Option<Timestamp> {
         match &self.source {
             Source::Silent(disconnected) => disconnected.down_since,
+            Source::Stream { .. } | Source::Gateway { .. } => None,
+        }
+    }
+
+    /// Since when nobody has spoken for it; `None` while somebody does.
+    pub(crate) const fn silent_since(&self) -> Option<Timestamp> {
+        match &self.source {
+            Source::Silent(disconnected) => Some(disconnected.since),
             Source::Stream { .. } | Source::Gateway { .. } => None,
         }
     }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::{ServiceName, Version};
 use eastway_registry::StoredMirror;
+use eastway_registry::membership::{is_plausible, to_json};
 use eastway_registry::peers::StoredExport;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::hub::Hub;
-use crate::membership::{self, to_json};
 use crate::store::keys::{self, Key};
 use crate::store::{Election, Expect, MAX_TXN_BYTES, MAX_TXN_OPS, Store, StoreError, Txn};
 
@@ -43,7 +43,7 @@ pub(crate) async fn load(store: &dyn Store, hub: &Hub) {
         match rest.split('/').collect::<Vec<_>>()[..] {
             [gateway, "meta"] => {
                 let Ok(head) = serde_json::from_slice::<Head>(&entry.value) else { continue };
-                if !membership::is_plausible(head.version.epoch, (hub.options.wall_clock)()) {
+                if !is_plausible(head.version.epoch, (hub.options.wall_clock)()) {
                     continue;
                 }
                 let (gateway, services) = (gateway.to_owned(), BTreeMap::new());

@@ -9,6 +9,7 @@ use eastway_client::Sink;
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{MeshView, PathState, ServiceView, Transport};
 use eastway_core::{EndpointId, LoadReport, Reason, ServiceName, ZoneId};
+use eastway_registry::membership::{GatewayReader, StoredAddress, to_json};
 use eastway_registry::{Catalogue, EndpointReport, PathFacts, Probe, ProbeOutcome};
 use eastway_runtime::tasks::{StillRunning, TaskGroup};
 use eastway_transport::Tunnel;
@@ -18,7 +19,7 @@ use serde::Serialize;
 use crate::error::StartError;
 use crate::feed::Feed;
 use crate::hub::{Following, Hub, raised};
-use crate::membership::{self, Beginning, Slices, StoredAddress};
+use crate::membership::{self, Beginning, Slices};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
@@ -113,15 +114,16 @@ impl Server {
             return Err(StartError::Contested { id, file });
         }
         let slices = Slices::new(Arc::clone(&hub), Arc::clone(&store), life);
-        let loaded = slices.load(&*from).await?;
-        let gateways = membership::load_gateways(&hub, &*from).await;
+        let slice_reader = slices.load(&*from).await?;
+        let own = StoredAddress { address: config.address, epoch };
+        let mut gateways = GatewayReader::new(config.gateway.as_str(), own);
+        membership::load_gateways(&hub, &*from, &mut gateways).await;
         mirrors::load(&*from, &hub).await;
         let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
 
         let tasks = TaskGroup::new("federation");
         let session = Arc::new(StoreSession::start(Arc::clone(&store), hub.options.session_ttl));
-        let own = StoredAddress { address: config.address, epoch };
-        session.keep(&keys::gateway(&config.gateway), membership::to_json(&own))?;
+        session.keep(&keys::gateway(&config.gateway), to_json(gateways.own()))?;
         let election = Arc::new(Election::campaign(Arc::clone(&session), config.gateway.as_str()));
         let (h, s) = (|| Arc::clone(&hub), || Arc::clone(&store));
         if let Some(folder) = config.state {
@@ -131,8 +133,8 @@ impl Server {
         tasks.spawn_loop("applied resources", Arc::clone(&resources).follow());
         tasks.spawn_loop("clock and probes", probing::run(h(), prober));
         tasks.spawn_loop("membership, writing", Arc::clone(&slices).write(session.states()));
-        tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow(loaded));
-        let gateways = membership::follow_gateways(h(), Arc::clone(&session), own, Arc::clone(&slices), gateways);
+        tasks.spawn_loop("membership, reading", Arc::clone(&slices).follow(slice_reader));
+        let gateways = membership::follow_gateways(h(), Arc::clone(&session), Arc::clone(&slices), gateways);
         tasks.spawn_loop("membership, gateways", gateways);
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
         tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
@@ -414,7 +416,7 @@ impl Server {
     pub async fn shutdown(&self, limit: Duration) -> Result<(), StillRunning> {
         self.drain();
         let ended = self.tasks.shutdown(limit).await;
-        let flush = self.slices.write_dirty();
+        let flush = self.slices.write_changed();
         let _ = tokio::time::timeout(limit, flush).await;
         // The election's tasks held clones; they have ended, so that this is the last one.
         let session = self.session.lock().take().and_then(Arc::into_inner);

@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub mod keys;
 mod txn;
 mod watch;
 
@@ -34,22 +33,17 @@ mod etcd_process;
 #[cfg(test)]
 mod suite;
 
+pub use eastway_registry::store::{
+    Change, Commit, Event, Expect, Known, LeaseId, Listing, Op, Revision, StoreEntry, Txn, keys,
+};
 pub use election::Election;
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Renewal};
-pub use follow::{Change, Follower};
+pub use follow::Follower;
 pub use last::kept_id;
 pub(crate) use last::{LastStore, keep as keep_last};
 pub use session::{DEFAULT_TTL, MIN_TTL, SessionState, StoreSession};
-pub use txn::{Commit, Expect, Op, Txn};
-pub use watch::{Event, Watch};
-
-/// Counts the changes of a store: each applied transaction has a higher one. The first is at least 1.
-pub type Revision = u64;
-
-/// Names a lease. Keys that hang on a lease are deleted when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseId(pub u64);
+pub use watch::Watch;
 
 /// The largest value that both implementations accept, in bytes. etcd refuses requests above 1.5 MiB.
 pub const MAX_VALUE: usize = 1 << 20;
@@ -63,28 +57,6 @@ pub const MAX_TXN_OPS: usize = 64;
 
 /// The most bytes of values in one transaction.
 pub const MAX_TXN_BYTES: usize = MAX_VALUE + (1 << 18);
-
-/// One key with its value, as of its last change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreEntry {
-    /// The key.
-    pub key: String,
-    /// The value.
-    pub value: Bytes,
-    /// The revision of the last change of this key: what [`Expect::At`] compares with.
-    pub revision: Revision,
-    /// The lease the key hangs on, if any.
-    pub lease: Option<LeaseId>,
-}
-
-/// Everything under a prefix at one revision, in the order of the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// The entries, ordered by key.
-    pub entries: Vec<StoreEntry>,
-    /// The store's revision that they are a snapshot of: watch after it to miss nothing.
-    pub revision: Revision,
-}
 
 /// An ordered key-value store with revisions. Cheap to share as `Arc<dyn Store>`.
 ///

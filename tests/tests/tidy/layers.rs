@@ -8,7 +8,7 @@ const ROWS: &[&[&str]] = &[
     &["mesh/core", "proto", "tests/allocations"],
     &["mesh/balance", "mesh/documents", "mesh/link", "mesh/resilience", "mesh/telemetry"],
     &["federation/registry", "mesh/admission", "mesh/identity", "mesh/request", "mesh/runtime"],
-    &["federation/client", "mesh/simulation", "mesh/transport"],
+    &["federation/client", "federation/model", "mesh/simulation", "mesh/transport"],
     &["federation/server", "mesh/http", "mesh/node"],
     &["gateway", "sidecar"],
     &["cli"],
@@ -31,7 +31,12 @@ const ONLY: &[(&str, &[&str])] = &[
     // A sidecar never carries a store.
     ("federation/server", &["gateway", "tests"]),
     // What the catalogue decides reaches a role through the client or the server.
-    ("federation/registry", &["federation/client", "federation/server", "gateway", "sidecar", "tests"]),
+    (
+        "federation/registry",
+        &["federation/client", "federation/model", "federation/server", "gateway", "sidecar", "tests"],
+    ),
+    // It proves something, and ships nowhere.
+    ("federation/model", &["tests"]),
 ];
 
 /// Heavy dependencies and the crates that may be linked with them.
@@ -55,6 +60,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("mimalloc", &["cli"]),
+    ("stateright", &["federation/model"]),
 ];
 
 fn row(member: &str) -> Option<usize> {

@@ -5,13 +5,14 @@ use super::assert_none;
 use super::manifest::manifests;
 use super::scan::{Text, code, files, names};
 
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "mesh/balance",
     "mesh/core",
     "mesh/link",
     "mesh/request",
     "mesh/resilience",
     "mesh/simulation",
+    "federation/model",
     "federation/registry",
 ];
 

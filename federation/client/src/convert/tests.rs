@@ -81,7 +81,11 @@ fn view() -> ServiceView {
             export: Some(vec!["eu-west".to_owned()]),
         },
         endpoints: vec![Arc::new(endpoint("p1", Health::Ready)), Arc::new(endpoint("p2", Health::Down))],
-        remote: vec![RemoteZone { zone: ZoneId::new("eu-west", "a"), accounts: ["payments".to_owned()].into(), summary }],
+        remote: vec![RemoteZone {
+            zone: ZoneId::new("eu-west", "a"),
+            accounts: ["payments".to_owned()].into(),
+            summary,
+        }],
         returned: BTreeMap::from([("b".into(), Duration::from_secs(9))]),
     }
 }

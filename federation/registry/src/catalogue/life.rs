@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eastway_core::{Health, LoadReport, Timestamp};
 
-use super::{Catalogue, Key, Probe, ProbeOutcome, RegisterError, Tombstone};
+use super::{Candidates, Catalogue, Ended, Key, Probe, ProbeOutcome, RegisterError, Tombstone};
 use crate::hold;
 use crate::registration::{Disconnected, KnownEndpoint, Registration, Source, StreamId};
 
@@ -50,7 +50,7 @@ impl Catalogue {
         if candidates.is_empty() {
             self.endpoints += 1;
         }
-        candidates.leaving = None;
+        (candidates.leaving, candidates.ended) = (None, (0, 0));
         let stored = candidates.own.as_ref().map(|entry| Arc::clone(&entry.registration));
         let replaced = candidates.own.as_ref().and_then(KnownEndpoint::stream).filter(|replaced| *replaced != stream);
         let same_life = |entry: &KnownEndpoint| entry.registration.incarnation == registration.incarnation;
@@ -255,12 +255,24 @@ impl Catalogue {
     pub(super) fn let_leave(&mut self, now: Timestamp) {
         for name in self.leaving.clone() {
             let Some(known) = self.services.get_mut(&name) else { continue };
+            for (id, candidates) in &mut known.endpoints {
+                let Some(leaving) = &mut candidates.leaving else { continue };
+                // It ended there, or moved to where nobody has heard of yet: a probe tells.
+                if self.siblings.has_let_go(&leaving.gateway, &(name.clone(), id.clone()), &leaving.entry) {
+                    leaving.entry.lose_gateway(now);
+                }
+            }
             let mut held = BTreeMap::new();
             let mut gone = BTreeSet::new();
             let mut any = false;
             for (id, candidates) in &known.endpoints {
                 let Some(leaving) = &candidates.leaving else { continue };
                 any = true;
+                let key = (name.clone(), id.clone());
+                if self.siblings.vouches(&leaving.gateway, &key, &leaving.entry) {
+                    // The store was restored or edited: its gateway will write it again.
+                    continue;
+                }
                 if let Some(back) = self.siblings.registered(&leaving.gateway) {
                     // A gateway that returned first has to compare its slices with the store.
                     held.insert(id.clone(), leaving.since.max(back));
@@ -275,27 +287,37 @@ impl Catalogue {
                 self.leaving.remove(&name);
                 continue;
             }
-            gone.extend(hold::due(&held, known.endpoints.len() - held.len(), now, &self.options));
+            let shown = known.endpoints.values().filter(|candidates| candidates.best().is_some()).count();
+            gone.extend(hold::due(&held, shown.saturating_sub(held.len()), now, &self.options));
             for id in gone {
-                known.endpoints.remove(&id);
-                self.endpoints -= 1;
+                let Some(candidates) = known.endpoints.get_mut(&id) else { continue };
+                if let Some(leaving) = candidates.leaving.take() {
+                    candidates.end(leaving.entry.registration.version());
+                }
+                if candidates.is_empty() {
+                    self.endpoints -= 1;
+                    remember(&mut self.ended, (name.clone(), id.clone()), candidates, now);
+                    known.endpoints.remove(&id);
+                }
                 self.touched.insert(name.clone());
             }
         }
     }
 
-    /// Removes own endpoints that are down for long, deregistrations that nobody can contradict any more, and services of which
+    /// Removes own endpoints that are down for long, outdated or replaced, deregistrations that nobody can contradict any more, and services of which
     /// nothing is left.
     pub(super) fn forget_dead(&mut self, now: Timestamp) {
-        let limit = self.options.forget_after;
+        let (limit, silence) = (self.options.forget_after, self.options.silence);
         let is_over = |known: &super::Known| known.vanished.is_some_and(|since| now.since(since) >= limit);
         self.services.retain(|_, known| !known.endpoints.is_empty() || !is_over(known));
         self.tombstones.retain(|_, tombstones| now.since(tombstones.since) < limit);
+        self.ended.retain(|_, ended| now.since(ended.since) < limit);
         let mut dead = Vec::new();
         for (name, known) in &self.services {
             for (id, candidates) in &known.endpoints {
-                let down = candidates.own.as_ref().and_then(KnownEndpoint::down_since);
-                if down.is_some_and(|since| now.since(since) >= limit) {
+                let Some(own) = &candidates.own else { continue };
+                let is_down_for_long = own.down_since().is_some_and(|since| now.since(since) >= limit);
+                if is_down_for_long || candidates.is_outdated(own) || known.is_replaced(id, own, silence, now) {
                     dead.push((name.clone(), id.clone()));
                 }
             }
@@ -352,15 +374,24 @@ impl Catalogue {
         let Some(known) = self.services.get_mut(&key.0) else { return };
         let Some(candidates) = known.endpoints.get_mut(&key.1) else { return };
         if let Some(entry) = candidates.own.take() {
+            candidates.end(entry.registration.version());
             self.changes.slices.insert((key.0.clone(), entry.slice));
             self.streams.retain(|stream, registered| Some(*stream) != entry.stream() || registered != key);
         }
         if candidates.is_empty() {
-            known.endpoints.remove(&key.1);
             self.endpoints -= 1;
+            remember(&mut self.ended, key.clone(), candidates, now);
+            known.endpoints.remove(&key.1);
         }
         self.touched.insert(key.0.clone());
         self.settle(now);
+    }
+}
+
+/// Remembers which version of an endpoint ended, when nothing else is left of it.
+pub(super) fn remember(ended: &mut BTreeMap<Key, Ended>, key: Key, candidates: &Candidates, now: Timestamp) {
+    if candidates.ended > (0, 0) && ended.len() < MAX_BURIED {
+        ended.insert(key, Ended { version: candidates.ended, since: now });
     }
 }
 

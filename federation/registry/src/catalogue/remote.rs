@@ -86,8 +86,18 @@ impl Catalogue {
         self.changes.mesh |= self.peers.remove_path(cluster, address);
     }
 
+    /// The latest life that is known of the gateway `gateway` of `meta`, a peer or this cluster, if it is later than `epoch`:
+    /// what the earlier one says is ignored.
+    pub fn later_life(&self, meta: &ClusterMeta, gateway: &str, epoch: u64) -> Option<u64> {
+        let known = match meta.name == self.meta.name {
+            true => self.sibling_epoch(gateway),
+            false => self.peer_epoch(&meta.name, &meta.uid, gateway),
+        };
+        known.filter(|known| *known > epoch)
+    }
+
     /// The latest life that is known of a gateway of the peer `cluster`, while that is the one with this uid.
-    pub fn peer_epoch(&self, cluster: &str, uid: &str, gateway: &str) -> Option<u64> {
+    fn peer_epoch(&self, cluster: &str, uid: &str, gateway: &str) -> Option<u64> {
         self.peers.epoch(cluster, uid, gateway)
     }
 

@@ -50,9 +50,16 @@ impl Siblings {
         self.0.get(gateway)?.registered
     }
 
-    /// Whether the gateway speaks, and says nothing of the endpoint: it does not have it any more.
-    pub(super) fn has_let_go(&self, gateway: &str, key: &Key) -> bool {
-        self.0.get(gateway).is_some_and(|sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_none())
+    /// Whether the gateway speaks, and of the endpoint that is known here as `entry`, too.
+    pub(super) fn vouches(&self, gateway: &str, key: &Key, entry: &KnownEndpoint) -> bool {
+        self.0.get(gateway).is_some_and(|sibling| sibling.word(key, entry.registration.version()).is_some())
+    }
+
+    /// Whether the gateway has ended the endpoint that is known here as `entry`: it stated it, and speaks of it no more. One
+    /// that never stated it may not have come to it yet, or may have forgotten it.
+    pub(super) fn has_let_go(&self, gateway: &str, key: &Key, entry: &KnownEndpoint) -> bool {
+        let speaks = |sibling: &&Sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_none();
+        entry.is_stated() && self.0.get(gateway).filter(speaks).is_some()
     }
 }
 

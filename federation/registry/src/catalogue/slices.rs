@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 
+use super::life::remember;
 use super::siblings::Siblings;
 use super::{Catalogue, Key, Known, Leaving, Slice};
 use crate::Registration;
@@ -22,7 +24,7 @@ impl Catalogue {
 
     /// A slice of this gateway's former life, or of a sibling, as stored now; `None`: it was deleted.
     ///
-    /// The own ones are to be loaded once, at the start: their endpoints are served at once, and probed until their
+    /// The own ones are to be loaded once, at the start, or when a store that was away then answers: their endpoints are served at once, and probed until their
     /// sidecars register again. What vanishes from a sibling's slice is held, because a list proves nothing.
     pub fn load_slice(
         &mut self,
@@ -80,7 +82,9 @@ impl Catalogue {
         }
         let Some(known) = self.services.get(service) else { return true };
         let Some(candidates) = known.endpoints.get(&registration.endpoint) else { return true };
-        let later = candidates.best().is_some_and(|best| best.registration.version() > registration.version());
+        let version = registration.version();
+        let later =
+            candidates.ended >= version || candidates.best().is_some_and(|best| best.registration.version() > version);
         let down = candidates.siblings.get(gateway).is_some_and(|entry| entry.health() == Health::Down);
         !later && !down && !known.is_taken(registration, &self.siblings)
     }
@@ -92,7 +96,9 @@ impl Catalogue {
 
     fn load_own(&mut self, entry: KnownEndpoint) {
         let (service, id) = (entry.registration.service.clone(), entry.registration.endpoint.clone());
-        if self.endpoints >= self.options.max_endpoints {
+        let key = (service.clone(), id.clone());
+        let has_left = self.tombstones.get(&key).is_some_and(|left| left.incarnation >= entry.registration.incarnation);
+        if self.endpoints >= self.options.max_endpoints || has_left {
             return;
         }
         let candidates = self.services.entry(service).or_default().endpoints.entry(id).or_default();
@@ -111,24 +117,25 @@ impl Catalogue {
         }
         let candidates = self.services.entry(key.0.clone()).or_default().endpoints.entry(key.1.clone()).or_default();
         self.endpoints += usize::from(candidates.is_empty());
+        if let Some(ended) = self.ended.remove(&key) {
+            candidates.end(ended.version);
+        }
         let version = entry.registration.version();
         match candidates.siblings.get_mut(gateway) {
+            // Listed as it was before, by a copy of the store that was restored: its gateway will write what it has.
+            Some(known) if known.registration.version() > version => known.slice = entry.slice,
             Some(known) if known.registration == entry.registration => known.slice = entry.slice,
             Some(known) => {
                 let former = std::mem::replace(known, entry);
                 known.succeed(former);
             }
             None => {
-                let returning = candidates.leaving.take().map(|leaving| leaving.entry);
-                let same = returning.filter(|leaving| leaving.registration == entry.registration);
-                candidates.siblings.insert(gateway.into(), same.unwrap_or(entry));
+                let returning = candidates.leaving.take_if(|leaving| leaving.entry.registration == entry.registration);
+                candidates.siblings.insert(gateway.into(), returning.map_or(entry, |leaving| leaving.entry));
             }
         }
-        candidates.leaving = None;
-        // The sidecar moved to the sibling: the own statement, which no stream renews, is outdated.
-        let moved =
-            candidates.own.as_ref().is_some_and(|own| !own.is_attached() && own.registration.version() < version);
-        if moved {
+        candidates.leaving.take_if(|leaving| leaving.entry.registration.version() <= version);
+        if candidates.own.as_ref().is_some_and(|own| candidates.is_outdated(own)) {
             self.drop_own(&key, now);
         }
     }
@@ -148,19 +155,23 @@ impl Catalogue {
         for (id, candidates) in &mut known.endpoints {
             let stored = candidates.siblings.get(gateway).is_some_and(|entry| entry.slice == index);
             if stored && !is_listed(id) {
-                let entry = candidates.siblings.remove(gateway);
-                if self.siblings.has_let_go(gateway, &(service.clone(), id.clone())) {
+                let Some(entry) = candidates.siblings.remove(gateway) else { continue };
+                let version = entry.registration.version();
+                if self.siblings.has_let_go(gateway, &(service.clone(), id.clone()), &entry) {
                     // Its gateway says so itself: it deregistered there, or was given up.
-                    continue;
-                }
-                if candidates.own.is_none() && candidates.siblings.is_empty() {
-                    candidates.leaving =
-                        entry.map(|entry| Box::new(Leaving { entry, gateway: gateway.into(), since: now }));
+                    candidates.end(version);
+                } else if candidates.best().is_none_or(|best| best.registration.version() < version) {
+                    candidates.leaving = Some(Box::new(Leaving { entry, gateway: gateway.into(), since: now }));
                     self.leaving.insert(service.clone());
                 }
             }
         }
-        known.endpoints.retain(|_, candidates| !candidates.is_empty());
+        known.endpoints.retain(|id, candidates| {
+            if candidates.is_empty() {
+                remember(&mut self.ended, (service.clone(), id.clone()), candidates, now);
+            }
+            !candidates.is_empty()
+        });
         self.endpoints -= before - known.endpoints.len();
     }
 
@@ -184,6 +195,14 @@ impl Catalogue {
     }
 }
 
+impl super::Candidates {
+    /// Whether the sidecar of the own statement, which no stream renews, has registered at a sibling since.
+    pub(super) fn is_outdated(&self, own: &KnownEndpoint) -> bool {
+        let version = own.registration.version();
+        !own.is_attached() && self.siblings.values().any(|entry| entry.registration.version() > version)
+    }
+}
+
 impl Known {
     /// Whether the address of an endpoint now is another's of the service, which a gateway that is there vouches for. An
     /// answered probe then proves nothing.
@@ -194,5 +213,15 @@ impl Known {
             let vouched = other.own.iter().filter(|own| own.is_attached()).chain(siblings.map(|(_, entry)| entry));
             vouched.into_iter().any(|entry| entry.registration.address == registration.address)
         })
+    }
+
+    /// Whether another endpoint, whose sidecar speaks now, has the address of the own endpoint `id`, whose sidecar has not
+    /// spoken for `silence`: that one is gone, though its probes are answered for ever.
+    pub(super) fn is_replaced(&self, id: &EndpointId, own: &KnownEndpoint, silence: Duration, now: Timestamp) -> bool {
+        let speaks = |entry: &KnownEndpoint| {
+            entry.registration.address == own.registration.address && entry.is_attached_anywhere()
+        };
+        own.silent_since().is_some_and(|since| now.since(since) >= silence)
+            && self.endpoints.iter().any(|(other, candidates)| other != id && candidates.entries().any(speaks))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use eastway_registry::membership::{Claim, ClaimError, Found, Life, RETRY, is_plausible};
+use tokio::time::{sleep, timeout};
 
-use super::life::{Life, claim, unclaimed};
 use crate::error::StartError;
 use crate::options::ServerConfig;
-use crate::store::{LastStore, Store, StoreError};
+use crate::store::{LastStore, Store, StoreError, keys};
 
 /// What a gateway begins with.
 pub(crate) struct Beginning {
@@ -39,7 +39,8 @@ pub(crate) async fn begin(store: &Arc<dyn Store>, config: &ServerConfig) -> Resu
         age_s,
         "the store does not answer: starting from what it held last; registrations wait until it does"
     );
-    let life = unclaimed(&last, config).await?;
+    // Its first write finds out whether it is the latest.
+    let (life, _) = next(&last, config).await?;
     Ok(Beginning { life, saved_at: Some(last.saved_at), from: Arc::new(last) })
 }
 
@@ -51,4 +52,55 @@ async fn is_the_same(store: &dyn Store, last: &LastStore) -> Result<(), StartErr
         Err(StoreError::Foreign { found, expected, .. }) => Err(StartError::OtherStore { found, expected }),
         Err(_) => Ok(()),
     }
+}
+
+/// Takes part in the cluster: finds or makes its uid, and begins the gateway's next life. Waits for the store.
+async fn claim(store: &dyn Store, config: &ServerConfig) -> Result<Life, StartError> {
+    loop {
+        match try_claim(store, config).await {
+            Ok(Some(claimed)) => return Ok(claimed),
+            Ok(None) => {}
+            Err(StartError::Store(error)) if error.is_transient() => {
+                tracing::warn!(error = %error, "waiting for the store");
+                sleep(RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `None`: somebody else changed the cluster's entry meanwhile.
+async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Life>, StartError> {
+    let (mut life, found) = next(store, config).await?;
+    let commit = store.txn(life.claim(&found)).await?;
+    Ok(life.claimed(&commit).then_some(life))
+}
+
+/// The life that follows what a store holds, and that.
+async fn next(store: &dyn Store, config: &ServerConfig) -> Result<(Life, Found), StartError> {
+    let (meta, life) = (store.get(keys::META).await?, store.get(&keys::epoch(&config.gateway)).await?);
+    let (found, now) = (Found { meta, life }, (config.options.wall_clock)());
+    for epoch in Life::former(&config.gateway, &found).into_iter().filter(|epoch| !is_plausible(*epoch, now)) {
+        tracing::error!(epoch, clock_ms = now, "the stored epoch lies far ahead of the clock, and is not continued");
+    }
+    let claim = Claim {
+        gateway: config.gateway.clone(),
+        cluster: config.cluster.clone(),
+        region: config.region.clone(),
+        trust_domain: config.trust_domain.clone(),
+        zones: config.zones.clone(),
+        trust_bundle: config.identity.bundle().iter().map(|certificate| certificate.to_vec()).collect(),
+        uid: random_id(),
+        process: random_id(),
+    };
+    let life = Life::after(claim, &found, now).map_err(|error| match error {
+        ClaimError::Damaged(cause) => StartError::Damaged(cause),
+        ClaimError::OtherCluster { found, expected } => StartError::OtherCluster { found, expected },
+    })?;
+    Ok((life, found))
+}
+
+fn random_id() -> String {
+    let mut rng = fastrand::Rng::new();
+    format!("{:032x}", rng.u128(..))
 }

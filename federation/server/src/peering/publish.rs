@@ -1,16 +1,15 @@
 //! Stating to another gateway what it is to know: the whole, then what changes, and a heartbeat. Those of a peer cluster
 //! hear of what is exported to it, siblings of how each endpoint does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eastway_client::convert;
 use eastway_core::spiffe::Principal;
-use eastway_core::{ServiceName, SpiffeId, Version};
+use eastway_core::{SpiffeId, Version};
 use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
 use eastway_proto::federation::v1::sync_response::Event;
 use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse, Welcome};
-use eastway_registry::Statement;
+use eastway_registry::{Exporter, Statement};
 use eastway_runtime::throttled;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
@@ -31,12 +30,13 @@ const STATES: usize = 500;
 struct Publisher {
     hub: Arc<Hub>,
     cluster: String,
+    /// What it was told of what is exported, if it is a peer's.
+    exporter: Exporter,
     outgoing: Outgoing,
     /// Its identity, once it said that it ignores this gateway.
     fenced_by: Option<String>,
     /// The version of the last statement.
     last: Version,
-    services: BTreeMap<ServiceName, u64>,
 }
 
 /// Runs until the stream ends.
@@ -59,8 +59,8 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut news = if is_sibling { hub.statements.subscribe() } else { hub.exports.subscribe() };
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
-    let (last, services) = (Version::default(), BTreeMap::new());
-    let mut told = Publisher { hub, cluster, outgoing, fenced_by: None, last, services };
+    let exporter = Exporter::new(cluster.clone());
+    let mut told = Publisher { hub, cluster, exporter, outgoing, fenced_by: None, last: Version::default() };
     let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
     if whole.is_err() {
         return;
@@ -129,15 +129,12 @@ impl Publisher {
 
     /// States everything.
     async fn snapshot(&mut self) -> Result<(), Over> {
-        let (exports, version) =
-            self.hub.read(|catalogue, _| (catalogue.exports_for(&self.cluster), catalogue.export_version()));
+        let exporter = &mut self.exporter;
+        let (version, statements) = self.hub.read(|catalogue, _| exporter.snapshot(catalogue));
         self.welcome(version).await?;
-        let count = exports.len();
-        for (name, export) in exports {
-            self.services.insert(name.clone(), export.seq);
-            self.say(version, Statement::Service(name, (*export.exported).clone())).await?;
+        for statement in statements {
+            self.say(version, statement).await?;
         }
-        self.say(version, Statement::SnapshotEnd(count)).await?;
         self.last = version;
         Ok(())
     }
@@ -175,24 +172,8 @@ impl Publisher {
 
     /// States what changed, in the order in which it did.
     async fn changes(&mut self) -> Result<(), Over> {
-        let (exports, version) =
-            self.hub.read(|catalogue, _| (catalogue.exports_for(&self.cluster), catalogue.export_version()));
-        let mut changes: Vec<(u64, Statement)> = Vec::new();
-        self.services.retain(|name, _| {
-            let kept = exports.contains_key(name);
-            if !kept {
-                changes.push((version.seq, Statement::Removed(name.clone())));
-            }
-            kept
-        });
-        for (name, export) in exports {
-            if self.services.insert(name.clone(), export.seq) != Some(export.seq) {
-                changes.push((export.seq, Statement::Service(name, (*export.exported).clone())));
-            }
-        }
-        changes.sort_by_key(|(seq, _)| *seq);
-        for (seq, statement) in changes {
-            let version = Version::new(version.epoch, seq);
+        let exporter = &mut self.exporter;
+        for (version, statement) in self.hub.read(|catalogue, _| exporter.changes(catalogue)) {
             self.say(version, statement).await?;
             self.last = version;
         }

@@ -12,6 +12,7 @@ use eastway_proto::federation::v1::federation_client::FederationClient;
 use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
 use eastway_proto::federation::v1::sync_response::Event as ResponseEvent;
 use eastway_proto::federation::v1::{Fenced, Hello, SyncRequest, SyncResponse};
+use eastway_registry::membership::is_plausible;
 use eastway_registry::{EndpointState, Fact, Key, Options, Reader, StreamId, SyncError};
 use eastway_runtime::throttled;
 use eastway_transport::Tunnel;
@@ -24,7 +25,6 @@ use tonic::Streaming;
 use super::STATEMENTS;
 use super::path::Path;
 use crate::hub::Hub;
-use crate::membership;
 
 /// The largest message that a peer may send: many times what a service needs with as many zones, ports and accounts as
 /// are taken, and a part of what a sidecar reads.
@@ -81,7 +81,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     let opening = timeout(options.silence, client.sync(ReceiverStream::new(outgoing))).await;
     let mut incoming = opening.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
     let (meta, gateway, version) = welcome(path, tunnel, &mut incoming).await?;
-    if let Some(epoch) = later_life(path, &meta, &gateway, version) {
+    if let Some(epoch) = hub.read(|catalogue, _| catalogue.later_life(&meta, &gateway, version.epoch)) {
         tracing::warn!(
             cluster = path.cluster,
             gateway,
@@ -173,16 +173,6 @@ impl Drop for Sibling<'_> {
     }
 }
 
-/// The epoch of a later life of the gateway than the one that speaks.
-fn later_life(path: &Path, meta: &ClusterMeta, gateway: &str, version: Version) -> Option<u64> {
-    let is_sibling = path.leads_to_sibling();
-    let known = path.hub.read(|catalogue, _| match is_sibling {
-        true => catalogue.sibling_epoch(gateway),
-        false => catalogue.peer_epoch(&meta.name, &meta.uid, gateway),
-    });
-    known.filter(|known| *known > version.epoch)
-}
-
 /// The first message: who speaks. It must be whom the certificate names, of the cluster that was declared.
 async fn welcome(
     path: &Path,
@@ -191,7 +181,7 @@ async fn welcome(
 ) -> Result<(ClusterMeta, String, Version), StreamError> {
     let first = next(incoming, path.hub.options.silence).await?;
     let version = Version::new(first.epoch, first.seq);
-    if !membership::is_plausible(version.epoch, (path.hub.options.wall_clock)()) {
+    if !is_plausible(version.epoch, (path.hub.options.wall_clock)()) {
         return Err(StreamError::Epoch(version.epoch));
     }
     let missing = |what: &str| StreamError::Malformed(ConvertError { field: "event", problem: what.to_owned() });

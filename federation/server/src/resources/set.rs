@@ -12,6 +12,7 @@ use eastway_identity::Identity;
 use eastway_proto::discovery::v1::RegisterRejected;
 use eastway_proto::discovery::v1::register_rejected::Cause;
 use eastway_registry::Resources;
+use eastway_registry::membership::RETRY;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -20,7 +21,6 @@ use super::{BundleError, take};
 use crate::document::Documents;
 use crate::error::StartError;
 use crate::hub::Hub;
-use crate::membership::RETRY;
 use crate::store::{Change, Follower, Store, keys};
 
 /// Workloads and peers that there are have spoken to a gateway after so long.
@@ -135,7 +135,7 @@ impl ResourceSet {
             {
                 continue;
             }
-            let Some(stored) = Stored::of(follower.entries().values()) else { continue };
+            let Some(stored) = Stored::of(follower.known().entries().values()) else { continue };
             match change {
                 // A store that was restored may have an earlier set.
                 Change::Relisted(_) => self.use_applied(stored),

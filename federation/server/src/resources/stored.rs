@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use eastway_registry::membership::to_json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::document::{DocumentId, Documents};
-use crate::membership::to_json;
 use crate::store::{Commit, Expect, MAX_TXN_OPS, MAX_VALUE, Revision, Store, StoreEntry, StoreError, Txn, keys};
 
 /// Generations that are kept beside the one that counts.

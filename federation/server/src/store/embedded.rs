@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use self::history::History;
 use self::table::{Opener, Tables};
-use super::txn::{check_key, check_value};
+use super::txn::{check, check_key, check_value};
 use super::{
     Commit, Event, LeaseId, Listing, MemberHealth, Op, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn,
     Watch, chain,
@@ -145,7 +145,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Commit, StoreError> {
-        txn.check()?;
+        check(&txn)?;
         self.run(move |inner| inner.commit(&txn)).await
     }
 

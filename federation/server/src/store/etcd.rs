@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use self::cluster::{Cluster, Retry};
 pub use self::options::{EtcdCredentials, EtcdOptions, EtcdTls, Renewal};
-use super::txn::{check_key, check_value, overwrite, remove};
+use super::txn::{check, check_key, check_value, overwrite, remove};
 use super::{Commit, Expect, LeaseId, Listing, Op, Revision, Store, StoreEntry, StoreError, StoreHealth, Txn, Watch};
 
 /// How often a list begins anew because the server compacted its revision meanwhile, and how often a prefix that is
@@ -79,7 +79,7 @@ impl Store for EtcdStore {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Commit, StoreError> {
-        txn.check()?;
+        check(&txn)?;
         let retry = if txn.is_guarded() { Retry::Guarded } else { Retry::IfNotSent };
         let request = self.inner.request(&txn);
         let call = |client: cluster::Client| {

@@ -3,38 +3,10 @@
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{Listing, Revision, StoreEntry};
+use super::Event;
 
 /// How many events wait between a store and a slow reader, before the store waits with it.
 pub(super) const WATCH_BUFFER: usize = 256;
-
-/// One change under a watched prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A key was written.
-    Put(StoreEntry),
-    /// A key was deleted.
-    Delete {
-        /// The key.
-        key: String,
-        /// The revision of the deletion.
-        revision: Revision,
-    },
-    /// The position was lost (history compacted, server restored, or none was given): forget everything known under
-    /// the prefix, this is what it holds. The events after it continue from the listing's revision.
-    Reset(Listing),
-}
-
-impl Event {
-    /// The store's revision of the change.
-    pub const fn revision(&self) -> Revision {
-        match self {
-            Self::Put(entry) => entry.revision,
-            Self::Delete { revision, .. } => *revision,
-            Self::Reset(listing) => listing.revision,
-        }
-    }
-}
 
 /// A watch of one prefix. It ends when it is dropped, or when an embedded store is.
 #[derive(Debug)]

@@ -67,7 +67,10 @@ async fn registering_and_resolving_work_over_mutual_tls_and_a_dead_process_is_no
     let (discovery, run) = Discovery::new(link(&calling, address), options, Arc::clone(&notes) as Arc<dyn Sink>);
     tokio::spawn(run);
     let view = discovery.resolve(&payments()).await.expect("known");
-    assert_eq!((view.endpoints[0].capacity, view.endpoints[0].labels.get("version").map(String::as_str)), (8, Some("2")));
+    assert_eq!(
+        (view.endpoints[0].capacity, view.endpoints[0].labels.get("version").map(String::as_str)),
+        (8, Some("2"))
+    );
 
     drop(inbound);
     process.abort();

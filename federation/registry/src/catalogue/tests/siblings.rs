@@ -204,3 +204,32 @@ proptest! {
         prop_assert_eq!(end(one), end(other));
     }
 }
+
+/// Found by the simulation: the sibling's statements came later than the store's changes.
+#[test]
+fn what_a_sibling_has_not_stated_yet_has_not_ended_there() {
+    let mut world = World::new();
+    say(&mut world, whole(&[]));
+    list(&mut world, &["p1"]);
+    list(&mut world, &[]);
+    assert_eq!(world.health("p1"), Some(Health::Ready), "held, because the list proves nothing");
+    list(&mut world, &["p1"]);
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), Some(state(Health::Ready))));
+    say(&mut world, Fact::Change(Version::new(1, 3), key("p1"), None));
+    list(&mut world, &[]);
+    assert_eq!(world.health("p1"), None, "it ended there");
+}
+
+/// Found by the simulation: a copy of the store without it was restored, and then the store was not reached from here.
+#[test]
+fn what_its_gateway_still_states_is_held_for_as_long_as_it_does() {
+    let mut world = World::new();
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    list(&mut world, &[]);
+    world.pass(120 * SECOND, |probe| panic!("a probe of {probe:?}"));
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    world.catalogue.sibling_lost(STREAM, "gw-2", world.now);
+    world.pass(SECOND, |_| ProbeOutcome::Refused);
+    assert_eq!(world.health("p1"), None);
+}

@@ -176,3 +176,82 @@ fn the_own_slices_are_those_with_endpoints() {
     world.catalogue.deregister(stream, world.now);
     assert!(world.catalogue.own_slices().is_empty());
 }
+
+fn listed(endpoint: &str, incarnation: u64, session: u64) -> Slice {
+    Slice { endpoints: vec![Registration { session, ..registration(endpoint, "a", incarnation) }] }
+}
+
+fn version(world: &World, id: &str) -> Option<(u64, u64)> {
+    let reports = world.catalogue.endpoints(&payments(), world.now);
+    let report = reports.into_iter().find(|report| report.view.id.as_str() == id)?;
+    Some((report.view.incarnation, report.session))
+}
+
+/// Found by the simulation: the sidecar had moved here from a gateway that died since.
+#[test]
+fn what_said_goodbye_here_does_not_come_back_from_the_slice_of_a_gateway_that_is_gone() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
+    let stream = StreamId(9);
+    let moved = Registration { session: 2, ..registration("p1", "a", 1) };
+    world.catalogue.register(stream, moved, Health::Ready, world.now).expect("registered");
+    world.catalogue.deregister(stream, world.now);
+    assert_eq!(world.endpoint("p1"), None);
+    let left = world.catalogue.remaining("gw-2", &payments(), &listed("p1", 1, 1));
+    assert_eq!(left, Slice::default(), "and is collected from there");
+    world.register("p1", "a", 2);
+    assert_eq!(version(&world, "p1"), Some((2, 1)), "its next life is welcome");
+}
+
+/// Found by the simulation: a slice that was deleted by hand uncovered the endpoint's former life.
+#[test]
+fn an_earlier_life_does_not_show_while_a_later_one_is_held() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
+    load(&mut world, "gw-3", Some(listed("p1", 2, 1)));
+    load(&mut world, "gw-3", None);
+    assert_eq!(version(&world, "p1"), Some((2, 1)));
+    world.pass(60 * SECOND, |_| ProbeOutcome::Refused);
+    assert_eq!(version(&world, "p1"), None, "neither after it has ended");
+}
+
+/// Found by the simulation.
+#[test]
+fn a_copy_of_the_store_that_is_restored_takes_no_endpoint_back_to_an_earlier_life() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", Some(listed("p1", 2, 1)));
+    load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
+    assert_eq!(version(&world, "p1"), Some((2, 1)));
+}
+
+/// Found by the simulation: its sidecar was still heard here when the sibling's slice was read, and is not any more.
+#[test]
+fn an_own_statement_is_given_up_once_its_sidecar_has_moved_however_the_news_came() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    load(&mut world, "gw-2", Some(listed("p1", 1, 2)));
+    assert!(world.catalogue.slice(&payments(), 0).is_some(), "two sidecars, as it seems");
+    world.catalogue.lost(stream, world.now);
+    world.pass(SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.catalogue.slice(&payments(), 0), None);
+    assert_eq!(version(&world, "p1"), Some((1, 2)));
+}
+
+/// Found by the simulation: the dead one's probes were answered by its successor for ever.
+#[test]
+fn an_endpoint_whose_address_has_another_one_by_now_is_gone() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    world.catalogue.lost(stream, world.now);
+    let address = registration("p1", "a", 1).address;
+    let successor = Registration { address, ..registration("p2", "a", 1) };
+    world.catalogue.register(StreamId(9), successor, Health::Ready, world.now).expect("registered");
+    world.catalogue.heard(StreamId(9), world.now);
+    world.pass(2 * SECOND, |_| ProbeOutcome::Answered);
+    assert!(world.endpoint("p1").is_some(), "its stream may come back");
+    for _ in 0..4 {
+        world.pass(SECOND, |_| ProbeOutcome::Answered);
+        world.catalogue.heard(StreamId(9), world.now);
+    }
+    assert_eq!((world.endpoint("p1"), world.health("p2")), (None, Some(Health::Ready)));
+}

@@ -1,0 +1,58 @@
+//! Schedules by seed: the short form of what `make figures` runs, rules broken on purpose, and what schedules once found.
+//!
+//! Replay one with `cargo bench -p eastway-model --bench schedules -- --seed N`.
+
+use std::collections::BTreeMap;
+
+use eastway_model::{Sabotage, Schedule, run};
+
+fn schedule(seed: u64) -> Schedule {
+    Schedule { seed, ..Schedule::default() }
+}
+
+#[test]
+fn the_invariants_hold_over_a_hundred_schedules_that_together_make_every_fault() {
+    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 1..=100 {
+        let outcome = run(&schedule(seed)).unwrap_or_else(|violation| panic!("{violation}"));
+        for (kind, count) in outcome.faults {
+            *faults.entry(kind).or_default() += count;
+        }
+    }
+    assert!(faults.len() >= 20, "only {faults:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let traced = || run(&Schedule { trace: true, ..schedule(7) }).expect("no violation");
+    let (first, second) = (traced(), traced());
+    assert!(first.trace.len() > 20, "{}", first.trace.len());
+    assert_eq!((first.steps, first.trace), (second.steps, second.trace));
+}
+
+/// A rule that is broken is noticed within this many schedules; the rarest needs a store that is compacted while a gateway
+/// lags behind.
+const NOTICED_WITHIN: u64 = 400;
+
+#[test]
+fn every_rule_that_is_broken_on_purpose_is_noticed() {
+    let found = |sabotage| {
+        let broken = |seed| Schedule { sabotage: Some(sabotage), ..schedule(seed) };
+        (1..=NOTICED_WITHIN).any(|seed| run(&broken(seed)).is_err())
+    };
+    let missed: Vec<_> = Sabotage::ALL.into_iter().filter(|sabotage| !found(*sabotage)).collect();
+    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}
+
+#[test]
+fn a_violation_says_how_to_see_it_again() {
+    let broken = |seed| Schedule { sabotage: Some(Sabotage::CollectionWait), ..schedule(seed) };
+    let violation = (1..=NOTICED_WITHIN).find_map(|seed| run(&broken(seed)).err()).expect("noticed");
+    assert!(violation.rule.starts_with("collection:"), "{violation}");
+    assert!(violation.last.iter().any(|line| line.contains("FAULT")), "{violation}");
+    let again = run(&broken(violation.seed)).expect_err("the same");
+    assert_eq!(
+        (again.step, again.at_ms, &again.rule, &again.last),
+        (violation.step, violation.at_ms, &violation.rule, &violation.last)
+    );
+}
