@@ -112,7 +112,7 @@ fn wanted(indices: impl IntoIterator<Item = u32>) -> Slices {
             address: ([10, 0, 0, 1], 15008).into(),
             weight: 1.0,
             capacity: 0,
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             incarnation: 1,
             session: 1,
         };
