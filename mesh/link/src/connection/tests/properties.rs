@@ -94,8 +94,10 @@ impl World {
         if let Some(known) = self.known[1].get_mut(&id).filter(|known| !known.answered) {
             match self.pair.called.send_response(id, response(200), false) {
                 Ok(()) => known.answered = true,
-                // It may be closed before its event was polled.
-                Err(error) => assert!(matches!(error, SendError::Busy | SendError::Gone), "{error}"),
+                // It may be closed, or told to send nothing more, before its event was polled.
+                Err(error) => {
+                    assert!(matches!(error, SendError::Busy | SendError::Gone | SendError::State), "{error}");
+                }
             }
         }
     }
