@@ -25,10 +25,10 @@ impl EndpointsCommand {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let path = match &self.service {
             None => "/view/endpoints".to_owned(),
-            Some(service) => format!("/view/endpoints/{}", operator::service(service, &self.node.admin)?),
+            Some(service) => format!("/view/endpoints/{}", operator::service(service, &self.node.target)?),
         };
         let services = self.node.ask(&path).context("cannot list the endpoints")?;
-        self.node.print(&services, |out, services| write(out, list(services), &self.node.admin))
+        self.node.print(&services, |out, services| write(out, list(services), &self.node.target.to_string()))
     }
 }
 

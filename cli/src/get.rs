@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::delete::kind_of;
 use crate::division::{list, text};
-use crate::operator::{self, Table, host_and_port};
+use crate::operator::{self, Table, Target};
 use crate::resources::named;
 
 /// How resources are printed.
@@ -33,9 +33,8 @@ pub(crate) struct GetCommand {
     /// Only those of this namespace.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// The administration server of a gateway.
-    #[arg(long, value_name = "HOST:PORT", default_value = operator::ADMIN, value_parser = host_and_port)]
-    admin: String,
+    #[command(flatten)]
+    target: Target,
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -48,7 +47,7 @@ impl GetCommand {
     /// There is no such gateway, or not the resource that is named.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let kind = self.kind.as_deref().map(kind_of).transpose()?;
-        let all = operator::ask(&self.admin, "/resources").context("cannot get the resources: is it a gateway?")?;
+        let all = self.target.ask("/resources").context("cannot get the resources: is it a gateway?")?;
         let meant: Vec<&Value> = list(&all)
             .iter()
             .filter(|one| kind.is_none_or(|kind| text(&one["kind"]) == kind.as_str()) && self.means(one))

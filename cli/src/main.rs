@@ -6,6 +6,7 @@
 mod app;
 mod apply;
 mod ca;
+mod context;
 mod delete;
 mod demo;
 mod diff;

@@ -13,6 +13,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::context::Context;
 
 /// Where a node's administration server listens by default.
 pub(crate) const ADMIN: &str = "127.0.0.1:15000";
@@ -31,12 +34,91 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Which node is asked, and how its answer is printed.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Node {
+/// Which node is asked: one on this machine, or a gateway of a cluster elsewhere.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Target {
     /// The administration server of a gateway, or of a sidecar as far as that knows.
     #[arg(long, value_name = "HOST:PORT", default_value = ADMIN, value_parser = host_and_port)]
     pub(crate) admin: String,
+    /// A cluster elsewhere, by its name in the file of contexts.
+    #[arg(long, value_name = "NAME", conflicts_with = "admin")]
+    context: Option<String>,
+    /// The file of contexts [default: ~/.config/eastway/contexts.yaml].
+    #[arg(long, value_name = "FILE", requires = "context")]
+    contexts: Option<PathBuf>,
+}
+
+impl Target {
+    /// The same node by the address of its administration server.
+    #[cfg(test)]
+    pub(crate) fn at(admin: &str) -> Self {
+        Self { admin: admin.to_owned(), context: None, contexts: None }
+    }
+
+    /// The answer to `GET path`, as JSON.
+    ///
+    /// # Errors
+    /// There is no such node, or it has no answer: with its own words, and what to do.
+    pub(crate) fn ask(&self, path: &str) -> anyhow::Result<Value> {
+        let (status, body) = self.exchange(Method::GET, path, Bytes::new())?;
+        self.answer(status, &body)
+    }
+
+    /// The answer to `POST path` with a body of JSON.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
+        self.exchange(Method::POST, path, serde_json::to_vec(body)?.into())
+    }
+
+    /// An answer of JSON.
+    ///
+    /// # Errors
+    /// It is a refusal: with the node's own words.
+    pub(crate) fn answer(&self, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
+        if status != StatusCode::OK {
+            let words = String::from_utf8_lossy(body);
+            bail!("{}", words.trim());
+        }
+        serde_json::from_slice(body)
+            .with_context(|| format!("what {self} answered is not JSON: is it a node of the mesh?"))
+    }
+
+    fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
+        let context = self.context.as_deref().map(|name| Context::find(name, self.contexts.as_deref())).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let exchange = async {
+            match &context {
+                Some(context) => send(context.connect().await?, context.name(), method, path, body).await,
+                None => send(self.connect().await?, &self.admin, method, path, body).await,
+            }
+        };
+        let sent = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
+        sent.with_context(|| format!("{self} did not answer within {PATIENCE:?}"))?
+    }
+
+    async fn connect(&self) -> anyhow::Result<tokio::net::TcpStream> {
+        let admin = &self.admin;
+        tokio::net::TcpStream::connect(admin).await.with_context(|| {
+            format!(
+                "no node's administration server at {admin}: name one with --admin (its `admin.listen`; see its log)"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.context.as_deref().unwrap_or(&self.admin))
+    }
+}
+
+/// Which node is asked, and how its answer is printed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Node {
+    #[command(flatten)]
+    pub(crate) target: Target,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -48,7 +130,7 @@ impl Node {
     /// # Errors
     /// There is no such node, or it has no answer.
     pub(crate) fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        ask(&self.admin, path)
+        self.target.ask(path)
     }
 
     /// What a gateway says of itself.
@@ -64,7 +146,7 @@ impl Node {
         bail!(
             "{} is the administration server of a sidecar, which knows nothing of {what}: ask a gateway of {cluster} on its machine, \
              with --admin unless it listens at {ADMIN}",
-            self.admin
+            self.target
         )
     }
 
@@ -95,9 +177,8 @@ pub(crate) struct Subject {
     /// The zone that calls, CLUSTER/ZONE. A sidecar knows its own zone's view only, a gateway every zone of its cluster.
     #[arg(long, value_name = "CLUSTER/ZONE", conflicts_with = "file")]
     from: Option<ZoneId>,
-    /// The administration server of a sidecar or a gateway.
-    #[arg(long, value_name = "HOST:PORT", default_value = ADMIN, value_parser = host_and_port)]
-    admin: String,
+    #[command(flatten)]
+    target: Target,
     /// Ask about a scenario instead of a running service.
     #[arg(long, value_name = "SCENARIO.yaml")]
     pub(crate) file: Option<PathBuf>,
@@ -109,11 +190,11 @@ impl Subject {
     /// # Errors
     /// There is no such node, service or zone.
     pub(crate) fn ask(&self, verb: &str, mut parameters: Vec<(&str, String)>) -> anyhow::Result<Value> {
-        let service = service(self.service.as_deref().unwrap_or_default(), &self.admin)?;
+        let service = service(self.service.as_deref().unwrap_or_default(), &self.target)?;
         parameters.extend(self.from.iter().map(|zone| ("from", zone.to_string())));
         let encoded = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value)));
         let path = format!("/{verb}/{service}?{}", encoded.collect::<Vec<_>>().join("&"));
-        ask(&self.admin, &path).with_context(|| format!("cannot {verb} {service}"))
+        self.target.ask(&path).with_context(|| format!("cannot {verb} {service}"))
     }
 }
 
@@ -127,51 +208,21 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// A node's answer to `GET path`, as JSON.
-///
-/// # Errors
-/// There is no node, or it has no answer: with its own words, and what to do.
-pub(crate) fn ask(admin: &str, path: &str) -> anyhow::Result<Value> {
-    let (status, body) = exchange(admin, Method::GET, path, Bytes::new())?;
-    answer(admin, status, &body)
-}
-
-/// A node's answer to `POST path` with a body of JSON.
-///
-/// # Errors
-/// There is no node.
-pub(crate) fn post(admin: &str, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
-    exchange(admin, Method::POST, path, serde_json::to_vec(body)?.into())
-}
-
-/// An answer of JSON.
-///
-/// # Errors
-/// It is a refusal: with the node's own words.
-pub(crate) fn answer(admin: &str, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
-    if status != StatusCode::OK {
-        let words = String::from_utf8_lossy(body);
-        bail!("{}", words.trim());
-    }
-    serde_json::from_slice(body)
-        .with_context(|| format!("what {admin} answered is not JSON: is it a node of the mesh?"))
-}
-
-fn exchange(admin: &str, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sent = runtime.block_on(async { tokio::time::timeout(PATIENCE, send(admin, method, path, body)).await });
-    sent.with_context(|| format!("{admin} did not answer within {PATIENCE:?}"))?
-}
-
-async fn send(admin: &str, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
-    let stream = tokio::net::TcpStream::connect(admin).await.with_context(|| {
-        format!("no node's administration server at {admin}: name one with --admin (its `admin.listen`; see its log)")
-    })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+/// Sends a request to `host` over `io`, and reads its answer.
+async fn send(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::builder().method(method).uri(path).header("host", admin);
+    let request = hyper::Request::builder().method(method).uri(path).header("host", host);
     let request = request.header("content-type", "application/json").body(Full::new(body))?;
-    let response = sender.send_request(request).await.with_context(|| format!("{admin} broke the connection off"))?;
+    let response = sender.send_request(request).await.with_context(|| {
+        format!("{host} broke the connection off: if it is a cluster elsewhere, it may not take this operator's certificate (see its log)")
+    })?;
     let status = response.status();
     let body =
         Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| anyhow::anyhow!(error))?;
@@ -184,7 +235,7 @@ async fn send(admin: &str, method: Method, path: &str, body: Bytes) -> anyhow::R
 ///
 /// # Errors
 /// It is none of these, several are called so, or it means one cluster's part of a service: answers are about all of it.
-pub(crate) fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
+pub(crate) fn service(text: &str, target: &Target) -> anyhow::Result<ServiceName> {
     const FORMS: &str = "write NAMESPACE/SERVICE or SERVICE.NAMESPACE, each of lower-case letters, digits and `-`";
     if text.contains('/') {
         return Ok(text.parse()?);
@@ -206,13 +257,13 @@ pub(crate) fn service(text: &str, admin: &str) -> anyhow::Result<ServiceName> {
             );
         }
     }
-    let known: Vec<String> = serde_json::from_value(ask(admin, "/services")?)?;
+    let known: Vec<String> = serde_json::from_value(target.ask("/services")?)?;
     let named: Vec<&str> =
         known.iter().map(String::as_str).filter(|name| name.split('/').nth(1) == Some(text)).collect();
     match named[..] {
         [only] => Ok(only.parse()?),
-        [] if known.is_empty() => bail!("{admin} knows no service yet; name it NAMESPACE/{text}"),
-        [] => bail!("{admin} knows no service `{text}`; it knows {}", known.join(", ")),
+        [] if known.is_empty() => bail!("{target} knows no service yet; name it NAMESPACE/{text}"),
+        [] => bail!("{target} knows no service `{text}`; it knows {}", known.join(", ")),
         _ => bail!("several services are called `{text}`: {}", named.join(", ")),
     }
 }
@@ -284,7 +335,7 @@ mod tests {
 
     #[test]
     fn services_by_every_way_of_writing_them() {
-        let nowhere = "localhost:9";
+        let nowhere = &Target::at("localhost:9");
         let payments = ServiceName::new("shop", "payments");
         for text in
             ["shop/payments", "payments.shop", "payments.shop.mesh.internal", "payments.shop.svc.clusterset.local"]

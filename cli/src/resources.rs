@@ -13,7 +13,7 @@ use eastway_documents::{Problem, Problems, Severity};
 use serde_json::{Value, json};
 
 use crate::division::{list, text};
-use crate::operator::{self, Node};
+use crate::operator::Node;
 
 /// The largest text that is read from standard input.
 const MAX_INPUT: u64 = 4 << 20;
@@ -92,16 +92,16 @@ fn bundles(text: &admission::Text) -> Vec<(String, String)> {
 pub(crate) fn change(node: &Node, mut change: Value, dry_run: bool) -> anyhow::Result<Value> {
     change["by"] = Value::String(who());
     change["dryRun"] = Value::Bool(dry_run);
-    let (status, body) = operator::post(&node.admin, "/resources", &change)?;
+    let (status, body) = node.target.post("/resources", &change)?;
     if status == 404 && body.starts_with(b"there are /status") {
-        anyhow::bail!("{} is a sidecar, or a gateway of an earlier release: name a gateway with --admin", node.admin);
+        anyhow::bail!("{} is a sidecar, or a gateway of an earlier release: name a gateway with --admin", node.target);
     }
     if status == 422 {
         let answer: Value = serde_json::from_slice(&body)?;
         let problems: Problems = serde_json::from_value(answer["problems"].clone())?;
         return Err(problems.into());
     }
-    let outcome: Value = operator::answer(&node.admin, status, &body)?;
+    let outcome: Value = node.target.answer(status, &body)?;
     for warning in list(&outcome["warnings"]) {
         if let Ok(warning) = serde_json::from_value::<Problem>(warning.clone())
             && warning.severity == Severity::Warning

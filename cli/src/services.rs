@@ -22,7 +22,7 @@ impl ServicesCommand {
     /// There is no such node.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let services = self.node.ask("/view/services").context("cannot list the services")?;
-        self.node.print(&services, |out, services| write(out, list(services), &self.node.admin))
+        self.node.print(&services, |out, services| write(out, list(services), &self.node.target.to_string()))
     }
 }
 

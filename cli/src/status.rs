@@ -28,7 +28,7 @@ impl StatusCommand {
             let own = env!("CARGO_PKG_VERSION");
             format!(
                 "the node at {} is of version {version}, and does not say what is wrong: bring it to {own}",
-                self.node.admin
+                self.node.target
             )
         })?;
         self.node.print(&status, |out, status| match status["federation"].is_object() {

@@ -44,6 +44,8 @@ pub struct Config {
     pub discovery: SocketAddr,
     /// Where the admin API listens.
     pub admin: SocketAddr,
+    /// Where operators from elsewhere are taken, if anywhere.
+    pub operators: Option<SocketAddr>,
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub metrics: SocketAddr,
     /// Where the cluster's state is kept.

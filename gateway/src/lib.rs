@@ -15,6 +15,7 @@ mod exit;
 mod federation;
 mod judge;
 mod node;
+mod operators;
 mod peers;
 mod relay;
 mod resets;
@@ -130,6 +131,10 @@ async fn life(config: Config) -> Result<(), RunError> {
     let node = build(config, &process, identity, control.clone(), listeners.discovery).await?;
     let workers = start_workers(&node, listeners.workers, tunnels, arrivals)?;
     admin::start(&process, &node, (listeners.admin, listeners.metrics))?;
+    if let Some(listener) = listeners.operators {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Threads)?;
+        process.tasks.spawn_loop("operators", operators::listen(Arc::clone(&node), listener, process.tasks.clone()));
+    }
     drop(starting);
     let settled = Arc::clone(&node);
     process.tasks.spawn("settling", async move {
@@ -265,6 +270,7 @@ struct Listeners {
     workers: Vec<(TcpListener, UdpSocket)>,
     discovery: TcpListener,
     admin: TcpListener,
+    operators: Option<TcpListener>,
     metrics: TcpListener,
 }
 
@@ -282,6 +288,7 @@ fn bind(config: &Config, quic: &QuicOptions) -> Result<Listeners, NodeError> {
         workers: tcps.into_iter().zip(udps).collect(),
         discovery: listen::single("discovery.listen", config.discovery)?,
         admin: listen::single("admin.listen", config.admin)?,
+        operators: config.operators.map(|address| listen::single("operators.listen", address)).transpose()?,
         metrics: listen::single("metrics.listen", config.metrics)?,
     })
 }

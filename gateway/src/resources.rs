@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eastway_core::Chain;
+use eastway_node::admin::Operator;
 use eastway_runtime::http::{json, text};
 use eastway_server::resources::{Change, NotApplied};
 use futures_util::future::BoxFuture;
@@ -58,9 +59,10 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
 }
 
 fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)> {
+    let operator = request.extensions().get::<Operator>();
     // A page whose name was made to mean this machine sends that name.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_local(host) {
+    if operator.is_none() && !is_local(host) {
         let why = format!("`{host}` is no name of this administration server: use its address, or localhost");
         return Err((StatusCode::FORBIDDEN, why));
     }
@@ -72,6 +74,10 @@ fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)>
     let mut wanted: ChangeRequest = serde_json::from_slice(request.body())
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no change of resources: {error}")))?;
     wanted.by = wanted.by.chars().filter(|c| !c.is_control()).take(MAX_BY).collect();
+    if let Some(Operator(name)) = operator {
+        // The certificate says who it is; whatever else is said is a hint.
+        wanted.by = format!("operator {name} ({})", wanted.by);
+    }
     Ok(wanted)
 }
 

@@ -28,6 +28,9 @@ mod restart;
 // Do resources that operators apply act everywhere, or not at all?
 #[path = "e2e/applied.rs"]
 mod applied;
+// Are operators of the cluster, and nobody else, taken from elsewhere?
+#[path = "e2e/operators.rs"]
+mod operators;
 // Does traffic come home in one go when a path heals?
 #[path = "e2e/distance.rs"]
 mod distance;

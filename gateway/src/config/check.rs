@@ -42,6 +42,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         },
         discovery: checks.listen("discovery.listen", &raw.discovery.listen),
         admin: raw.admin.check(checks),
+        operators: raw.operators.as_ref().map(|operators| checks.listen("operators.listen", &operators.listen)),
         metrics: raw.metrics.check(checks),
         store: store(checks, &raw.store),
         state: state(checks, raw),

@@ -32,6 +32,9 @@ pub struct RawConfig {
     /// The administration server.
     #[serde(default)]
     pub admin: RawAdmin,
+    /// The administration server for operators who come from elsewhere. They show a certificate of this cluster that
+    /// `eastway ca issue --operator` made. If not given, there is none.
+    pub operators: Option<RawOperators>,
     /// The server for scrapers and probes: `/metrics`, `/live`, `/ready`.
     #[serde(default)]
     pub metrics: RawMetrics,
@@ -119,6 +122,14 @@ impl Default for RawTunnel {
             transports: vec![RawTransport::Quic, RawTransport::Tcp],
         }
     }
+}
+
+/// The administration server over mutual TLS.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawOperators {
+    /// Where it listens.
+    pub listen: AddressText,
 }
 
 /// Discovery and registration.

@@ -44,6 +44,19 @@ impl SpiffeId {
         Self { trust_domain: trust_domain.to_owned(), principal: Principal::Gateway(id.to_owned()) }
     }
 
+    /// The identity of the operator `name`.
+    pub fn operator_of(trust_domain: &str, name: &str) -> Self {
+        Self { trust_domain: trust_domain.to_owned(), principal: Principal::Operator(name.to_owned()) }
+    }
+
+    /// The operator's name, if this is an operator's identity.
+    pub fn operator(&self) -> Option<&str> {
+        match &self.principal {
+            Principal::Operator(name) => Some(name),
+            Principal::Gateway(_) | Principal::Workload { .. } => None,
+        }
+    }
+
     /// Whether this is a gateway's identity.
     pub const fn is_gateway(&self) -> bool {
         matches!(self.principal, Principal::Gateway(_))

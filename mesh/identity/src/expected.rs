@@ -18,6 +18,11 @@ pub enum Expected {
     },
     /// A gateway of any known trust domain.
     AnyGateway,
+    /// An operator of this trust domain.
+    Operator {
+        /// The trust domain.
+        trust_domain: String,
+    },
     /// Any identity of a known trust domain; the caller asks [`crate::peer_id`] and decides.
     Any,
 }
@@ -30,6 +35,7 @@ impl Expected {
             Self::AnyWorkload => id.is_workload(),
             Self::Gateway { trust_domain } => id.is_gateway() && id.trust_domain == *trust_domain,
             Self::AnyGateway => id.is_gateway(),
+            Self::Operator { trust_domain } => id.operator().is_some() && id.trust_domain == *trust_domain,
             Self::Any => true,
         }
     }
@@ -51,6 +57,7 @@ impl fmt::Display for Expected {
             Self::AnyWorkload => f.write_str("a workload"),
             Self::Gateway { trust_domain } => write!(f, "a gateway of {trust_domain}"),
             Self::AnyGateway => f.write_str("a gateway"),
+            Self::Operator { trust_domain } => write!(f, "an operator of {trust_domain}"),
             Self::Any => f.write_str("any identity of the mesh"),
         }
     }
@@ -74,6 +81,17 @@ mod tests {
         assert!(!Expected::AnyWorkload.admits(&gateway));
         assert!(Expected::AnyGateway.admits(&gateway));
         assert!(Expected::Any.admits(&gateway));
+    }
+
+    #[test]
+    fn an_operator_is_one_of_the_own_trust_domain() {
+        let operators = Expected::Operator { trust_domain: "us.mesh.internal".into() };
+        let operator = |domain: &str| SpiffeId::operator_of(domain, "ann");
+        assert!(operators.admits(&operator("us.mesh.internal")) && !operators.admits(&operator("eu.mesh.internal")));
+        assert!(
+            !operators.admits(&workload("ann")) && !operators.admits(&SpiffeId::gateway("us.mesh.internal", "ann"))
+        );
+        assert!(!Expected::AnyWorkload.admits(&operator("us.mesh.internal")));
     }
 
     #[test]

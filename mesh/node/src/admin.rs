@@ -72,6 +72,24 @@ pub enum Unanswered {
 /// Bytes of a request of an operator.
 const MAX_BODY: usize = 32 << 20;
 
+/// Who asks, where that was proved: an operator who comes from elsewhere. Stands among a request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator(pub String);
+
+/// What answers an operator's requests with `admin`.
+pub fn handler(admin: &Arc<impl Admin>) -> Handler {
+    let admin = Arc::clone(admin);
+    Arc::new(move |request| match admin.act(&request) {
+        Some(response) => response,
+        None => Box::pin(std::future::ready(answer(&*admin, &request))),
+    })
+}
+
+/// The bounds of what serves operators: resources of a whole cluster are sent at once.
+pub fn options() -> ServeOptions {
+    ServeOptions { body: MAX_BODY, ..ServeOptions::default() }
+}
+
 /// Serves `admin` on the listeners of both, until the tasks are stopped.
 ///
 /// # Errors
@@ -79,14 +97,7 @@ const MAX_BODY: usize = 32 << 20;
 pub fn start(process: &Process, admin: Arc<impl Admin>, sockets: (TcpListener, TcpListener)) -> Result<(), NodeError> {
     let listen = |listener| tokio::net::TcpListener::from_std(listener).map_err(NodeError::Threads);
     let (operators, scrapers) = (listen(sockets.0)?, listen(sockets.1)?);
-    let asked = Arc::clone(&admin);
-    let handler: Handler = Arc::new(move |request| match asked.act(&request) {
-        Some(response) => response,
-        None => Box::pin(std::future::ready(answer(&*asked, &request))),
-    });
-    // Resources of a whole cluster are sent at once.
-    let options = ServeOptions { body: MAX_BODY, ..ServeOptions::default() };
-    process.tasks.spawn_loop("admin", serve(operators, handler, options));
+    process.tasks.spawn_loop("admin", serve(operators, handler(&admin), options()));
     let handler = observability(process.readiness.clone(), move |accept| admin.metrics(accept));
     process.tasks.spawn_loop("metrics", serve(scrapers, handler, ServeOptions::default()));
     Ok(())

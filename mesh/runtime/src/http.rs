@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -169,27 +170,40 @@ fn accepted(headers: &HeaderMap) -> Option<String> {
 }
 
 async fn connection(stream: TcpStream, mut place: Occupant, handler: Handler, options: Arc<ServeOptions>) {
-    let head_timeout = options.head_timeout;
     let activity = place.activity();
+    let touching: Handler = Arc::new(move |request| {
+        let (answering, activity) = (handler(request), activity.clone());
+        activity.touch();
+        Box::pin(async move {
+            let response = answering.await;
+            activity.touch();
+            response
+        })
+    });
+    tokio::select! {
+        () = serve_one(stream, touching, options) => {}
+        () = place.displaced() => tracing::debug!("an inactive administrative connection made room for another"),
+    }
+}
+
+/// Serves one connection that somebody else has accepted, until it ends. Whoever accepts bounds how many there are.
+pub async fn serve_one(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    handler: Handler,
+    options: Arc<ServeOptions>,
+) {
+    let head_timeout = options.head_timeout;
     let service = service_fn(move |request| {
-        let (handler, options, activity) = (Arc::clone(&handler), Arc::clone(&options), activity.clone());
-        async move {
-            activity.touch();
-            let response = answer(request, handler, &options).await;
-            activity.touch();
-            Ok::<_, Infallible>(response.map(Full::new))
-        }
+        let (handler, options) = (Arc::clone(&handler), Arc::clone(&options));
+        async move { Ok::<_, Infallible>(answer(request, handler, &options).await.map(Full::new)) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        served = served => if let Err(error) = served {
-            tracing::debug!(%error, "an administrative connection broke");
-        },
-        () = place.displaced() => tracing::debug!("an inactive administrative connection made room for another"),
+        .serve_connection(TokioIo::new(io), service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "an administrative connection broke");
     }
 }
 
