@@ -1,5 +1,5 @@
 //! What a node follows of the mesh: services from their first use on, the mesh around them, and what the node holds its own
-//! callers to. Everything comes in one stream of updates, each of a kind and a name ([`kind`]).
+//! callers to. Everything comes in one stream of updates, each of a kind and a name (`kind.rs`).
 //!
 //! What a gateway says replaces what is known; a gateway's silence replaces nothing. The last view is kept on disk, so
 //! that a restarted sidecar serves although no gateway answers.
