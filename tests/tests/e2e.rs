@@ -63,6 +63,8 @@ mod exhaustion;
 // Does the mesh outlive its etcd?
 #[path = "e2e/etcd.rs"]
 mod etcd;
+#[path = "e2e/etcd_operated.rs"]
+mod etcd_operated;
 #[path = "e2e/etcd_secured.rs"]
 mod etcd_secured;
 // Does a gateway outlive a full disk?

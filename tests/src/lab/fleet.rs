@@ -1,6 +1,7 @@
 //! The gateways of a cluster, one or several, and its etcd, of one member or several.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Lab, LabNode, StoreKind};
@@ -101,7 +102,7 @@ impl Lab {
         let together = peers.collect::<Vec<_>>().join(",");
         for (ip, process) in members.iter().zip(&names) {
             if !self.processes.contains_key(process) {
-                self.start_member(process, *ip, &together);
+                self.start_member(process, *ip, &together, "new");
             }
         }
         for (ip, process) in members.iter().zip(&names) {
@@ -113,7 +114,75 @@ impl Lab {
         member_name(name, 1)
     }
 
-    fn start_member(&mut self, process: &str, ip: Ipv4Addr, together: &str) {
+    /// Puts an empty member in the place of the member `number` (from 1) of the etcd of the cluster `name`, which was killed.
+    ///
+    /// # Panics
+    /// If the others do not agree.
+    pub fn replace_member(&mut self, name: &str, number: usize) {
+        let (process, ip) = (member_name(name, number), self.clusters[name].etcd[number - 1]);
+        let peers = format!("http://{ip}:2380");
+        std::fs::remove_dir_all(self.path(&format!("{process}-data"))).expect("it had data");
+        // Their leader may have been the one that is gone.
+        eventually(&format!("{process} is removed"), || {
+            let listed = self.etcdctl(name, &["member", "list"])?;
+            match listed.lines().find(|line| line.contains(&process)).and_then(|line| line.split(',').next()) {
+                Some(id) => self.etcdctl(name, &["member", "remove", id]).and(Err("it was asked for".to_owned())),
+                None => Ok(()),
+            }
+        });
+        eventually(&format!("{process} is a member again"), || {
+            self.etcdctl(name, &["member", "add", &process, "--peer-urls", &peers])
+        });
+        let members = self.clusters[name].etcd.iter().zip(1..);
+        let together: Vec<String> =
+            members.map(|(ip, number)| format!("{}=http://{ip}:2380", member_name(name, number))).collect();
+        self.start_member(&process, ip, &together.join(","), "existing");
+        eventually(&format!("{process} answers"), || match client::get(clients(ip), "/health") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+
+    /// Writes a snapshot of the etcd of the cluster `name`.
+    pub fn snapshot(&self, name: &str) -> PathBuf {
+        let file = self.path(&format!("{name}.snapshot"));
+        self.etcdctl(name, &["snapshot", "save", &file.to_string_lossy()]).expect("a snapshot");
+        file
+    }
+
+    /// Puts the etcd of the cluster `name`, of one member that was killed, back to a snapshot, and starts it.
+    ///
+    /// # Panics
+    /// If it had no data.
+    pub fn restore(&mut self, name: &str, snapshot: &Path) {
+        let (process, ip) = (member_name(name, 1), self.clusters[name].etcd[0]);
+        let data = self.path(&format!("{process}-data"));
+        std::fs::remove_dir_all(&data).expect("it had data");
+        let (peers, together) = (format!("http://{ip}:2380"), format!("{process}=http://{ip}:2380"));
+        let (snapshot, data) = (snapshot.to_string_lossy(), data.to_string_lossy());
+        let arguments = ["snapshot", "restore", &*snapshot, "--data-dir", &*data, "--name", &*process];
+        let cluster = ["--initial-cluster", &*together, "--initial-advertise-peer-urls", &*peers];
+        self.etcdctl(name, &[&arguments[..], &cluster[..]].concat()).expect("restored");
+        self.start_etcd(name);
+    }
+
+    /// What `etcdctl` says of the etcd of the cluster `name`.
+    fn etcdctl(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
+        let members = self.clusters[name].etcd.iter().zip(1..);
+        let alive = members.filter(|(_, number)| self.processes.contains_key(&member_name(name, *number)));
+        let endpoints: Vec<String> = alive.map(|(ip, _)| format!("http://{ip}:2379")).collect();
+        let mut command = Command::new(required("etcdctl", "etcd-client"));
+        command.env("ETCDCTL_API", "3").args(arguments);
+        // To restore, nobody is asked.
+        if let Some(first) = endpoints.first() {
+            command.args(["--endpoints", first]);
+        }
+        let output = command.output().expect("etcdctl starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn start_member(&mut self, process: &str, ip: Ipv4Addr, together: &str, state: &str) {
         let (clients, peers) = (format!("http://{ip}:2379"), format!("http://{ip}:2380"));
         let mut command = Command::new(required("etcd", "etcd-server"));
         command
@@ -121,7 +190,7 @@ impl Lab {
             .arg(self.path(&format!("{process}-data")))
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", together]);
+            .args(["--initial-cluster", together, "--initial-cluster-state", state]);
         let log = self.path(&format!("{process}.log"));
         self.processes.insert(process.to_owned(), Process::start(process, command, &log));
     }

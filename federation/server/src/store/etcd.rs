@@ -221,6 +221,14 @@ impl Inner {
         }
     }
 
+    /// The entry of `key` as it was at `revision`.
+    async fn entry_at(&self, key: &str, revision: Revision) -> Result<Option<StoreEntry>, StoreError> {
+        let key = self.full(key).into_bytes();
+        let end = [&key[..], &[0]].concat();
+        let kvs = self.page(&key, &end, 1, revision).await?.take_kvs();
+        Ok(kvs.into_iter().next().and_then(|kv| self.entry(kv)))
+    }
+
     async fn page(&self, key: &[u8], end: &[u8], limit: i64, revision: Revision) -> Result<GetResponse, StoreError> {
         let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(to_i64(revision));
         let request = |client: cluster::Client| {

@@ -170,6 +170,26 @@ async fn a_server_that_begins_anew_resets_the_watch() {
 }
 
 #[tokio::test]
+async fn a_store_of_another_history_that_has_come_as_far_resets_the_watch() {
+    let etcd = Etcd::start().await;
+    let relay = Relay::start(etcd.client_address()).await;
+    let store = open(patient([relay.url()])).await;
+    let mut follower = Follower::new(&store, "/k/");
+    ready(&mut follower).await;
+    let seen = store.put("/k/seen", "1".into()).await.expect("written");
+    until(&mut follower, |entries| entries.contains_key("/k/seen")).await;
+
+    // As a snapshot that was restored, and written to before the watch is back: the same cluster, as many revisions.
+    relay.set(Mode::Cut);
+    etcd.wipe();
+    etcd.restart().await;
+    let direct = open(etcd.options()).await;
+    while direct.put("/k/other", "2".into()).await.expect("written") <= seen + 1 {}
+    relay.set(Mode::Open);
+    until(&mut follower, |entries| entries.len() == 1 && entries.contains_key("/k/other")).await;
+}
+
+#[tokio::test]
 async fn a_mute_member_is_passed_over() {
     let etcd = Etcd::start().await;
     let mute = Relay::start(etcd.client_address()).await;

@@ -8,9 +8,9 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::super::{Event, Revision, chain};
+use super::super::{Event, Revision, StoreError, chain};
 use super::cluster::Client;
-use super::failure::EtcdFailure;
+use super::failure::{COMPACTED, EtcdFailure};
 use super::position::Position;
 use super::{Inner, header_revision, range, to_i64, to_u64};
 
@@ -34,12 +34,17 @@ enum End {
 pub(super) async fn run(inner: Arc<Inner>, prefix: String, after: Option<Revision>, sender: Sender<Event>) {
     let mut position = after.map(Position::after);
     let mut pause = FIRST_PAUSE;
+    // What was just listed, or is to be followed from a revision that the caller has just seen, is this history.
+    let mut resumes = false;
     loop {
         let ended = match &mut position {
-            Some(position) => Box::pin(follow(&inner, &prefix, position, &sender)).await,
+            Some(position) => {
+                let resumed = std::mem::replace(&mut resumes, true);
+                Box::pin(follow(&inner, &prefix, position, resumed, &sender)).await
+            }
             None => match inner.list(&prefix).await {
                 Ok(listing) => {
-                    position = Some(Position::after(listing.revision));
+                    (position, resumes) = (Some(Position::of(&listing)), false);
                     if sender.send(Event::Reset(listing)).await.is_err() {
                         return;
                     }
@@ -74,7 +79,7 @@ pub(super) async fn run(inner: Arc<Inner>, prefix: String, after: Option<Revisio
 }
 
 /// Follows on the first member that accepts the watch, until it ends.
-async fn follow(inner: &Inner, prefix: &str, position: &mut Position, sender: &Sender<Event>) -> End {
+async fn follow(inner: &Inner, prefix: &str, position: &mut Position, resumed: bool, sender: &Sender<Event>) -> End {
     for index in inner.cluster.order() {
         let limit = inner.cluster.options().try_timeout;
         let Ok(Ok(client)) = timeout(limit, inner.cluster.client(index)).await else { continue };
@@ -85,6 +90,16 @@ async fn follow(inner: &Inner, prefix: &str, position: &mut Position, sender: &S
                 inner.cluster.succeeded(index);
                 if was_turned_back(inner, prefix, position, &created).await {
                     return End::Lost;
+                }
+                if resumed {
+                    match is_known_again(inner, position).await {
+                        Ok(true) => {}
+                        Ok(false) => return End::Lost,
+                        Err(error) => {
+                            debug!(prefix, error = chain(&error), "whether the store was restored cannot be said yet");
+                            return End::Broken(false);
+                        }
+                    }
                 }
                 match pump(inner, stream, created, position, sender).await {
                     Ok(end) => return end,
@@ -119,6 +134,20 @@ async fn was_turned_back(inner: &Inner, prefix: &str, position: &Position, creat
     let is_behind = |revision: Revision| revision + 1 < position.next();
     is_behind(header_revision(created.header()))
         && matches!(inner.count(prefix).await, Ok((_, revision)) if is_behind(revision))
+}
+
+/// Whether the store has the history in which the position is: the entry that was seen last stands where it stood. A store
+/// that was restored may have gone on past our position with other changes. Where that cannot be told, because nothing was seen or
+/// the revision is compacted, it counts as another.
+async fn is_known_again(inner: &Inner, position: &Position) -> Result<bool, StoreError> {
+    let Some((key, revision)) = position.landmark() else { return Ok(false) };
+    match inner.entry_at(key, revision).await {
+        Ok(entry) => Ok(entry.is_some_and(|entry| entry.revision == revision)),
+        Err(StoreError::Unavailable { reason, .. }) if reason == COMPACTED => Ok(false),
+        // The store has not come that far: it is turned back.
+        Err(StoreError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Passes events on until the watch ends.
@@ -165,6 +194,9 @@ fn events(inner: &Inner, response: &WatchResponse, position: &mut Position) -> V
         let Some(entry) = inner.entry(kv.clone()) else { continue };
         if !position.accept(&entry.key, revision) {
             continue;
+        }
+        if event.event_type() == EventType::Put {
+            position.saw(&entry.key, revision);
         }
         fresh.push(match event.event_type() {
             EventType::Put => Event::Put(entry),
