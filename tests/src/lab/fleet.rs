@@ -126,7 +126,9 @@ impl Lab {
         eventually(&format!("{process} is removed"), || {
             let listed = self.etcdctl(name, &["member", "list"])?;
             match listed.lines().find(|line| line.contains(&process)).and_then(|line| line.split(',').next()) {
-                Some(id) => self.etcdctl(name, &["member", "remove", id]).and(Err("it was asked for".to_owned())),
+                Some(id) => {
+                    self.etcdctl(name, &["member", "remove", id]).and_then(|_| Err("it was asked for".to_owned()))
+                }
                 None => Ok(()),
             }
         });
