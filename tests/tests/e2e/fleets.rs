@@ -97,3 +97,46 @@ fn every_gateway_of_both_clusters_is_restarted_in_order_and_no_request_is_lost()
         assert_eq!(ended.code(), Some(0), "{}", gateway.name);
     });
 }
+
+/// A gateway that has no room takes what it can, and everybody else goes by another.
+#[test]
+fn sidecars_go_by_another_gateway_where_one_is_full() {
+    let mut lab = Lab::new();
+    for cluster in ["us-east", "eu-west"] {
+        lab.plan(cluster, StoreKind::Etcd, "");
+    }
+    lab.enlarge("us-east", 2);
+    for (cluster, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+        let offers = (cluster == "eu-west").then(|| service("ledger", "export: ['*'], ports: [{ port: 80 }]"));
+        let peer = lab.peer(peer, "imports: ['shop/*']");
+        lab.declare(cluster, &offers.into_iter().chain([peer]).collect::<Vec<_>>());
+    }
+    let file = lab.configure_gateway("us-east");
+    let text = std::fs::read_to_string(&file).expect("just written");
+    std::fs::write(&file, format!("{text}limits: {{ workloadStreams: 1 }}\n")).expect("writable");
+    lab.start_gateways("us-east");
+    lab.start_gateway("eu-west");
+    let ip = lab.host();
+    lab.workload("eu-west", "a", "ledger-1", "ledger", ip);
+    // All of them run under one account.
+    let storefronts: Vec<LabNode> = (0..4).map(|_| lab.storefront("us-east", "a")).collect();
+    for storefront in &storefronts {
+        eventually("the ledger answers", || {
+            let answer = client::get(storefront.proxy(), LEDGER)?;
+            check(answer.status == 200, || format!("{answer:?}"))
+        });
+    }
+    let callers: Vec<Caller> = storefronts.iter().map(|node| Caller::start(node.proxy(), LEDGER)).collect();
+    callers.iter().for_each(|caller| caller.answers(100));
+    for caller in callers {
+        caller.finish_without_failure();
+    }
+    let opened = |node: &LabNode| node.metric("eastway_tunnel_streams_total", &["side=\"opened\""]).expect("metrics");
+    let [full, other] = lab.gateways("us-east").try_into().expect("two gateways");
+    assert!(
+        opened(&other) >= 3.0,
+        "{} streams by the one with room, {} by the full one",
+        opened(&other),
+        opened(&full)
+    );
+}
