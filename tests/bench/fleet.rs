@@ -26,6 +26,8 @@ const DOMAIN: &str = "us-east.mesh.internal";
 const CALLERS: usize = 100;
 const ENDPOINTS: usize = 20;
 const ROUNDS: usize = 100;
+/// Services beside it whose endpoints change all the time, and how many endpoints each has; every one once a second.
+const STORM: (usize, usize) = (100, 10);
 
 /// Dials nobody: there are no peers.
 #[derive(Debug)]
@@ -116,6 +118,68 @@ fn report(what: &str, times: Vec<Duration>, goal: f64) -> bool {
     worst <= goal
 }
 
+/// How long each of so many changes takes until all `callers` know it.
+async fn flips(workloads: &[Arc<Registrar>], callers: &[Arc<Caller>], rounds: usize) -> Vec<Duration> {
+    let ready = |view: &ServiceView| view.endpoints.iter().filter(|end| end.health == Health::Ready).count();
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        let (workload, down) = (&workloads[round * 2 % ENDPOINTS], (round * 2 / ENDPOINTS).is_multiple_of(2));
+        let before = ready(callers[0].0.borrow().as_ref().expect("known"));
+        let began = Instant::now();
+        workload.set_health(if down { Health::Unready } else { Health::Ready }, "");
+        let after = if down { before - 1 } else { before + 1 };
+        all(callers, |view| ready(view) == after).await;
+        times.push(began.elapsed());
+    }
+    times
+}
+
+/// Workloads of services beside it that change their health once a second, each at its own time.
+async fn storm(
+    ca: &Ca,
+    gateway: SocketAddr,
+    address: SocketAddr,
+    (services, endpoints): (usize, usize),
+) -> Vec<Arc<Registrar>> {
+    let mut all = Vec::new();
+    for service in 0..services {
+        let name = format!("storm-{service}");
+        let identity = identity(ca, &SpiffeId::workload(DOMAIN, "shop", &name));
+        for endpoint in 0..endpoints {
+            let (registrar, run) = Registrar::new(link(&identity, gateway), workload(&name, endpoint, address));
+            registrar.set_health(Health::Ready, "");
+            tokio::spawn(run);
+            registrar.registered().await;
+            all.push(registrar);
+        }
+    }
+    for (at, registrar) in all.iter().enumerate() {
+        let (registrar, count) = (Arc::clone(registrar), all.len());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1).mul_f64(at as f64 / count as f64)).await;
+            let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            for health in [Health::Unready, Health::Ready].into_iter().cycle() {
+                seconds.tick().await;
+                registrar.set_health(health, "");
+            }
+        });
+    }
+    all
+}
+
+fn workload(service: &str, endpoint: usize, address: SocketAddr) -> Workload {
+    Workload {
+        service: ServiceName::new("shop", service),
+        endpoint: EndpointId::new(format!("{service}-{endpoint}")),
+        zone: "a".to_owned(),
+        address,
+        weight: 1.0,
+        capacity: 8,
+        labels: BTreeMap::new(),
+        incarnation: 1,
+    }
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     // `cargo test --benches` only wants to know that it runs.
@@ -132,17 +196,7 @@ async fn main() {
     tokio::spawn(async move { while inbound.accept().await.is_ok() {} });
     let mut workloads = Vec::new();
     for at in 0..ENDPOINTS {
-        let workload = Workload {
-            service: payments(),
-            endpoint: EndpointId::new(format!("p{at}")),
-            zone: "a".to_owned(),
-            address,
-            weight: 1.0,
-            capacity: 8,
-            labels: BTreeMap::new(),
-            incarnation: 1,
-        };
-        let (registrar, run) = Registrar::new(link(&served, gateways[at % 2].1), workload);
+        let (registrar, run) = Registrar::new(link(&served, gateways[at % 2].1), workload("payments", at, address));
         registrar.set_health(Health::Ready, "");
         tokio::spawn(run);
         registrar.registered().await;
@@ -179,25 +233,20 @@ async fn main() {
     }
     // Health goes from gateway to gateway on connections that this bench has not: its own gateway's callers are asked.
     let near: Vec<Arc<Caller>> = callers.iter().step_by(2).cloned().collect();
-    let mut flips = Vec::new();
     // One endpoint's changes pass at once ten in a row, its registration among them; beyond that one in a second.
-    for round in 0..rounds.min(ENDPOINTS / 2 * 6) {
-        let (workload, down) = (&workloads[round * 2 % ENDPOINTS], (round * 2 / ENDPOINTS).is_multiple_of(2));
-        let before = ready(near[0].0.borrow().as_ref().expect("known"));
-        let began = Instant::now();
-        workload.set_health(if down { Health::Unready } else { Health::Ready }, "");
-        let after = if down { before - 1 } else { before + 1 };
-        all(&near, |view| ready(view) == after).await;
-        flips.push(began.elapsed());
-    }
+    let quiet = flips(&workloads, &near, rounds.min(ENDPOINTS / 2 * 4)).await;
+    let stormy = storm(&ca, gateways[0].1, address, if rounds > 1 { STORM } else { (1, 1) }).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let amid = flips(&workloads, &near, rounds.min(ENDPOINTS / 2 * 8)).await;
     let held = [
         report(&format!("apply, until the last of {CALLERS} sidecars at two gateways acts on it"), applied, 200.0),
         report(
             &format!("an endpoint's health, until the last of {} sidecars at its gateway knows", near.len()),
-            flips,
+            quiet,
             20.0,
         ),
+        report(&format!("the same while {} other endpoints change every second", stormy.len()), amid, 20.0),
     ];
-    drop((discoveries, workloads));
+    drop((discoveries, workloads, stormy));
     process::exit(i32::from(held.contains(&false)));
 }
