@@ -1,7 +1,6 @@
 //! A leader collects the slice of a gateway that is gone, while its sidecar lives, dies, moves or starts again, the gateway comes
 //! back, another one leads, and what was decided reaches the store as late as it likes.
 
-
 use eastway_core::resource::ClusterMeta;
 use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 use eastway_registry::membership::{Collector, to_json};
