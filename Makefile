@@ -3,13 +3,14 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build dist demo test check figures mutants bench bench-instructions bench-check proto fmt clean
+.PHONY: help build dist demo test soak check figures mutants bench bench-instructions bench-check proto fmt clean
 
 help:
 	@echo "make build   build $(TARGET)/release/eastway"
 	@echo "make dist    build $(TARGET)/dist/eastway for packages: it takes longer, and runs a little faster"
 	@echo "make demo    build it and run two regions on this machine: zone loss, region loss, return"
 	@echo "make test    everything: unit tests, end-to-end scenarios with real processes and a real etcd, rules"
+	@echo "make soak    three clusters under faults drawn from seeds, for DURATION=1h, from SEED=1 on; needs root"
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
 	@echo "make figures compute what the decision core must reach, and try membership under faults: $(TARGET)/figures.json"
@@ -30,6 +31,11 @@ demo: build
 test:
 	tools/install-test-packages
 	tools/run-tests
+
+soak:
+	tools/install-test-packages
+	$(CARGO) build --release --locked -p eastway-cli
+	EASTWAY_BIN=$(abspath $(TARGET))/release/eastway $(CARGO) run --locked -p eastway-tests --example soak -- $(or $(DURATION),1h) $(SEED)
 
 check:
 	tools/run-checks

@@ -4,7 +4,7 @@
 //!
 //! | Path | Answer |
 //! |---|---|
-//! | `/`, anything else | 200 and a JSON object: service, zone, name, and who called |
+//! | `/`, anything else | 200 and a JSON object: service, zone, name, who called, and the path that was asked for |
 //! | `/healthz` | 200, or 503 after `POST /health/fail` until `POST /health/pass` |
 //! | `/headers` | 200 and the request's headers as JSON |
 //! | `/echo` | the request's body as it comes, trailers included |
@@ -121,6 +121,7 @@ impl App {
             "zone": self.command.zone,
             "name": self.command.name,
             "caller": caller,
+            "path": request.uri().path(),
         })
     }
 }

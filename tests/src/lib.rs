@@ -6,8 +6,10 @@
 pub mod apps;
 pub mod caller;
 pub mod client;
+pub mod clock;
 pub mod lab;
 pub mod machine;
+pub mod nemesis;
 pub mod process;
 pub mod protogen;
 pub mod relay;

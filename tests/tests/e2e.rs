@@ -75,6 +75,9 @@ mod full_disk;
 mod clock;
 #[path = "e2e/vanished.rs"]
 mod vanished;
+// And what if all of that happens, in any order, to three clusters?
+#[path = "e2e/nemesis.rs"]
+mod nemesis;
 // Are mistakes in configuration found, all at once, and are changes taken?
 #[path = "e2e/configuration.rs"]
 mod configuration;

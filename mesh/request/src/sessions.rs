@@ -92,7 +92,9 @@ impl<S: PooledSession> SessionPool<S> {
     ) -> Acquired<S> {
         let most = call.entry.traffic_policy().endpoint_requests;
         let total = pick.locality.total().max(1);
-        self.part_with_ended(now);
+        for path in self.part_with_ended(now) {
+            self.doubt(&path, now);
+        }
         if let Some(session) = self.choose(call, pick, most, now, rng) {
             return Acquired::Use(session);
         }
@@ -134,11 +136,13 @@ impl<S: PooledSession> SessionPool<S> {
         Some(exclude.into_iter().collect())
     }
 
-    /// The gateways that a further session should not lead through while there are others: those of the sessions that are
-    /// open, and of those that fell silent a moment ago.
-    pub fn paths_to_avoid(&self, now: Timestamp) -> Vec<TunnelPath> {
+    /// The gateways that a further session with `locality` should not lead through while there are others: those of the
+    /// sessions that are open, and of those that fell silent a moment ago. If it has one endpoint, a further session takes the
+    /// place of the one that is open, and may lead where that does.
+    pub fn paths_to_avoid(&self, locality: &LocalityEndpoints, now: Timestamp) -> Vec<TunnelPath> {
         let silent = self.silent.iter().filter(|(_, since)| now.since(*since) < SILENT_FOR).map(|(path, _)| path);
-        silent.chain(self.sessions().filter_map(S::path)).cloned().collect()
+        let beside = self.sessions().filter(|_| locality.total() > 1).filter_map(S::path);
+        silent.chain(beside).cloned().collect()
     }
 
     /// The same, because there are too few sessions, or one grows old or doubtful; else, such a one goes whose replacement is
@@ -208,17 +212,21 @@ impl<S: PooledSession> SessionPool<S> {
         self.open.retain(|open| keep(&open.session));
     }
 
-    /// Forgets what has ended. If a session fell silent, nobody knows whether its endpoint's host is gone or a gateway on its
-    /// path; in the latter case the others that lead through that will fall silent, too, and nothing new should find that out.
-    fn part_with_ended(&mut self, now: Timestamp) {
-        let ended: Vec<Open<S>> = self.open.extract_if(.., |open| open.session.is_closed()).collect();
+    /// Forgets what has ended, and answers the paths of the sessions that fell silent. Nobody knows whether such a session's
+    /// endpoint is gone or a gateway on its path: [`SessionPool::doubt`] it, here and wherever else the service is called.
+    pub fn part_with_ended(&mut self, now: Timestamp) -> Vec<TunnelPath> {
         self.silent.retain(|(_, since)| now.since(*since) < SILENT_FOR);
-        let silent = ended.iter().filter(|open| open.session.fell_silent());
-        for path in silent.filter_map(|open| open.session.path()) {
-            let shares = |open: &Open<S>| open.session.path().is_some_and(|other| other.shares_gateway(path));
-            self.open.iter_mut().filter(|open| shares(open)).for_each(|open| open.doubtful = true);
-            self.silent.push((path.clone(), now));
-        }
+        let ended = self.open.extract_if(.., |open| open.session.is_closed());
+        let silent = ended.filter(|open| open.session.fell_silent());
+        silent.filter_map(|open| open.session.path().cloned()).collect()
+    }
+
+    /// A session fell silent that led through `path`. If a gateway is gone, the others that lead through that will fall silent,
+    /// too, and nothing new should find that out.
+    pub fn doubt(&mut self, path: &TunnelPath, now: Timestamp) {
+        let shares = |open: &Open<S>| open.session.path().is_some_and(|other| other.shares_gateway(path));
+        self.open.iter_mut().filter(|open| shares(open)).for_each(|open| open.doubtful = true);
+        self.silent.push((path.clone(), now));
     }
 
     fn endpoints(&self) -> BTreeSet<&EndpointId> {

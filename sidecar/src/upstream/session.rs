@@ -14,7 +14,7 @@ use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::reason::Attribution;
 use eastway_core::trace::TraceParent;
 use eastway_core::view::MeshView;
-use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, ZoneId};
+use eastway_core::{Authority, EndpointId, LoadReport, Reason, ServiceName, Timestamp, ZoneId};
 use eastway_http::ClientOptions;
 use eastway_identity::Expected;
 use eastway_request::gateways::{Gateways, TunnelPath};
@@ -36,7 +36,7 @@ const GATEWAY_ATTEMPTS: usize = 2;
 
 /// A worker's sessions, by service and locality.
 pub(super) struct Sessions {
-    localities: RefCell<HashMap<(ServiceName, ZoneId), Rc<LocalitySessions>>>,
+    services: RefCell<HashMap<ServiceName, HashMap<ZoneId, Rc<LocalitySessions>>>>,
     /// The tunnel paths whose drain notices are waited for.
     watched: RefCell<HashSet<TunnelPath>>,
     /// The own cluster's gateways, as this worker finds them.
@@ -119,25 +119,60 @@ impl Sessions {
     /// None yet, through so many gateways, of which that of number `turn` is asked first.
     pub(super) fn new(gateways: usize, turn: usize) -> Self {
         Self {
-            localities: RefCell::default(),
+            services: RefCell::default(),
             watched: RefCell::default(),
             gateways: RefCell::new(Gateways::new(gateways, turn)),
         }
     }
 
     fn locality(&self, service: &ServiceName, zone: &ZoneId) -> Rc<LocalitySessions> {
-        let (key, mut localities) = ((service.clone(), zone.clone()), self.localities.borrow_mut());
-        if let Some(known) = localities.get(&key) {
+        let mut services = self.services.borrow_mut();
+        if let Some(known) = services.get(service).and_then(|localities| localities.get(zone)) {
             return Rc::clone(known);
         }
         // Services come and go as long as the process lives: whoever adds a locality sees to those that nobody uses any
         // more.
-        localities.retain(|_, locality| Rc::strong_count(locality) > 1 || locality.is_open());
-        Rc::clone(localities.entry(key).or_default())
+        services.retain(|_, localities| {
+            localities.retain(|_, locality| Rc::strong_count(locality) > 1 || locality.is_open());
+            !localities.is_empty()
+        });
+        Rc::clone(services.entry(service.clone()).or_default().entry(zone.clone()).or_default())
+    }
+
+    /// Sessions with all localities of a service lead through the same few gateways: what fell silent on the way to one is in
+    /// doubt for all.
+    fn doubt_what_fell_silent(&self, service: &ServiceName, now: Timestamp) {
+        let services = self.services.borrow();
+        let localities = || services.get(service).into_iter().flat_map(HashMap::values);
+        let silent = |locality: &Rc<LocalitySessions>| locality.pool.borrow_mut().part_with_ended(now);
+        for path in localities().flat_map(silent).collect::<Vec<_>>() {
+            localities().for_each(|locality| locality.pool.borrow_mut().doubt(&path, now));
+        }
+    }
+
+    /// The gateways that a further session of `opener`'s should not lead through while there are others; if its own sessions
+    /// do not matter, those of the service's other localities do, which are to take its place when it falls silent.
+    fn paths_to_avoid(
+        &self,
+        opener: &LocalitySessions,
+        service: &ServiceName,
+        locality: &LocalityEndpoints,
+    ) -> Vec<TunnelPath> {
+        let own = opener.pool.borrow().paths_to_avoid(locality, clock::now());
+        if !own.is_empty() {
+            return own;
+        }
+        let services = self.services.borrow();
+        let localities = services.get(service).into_iter().flatten();
+        let others = localities.filter(|(zone, _)| **zone != locality.zone);
+        let paths = |(_, other): (_, &Rc<LocalitySessions>)| -> Vec<TunnelPath> {
+            other.pool.borrow().sessions().map(|session| session.0.path.clone()).collect()
+        };
+        others.flat_map(paths).collect()
     }
 
     pub(super) fn clear(&self) {
-        self.localities.borrow_mut().clear();
+        self.services.borrow_mut().clear();
     }
 }
 
@@ -164,6 +199,7 @@ pub(super) async fn acquire(
     let mut round = 0;
     loop {
         let now = clock::now();
+        upstreams.sessions.doubt_what_fell_silent(call.entry.service().name(), now);
         let acquired = sessions.pool.borrow_mut().acquire(call, pick, round, now, &mut upstreams.rng.borrow_mut());
         let exclude = match &acquired {
             Acquired::Use(_) => sessions.pool.borrow_mut().replenish(&locality, now),
@@ -193,7 +229,11 @@ fn spawn_open(
     exclude: Vec<EndpointId>,
 ) {
     let (upstreams, opening) = (Rc::clone(upstreams), SessionOpening::counted(Rc::clone(sessions)));
-    tokio::task::spawn_local(async move { open_another(&upstreams, wanted, locality, opening, &exclude).await });
+    tokio::task::spawn_local(async move {
+        let service = wanted.entry.service().name();
+        let avoid = upstreams.sessions.paths_to_avoid(&opening.sessions, service, &locality);
+        open_another(&upstreams, wanted, locality, opening, &exclude, &avoid).await;
+    });
 }
 
 /// Opens a further session of the locality, and tells those who wait for it how that went.
@@ -203,9 +243,9 @@ async fn open_another(
     locality: Arc<LocalityEndpoints>,
     opening: SessionOpening,
     exclude: &[EndpointId],
+    avoid: &[TunnelPath],
 ) {
-    let avoid = opening.sessions.pool.borrow().paths_to_avoid(clock::now());
-    let opened = open_session(upstreams, wanted, locality, exclude, &avoid).await;
+    let opened = open_session(upstreams, wanted, locality, exclude, avoid).await;
     match &opened {
         Ok((_, session)) => watch(upstreams, &session.0.path),
         Err(error) => tracing::debug!(reason = %error.reason, "no session with a remote endpoint"),
@@ -232,7 +272,9 @@ fn watch(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
 /// Replaces every session that leads through `path`. Requests that are under way on one finish, because they hold it; it
 /// ends with the last of them, also where there is no other path for the next.
 fn move_away(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
-    let localities: Vec<Rc<LocalitySessions>> = upstreams.sessions.localities.borrow().values().cloned().collect();
+    let services = upstreams.sessions.services.borrow();
+    let localities: Vec<Rc<LocalitySessions>> = services.values().flat_map(HashMap::values).cloned().collect();
+    drop(services);
     for sessions in localities {
         let pool = sessions.pool.borrow();
         let Some(session) = pool.sessions().find(|session| session.0.path == *path).cloned() else { continue };
@@ -243,7 +285,8 @@ fn move_away(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
             if !others {
                 sessions.pool.borrow_mut().begin();
                 let opening = SessionOpening::counted(Rc::clone(&sessions));
-                open_another(&upstreams, session.0.wanted.clone(), Arc::clone(&session.0.locality), opening, &[]).await;
+                let (wanted, locality) = (session.0.wanted.clone(), Arc::clone(&session.0.locality));
+                open_another(&upstreams, wanted, locality, opening, &[], std::slice::from_ref(&path)).await;
             }
             sessions.pool.borrow_mut().retain(|session| session.0.path != path);
         });

@@ -13,7 +13,7 @@ mod position;
 mod ranking;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use etcd_client::{
     TxnOpResponse, TxnResponse,
 };
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use self::cluster::{Cluster, Retry};
 pub use self::options::{EtcdCredentials, EtcdOptions, EtcdTls, Renewal};
@@ -32,6 +33,9 @@ use super::{Commit, Expect, LeaseId, Listing, Op, Revision, Store, StoreEntry, S
 /// How often a list begins anew because the server compacted its revision meanwhile, and how often a prefix that is
 /// written to is tried to be deleted.
 const ROUNDS: u32 = 8;
+
+/// How often it is looked whether a member that failed is to be asked again; each has pauses of its own.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The store in an etcd cluster. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -57,7 +61,18 @@ impl EtcdStore {
         let prefix = options.prefix.clone();
         let page = i64::from(options.page.max(1));
         let cluster = Cluster::new(options).await?;
-        Ok(Self { inner: Arc::new(Inner { cluster, prefix, page, rng: Mutex::new(fastrand::Rng::new()) }) })
+        let inner = Arc::new(Inner { cluster, prefix, page, rng: Mutex::new(fastrand::Rng::new()) });
+        tokio::spawn(ask_again(Arc::downgrade(&inner)));
+        Ok(Self { inner })
+    }
+}
+
+/// Asks members that have failed whether they are back, for as long as there is the store.
+async fn ask_again(store: Weak<Inner>) {
+    loop {
+        sleep(ASK_AGAIN).await;
+        let Some(store) = store.upgrade() else { return };
+        store.cluster.ask_again().await;
     }
 }
 

@@ -98,6 +98,12 @@ async fn the_loss_of_the_used_member_of_three_is_hardly_noticed() {
     assert!(health.healthy && health.member.as_ref().is_some_and(|used| *used != killed), "{health:?}");
     assert!(health.members.iter().any(|member| member.address == killed && member.failures > 0), "{health:?}");
     assert!(store.renew(lease).await.expect("renewed"));
+
+    // It is known to be back, though another one is used and goes on to be.
+    members.iter().find(|member| member.url() == killed).expect("ours").restart().await;
+    let back = async || store.health().members.iter().all(|member| member.failures == 0).then_some(());
+    eventually("no member is said to fail", back).await;
+    assert_eq!(store.health().member, health.member);
 }
 
 #[tokio::test]

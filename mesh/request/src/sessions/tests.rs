@@ -110,6 +110,11 @@ impl Caller {
         Some(wanted.iter().map(ToString::to_string).collect())
     }
 
+    fn avoided(&mut self) -> Vec<TunnelPath> {
+        let locality = Arc::clone(&self.pick().locality);
+        self.pool.paths_to_avoid(&locality, self.world.now)
+    }
+
     fn wait(&mut self, wait: Duration) {
         self.world.now = self.world.now + wait;
     }
@@ -245,7 +250,7 @@ fn when_a_session_falls_silent_nothing_new_goes_by_one_that_shares_a_gateway_wit
     caller.open_session(Named::through("c", 2, 2));
     session.silent.set(true);
     assert_eq!((0..20).find_map(|_| caller.carrier(0).filter(|name| *name != "c")), None);
-    let avoided = caller.pool.paths_to_avoid(caller.world.now);
+    let avoided = caller.avoided();
     assert!(avoided.len() == 3 && avoided.contains(&session.path), "{avoided:?}");
     // It is replaced like one that is old.
     assert_eq!(caller.replenish(), Some(vec!["c".to_owned()]));
@@ -254,7 +259,7 @@ fn when_a_session_falls_silent_nothing_new_goes_by_one_that_shares_a_gateway_wit
     assert_eq!(caller.replenish(), None);
     assert_eq!(caller.pool.sessions().filter(|session| ["c", "d"].contains(&session.name)).count(), 2);
     caller.wait(SILENT_FOR);
-    assert_eq!(caller.pool.paths_to_avoid(caller.world.now).len(), 2);
+    assert_eq!(caller.avoided().len(), 2);
 }
 
 #[test]
@@ -271,4 +276,24 @@ fn where_every_session_is_in_doubt_a_new_one_is_waited_for_and_one_on_the_same_p
     assert!(matches!(caller.ask(0).0, Acquired::Wait));
     caller.open_session(Named::through("c", 1, 1));
     assert!((0..50).any(|_| caller.carrier(0) == Some("b")));
+}
+
+#[test]
+fn what_fell_silent_on_the_way_to_another_locality_is_in_doubt_here_too() {
+    let mut caller = Caller::new("A");
+    caller.open_session(Named::through("a", 1, 1));
+    assert_eq!((caller.carrier(0), caller.avoided()), (Some("a"), vec![]), "one endpoint, one session");
+    let elsewhere = Named::through("elsewhere", 2, 1);
+    let mut other = Caller::new("A");
+    other.open_session(elsewhere.clone());
+    assert_eq!(other.pool.part_with_ended(other.world.now), vec![]);
+    elsewhere.silent.set(true);
+    let silent = other.pool.part_with_ended(other.world.now);
+    assert_eq!(silent, vec![elsewhere.path]);
+    caller.pool.doubt(&silent[0], caller.world.now);
+    assert!(matches!(caller.ask(0).0, Acquired::Wait), "a gateway lies on both paths");
+    assert_eq!((caller.wanted_by(), caller.avoided()), (Some(vec![]), silent));
+    caller.pool.give_up();
+    caller.open_session(Named::through("b", 2, 2));
+    assert_eq!(caller.carrier(0), Some("b"));
 }

@@ -45,7 +45,7 @@ fn localities_that_nobody_uses_are_forgotten() {
     for number in 0..100 {
         locality(&number.to_string());
     }
-    assert_eq!(sessions.localities.borrow().len(), 2, "the used one, and the last");
+    assert_eq!(sessions.services.borrow().len(), 2, "the used one, and the last");
     assert!(Rc::ptr_eq(&used, &locality("used")));
 }
 

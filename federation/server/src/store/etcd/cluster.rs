@@ -259,6 +259,36 @@ impl Cluster {
         }
     }
 
+    /// Asks the members that failed and are not used whether they are back: otherwise they would be told as failing until
+    /// another one fails.
+    pub(super) async fn ask_again(&self) {
+        let due = self.ranking.lock().to_be_asked_again(Instant::now());
+        for index in due {
+            let (url, limit) = (self.url(index), self.options.try_timeout);
+            let why = match timeout(limit, Box::pin(self.serves(url))).await {
+                Ok(Ok(())) => {
+                    self.ranking.lock().returned(index);
+                    info!(member = url, "a member of the store is back");
+                    continue;
+                }
+                Ok(Err(failure)) => format!("{url}: {}", failure.into_reason()),
+                Err(_) => format!("{url} did not answer within {limit:?}"),
+            };
+            let jitter = self.rng.lock().f64();
+            self.ranking.lock().still_fails(index, Instant::now(), why, jitter);
+        }
+    }
+
+    /// Whether a member answers, and knows a leader.
+    async fn serves(&self, url: &str) -> Result<(), EtcdFailure> {
+        let mut client = self.connect(url).await?.inner;
+        let status = client.status().await.map_err(|error| EtcdFailure::of(&error))?;
+        match status.leader() {
+            0 => Err(EtcdFailure::NotSent("it knows no leader".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
     /// The pinned identity, asked for if no member was spoken to yet.
     pub(super) async fn cluster_id(&self) -> Result<u64, StoreError> {
         let known = self.cluster_id.load(Ordering::Acquire);

@@ -51,9 +51,7 @@ impl Ranking {
     /// Notes that a member answered; says whether that is news: another one than before, or after
     /// a failure.
     pub(super) fn succeeded(&mut self, index: usize, now: Instant) -> bool {
-        let standing = &mut self.standings[index];
-        standing.failures = 0;
-        standing.penalty = None;
+        self.returned(index);
         let is_other = self.last_success.is_none() || self.preferred != index || self.failures > 0;
         self.failures = 0;
         self.preferred = index;
@@ -64,14 +62,33 @@ impl Ranking {
     /// Notes that a member failed; says whether it is the first failure since a success. `jitter` (0 to 1) spreads the
     /// end of its penalty.
     pub(super) fn failed(&mut self, index: usize, now: Instant, error: String, jitter: f64) -> bool {
+        self.still_fails(index, now, error.clone(), jitter);
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(error);
+        self.failures == 1
+    }
+
+    /// The members that failed last and whose penalties are over: nobody asks them while another one answers.
+    pub(super) fn to_be_asked_again(&self, now: Instant) -> Vec<usize> {
+        let due = |standing: &Standing| standing.failures > 0 && standing.penalty.is_none_or(|end| end <= now);
+        let standings = self.standings.iter().enumerate();
+        standings.filter(|(_, standing)| due(standing)).map(|(index, _)| index).collect()
+    }
+
+    /// Notes that a member that had failed answers again, though another one is used.
+    pub(super) fn returned(&mut self, index: usize) {
+        let standing = &mut self.standings[index];
+        standing.failures = 0;
+        standing.penalty = None;
+    }
+
+    /// Notes that a member that was only asked how it does has failed: no call has.
+    pub(super) fn still_fails(&mut self, index: usize, now: Instant, error: String, jitter: f64) {
         let standing = &mut self.standings[index];
         let penalty = (FIRST_PENALTY * 2_u32.saturating_pow(standing.failures.min(10))).min(LAST_PENALTY);
         standing.failures = standing.failures.saturating_add(1);
         standing.penalty = Some(now + penalty.mul_f64(0.5 + jitter));
-        standing.last_error = Some(error.clone());
-        self.failures = self.failures.saturating_add(1);
-        self.last_error = Some(error);
-        self.failures == 1
+        standing.last_error = Some(error);
     }
 
     /// The member that answered last, if one did.
@@ -128,6 +145,24 @@ mod tests {
         assert_eq!(ranking.order(now + Duration::from_secs(3)), [0, 1, 2]);
         ranking.succeeded(0, now);
         assert!(ranking.is_healthy() && ranking.last_error().is_some());
+    }
+
+    #[test]
+    fn a_member_that_failed_is_asked_again_and_what_it_says_changes_nothing_for_the_others() {
+        let now = Instant::now();
+        let mut ranking = Ranking::new(3, 0);
+        ranking.failed(0, now, "refused".to_owned(), 0.5);
+        ranking.succeeded(1, now);
+        assert_eq!(ranking.to_be_asked_again(now), [0; 0]);
+        let later = now + FIRST_PENALTY;
+        assert_eq!(ranking.to_be_asked_again(later), [0]);
+        ranking.still_fails(0, later, "refused".to_owned(), 0.5);
+        assert_eq!((ranking.standings()[0].failures, ranking.is_healthy()), (2, true));
+        assert_eq!(ranking.to_be_asked_again(later + FIRST_PENALTY), [0; 0]);
+        assert_eq!(ranking.to_be_asked_again(later + FIRST_PENALTY * 2), [0]);
+        ranking.returned(0);
+        assert_eq!((ranking.standings()[0].failures, ranking.used()), (0, Some(1)));
+        assert_eq!(ranking.to_be_asked_again(later + LAST_PENALTY), [0; 0]);
     }
 
     #[test]
