@@ -36,7 +36,9 @@ pub struct Report {
 
 /// All is well so soon after the last fault. The slowest is `path_loss`, which looks back at a minute of pings, and QUIC,
 /// which has to prove itself for longer each time that it fails.
-const HEALED: Duration = Duration::from_secs(240);
+const HEALED: Duration = Duration::from_secs(180);
+/// All is well so soon after the start, before any fault.
+const BEGUN: Duration = Duration::from_secs(60);
 /// What was killed is ready again so soon after its start, even if it starts among faults.
 const READY: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
@@ -64,15 +66,15 @@ fn run_in(schedule: &Schedule, folder: &TempDir) -> Report {
     let mut mesh = Mesh::start(schedule, folder.path());
     // Only what a caller has seen ready can take over without a gap.
     let mut violations = Vec::new();
-    if let Err(wrong) = settle(&mesh) {
-        violations.push(format!("not all was well before any fault, within {HEALED:?}"));
+    if let Err(wrong) = settle(&mesh, BEGUN) {
+        violations.push(format!("not all was well before any fault, within {BEGUN:?}"));
         violations.extend(wrong);
     }
     let begin = Instant::now();
     let (traffic, observers) = (Traffic::start(mesh.network(), begin), Observers::start(mesh.network(), begin));
     let timeline = Executor { mesh: &mut mesh, begin, windows: Vec::new(), violations: &mut violations }.all(schedule);
     let over = Instant::now();
-    let settled = settle(&mesh);
+    let settled = settle(&mesh, HEALED);
     let healed = settled.is_ok().then(|| over.elapsed());
     if let Err(wrong) = settled {
         violations.push(format!("not all was well again within {HEALED:?}"));
@@ -167,9 +169,9 @@ impl Executor<'_> {
     }
 }
 
-/// Waits until all is well: each registration, each mirror, `eastway status`, and each call.
-fn settle(mesh: &Mesh) -> Result<(), Vec<String>> {
-    let deadline = Instant::now() + HEALED;
+/// Waits until all is well, for so long: each registration, each mirror, `eastway status`, and each call.
+fn settle(mesh: &Mesh, patience: Duration) -> Result<(), Vec<String>> {
+    let deadline = Instant::now() + patience;
     loop {
         let wrong = ailments(mesh);
         if wrong.is_empty() {

@@ -31,9 +31,9 @@ impl Namespace {
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare starts");
-        holder.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("unshare runs");
-        let answered = holder.stdout.as_mut().expect("a pipe").read(&mut [0]);
-        assert_eq!(answered.ok(), Some(1), "no namespace: this needs root, or CAP_SYS_ADMIN");
+        let asked = holder.stdin.as_mut().expect("a pipe").write_all(b"\n");
+        let answered = asked.and_then(|()| holder.stdout.as_mut().expect("a pipe").read(&mut [0]));
+        assert!(matches!(answered, Ok(1)), "no namespace ({answered:?}): this needs root, or CAP_SYS_ADMIN");
         let namespace = Self { holder };
         namespace.run("ip", "iproute2", &["link", "set", "lo", "up"], "");
         namespace
