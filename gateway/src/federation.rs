@@ -11,20 +11,29 @@ use async_trait::async_trait;
 use eastway_core::ServiceName;
 use eastway_core::view::{PathState, Transport};
 use eastway_core::{Chain, Reason};
-use eastway_identity::{Expected, Identity, client_config};
+use eastway_identity::{ClientTls, Expected, Identity, ServerTls, client_config};
 use eastway_node::NodeError;
 use eastway_registry::{Admission, Options};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{self, EmbeddedStore, EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Store};
-use eastway_server::{DialError, Dialer, Files, PeerPath, Server, ServerConfig, ServerOptions};
-use eastway_transport::ALPN;
+use eastway_server::{DialError, Dialer, Files, JoinOptions, PeerPath, Server, ServerConfig, ServerOptions};
+use eastway_transport::io::Detached;
+use eastway_transport::tcp::DialOptions;
+use eastway_transport::tls::TlsError;
 use eastway_transport::tunnel::{Kind, Tunnel};
+use eastway_transport::{ALPN, Io, tcp, tls};
+use tokio::sync::mpsc;
 
 use crate::RunError;
 use crate::carriers::Carriers;
 use crate::config::{self, Config, Etcd, Store as StoreConfig};
 use crate::services::Services;
+
+/// Gateways that introduced themselves and wait to be served.
+const MAX_STRANGERS: usize = 8;
+/// For a TCP connection to a gateway to which this one introduces itself.
+const INTRODUCTION: Duration = Duration::from_secs(2);
 
 /// The largest file of etcd's TLS or password that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -33,6 +42,8 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Federation {
     server: Arc<Server>,
+    /// Sessions of gateways that nobody knows yet, for the control runtime.
+    strangers: mpsc::Sender<Detached>,
 }
 
 impl Federation {
@@ -68,8 +79,10 @@ impl Federation {
         };
         let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;
         sink.follow(&server);
+        let (strangers, arriving) = mpsc::channel(MAX_STRANGERS);
+        tasks.spawn_loop("introductions", introductions(Arc::clone(&server), arriving));
         tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carriers));
-        Ok(Self { server })
+        Ok(Self { server, strangers })
     }
 
     /// Reads the resources again; answers how many there are.
@@ -138,6 +151,21 @@ impl Federation {
         self.server.export_ends(service, cluster).await;
     }
 
+    /// The handshake with a gateway that nobody knows yet and that offers [`JOIN_ALPN`]; `None` while there is no token that it
+    /// could have.
+    pub(crate) fn introduction(&self) -> Option<ServerTls> {
+        let joining = self.server.joining();
+        joining.is_open().then(|| joining.tls())
+    }
+
+    /// Hands a session over that agreed on [`JOIN_ALPN`].
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) fn introduced(&self, io: Io) -> io::Result<()> {
+        self.strangers.try_send(io.detach()?).map_err(|error| io::Error::other(error.to_string()))
+    }
+
     /// The server, for the admin API.
     pub(crate) fn server(&self) -> &Server {
         &self.server
@@ -190,8 +218,10 @@ pub(crate) fn options(config: &Config) -> ServerOptions {
         peer: config.peering.clone(),
         ..Options::default()
     };
+    let joining = JoinOptions { max_tokens: config.tokens, ..JoinOptions::default() };
     ServerOptions {
         registry,
+        joining,
         session_ttl: config.timeouts.session,
         collect_after: config.timeouts.collect,
         handshakes: config.handshakes(),
@@ -281,6 +311,19 @@ async fn accept(server: Arc<Server>, carriers: Carriers) {
     }
 }
 
+/// Serves gateways that introduce themselves until it is dropped.
+async fn introductions(server: Arc<Server>, mut arriving: mpsc::Receiver<Detached>) {
+    while let Some(session) = arriving.recv().await {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            match session.attach() {
+                Ok(io) => server.joining().serve(io).await,
+                Err(error) => tracing::debug!(%error, "a gateway that introduced itself is gone"),
+            }
+        });
+    }
+}
+
 /// Opens control connections from the gateway's own port.
 #[derive(Debug)]
 struct ControlDialer {
@@ -313,9 +356,40 @@ impl Dialer for ControlDialer {
         Ok(tunnel)
     }
 
+    async fn introduce(&self, address: &str, tls: ClientTls) -> Result<Io, DialError> {
+        let resolved = tokio::net::lookup_host(address).await.map_err(|error| failed(Reason::PathDown, &error))?;
+        let mut last = failed(Reason::PathDown, &io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        for address in resolved {
+            let options = DialOptions { connect_timeout: INTRODUCTION, ..DialOptions::default() };
+            let tcp = match tcp::dial(address, &options).await {
+                Ok(tcp) => tcp,
+                Err(error) => {
+                    last = failed(Reason::PathDown, &error);
+                    continue;
+                }
+            };
+            match tls::connect(Io::from(tcp), tls.clone()).await {
+                Ok(io) => return Ok(io),
+                Err(error) if takes_nobody(&error) => {
+                    let why = "it takes no token: all have expired or were withdrawn, or it is of an earlier release";
+                    last = DialError { reason: error.reason(), message: why.to_owned() };
+                }
+                Err(error) => last = failed(error.reason(), &error),
+            }
+        }
+        Err(last)
+    }
+
     fn transports(&self) -> &[Transport] {
         &self.transports
     }
+}
+
+/// Whether the gateway does not speak the protocol of the exchange, which it does only while there are tokens.
+fn takes_nobody(error: &TlsError) -> bool {
+    let TlsError::Handshake(error) = error else { return false };
+    let alert = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(alert, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
 fn failed(reason: Reason, error: &dyn std::error::Error) -> DialError {

@@ -13,6 +13,7 @@ mod carriers;
 mod entry;
 mod exit;
 mod federation;
+mod joining;
 mod judge;
 mod node;
 mod peers;

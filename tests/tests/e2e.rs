@@ -28,6 +28,9 @@ mod restart;
 // Do resources that operators apply act everywhere, or not at all?
 #[path = "e2e/applied.rs"]
 mod applied;
+// Do clusters become peers by a token, and only by that?
+#[path = "e2e/joining.rs"]
+mod joining;
 // Does traffic come home in one go when a path heals?
 #[path = "e2e/distance.rs"]
 mod distance;

@@ -71,6 +71,8 @@ pub struct PathFacts {
     pub gateway: Option<String>,
     /// It announced its end: no new streams while another path exists.
     pub draining: bool,
+    /// It answers, and does not take this cluster for its peer.
+    pub refuses: bool,
 }
 
 /// One gateway's mirror, as it is stored for cold starts.

@@ -25,6 +25,8 @@ use crate::topic::Topic;
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) gateway: Arc<str>,
+    /// Where other gateways reach this one.
+    address: String,
     pub(crate) trust_domain: String,
     pub(crate) epoch: u64,
     pub(crate) options: ServerOptions,
@@ -69,13 +71,14 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(
         catalogue: Catalogue,
-        gateway: &str,
+        (gateway, address): (&str, &str),
         epoch: u64,
         options: ServerOptions,
         admission: Admission,
     ) -> Arc<Self> {
         Arc::new(Self {
             gateway: gateway.into(),
+            address: address.to_owned(),
             trust_domain: catalogue.meta().trust_domain.clone(),
             epoch,
             options,
@@ -165,6 +168,15 @@ impl Hub {
         *self.documents.lock() = Arc::new(documents);
         self.feeds.lock().values().for_each(|feed| feed.publish_declared());
         self.resources.send_modify(|version| *version += 1);
+    }
+
+    /// Where the gateways of this cluster are reached that are there now.
+    pub(crate) fn gateways(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.siblings.borrow().values().cloned().collect();
+        all.push(self.address.clone());
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// A feed of changes, for as long as the returned guard lives.

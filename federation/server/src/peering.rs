@@ -50,6 +50,8 @@ pub struct PeerPath {
     pub min_rtt_ms: Option<f64>,
     /// It announced its end.
     pub draining: bool,
+    /// It answers, and does not take this cluster for its peer.
+    pub refuses: bool,
     /// Smoothed round-trip time of the pings, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Share of the last 240 pings of this connection that were not answered in time, 0 to 1.
@@ -103,6 +105,7 @@ fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> 
         state: facts.state,
         min_rtt_ms: facts.min_rtt.map(millis),
         draining: facts.draining,
+        refuses: facts.refuses,
         rtt_ms: facts.rtt.map(millis),
         loss: facts.loss,
         transport: facts.transport,

@@ -29,6 +29,10 @@ use crate::probing::Prober;
 use crate::server::Server;
 use crate::store::EmbeddedStore;
 
+mod wan;
+
+pub(crate) use wan::Wan;
+
 /// Where all registrations come from.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

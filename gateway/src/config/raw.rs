@@ -157,7 +157,7 @@ impl Default for RawRegistration {
 }
 
 /// How much of what one peer cluster states is kept. The rest is left out; `/status` and `eastway_peer_cut_total` say what
-/// was.
+/// was. And how clusters become peers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawPeering {
@@ -179,11 +179,15 @@ pub struct RawPeering {
     /// Services, each with its zones, ports and accounts, over all gateways of the cluster.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub entries: u32,
+    /// Tokens (`eastway peer token`) that are valid at a time in this cluster. With 0, no cluster becomes a peer by a token, and
+    /// this gateway listens to nobody who is none.
+    #[schemars(range(max = 1_000))]
+    pub tokens: u32,
 }
 
 impl Default for RawPeering {
     fn default() -> Self {
-        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000 }
+        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000, tokens: 16 }
     }
 }
 

@@ -142,7 +142,13 @@ impl Publisher {
     async fn welcome(&self, version: Version) -> Result<(), Over> {
         let meta = self.hub.read(|catalogue, _| catalogue.meta().clone());
         let welcome = Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
-        self.send(SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) }).await
+        self.send(SyncResponse {
+            epoch: version.epoch,
+            seq: version.seq,
+            event: Some(Event::Welcome(welcome)),
+            gateways: None,
+        })
+        .await
     }
 
     /// States how all endpoints do.

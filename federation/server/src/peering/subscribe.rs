@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::STATEMENTS;
-use super::path::Path;
+use super::path::{Path, Way};
 use crate::hub::Hub;
 
 /// The largest message that a peer may send: many times what a service needs with as many zones, ports and accounts as
@@ -91,6 +91,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
         );
         let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Fenced(Fenced { epoch })) });
     }
+    path.note_way(tunnel.transport(), Way::welcomed);
     path.note(|facts| (facts.gateway, facts.draining) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);
