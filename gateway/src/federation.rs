@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use crate::RunError;
 use crate::carriers::Carriers;
 use crate::config::{self, Config, Etcd, Store as StoreConfig};
+use crate::resolve::{self, ResolveError};
 use crate::services::Services;
 
 /// Gateways that introduced themselves and wait to be served.
@@ -342,47 +343,47 @@ impl Dialer for ControlDialer {
     ) -> Result<Arc<dyn Tunnel>, DialError> {
         let unused = || failed(Reason::Internal, &io::Error::from(io::ErrorKind::Unsupported));
         let carrier = self.carriers.over(Some(transport)).ok_or_else(unused)?;
-        let address = tokio::net::lookup_host(address)
-            .await
-            .map_err(|error| failed(Reason::PathDown, &error))?
-            .next()
-            .ok_or_else(|| failed(Reason::PathDown, &io::Error::from(io::ErrorKind::NotFound)))?;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
-        let tunnel = carrier.connect(address, client, Kind::Control).await;
-        let tunnel = tunnel.map_err(|error| failed(error.reason(), &error))?;
-        // Our side of the handshake ends before the peer has judged our identity: wait for its word.
-        tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
-        Ok(tunnel)
+        let connect = |address| {
+            let connecting = carrier.connect(address, client.clone(), Kind::Control);
+            async {
+                let tunnel = connecting.await.map_err(|error| failed(error.reason(), &error))?;
+                // Our side of the handshake ends before the peer has judged our identity: wait for its word.
+                tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
+                Ok(tunnel)
+            }
+        };
+        resolve::connect(address, connect).await.map_err(unresolved)
     }
 
     async fn introduce(&self, address: &str, tls: ClientTls) -> Result<Io, DialError> {
-        let resolved = tokio::net::lookup_host(address).await.map_err(|error| failed(Reason::PathDown, &error))?;
-        let mut last = failed(Reason::PathDown, &io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        for address in resolved {
-            let options = DialOptions { connect_timeout: INTRODUCTION, ..DialOptions::default() };
-            let tcp = match tcp::dial(address, &options).await {
-                Ok(tcp) => tcp,
-                Err(error) => {
-                    last = failed(Reason::PathDown, &error);
-                    continue;
-                }
-            };
-            match tls::connect(Io::from(tcp), tls.clone()).await {
-                Ok(io) => return Ok(io),
-                Err(error) if takes_nobody(&error) => {
-                    let why = "it takes no token: all have expired or were withdrawn, or it is of an earlier release";
-                    last = DialError { reason: error.reason(), message: why.to_owned() };
-                }
-                Err(error) => last = failed(error.reason(), &error),
-            }
-        }
-        Err(last)
+        resolve::connect(address, |address| introduce(address, tls.clone())).await.map_err(unresolved)
     }
 
     fn transports(&self) -> &[Transport] {
         &self.transports
     }
+}
+
+fn unresolved(error: ResolveError<DialError>) -> DialError {
+    match error {
+        ResolveError::Name(error) => failed(Reason::PathDown, &error),
+        ResolveError::Connect(error) => error,
+    }
+}
+
+/// A session with whatever gateway answers there.
+async fn introduce(address: SocketAddr, tls: ClientTls) -> Result<Io, DialError> {
+    let options = DialOptions { connect_timeout: INTRODUCTION, ..DialOptions::default() };
+    let tcp = tcp::dial(address, &options).await.map_err(|error| failed(Reason::PathDown, &error))?;
+    tls::connect(Io::from(tcp), tls).await.map_err(|error| match takes_nobody(&error) {
+        true => {
+            let why = "it takes no token: all have expired or were withdrawn, or it is of an earlier release";
+            DialError { reason: error.reason(), message: why.to_owned() }
+        }
+        false => failed(error.reason(), &error),
+    })
 }
 
 /// Whether the gateway does not speak the protocol of the exchange, which it does only while there are tokens.

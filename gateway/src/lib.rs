@@ -19,6 +19,7 @@ mod node;
 mod peers;
 mod relay;
 mod resets;
+mod resolve;
 mod resources;
 mod services;
 mod streams;

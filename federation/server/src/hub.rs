@@ -44,6 +44,8 @@ pub(crate) struct Hub {
     pub(crate) mirrors: Dirty<String>,
     /// Grows with each change of what is exported.
     pub(crate) exports: watch::Sender<u64>,
+    /// Grows with each change of where peers' gateways are reached.
+    pub(crate) addresses: watch::Sender<u64>,
     /// Grows with each change of what siblings are told of own endpoints.
     pub(crate) statements: watch::Sender<u64>,
     /// Where the other gateways of this cluster are reached, by their ids.
@@ -91,6 +93,7 @@ impl Hub {
             slices: Dirty::default(),
             mirrors: Dirty::default(),
             exports: watch::Sender::new(0),
+            addresses: watch::Sender::new(0),
             statements: watch::Sender::new(0),
             siblings: watch::Sender::default(),
             resources: watch::Sender::new(0),
@@ -141,6 +144,9 @@ impl Hub {
         }
         if changes.statements {
             self.statements.send_modify(|version| *version += 1);
+        }
+        if changes.addresses {
+            self.addresses.send_modify(|version| *version += 1);
         }
         self.slices.add(changes.slices);
         self.mirrors.add(changes.mirrors);

@@ -92,7 +92,8 @@ pub struct RawTunnel {
     /// from going over TCP, `[tcp]` is for networks without UDP. Both sides of a path must have one in common.
     #[schemars(length(min = 1, max = 2))]
     pub transports: Vec<RawTransport>,
-    /// Where the other gateways of the cluster reach it: an address and a port. If not given, it is `listen`, or, if
+    /// Where the other gateways of the cluster reach it, and those of peers that joined by a token or follow it: an address and a
+    /// port. If not given, it is `listen`, or, if
     /// that is every address of the machine, the one from which the machine reaches others.
     pub advertise: Option<AddressText>,
     /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees

@@ -30,6 +30,9 @@ pub struct Hello {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub gateway: ::prost::alloc::string::String,
+    /// To peers: where the gateways of the cluster are reached. Who has moved is heard before it can be dialled.
+    #[prost(message, optional, tag = "3")]
+    pub gateways: ::core::option::Option<GatewayAddresses>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncResponse {
@@ -39,7 +42,7 @@ pub struct SyncResponse {
     pub epoch: u64,
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// To peers, with the welcome, and with the heartbeat after it has changed: where the gateways of the cluster are reached now.
+    /// To peers, with the welcome, with some heartbeats and whenever it has changed: where the gateways of the cluster are reached now.
     /// Beside the event, so that who does not know it passes over it.
     #[prost(message, optional, tag = "10")]
     pub gateways: ::core::option::Option<GatewayAddresses>,

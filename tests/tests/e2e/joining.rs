@@ -240,3 +240,51 @@ fn who_is_no_peer_is_heard_only_while_there_is_a_token_and_hung_up_on_when_it_sa
     introduce(&lab, "eu-west", "posing", &us).expect_err("a workload is no gateway");
     joined(&eu, &token);
 }
+
+/// The addresses of `cluster` that the gateway is connected to and that answer.
+fn up(of: &LabNode, cluster: &str) -> Result<Vec<String>, String> {
+    let told = eastway(&["peers", "-o", "json"], of, "");
+    let peers: Value = serde_json::from_str(&told.out).map_err(|error| format!("{error}: {told:?}"))?;
+    let peer = peers.as_array().into_iter().flatten().find(|peer| peer["cluster"] == cluster);
+    let paths = peer.and_then(|peer| peer["paths"].as_array()).ok_or_else(|| format!("{told:?}"))?;
+    let up = paths.iter().filter(|path| path["state"] == "up").filter_map(|path| path["address"].as_str());
+    let mut up: Vec<String> = up.map(str::to_owned).collect();
+    up.sort_unstable();
+    Ok(up)
+}
+
+fn reaches_at(of: &LabNode, cluster: &str, gateways: &[&LabNode]) {
+    let mut expected: Vec<String> = gateways.iter().map(|gateway| gateway.at(15443).to_string()).collect();
+    expected.sort_unstable();
+    eventually(&format!("{} is connected to {expected:?}", of.name), || {
+        let up = up(of, cluster)?;
+        check(up == expected, || format!("{up:?}"))
+    });
+}
+
+#[test]
+fn gateways_of_a_peer_that_are_added_or_move_are_followed() {
+    let mut lab = strangers(&["us-east"]);
+    lab.plan("eu-west", StoreKind::Etcd, "").declare("eu-west", &[service("payments", PAYMENTS_SPEC)]);
+    let (us, eu) = (lab.gateway("us-east"), lab.start_gateway("eu-west"));
+    joined(&eu, &token(&us, "1h"));
+    reaches_at(&us, "eu-west", &[&eu]);
+
+    // The only gateway of a cluster moves: nobody but itself can say so.
+    let former = us;
+    let us = lab.move_gateway("us-east");
+    assert_ne!(us.ip, former.ip);
+    reaches_at(&eu, "us-east", &[&us]);
+
+    let second = lab.start_sibling("eu-west");
+    reaches_at(&us, "eu-west", &[&eu, &second]);
+    reaches_at(&second, "us-east", &[&us]);
+
+    // One of two moves: the other says so, too.
+    let moved = lab.move_gateway("eu-west");
+    reaches_at(&us, "eu-west", &[&moved, &second]);
+    reaches_at(&moved, "us-east", &[&us]);
+    lab.payments("eu-west", "a", "payments-1");
+    let storefront = lab.storefront("us-east", "a");
+    reaches(storefront.proxy(), "eu-west/a");
+}

@@ -21,6 +21,7 @@ impl Other {
         let mut document = applied.cloned().unwrap_or_else(new);
         let spec = &mut document["spec"];
         spec["gateways"] = json!(self.gateways);
+        spec["follow"] = json!(true);
         spec["trustBundle"] = json!(to_pem(&self.bundle));
         if self.trust_domain != format!("{name}.mesh.internal") {
             spec["trustDomain"] = json!(self.trust_domain);

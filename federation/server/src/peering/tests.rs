@@ -19,6 +19,7 @@ use crate::dialer::DialError;
 use crate::store::{Store, keys};
 use crate::testing::{Gateway, Wan, eventually, exporting_payments, payments};
 
+mod addresses;
 mod epochs;
 mod quic;
 mod returns;

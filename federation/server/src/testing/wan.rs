@@ -68,6 +68,11 @@ impl Wan {
         self.gateways.lock().insert(address.to_owned(), listener);
     }
 
+    /// Nobody is reached at `address` any more.
+    pub(crate) fn silence(&self, address: &str) {
+        self.gateways.lock().remove(address);
+    }
+
     fn over(&self, transport: Transport) -> &watch::Sender<bool> {
         match transport {
             Transport::Quic => &self.open,
