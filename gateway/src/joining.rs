@@ -76,19 +76,19 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
         (&Method::GET | &Method::HEAD, "/peers") => json(StatusCode::OK, &list(node.federation.server())),
         (&Method::POST, "/peers/token") => match read(request) {
             Ok(wanted) => return Some(Box::pin(token(Arc::clone(node), wanted))),
-            Err(refusal) => refusal,
+            Err((status, why)) => text(status, &why),
         },
         (&Method::POST, "/peers/withdraw") => match read::<WithdrawRequest>(request) {
             Ok(_) => return Some(Box::pin(withdraw(Arc::clone(node)))),
-            Err(refusal) => refusal,
+            Err((status, why)) => text(status, &why),
         },
         (&Method::POST, "/peers/join") => match read(request) {
             Ok(wanted) => return Some(Box::pin(join(Arc::clone(node), wanted))),
-            Err(refusal) => refusal,
+            Err((status, why)) => text(status, &why),
         },
         (&Method::POST, "/peers/remove") => match read(request) {
             Ok(wanted) => return Some(Box::pin(remove(Arc::clone(node), wanted))),
-            Err(refusal) => refusal,
+            Err((status, why)) => text(status, &why),
         },
         (_, "/peers" | "/peers/token" | "/peers/withdraw" | "/peers/join" | "/peers/remove") => text(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -61,7 +61,7 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
                 let node = Arc::clone(node);
                 return Some(Box::pin(async move { change(&node, &wanted).await }));
             }
-            Err(refusal) => refusal,
+            Err((status, why)) => text(status, &why),
         },
         (_, "/resources" | "/generations") => text(StatusCode::METHOD_NOT_ALLOWED, "GET, or POST to /resources"),
         _ => return None,
@@ -69,23 +69,26 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
     Some(Box::pin(std::future::ready(response)))
 }
 
+/// Why a request is not even read.
+pub(crate) type Refusal = (StatusCode, String);
+
 /// What an operator wants to be changed.
 ///
 /// # Errors
 /// It comes in a way in which no operator would ask, or is something else.
-pub(crate) fn read<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Response<Bytes>> {
+pub(crate) fn read<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Refusal> {
     // A page whose name was made to mean this machine sends that name.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !is_local(host) {
         let why = format!("`{host}` is no name of this administration server: use its address, or localhost");
-        return Err(text(StatusCode::FORBIDDEN, &why));
+        return Err((StatusCode::FORBIDDEN, why));
     }
     // A page that a browser on this machine shows cannot send this type without asking, which nothing here answers.
     let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
     if !is_json {
-        return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json".to_owned()));
     }
-    let why = |error| text(StatusCode::BAD_REQUEST, &format!("the body does not say what is wanted: {error}"));
+    let why = |error| (StatusCode::BAD_REQUEST, format!("the body does not say what is wanted: {error}"));
     serde_json::from_slice(request.body()).map_err(why)
 }
 

@@ -91,7 +91,7 @@ async fn a_token_is_good_for_one_cluster_which_may_repeat_it() {
     assert!(peers(&ap.running()).is_empty() && peers(&us.running()).len() == 1);
     // Another cluster of the same name has another CA, and is another user.
     let (_elsewhere, [impostor]) = clusters(["eu-west"]).await;
-    let bundle = bundle_hash(&[impostor.ca.certificate().clone()]);
+    let bundle = bundle_hash(std::slice::from_ref(impostor.ca.certificate()));
     let error = known_as(us.running().hub(), ("eu-west", "eu-west.mesh.internal"), &bundle).expect_err("another CA");
     assert!(error.contains("eastway peer remove eu-west"), "{error}");
 }
