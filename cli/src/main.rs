@@ -16,6 +16,7 @@ mod explain;
 mod get;
 mod instead;
 mod operator;
+mod peer;
 mod peers;
 mod resources;
 mod role;
@@ -61,6 +62,8 @@ enum Verb {
     Endpoints(endpoints::EndpointsCommand),
     /// List the paths to other clusters, and how old their word is.
     Peers(peers::PeersCommand),
+    /// Make other clusters peers by a token, list them, and end them.
+    Peer(peer::PeerCommand),
     /// Make the cluster's resources be as files say.
     Apply(apply::ApplyCommand),
     /// Say what `apply` would change. Exits with 2 if that is anything.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Services(command) => command.run().map(|()| true),
         Verb::Endpoints(command) => command.run().map(|()| true),
         Verb::Peers(command) => command.run().map(|()| true),
+        Verb::Peer(command) => command.run().map(|()| true),
         Verb::Apply(command) => command.run().map(|()| true),
         Verb::Diff(command) => match command.run() {
             Ok(true) => return ExitCode::from(DIFFERS),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use eastway_admission as admission;
 use eastway_documents::yaml;
 use eastway_documents::{Problem, Problems, Severity};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::division::{list, text};
@@ -93,9 +94,7 @@ pub(crate) fn change(node: &Node, mut change: Value, dry_run: bool) -> anyhow::R
     change["by"] = Value::String(who());
     change["dryRun"] = Value::Bool(dry_run);
     let (status, body) = node.target.post("/resources", &change)?;
-    if status == 404 && body.starts_with(b"there are /status") {
-        anyhow::bail!("{} is a sidecar, or a gateway of an earlier release: name a gateway with --admin", node.target);
-    }
+    refused_by_sidecar(node, status, &body)?;
     if status == 422 {
         let answer: Value = serde_json::from_slice(&body)?;
         let problems: Problems = serde_json::from_value(answer["problems"].clone())?;
@@ -112,8 +111,19 @@ pub(crate) fn change(node: &Node, mut change: Value, dry_run: bool) -> anyhow::R
     Ok(outcome)
 }
 
+/// Says so if who answered knows no such request.
+///
+/// # Errors
+/// It is a sidecar, or of an earlier release.
+pub(crate) fn refused_by_sidecar(node: &Node, status: StatusCode, body: &[u8]) -> anyhow::Result<()> {
+    if status == StatusCode::NOT_FOUND && body.starts_with(b"there are /status") {
+        anyhow::bail!("{} is a sidecar, or a gateway of an earlier release: name a gateway with --admin", node.target);
+    }
+    Ok(())
+}
+
 /// Who changes something, for the history.
-fn who() -> String {
+pub(crate) fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let user = user.unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid()));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

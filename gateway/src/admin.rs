@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 
 use crate::node::GatewayNode;
-use crate::{resources, view};
+use crate::{joining, resources, view};
 
 /// Asked about a service that nobody offers.
 const UNKNOWN: Unanswered =
@@ -65,7 +65,7 @@ impl Admin for GatewayNode {
     }
 
     fn act(self: &Arc<Self>, request: &Request<Bytes>) -> Option<BoxFuture<'static, Response<Bytes>>> {
-        resources::act(self, request)
+        joining::act(self, request).or_else(|| resources::act(self, request))
     }
 
     fn metrics(&self, accept: Option<&str>) -> (&'static str, String) {

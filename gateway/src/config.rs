@@ -60,6 +60,8 @@ pub struct Config {
     pub registration: Registration,
     /// What each peer cluster may say.
     pub peering: PeerBounds,
+    /// Tokens by which clusters may become peers that are valid at a time.
+    pub tokens: usize,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bounds.

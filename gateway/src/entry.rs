@@ -1,5 +1,5 @@
 //! The way into the tunnel: CONNECT from the sidecars of this cluster, over mutual TLS. Peers' tunnels over TCP arrive here as well, by
-//! other application protocols, and are handed over to those who serve tunnels.
+//! other application protocols, and are handed over to those who serve tunnels; so do gateways that have a token, and are no peers yet.
 //!
 //! A sidecar names a service, perhaps a cluster and a zone; the gateway opens a stream to an endpoint of it, here or
 //! through a peer's gateway, and relays bytes that it cannot read.
@@ -15,6 +15,7 @@ use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Request, RequestHead, Response, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
 use eastway_runtime::{clock, throttled};
+use eastway_server::JOIN_ALPN;
 use eastway_telemetry::trace::{SpanKind, TraceContext, attribute};
 use eastway_transport::accept::{self, Handshakes};
 use eastway_transport::tunnel::{StreamAccepted, StreamOpen};
@@ -61,9 +62,19 @@ struct Tls {
 
 async fn connection(worker: Rc<Worker>, handshakes: Arc<Handshakes>, stream: Io, tls: Tls) {
     let Tls { sidecars, gateways } = tls;
-    let shaken = handshakes
-        .shake_by(stream, |hello| gateways.filter(|_| tls::offers(hello, tcp_tunnel::ALPN)).unwrap_or(sidecars));
+    let node = Arc::clone(&worker.node);
+    let shaken = handshakes.shake_by(stream, |hello| match () {
+        () if tls::offers(hello, &[JOIN_ALPN]) => node.federation.introduction().unwrap_or(sidecars),
+        () => gateways.filter(|_| tls::offers(hello, tcp_tunnel::ALPN)).unwrap_or(sidecars),
+    });
     let Some((io, caller)) = shaken.await else { return };
+    if io.alpn() == Some(JOIN_ALPN) {
+        // It may have shown what it likes: nobody vouches for it yet.
+        if let Err(error) = worker.node.federation.introduced(io) {
+            throttled!(warn, shown = %caller, %error, "turned a gateway away that introduced itself");
+        }
+        return;
+    }
     if let Some((arrivals, kind)) = worker.arrivals.as_ref().zip(io.alpn().and_then(tcp_tunnel::kind_of)) {
         if let Err(error) = arrivals.of(kind).hand_over(io) {
             throttled!(warn, peer = %caller, %error, "turned a peer's tunnel over TCP away");

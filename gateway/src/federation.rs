@@ -11,20 +11,30 @@ use async_trait::async_trait;
 use eastway_core::ServiceName;
 use eastway_core::view::{PathState, Transport};
 use eastway_core::{Chain, Reason};
-use eastway_identity::{Expected, Identity, client_config};
+use eastway_identity::{ClientTls, Expected, Identity, ServerTls, client_config};
 use eastway_node::NodeError;
 use eastway_registry::{Admission, Options};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{self, EmbeddedStore, EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Store};
-use eastway_server::{DialError, Dialer, Files, PeerPath, Server, ServerConfig, ServerOptions};
-use eastway_transport::ALPN;
+use eastway_server::{DialError, Dialer, Files, JoinOptions, PeerPath, Server, ServerConfig, ServerOptions};
+use eastway_transport::io::Detached;
+use eastway_transport::tcp::DialOptions;
+use eastway_transport::tls::TlsError;
 use eastway_transport::tunnel::{Kind, Tunnel};
+use eastway_transport::{ALPN, Io, tcp, tls};
+use tokio::sync::mpsc;
 
 use crate::RunError;
 use crate::carriers::Carriers;
 use crate::config::{self, Config, Etcd, Store as StoreConfig};
+use crate::resolve::{self, ResolveError};
 use crate::services::Services;
+
+/// Gateways that introduced themselves and wait to be served.
+const MAX_STRANGERS: usize = 8;
+/// For a TCP connection to a gateway to which this one introduces itself.
+const INTRODUCTION: Duration = Duration::from_secs(2);
 
 /// The largest file of etcd's TLS or password that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -33,6 +43,8 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Federation {
     server: Arc<Server>,
+    /// Sessions of gateways that nobody knows yet, for the control runtime.
+    strangers: mpsc::Sender<Detached>,
 }
 
 impl Federation {
@@ -68,8 +80,10 @@ impl Federation {
         };
         let server = Server::start(server, store, files).await.map_err(RunError::Federation)?;
         sink.follow(&server);
+        let (strangers, arriving) = mpsc::channel(MAX_STRANGERS);
+        tasks.spawn_loop("introductions", introductions(Arc::clone(&server), arriving));
         tasks.spawn_loop("control-connections", accept(Arc::clone(&server), carriers));
-        Ok(Self { server })
+        Ok(Self { server, strangers })
     }
 
     /// Reads the resources again; answers how many there are.
@@ -138,6 +152,21 @@ impl Federation {
         self.server.export_ends(service, cluster).await;
     }
 
+    /// The handshake with a gateway that nobody knows yet and that offers [`JOIN_ALPN`]; `None` while there is no token that it
+    /// could have.
+    pub(crate) fn introduction(&self) -> Option<ServerTls> {
+        let joining = self.server.joining();
+        joining.is_open().then(|| joining.tls())
+    }
+
+    /// Hands a session over that agreed on [`JOIN_ALPN`].
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) fn introduced(&self, io: Io) -> io::Result<()> {
+        self.strangers.try_send(io.detach()?).map_err(|error| io::Error::other(error.to_string()))
+    }
+
     /// The server, for the admin API.
     pub(crate) fn server(&self) -> &Server {
         &self.server
@@ -190,8 +219,10 @@ pub(crate) fn options(config: &Config) -> ServerOptions {
         peer: config.peering.clone(),
         ..Options::default()
     };
+    let joining = JoinOptions { max_tokens: config.tokens, ..JoinOptions::default() };
     ServerOptions {
         registry,
+        joining,
         session_ttl: config.timeouts.session,
         collect_after: config.timeouts.collect,
         handshakes: config.handshakes(),
@@ -281,6 +312,19 @@ async fn accept(server: Arc<Server>, carriers: Carriers) {
     }
 }
 
+/// Serves gateways that introduce themselves until it is dropped.
+async fn introductions(server: Arc<Server>, mut arriving: mpsc::Receiver<Detached>) {
+    while let Some(session) = arriving.recv().await {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            match session.attach() {
+                Ok(io) => server.joining().serve(io).await,
+                Err(error) => tracing::debug!(%error, "a gateway that introduced itself is gone"),
+            }
+        });
+    }
+}
+
 /// Opens control connections from the gateway's own port.
 #[derive(Debug)]
 struct ControlDialer {
@@ -299,23 +343,54 @@ impl Dialer for ControlDialer {
     ) -> Result<Arc<dyn Tunnel>, DialError> {
         let unused = || failed(Reason::Internal, &io::Error::from(io::ErrorKind::Unsupported));
         let carrier = self.carriers.over(Some(transport)).ok_or_else(unused)?;
-        let address = tokio::net::lookup_host(address)
-            .await
-            .map_err(|error| failed(Reason::PathDown, &error))?
-            .next()
-            .ok_or_else(|| failed(Reason::PathDown, &io::Error::from(io::ErrorKind::NotFound)))?;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&self.identity, expected, &[ALPN]);
-        let tunnel = carrier.connect(address, client, Kind::Control).await;
-        let tunnel = tunnel.map_err(|error| failed(error.reason(), &error))?;
-        // Our side of the handshake ends before the peer has judged our identity: wait for its word.
-        tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
-        Ok(tunnel)
+        let connect = |address| {
+            let connecting = carrier.connect(address, client.clone(), Kind::Control);
+            async {
+                let tunnel = connecting.await.map_err(|error| failed(error.reason(), &error))?;
+                // Our side of the handshake ends before the peer has judged our identity: wait for its word.
+                tunnel.confirmed().await.map_err(|error| failed(error.reason(), &error))?;
+                Ok(tunnel)
+            }
+        };
+        resolve::connect(address, connect).await.map_err(unresolved)
+    }
+
+    async fn introduce(&self, address: &str, tls: ClientTls) -> Result<Io, DialError> {
+        resolve::connect(address, |address| introduce(address, tls.clone())).await.map_err(unresolved)
     }
 
     fn transports(&self) -> &[Transport] {
         &self.transports
     }
+}
+
+fn unresolved(error: ResolveError<DialError>) -> DialError {
+    match error {
+        ResolveError::Name(error) => failed(Reason::PathDown, &error),
+        ResolveError::Connect(error) => error,
+    }
+}
+
+/// A session with whatever gateway answers there.
+async fn introduce(address: SocketAddr, tls: ClientTls) -> Result<Io, DialError> {
+    let options = DialOptions { connect_timeout: INTRODUCTION, ..DialOptions::default() };
+    let tcp = tcp::dial(address, &options).await.map_err(|error| failed(Reason::PathDown, &error))?;
+    tls::connect(Io::from(tcp), tls).await.map_err(|error| match takes_nobody(&error) {
+        true => {
+            let why = "it takes no token: all have expired or were withdrawn, or it is of an earlier release";
+            DialError { reason: error.reason(), message: why.to_owned() }
+        }
+        false => failed(error.reason(), &error),
+    })
+}
+
+/// Whether the gateway does not speak the protocol of the exchange, which it does only while there are tokens.
+fn takes_nobody(error: &TlsError) -> bool {
+    let TlsError::Handshake(error) = error else { return false };
+    let alert = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(alert, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
 fn failed(reason: Reason, error: &dyn std::error::Error) -> DialError {

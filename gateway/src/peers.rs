@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::carriers::Carriers;
 use crate::node::GatewayNode;
 use crate::relay::PeerStream;
+use crate::resolve::{self, ResolveError};
 use crate::{turns, via};
 
 /// How long the peers may take to hear that this gateway leaves.
@@ -196,14 +197,17 @@ impl Peers {
         *connection = None;
         let expected = Expected::Gateway { trust_domain: trust_domain.to_owned() };
         let client = client_config(&node.identity, expected, &[ALPN]);
-        let resolved = tokio::net::lookup_host(address).await.ok().and_then(|mut found| found.next());
-        let resolved = resolved.ok_or_else(|| {
-            throttled!(info, address, "the peer gateway's address cannot be resolved");
-            Reason::PathDown
-        })?;
-        let tunnel = carrier.connect(resolved, client, Kind::Data).await.map_err(|error| {
-            throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
-            error.reason()
+        let connecting =
+            resolve::connect(address, |resolved| carrier.connect(resolved, client.clone(), Kind::Data)).await;
+        let tunnel = connecting.map_err(|error| match error {
+            ResolveError::Name(error) => {
+                throttled!(info, address, %error, "the peer gateway's address cannot be resolved");
+                Reason::PathDown
+            }
+            ResolveError::Connect(error) => {
+                throttled!(info, address, error = %Chain(&error), "no data connection to a peer gateway");
+                error.reason()
+            }
         })?;
         let doubtful = Rc::default();
         let watching = tokio::task::spawn_local(doubt(

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use eastway_core::Chain;
 use eastway_node::admin::Operator;
 use eastway_runtime::http::{json, text};
-use eastway_server::resources::{Change, NotApplied};
+use eastway_server::resources::{Change, NotApplied, Outcome};
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::node::GatewayNode;
 
@@ -29,10 +31,21 @@ struct ChangeRequest {
     #[serde(flatten)]
     change: Change,
     /// Who wants it, for the history.
-    by: String,
+    by: By,
     /// Only say what would change.
     #[serde(default)]
     dry_run: bool,
+}
+
+/// Who wants a change, in a form that does no harm where it is told.
+#[derive(Debug, Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct By(pub(crate) String);
+
+impl From<String> for By {
+    fn from(text: String) -> Self {
+        Self(text.chars().filter(|c| !c.is_control()).take(MAX_BY).collect())
+    }
 }
 
 /// Characters of who wants a change.
@@ -45,7 +58,7 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
     let response = match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/resources") => json(StatusCode::OK, &server.resources()),
         (&Method::GET | &Method::HEAD, "/generations") => json(StatusCode::OK, &server.generations()),
-        (&Method::POST, "/resources") => match read(request) {
+        (&Method::POST, "/resources") => match read::<ChangeRequest>(request) {
             Ok(wanted) => {
                 let node = Arc::clone(node);
                 return Some(Box::pin(async move { change(&node, &wanted).await }));
@@ -58,7 +71,14 @@ pub(crate) fn act(node: &Arc<GatewayNode>, request: &Request<Bytes>) -> Option<B
     Some(Box::pin(std::future::ready(response)))
 }
 
-fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)> {
+/// Why a request is not even read.
+pub(crate) type Refusal = (StatusCode, String);
+
+/// What an operator wants to be changed.
+///
+/// # Errors
+/// It comes in a way in which no operator would ask, or is something else.
+pub(crate) fn read<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Refusal> {
     let operator = request.extensions().get::<Operator>();
     // A page whose name was made to mean this machine sends that name.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -71,14 +91,13 @@ fn read(request: &Request<Bytes>) -> Result<ChangeRequest, (StatusCode, String)>
     if !is_json {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json".to_owned()));
     }
-    let mut wanted: ChangeRequest = serde_json::from_slice(request.body())
-        .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no change of resources: {error}")))?;
-    wanted.by = wanted.by.chars().filter(|c| !c.is_control()).take(MAX_BY).collect();
-    if let Some(Operator(name)) = operator {
+    let why = |error| (StatusCode::BAD_REQUEST, format!("the body does not say what is wanted: {error}"));
+    let mut wanted: Value = serde_json::from_slice(request.body()).map_err(why)?;
+    if let (Some(Operator(name)), Some(by)) = (operator, wanted.get_mut("by")) {
         // The certificate says who it is; whatever else is said is a hint.
-        wanted.by = format!("operator {name} ({})", wanted.by);
+        *by = Value::String(format!("operator {name} ({})", by.as_str().unwrap_or_default()));
     }
-    Ok(wanted)
+    serde_json::from_value(wanted).map_err(why)
 }
 
 /// Whether a host is an address, or localhost, whatever the port.
@@ -89,7 +108,13 @@ fn is_local(host: &str) -> bool {
 }
 
 async fn change(node: &GatewayNode, wanted: &ChangeRequest) -> Response<Bytes> {
-    match node.federation.server().apply(&wanted.change, &wanted.by, wanted.dry_run).await {
+    let outcome = node.federation.server().apply(&wanted.change, &wanted.by.0, wanted.dry_run).await;
+    answer(outcome)
+}
+
+/// What became of a change.
+pub(crate) fn answer(outcome: Result<Outcome, NotApplied>) -> Response<Bytes> {
+    match outcome {
         Ok(outcome) => json(StatusCode::OK, &outcome),
         Err(NotApplied::Problems(problems)) => {
             json(StatusCode::UNPROCESSABLE_ENTITY, &serde_json::json!({ "problems": problems }))

@@ -44,6 +44,7 @@ mod tests {
             state: PathState::Up,
             min_rtt_ms: rtt,
             draining: false,
+            refuses: false,
             rtt_ms: None,
             loss: None,
             transport: None,

@@ -31,6 +31,9 @@ mod applied;
 // Are operators of the cluster, and nobody else, taken from elsewhere?
 #[path = "e2e/operators.rs"]
 mod operators;
+// Do clusters become peers by a token, and only by that?
+#[path = "e2e/joining.rs"]
+mod joining;
 // Does traffic come home in one go when a path heals?
 #[path = "e2e/distance.rs"]
 mod distance;

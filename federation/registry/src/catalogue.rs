@@ -141,6 +141,8 @@ pub struct Changes {
     pub slices: BTreeSet<(ServiceName, u32)>,
     /// Peers whose stored mirror is out of date.
     pub mirrors: BTreeSet<String>,
+    /// Gateways of peers are reached elsewhere.
+    pub addresses: bool,
 }
 
 impl Changes {

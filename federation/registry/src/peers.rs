@@ -18,6 +18,7 @@ use crate::facts::RemoteFacts;
 use crate::options::Options;
 use crate::resources::{PeerPolicy, Resources};
 
+mod addresses;
 mod bounds;
 mod peer;
 mod report;
@@ -71,6 +72,8 @@ pub struct PathFacts {
     pub gateway: Option<String>,
     /// It announced its end: no new streams while another path exists.
     pub draining: bool,
+    /// It answers, and does not take this cluster for its peer.
+    pub refuses: bool,
 }
 
 /// One gateway's mirror, as it is stored for cold starts.
@@ -84,6 +87,8 @@ pub struct StoredMirror {
     pub version: Version,
     /// The exported services.
     pub services: BTreeMap<ServiceName, StoredExport>,
+    /// Where the gateways of the peer are reached, as any of them stated it.
+    pub addresses: Vec<String>,
 }
 
 /// A service within a [`StoredMirror`].
@@ -121,6 +126,8 @@ pub(crate) struct Touched {
     pub(crate) services: BTreeSet<ServiceName>,
     /// Peers whose stored mirror is out of date.
     pub(crate) mirrors: BTreeSet<String>,
+    /// Peers' gateways are reached elsewhere.
+    pub(crate) addresses: bool,
 }
 
 impl Peers {
@@ -226,6 +233,7 @@ impl Peers {
         let services = source.snapshot(stored.version, services, heard, options);
         source.heard = heard;
         peer.sources.insert(stored.gateway, source);
+        peer.addresses.state(&stored.addresses, heard, options.peer.gateways);
         peer.meta.get_or_insert(stored.cluster);
         peer.refresh_staleness(now);
         Touched { mesh: true, services, ..Touched::default() }
@@ -236,12 +244,40 @@ impl Peers {
         let Some((peer, meta)) = self.peers.get(cluster).and_then(|peer| Some((peer, peer.meta.as_ref()?))) else {
             return Vec::new();
         };
+        let addresses: Vec<String> = peer.addresses.stated().cloned().collect();
         let store = |(gateway, source): (&String, &Source)| {
             let services = source.mirror.iter().map(|(name, exported)| (name.clone(), exported.into())).collect();
             let version = source.mirror.version()?;
-            Some(StoredMirror { cluster: meta.clone(), gateway: gateway.clone(), version, services })
+            let (cluster, gateway, addresses) = (meta.clone(), gateway.clone(), addresses.clone());
+            Some(StoredMirror { cluster, gateway, version, services, addresses })
         };
         peer.sources.iter().filter_map(store).collect()
+    }
+
+    /// A gateway of a peer says where those of its cluster are reached.
+    pub(crate) fn state_addresses(
+        &mut self,
+        cluster: &str,
+        addresses: &[String],
+        now: Timestamp,
+        options: &Options,
+    ) -> Touched {
+        let peer = self.peers.entry(cluster.to_owned()).or_default();
+        let (new, whole) = peer.addresses.state(addresses, now, options.peer.gateways);
+        if !whole {
+            peer.cut.count("addresses");
+        }
+        let mirrors = new.then(|| cluster.to_owned()).into_iter().collect();
+        Touched { addresses: new, mirrors, ..Touched::default() }
+    }
+
+    /// The addresses to connect to of the peer `cluster`, which is declared by `policy`.
+    pub(crate) fn addresses(&self, cluster: &str, policy: &PeerPolicy) -> BTreeSet<String> {
+        let declared = &policy.peer.gateways;
+        match self.peers.get(cluster).filter(|_| policy.peer.follow) {
+            Some(peer) => peer.addresses.wanted(declared, |address| peer.answers(address)),
+            None => declared.iter().cloned().collect(),
+        }
     }
 
     /// What the pings to one gateway of a peer say. True if that changes the mesh's view noticeably.
@@ -279,6 +315,10 @@ impl Peers {
             if !forgotten.is_empty() {
                 touched.mirrors.insert(cluster.clone());
                 touched.services.extend(forgotten);
+            }
+            if peer.addresses.forget() {
+                touched.addresses = true;
+                touched.mirrors.insert(cluster.clone());
             }
             touched.services.extend(peer.notice_silence());
             touched.mesh |= peer.refresh_staleness(now);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eastway_core::resource::ResourceId;
+use eastway_core::resource::{Kind, ResourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,6 +24,11 @@ impl From<ResourceId> for DocumentId {
 }
 
 impl DocumentId {
+    /// The `Peer` of this name.
+    pub(crate) fn peer(name: &str) -> Self {
+        Self { kind: Kind::Peer.as_str().to_owned(), namespace: "default".to_owned(), name: name.to_owned() }
+    }
+
     /// Of a resource as it is stored.
     pub(crate) fn of(document: &Value) -> Option<Self> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);

@@ -25,6 +25,8 @@ use crate::topic::Topic;
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) gateway: Arc<str>,
+    /// Where other gateways reach this one.
+    address: String,
     pub(crate) trust_domain: String,
     pub(crate) epoch: u64,
     pub(crate) options: ServerOptions,
@@ -42,6 +44,8 @@ pub(crate) struct Hub {
     pub(crate) mirrors: Dirty<String>,
     /// Grows with each change of what is exported.
     pub(crate) exports: watch::Sender<u64>,
+    /// Grows with each change of where peers' gateways are reached.
+    pub(crate) addresses: watch::Sender<u64>,
     /// Grows with each change of what siblings are told of own endpoints.
     pub(crate) statements: watch::Sender<u64>,
     /// Where the other gateways of this cluster are reached, by their ids.
@@ -69,13 +73,14 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(
         catalogue: Catalogue,
-        gateway: &str,
+        (gateway, address): (&str, &str),
         epoch: u64,
         options: ServerOptions,
         admission: Admission,
     ) -> Arc<Self> {
         Arc::new(Self {
             gateway: gateway.into(),
+            address: address.to_owned(),
             trust_domain: catalogue.meta().trust_domain.clone(),
             epoch,
             options,
@@ -88,6 +93,7 @@ impl Hub {
             slices: Dirty::default(),
             mirrors: Dirty::default(),
             exports: watch::Sender::new(0),
+            addresses: watch::Sender::new(0),
             statements: watch::Sender::new(0),
             siblings: watch::Sender::default(),
             resources: watch::Sender::new(0),
@@ -139,6 +145,9 @@ impl Hub {
         if changes.statements {
             self.statements.send_modify(|version| *version += 1);
         }
+        if changes.addresses {
+            self.addresses.send_modify(|version| *version += 1);
+        }
         self.slices.add(changes.slices);
         self.mirrors.add(changes.mirrors);
     }
@@ -165,6 +174,15 @@ impl Hub {
         *self.documents.lock() = Arc::new(documents);
         self.feeds.lock().values().for_each(|feed| feed.publish_declared());
         self.resources.send_modify(|version| *version += 1);
+    }
+
+    /// Where the gateways of this cluster are reached that are there now.
+    pub(crate) fn gateways(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.siblings.borrow().values().cloned().collect();
+        all.push(self.address.clone());
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// A feed of changes, for as long as the returned guard lives.

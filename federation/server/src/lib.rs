@@ -5,7 +5,8 @@
 //! Never: carrying requests, or picking endpoints for them. Called by the gateway role.
 //!
 //! Read in this order: [`server`], `options` (what it is told), `hub` (the state and its publication), `discovery`
-//! (sidecars), `probing`, `membership` (the store), [`resources`] (declared in files and applied), `peering` (other clusters).
+//! (sidecars), `probing`, `membership` (the store), [`resources`] (declared in files and applied), `peering` (other clusters),
+//! [`joining`] (how they become peers by a token).
 
 pub mod resources;
 pub mod server;
@@ -19,6 +20,7 @@ mod error;
 mod feed;
 mod grpc;
 mod hub;
+pub mod joining;
 mod listener;
 mod local;
 mod membership;
@@ -34,7 +36,8 @@ mod tests;
 
 pub use dialer::{DialError, Dialer};
 pub use error::StartError;
-pub use options::{PeeringOptions, ServerConfig, ServerOptions};
+pub use joining::{JOIN_ALPN, Joining};
+pub use options::{JoinOptions, PeeringOptions, ServerConfig, ServerOptions};
 pub use peering::{BundleStatus, PeerPath, PeerStatus};
 pub use resources::{BundleError, Files};
 pub use server::{LocalFollower, Server, ServerStatus, SiblingStatus};

@@ -25,6 +25,9 @@ const NOT_LEADING: Duration = Duration::from_secs(1);
 struct Head {
     cluster: ClusterMeta,
     version: Version,
+    /// Where the peer's gateways are reached.
+    #[serde(default)]
+    addresses: Vec<String>,
 }
 
 /// Loads all mirrors. A store that fails is no reason not to start: the peers will say it again.
@@ -47,8 +50,8 @@ pub(crate) async fn load(store: &dyn Store, hub: &Hub) {
                     continue;
                 }
                 let (gateway, services) = (gateway.to_owned(), BTreeMap::new());
-                let mirror =
-                    StoredMirror { cluster: head.cluster, gateway: gateway.clone(), version: head.version, services };
+                let Head { cluster: meta, version, addresses } = head;
+                let mirror = StoredMirror { cluster: meta, gateway: gateway.clone(), version, services, addresses };
                 heads.insert((cluster, gateway), mirror);
             }
             [gateway, "svc", namespace, name] => {
@@ -146,7 +149,7 @@ fn wanted(hub: &Hub, cluster: &str) -> BTreeMap<String, Bytes> {
     let mut wanted = BTreeMap::new();
     for mirror in hub.read(|catalogue, _| catalogue.mirrors(cluster)) {
         let gateway = &mirror.gateway;
-        let head = Head { cluster: mirror.cluster, version: mirror.version };
+        let head = Head { cluster: mirror.cluster, version: mirror.version, addresses: mirror.addresses };
         wanted.insert(keys::peer(cluster, &format!("{gateway}/meta")), to_json(&head));
         for (name, export) in &mirror.services {
             let rest = format!("{gateway}/svc/{}/{}", name.namespace, name.service);

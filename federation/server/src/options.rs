@@ -50,6 +50,8 @@ pub struct ServerOptions {
     pub registry: Options,
     /// Of the peers.
     pub peering: PeeringOptions,
+    /// Of clusters that become peers by a token.
+    pub joining: JoinOptions,
     /// Between signs of life on every stream. Default 1 s.
     pub heartbeat: Duration,
     /// A stream that is silent for this long is lost. Default 3 s.
@@ -89,6 +91,7 @@ impl Default for ServerOptions {
         Self {
             registry: Options::default(),
             peering: PeeringOptions::default(),
+            joining: JoinOptions::default(),
             heartbeat: Duration::from_secs(1),
             silence: Duration::from_secs(3),
             tick: Duration::from_millis(100),
@@ -129,6 +132,8 @@ pub struct PeeringOptions {
     pub backoff_max: Duration,
     /// The same over a transport that does not work while another does. Default 30 s.
     pub standby_backoff_max: Duration,
+    /// The same to a gateway that does not take this cluster for its peer. Default 10 s.
+    pub refused_backoff_max: Duration,
     /// When a path goes over another transport.
     pub transports: TransportConfig,
     /// Before statements are asked for again on the same connection. Default 500 ms.
@@ -145,9 +150,37 @@ impl Default for PeeringOptions {
             dial_timeout: Duration::from_secs(2),
             backoff_max: Duration::from_secs(1),
             standby_backoff_max: Duration::from_secs(30),
+            refused_backoff_max: Duration::from_secs(10),
             transports: TransportConfig::default(),
             resync_pause: Duration::from_millis(500),
             max_streams: 8,
+        }
+    }
+}
+
+/// Bounds of joining by a token.
+#[derive(Clone, Debug)]
+pub struct JoinOptions {
+    /// Tokens that are valid at a time. With 0, nobody joins this cluster by a token. Default 16.
+    pub max_tokens: usize,
+    /// The longest time for which a token may be valid. Default 7 days.
+    pub max_ttl: Duration,
+    /// Exchanges that are served at a time; a further one ends the oldest. Default 8.
+    pub max_exchanges: usize,
+    /// The longest time for one exchange. Default 5 s.
+    pub exchange_timeout: Duration,
+    /// The longest time for joining, whatever the number of addresses. Default 9 s: who asked waits for 10 s.
+    pub join_timeout: Duration,
+}
+
+impl Default for JoinOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: 16,
+            max_ttl: Duration::from_secs(7 * 24 * 3600),
+            max_exchanges: 8,
+            exchange_timeout: Duration::from_secs(5),
+            join_timeout: Duration::from_secs(9),
         }
     }
 }

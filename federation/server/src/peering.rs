@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use eastway_core::SpiffeId;
 use eastway_core::view::{PathState, Transport};
+use eastway_documents::check::is_host_and_port;
+use eastway_proto::federation::v1::GatewayAddresses;
 use eastway_registry::{GatewayReport, PathFacts};
 use eastway_runtime::tasks::TaskGroup;
 use serde::Serialize;
@@ -50,6 +52,8 @@ pub struct PeerPath {
     pub min_rtt_ms: Option<f64>,
     /// It announced its end.
     pub draining: bool,
+    /// It answers, and does not take this cluster for its peer.
+    pub refuses: bool,
     /// Smoothed round-trip time of the pings, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Share of the last 240 pings of this connection that were not answered in time, 0 to 1.
@@ -103,6 +107,7 @@ fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> 
         state: facts.state,
         min_rtt_ms: facts.min_rtt.map(millis),
         draining: facts.draining,
+        refuses: facts.refuses,
         rtt_ms: facts.rtt.map(millis),
         loss: facts.loss,
         transport: facts.transport,
@@ -115,11 +120,12 @@ fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> 
     }
 }
 
-/// Keeps a connection to every declared address of every peer, and to every sibling. Runs until it is dropped.
+/// Keeps a connection to every gateway of every peer that is declared, or stated and followed, and to every sibling. Runs until it is dropped.
 pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup) {
     let mut running: BTreeMap<(String, String), AbortHandle> = BTreeMap::new();
     let mut resources = hub.resources.subscribe();
     let mut siblings = hub.siblings.subscribe();
+    let (mut addresses, mut paths) = (hub.addresses.subscribe(), hub.paths.subscribe());
     loop {
         let declared = declared(&hub, &siblings.borrow_and_update());
         running.retain(|key, task| {
@@ -141,6 +147,9 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
         let changed = tokio::select! {
             changed = resources.changed() => changed,
             changed = siblings.changed() => changed,
+            changed = addresses.changed() => changed,
+            // Which addresses are wanted depends on which of them answer.
+            changed = paths.changed() => changed,
         };
         if changed.is_err() {
             return;
@@ -148,11 +157,27 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
     }
 }
 
+/// Where the gateways of this cluster are reached, for peers.
+fn stated(hub: &Hub) -> GatewayAddresses {
+    GatewayAddresses { addresses: hub.gateways() }
+}
+
+/// Addresses that one message may state.
+const MAX_ADDRESSES: usize = 256;
+
+/// What a gateway of the peer `cluster` states of where those of its cluster are reached.
+fn hear_addresses(hub: &Hub, cluster: &str, stated: GatewayAddresses) {
+    let mut addresses = stated.addresses;
+    addresses.retain(|address| is_host_and_port(address));
+    addresses.truncate(MAX_ADDRESSES);
+    hub.change(|catalogue, now| catalogue.state_addresses(cluster, &addresses, now));
+}
+
 /// The clusters and addresses to be connected to.
 fn declared(hub: &Hub, siblings: &BTreeMap<String, String>) -> BTreeSet<(String, String)> {
     hub.read(|catalogue, _| {
-        let peers = catalogue.resources().peers.iter();
-        let peers = peers.flat_map(|(c, policy)| policy.peer.gateways.iter().map(move |a| (c.clone(), a.clone())));
+        let peers = catalogue.addresses();
+        let peers = peers.flat_map(|(c, addresses)| addresses.into_iter().map(move |a| (c.clone(), a)));
         let own = &catalogue.meta().name;
         peers.chain(siblings.values().map(|address| (own.clone(), address.clone()))).collect()
     })

@@ -9,7 +9,7 @@ mod set;
 mod stored;
 
 pub use crate::document::DocumentId;
-pub use apply::{Change, Difference, NamedText, NotApplied, Outcome, OwnedDocument};
+pub use apply::{APPLIED, Change, Difference, NamedText, NotApplied, Outcome, OwnedDocument, TOKEN};
 pub use set::{Contested, Files};
 pub use stored::{Became, ChangedDocument, Generation};
 

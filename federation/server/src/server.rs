@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::error::StartError;
 use crate::feed::Feed;
 use crate::hub::{Following, Hub, raised};
+use crate::joining::{Joining, Tokens};
 use crate::membership::{self, Beginning, Slices};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerPath, PeerStatus};
@@ -35,6 +36,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     slices: Arc<Slices>,
     resources: Arc<ResourceSet>,
+    joining: Joining,
     /// When the store held what this gateway began with, if it did not answer then.
     saved_at: Option<u64>,
     session: Mutex<Option<Arc<StoreSession>>>,
@@ -106,9 +108,9 @@ impl Server {
             zones: config.zones.keys().cloned().collect(),
             trust_domain: config.trust_domain.clone(),
         };
-        let hub = Hub::new(catalogue, &config.gateway, epoch, config.options, config.admission);
+        let hub = Hub::new(catalogue, (&config.gateway, &config.address), epoch, config.options, config.admission);
         let (shared, identity) = (Arc::clone(&store), Arc::clone(&config.identity));
-        let resources = ResourceSet::new(Arc::clone(&hub), shared, cluster, identity, files.into());
+        let resources = ResourceSet::new(Arc::clone(&hub), shared, cluster, Arc::clone(&identity), files.into());
         resources.load(&*from).await?;
         if let Some(Contested { id, file }) = resources.contested().into_iter().next() {
             return Err(StartError::Contested { id, file });
@@ -130,6 +132,10 @@ impl Server {
             let (every, clock) = (hub.options.keep_interval, hub.options.wall_clock);
             tasks.spawn_loop("what the store holds", keep_last(s(), folder, every, clock));
         }
+        let tokens = Arc::<Tokens>::default();
+        let dialer = Arc::clone(&config.dialer);
+        let joining = Joining::new((h(), s()), Arc::clone(&resources), identity, dialer, Arc::clone(&tokens));
+        tasks.spawn_loop("tokens", tokens.follow(h(), s()));
         tasks.spawn_loop("applied resources", Arc::clone(&resources).follow());
         tasks.spawn_loop("clock and probes", probing::run(h(), prober));
         tasks.spawn_loop("membership, writing", Arc::clone(&slices).write(session.states()));
@@ -148,7 +154,16 @@ impl Server {
                 () = raised(&mut draining) => {}
             }
         });
-        Ok(Arc::new(Self { hub, store, slices, resources, saved_at, session: Mutex::new(Some(session)), tasks }))
+        Ok(Arc::new(Self {
+            hub,
+            store,
+            slices,
+            resources,
+            joining,
+            saved_at,
+            session: Mutex::new(Some(session)),
+            tasks,
+        }))
     }
 
     /// This cluster, with its uid.
@@ -180,6 +195,11 @@ impl Server {
     /// Why nothing was changed.
     pub async fn apply(&self, change: &Change, by: &str, dry_run: bool) -> Result<Outcome, NotApplied> {
         self.resources.change(change, by, dry_run).await
+    }
+
+    /// How other clusters become peers by a token, and end to be.
+    pub const fn joining(&self) -> &Joining {
+        &self.joining
     }
 
     /// The resources that count here, and whose each is.

@@ -29,6 +29,10 @@ use crate::probing::Prober;
 use crate::server::Server;
 use crate::store::EmbeddedStore;
 
+mod wan;
+
+pub(crate) use wan::Wan;
+
 /// Where all registrations come from.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -91,6 +95,8 @@ impl Dialer for NoDialer {
 pub(crate) struct Gateway {
     pub(crate) cluster: &'static str,
     pub(crate) id: &'static str,
+    /// Where it is reached; `ID.CLUSTER:15443` unless said otherwise.
+    pub(crate) address: Option<String>,
     pub(crate) ca: Arc<Ca>,
     pub(crate) fates: Arc<Fates>,
     pub(crate) store: EmbeddedStore,
@@ -117,6 +123,7 @@ impl Gateway {
         Self {
             cluster,
             id: "gw-1",
+            address: None,
             ca: Arc::new(Ca::create(&trust_domain, Duration::from_secs(86_400)).expect("a CA")),
             fates: Arc::default(),
             store,
@@ -133,6 +140,7 @@ impl Gateway {
         Self {
             cluster: self.cluster,
             id,
+            address: None,
             ca: Arc::clone(&self.ca),
             fates: Arc::clone(&self.fates),
             store: self.store.clone(),
@@ -155,7 +163,7 @@ impl Gateway {
             trust_domain: self.trust_domain(),
             zones: ["a", "b"].map(|zone| (zone.to_owned(), None)).into(),
             gateway: self.id.to_owned(),
-            address: format!("{}.{}:15443", self.id, self.cluster),
+            address: self.address.clone().unwrap_or_else(|| format!("{}.{}:15443", self.id, self.cluster)),
             identity: identity(&self.ca, &SpiffeId::gateway(&self.trust_domain(), self.id)),
             discovery: eastway_transport::tcp::bind(([127, 0, 0, 1], 0).into()).expect("a port"),
             dialer: Arc::clone(&self.dialer),

@@ -53,6 +53,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
             per_account: raw.registration.per_account as usize,
         },
         peering: peering(&raw.peering),
+        tokens: raw.peering.tokens as usize,
         timeouts: timeouts(checks, &raw.timeouts),
         limits: limits(&raw.limits),
         telemetry: Telemetry {

@@ -95,7 +95,8 @@ pub struct RawTunnel {
     /// from going over TCP, `[tcp]` is for networks without UDP. Both sides of a path must have one in common.
     #[schemars(length(min = 1, max = 2))]
     pub transports: Vec<RawTransport>,
-    /// Where the other gateways of the cluster reach it: an address and a port. If not given, it is `listen`, or, if
+    /// Where the other gateways of the cluster reach it, and those of peers that joined by a token or follow it: an address and a
+    /// port. If not given, it is `listen`, or, if
     /// that is every address of the machine, the one from which the machine reaches others.
     pub advertise: Option<AddressText>,
     /// A folder in which every relayed byte is recorded, a file for each stream and direction. To prove that a gateway sees
@@ -168,7 +169,7 @@ impl Default for RawRegistration {
 }
 
 /// How much of what one peer cluster states is kept. The rest is left out; `/status` and `eastway_peer_cut_total` say what
-/// was.
+/// was. And how clusters become peers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawPeering {
@@ -190,11 +191,15 @@ pub struct RawPeering {
     /// Services, each with its zones, ports and accounts, over all gateways of the cluster.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub entries: u32,
+    /// Tokens (`eastway peer token`) that are valid at a time in this cluster. With 0, no cluster becomes a peer by a token, and
+    /// this gateway listens to nobody who is none.
+    #[schemars(range(max = 1_000))]
+    pub tokens: u32,
 }
 
 impl Default for RawPeering {
     fn default() -> Self {
-        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000 }
+        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000, tokens: 16 }
     }
 }
 

@@ -46,10 +46,11 @@ fn problems(files: &[(&str, &str)], text: &str) -> Vec<String> {
 
 #[test]
 fn bounds_of_peers_and_accounts_reach_the_server() {
-    let text = "peering: { gateways: 2, zones: 3, ports: 4, accounts: 5, endpoints: 6000, entries: 7000 }\nregistration: { perAccount: 8 }\n";
+    let text = "peering: { gateways: 2, zones: 3, ports: 4, accounts: 5, endpoints: 6000, entries: 7000, tokens: 0 }\nregistration: { perAccount: 8 }\n";
     let config = load_in(&folder(&[]), &format!("{GATEWAY}{EMBEDDED}{text}")).expect("valid");
     let registry = crate::federation::options(&config).registry;
     assert_eq!((registry.peer, registry.max_per_account), (config.peering.clone(), 8));
+    assert_eq!(crate::federation::options(&config).joining.max_tokens, 0);
     assert_ne!(config.peering, PeerBounds::default());
     let defaults = load_in(&folder(&[]), &format!("{GATEWAY}{EMBEDDED}")).expect("valid");
     assert_eq!(crate::federation::options(&defaults).registry.peer, PeerBounds::default());

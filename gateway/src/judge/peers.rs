@@ -16,7 +16,8 @@ pub(super) fn judge(facts: &Facts<'_>, peer: &PeerStatus) -> Vec<Problem> {
     let is_down = |path: &PeerPath| path.state == PathState::Down;
     let mut problems = Vec::new();
     if peer.paths.iter().all(is_down) {
-        problems.push(unreachable(facts, peer));
+        let refuses = peer.paths.iter().any(|path| path.refuses);
+        problems.push(if refuses { refusing(facts, peer) } else { unreachable(facts, peer) });
     } else {
         problems.extend(peer.paths.iter().filter_map(|path| of_path(facts, peer, path)));
         problems.extend(word(facts, peer));
@@ -33,6 +34,25 @@ fn gateway(peer: &PeerStatus, path: &PeerPath) -> String {
         Some(gateway) => format!("{gateway} of {} ({})", peer.cluster, path.address),
         None => format!("the gateway of {} at {}", peer.cluster, path.address),
     }
+}
+
+/// The peer answers, and has taken this cluster for its peer no longer, or never.
+fn refusing(facts: &Facts<'_>, peer: &PeerStatus) -> Problem {
+    let (cluster, own) = (&peer.cluster, facts.cluster);
+    let addresses: Vec<&str> =
+        peer.paths.iter().filter(|path| path.refuses).map(|path| path.address.as_str()).collect();
+    Problem::error(
+        "peer_refuses",
+        format!("{cluster} answers (at {}), and refuses {own}: it is no peer of {cluster}", addresses.join(", ")),
+        format!(
+            "{cluster} has ended it (`eastway peer remove {own}`), has no `Peer` {own} yet, or pins another CA than that of {own}"
+        ),
+        format!(
+            "if that is meant, end it here as well: {}; if not, make a token at a gateway of {cluster} (`eastway peer token`) and \
+             join with it here",
+            facts.command(&format!("peer remove {cluster}"))
+        ),
+    )
 }
 
 fn unreachable(facts: &Facts<'_>, peer: &PeerStatus) -> Problem {

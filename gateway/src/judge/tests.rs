@@ -27,6 +27,7 @@ fn path(number: u8) -> PeerPath {
         state: PathState::Up,
         min_rtt_ms: Some(80.0),
         draining: false,
+        refuses: false,
         rtt_ms: Some(82.0),
         loss: Some(0.0),
         transport: Some(Transport::Quic),
@@ -140,6 +141,19 @@ const ROWS: &[Row] = &[
         |world| world.peer().paths[1].state = PathState::Down,
         &[(Warning, "path_down")],
         &["gateway-2 of eu-west (192.0.2.2:15443)", "eastway status"],
+    ),
+    (
+        "the peer refuses this cluster",
+        |world| {
+            world.peer().paths.iter_mut().for_each(|path| path.state = PathState::Down);
+            world.peer().paths[0].refuses = true;
+        },
+        &[(Error, "peer_refuses")],
+        &[
+            "eu-west answers (at 192.0.2.1:15443), and refuses us-east",
+            "`eastway peer remove eu-west`",
+            "`eastway peer token`",
+        ],
     ),
     (
         "a path answers no pings right now",

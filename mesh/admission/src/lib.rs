@@ -36,6 +36,7 @@ mod world;
 
 pub use cluster::{Cluster, Live, LivePeer, LiveService};
 pub use judge::judge;
+pub use peer::is_import_rule;
 
 /// A text with any number of documents.
 #[derive(Clone, Debug, PartialEq, Eq)]

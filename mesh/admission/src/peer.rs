@@ -28,11 +28,7 @@ pub(crate) fn alone(checks: &mut Checks<'_>, peer: &mut Peer, beside: &dyn Fn(&s
     }
     bundle(checks, peer, beside);
     for (index, rule) in peer.imports.iter().enumerate() {
-        let valid = match rule.split_once('/') {
-            None => rule == "*",
-            Some((namespace, service)) => is_label(namespace) && (service == "*" || is_label(service)),
-        };
-        if !valid {
+        if !is_import_rule(rule) {
             let message = format!("`{rule}` is not `*`, NAMESPACE/* or NAMESPACE/SERVICE");
             checks.problem(&format!("spec.imports[{index}]"), message);
         }
@@ -45,6 +41,14 @@ pub(crate) fn alone(checks: &mut Checks<'_>, peer: &mut Peer, beside: &dyn Fn(&s
     }
     if let Some(region) = &peer.region {
         checks.label("spec.region", region);
+    }
+}
+
+/// Whether it is a rule of `imports`: `*`, NAMESPACE/* or NAMESPACE/SERVICE.
+pub fn is_import_rule(rule: &str) -> bool {
+    match rule.split_once('/') {
+        None => rule == "*",
+        Some((namespace, service)) => is_label(namespace) && (service == "*" || is_label(service)),
     }
 }
 

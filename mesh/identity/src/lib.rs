@@ -11,6 +11,7 @@
 //! check of the certificate), accept anything older than TLS 1.3, or fall back to a process-wide crypto provider.
 
 mod calendar;
+mod digest;
 mod error;
 mod expected;
 mod files;
@@ -18,6 +19,7 @@ mod files;
 mod fixture;
 mod held;
 mod identity;
+mod introduction;
 mod lifetime;
 mod provider;
 mod roots;
@@ -27,12 +29,14 @@ mod verifier;
 pub mod ca;
 
 pub use ca::{Ca, CaError, IssueOptions, Issued};
+pub use digest::{secret, sha256};
 pub use error::{IdentityError, LoadError, Refusal};
 pub use expected::Expected;
 pub use files::{IdentityFiles, Overwrite};
 pub use held::{ClientTls, Held, Revoked, ServerTls, Tls};
 pub use identity::Identity;
 pub use identity::watch::{Watch, WatchOptions};
+pub use introduction::{IntroductionError, bundle_hash, introducing_client, introducing_server, vouched_gateway};
 pub use lifetime::Lifetime;
 pub use provider::provider;
 pub use roots::certificates_from_pem;

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
@@ -19,6 +21,15 @@ use crate::{Expected, Identity};
 /// The configuration for calling: shows `identity`, accepts who is `expected`. SNI is not sent; give rustls [`server_name`].
 pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ClientTls {
     let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
+    Tls::new(Arc::new(client_with(identity, verifier, alpn)), Arc::clone(identity), expected)
+}
+
+/// The same, with any check of the other side's certificate.
+pub(crate) fn client_with(
+    identity: &Arc<Identity>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    alpn: &[&[u8]],
+) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .expect("the provider's cipher suites are those of TLS 1.3")
@@ -29,12 +40,21 @@ pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
-    Tls::new(Arc::new(config), Arc::clone(identity), expected)
+    config
 }
 
 /// The configuration for answering: shows `identity`, and accepts only callers that show who is `expected`.
 pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ServerTls {
     let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
+    Tls::new(Arc::new(server_with(identity, verifier, alpn)), Arc::clone(identity), expected)
+}
+
+/// The same, with any check of the other side's certificate.
+pub(crate) fn server_with(
+    identity: &Arc<Identity>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    alpn: &[&[u8]],
+) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .expect("the provider's cipher suites are those of TLS 1.3")
@@ -44,7 +64,7 @@ pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Tls::new(Arc::new(config), Arc::clone(identity), expected)
+    config
 }
 
 /// The name that rustls wants for every connection. It is neither sent nor compared: identities are SPIFFE ids.

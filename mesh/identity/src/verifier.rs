@@ -140,14 +140,20 @@ impl Verifier {
             }
         }
     }
+}
 
-    fn signature(
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms())
-    }
+/// Whether the other side holds the key of the certificate that it shows.
+pub(crate) fn check_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms())
+}
+
+/// Nothing older than TLS 1.3 is spoken.
+pub(crate) fn refuse_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
+    Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -169,7 +175,7 @@ impl ServerCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
+        refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -178,7 +184,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::signature(message, cert, dss)
+        check_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -208,7 +214,7 @@ impl ClientCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
+        refuse_tls12()
     }
 
     fn verify_tls13_signature(
@@ -217,7 +223,7 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::signature(message, cert, dss)
+        check_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -225,6 +231,6 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-fn algorithms() -> &'static WebPkiSupportedAlgorithms {
+pub(crate) fn algorithms() -> &'static WebPkiSupportedAlgorithms {
     &provider_ref().signature_verification_algorithms
 }

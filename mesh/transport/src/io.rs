@@ -123,6 +123,15 @@ impl Io {
         }
     }
 
+    /// The certificates that the other side of a TLS session showed, its own first.
+    pub fn peer_chain(&self) -> Option<&[rustls_pki_types::CertificateDer<'static>]> {
+        match self {
+            Self::Tls(tls) => tls.peer_chain(),
+            Self::Rewound(rewound) => rewound.io.peer_chain(),
+            Self::Plain(_) | Self::Watched(_) | Self::Quic(_) | Self::Chunked(_) | Self::Other(_) => None,
+        }
+    }
+
     /// The application protocol that was negotiated.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

@@ -30,6 +30,9 @@ pub struct Hello {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub gateway: ::prost::alloc::string::String,
+    /// To peers: where the gateways of the cluster are reached. Who has moved is heard before it can be dialled.
+    #[prost(message, optional, tag = "3")]
+    pub gateways: ::core::option::Option<GatewayAddresses>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncResponse {
@@ -39,6 +42,10 @@ pub struct SyncResponse {
     pub epoch: u64,
     #[prost(uint64, tag = "2")]
     pub seq: u64,
+    /// To peers, with the welcome, with some heartbeats and whenever it has changed: where the gateways of the cluster are reached now.
+    /// Beside the event, so that who does not know it passes over it.
+    #[prost(message, optional, tag = "10")]
+    pub gateways: ::core::option::Option<GatewayAddresses>,
     #[prost(oneof = "sync_response::Event", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub event: ::core::option::Option<sync_response::Event>,
 }
@@ -67,6 +74,13 @@ pub mod sync_response {
         #[prost(message, tag = "9")]
         Endpoints(super::EndpointStates),
     }
+}
+/// Where the gateways of a cluster are reached.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GatewayAddresses {
+    /// HOST:PORT of their tunnels.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How endpoints do that the gateway has from the source. Which they are and how they are reached is in the store.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -132,6 +146,122 @@ pub struct ServiceRemoved {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GoAway {}
+/// First, from the gateway that is asked: the CA certificates of its cluster. The token names them by their hash.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Introduction {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// In DER.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub trust_bundle: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// From the gateway that joins, once the certificates are those of the token and the asked gateway has shown one of theirs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRequest {
+    /// Of the token.
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    /// What the joining cluster says of itself.
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// In DER. Its gateway has shown a certificate that these vouch for.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub trust_bundle: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Where its gateways are reached, HOST:PORT.
+    #[prost(string, repeated, tag = "5")]
+    pub gateways: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinResponse {
+    #[prost(oneof = "join_response::Outcome", tags = "1, 2")]
+    pub outcome: ::core::option::Option<join_response::Outcome>,
+}
+/// Nested message and enum types in `JoinResponse`.
+pub mod join_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        #[prost(message, tag = "1")]
+        Joined(super::Joined),
+        #[prost(message, tag = "2")]
+        Refused(super::JoinRefused),
+    }
+}
+/// The joining cluster is a peer of the asked one now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Joined {
+    /// Where the gateways of the asked cluster are reached, HOST:PORT.
+    #[prost(string, repeated, tag = "1")]
+    pub gateways: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRefused {
+    #[prost(enumeration = "join_refused::Cause", tag = "1")]
+    pub cause: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The clock of the asked gateway, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub now_ms: u64,
+}
+/// Nested message and enum types in `JoinRefused`.
+pub mod join_refused {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Cause {
+        Unspecified = 0,
+        /// No such token: it was withdrawn, or is another cluster's.
+        UnknownToken = 1,
+        Expired = 2,
+        /// Another cluster has used it.
+        Used = 3,
+        /// What the joining cluster says of itself is not so, or collides with another peer.
+        Refused = 4,
+        /// The asked cluster's store does not answer: to be tried again.
+        Unavailable = 5,
+    }
+    impl Cause {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "CAUSE_UNSPECIFIED",
+                Self::UnknownToken => "CAUSE_UNKNOWN_TOKEN",
+                Self::Expired => "CAUSE_EXPIRED",
+                Self::Used => "CAUSE_USED",
+                Self::Refused => "CAUSE_REFUSED",
+                Self::Unavailable => "CAUSE_UNAVAILABLE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+                "CAUSE_UNKNOWN_TOKEN" => Some(Self::UnknownToken),
+                "CAUSE_EXPIRED" => Some(Self::Expired),
+                "CAUSE_USED" => Some(Self::Used),
+                "CAUSE_REFUSED" => Some(Self::Refused),
+                "CAUSE_UNAVAILABLE" => Some(Self::Unavailable),
+                _ => None,
+            }
+        }
+    }
+}
 /// Generated client implementations.
 pub mod federation_client {
     #![allow(

@@ -57,6 +57,18 @@ impl Lab {
         node
     }
 
+    /// Kills the first gateway of the cluster `name`, and starts it at another address. Who is configured afterwards knows that.
+    ///
+    /// # Panics
+    /// If the cluster was not planned.
+    pub fn move_gateway(&mut self, name: &str) -> LabNode {
+        self.kill(&self.gateway(name).name);
+        let ip = self.host();
+        self.clusters.get_mut(name).expect("a planned cluster").gateways[0] = ip;
+        self.configure_gateway(name);
+        self.start_gateway(name)
+    }
+
     /// Starts every planned gateway of the cluster `name`, which must be on etcd if there are several.
     pub fn start_gateways(&mut self, name: &str) {
         self.start_gateway(name);

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 /// What a command printed, and its exit code.
 #[derive(Debug)]
-struct Told {
-    code: Option<i32>,
-    out: String,
-    errors: String,
+pub(crate) struct Told {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) errors: String,
 }
 
 /// Runs `eastway WORDS` at a gateway, with `input` on its standard input.
-fn eastway(words: &[&str], gateway: &LabNode, input: &str) -> Told {
+pub(crate) fn eastway(words: &[&str], gateway: &LabNode, input: &str) -> Told {
     let admin = gateway.at(15000).to_string();
     let mut command = eastway_command();
     command.args(words).args(["--admin", &admin]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -89,6 +89,9 @@ fn the_walk_in_the_readme_works_as_written() {
     let seen = parts[look + 1].to_lowercase();
     assert!(seen.contains("eastway_tunnel_streams_total") && seen.contains("proxy-status: "), "{words}\n{}", logs());
     assert!(seen.contains("unknown_service"), "{seen}");
+    let join = commands.iter().position(|block| block.contains("peer join")).expect("a third cluster joins");
+    let joined = parts[join + 1];
+    assert!(joined.contains("eu-west is a peer now") && joined.contains("token"), "{words}\n{complaints}\n{}", logs());
 }
 
 #[test]
@@ -104,6 +107,7 @@ fn every_file_of_the_examples_is_valid() {
     for (role, file) in [
         ("gateway", "us-east/gateway.yaml"),
         ("gateway", "eu-west/gateway.yaml"),
+        ("gateway", "ap-south/gateway.yaml"),
         ("sidecar", "us-east/storefront.yaml"),
         ("sidecar", "eu-west/payments.yaml"),
     ] {

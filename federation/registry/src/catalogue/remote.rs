@@ -111,6 +111,20 @@ impl Catalogue {
         Some(self.peers.report(cluster, self.resources.peers.get(cluster)?, now))
     }
 
+    /// A gateway of the peer `cluster`, which its certificate proves it to be, says where those of its cluster are reached.
+    pub fn state_addresses(&mut self, cluster: &str, addresses: &[String], now: Timestamp) {
+        if self.resources.peers.contains_key(cluster) {
+            let touched = self.peers.state_addresses(cluster, addresses, now, &self.options);
+            self.take_touched(touched);
+        }
+    }
+
+    /// The addresses to connect to of each peer: those that are declared, and those that it states, if its `Peer` says so.
+    pub fn addresses(&self) -> impl Iterator<Item = (&String, BTreeSet<String>)> {
+        let peers = self.resources.peers.iter();
+        peers.map(|(cluster, policy)| (cluster, self.peers.addresses(cluster, policy)))
+    }
+
     /// The paths to a peer, by address.
     pub fn paths(&self, cluster: &str) -> Vec<(String, PathFacts)> {
         self.peers.paths(cluster).map(|(address, facts)| (address.clone(), facts.clone())).collect()
@@ -127,6 +141,7 @@ impl Catalogue {
     pub(super) fn take_touched(&mut self, touched: Touched) {
         self.changes.mesh |= touched.mesh;
         self.changes.mirrors.extend(touched.mirrors);
+        self.changes.addresses |= touched.addresses;
         self.touched.extend(touched.services);
     }
 }

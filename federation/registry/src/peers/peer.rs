@@ -8,6 +8,7 @@ use eastway_core::resource::ClusterMeta;
 use eastway_core::view::{PathState, PeerView, Staleness};
 use eastway_core::{ServiceName, Timestamp};
 
+use super::addresses::Addresses;
 use super::source::Source;
 use super::{Cut, Exported, PathFacts, bounds, staleness_at};
 use crate::resources::PeerPolicy;
@@ -30,6 +31,7 @@ pub(super) struct Peer {
     pub(super) retired: Vec<String>,
     pub(super) sources: BTreeMap<String, Source>,
     pub(super) paths: BTreeMap<String, PathFacts>,
+    pub(super) addresses: Addresses,
     pub(super) staleness: Staleness,
     /// What sidecars are told of its distance.
     published_rtt: Option<Duration>,
@@ -134,6 +136,11 @@ impl Peer {
         let Some(heard) = self.sources.values().map(|source| source.heard).max() else { return false };
         let staleness = staleness_at(now.since(heard));
         std::mem::replace(&mut self.staleness, staleness) != staleness
+    }
+
+    /// Whether its gateway at `address` answers.
+    pub(super) fn answers(&self, address: &str) -> bool {
+        self.paths.get(address).is_some_and(|path| matches!(path.state, PathState::Up | PathState::Suspect))
     }
 
     pub(super) fn path_state(&self) -> PathState {

@@ -11,6 +11,7 @@
 //! self/config/current            which generation of applied resources counts
 //! self/config/generation/N       a generation: by whom, when, what changed, the names of its parts
 //! self/config/part/NAME          resources of one kind and namespace as applied
+//! self/token/HASH                a token by which another cluster may become a peer, by the hash of its secret
 //! self/svc/NS/NAME/slice/GW-K    slice K of the endpoints that gateway GW has of a service
 //! peer/CLUSTER/REST              mirror of what a peer exports
 //! drill/ID, shift/ID             active drills and evacuations
@@ -47,6 +48,9 @@ pub const CONFIG_GENERATIONS: &str = "generation/";
 /// Below [`CONFIG`]: the parts of generations.
 pub const CONFIG_PARTS: &str = "part/";
 
+/// The tokens by which other clusters may become peers.
+pub const TOKENS: &str = "/eastway/v1/self/token/";
+
 /// The slices of all services.
 pub const SERVICES: &str = "/eastway/v1/self/svc/";
 
@@ -77,6 +81,11 @@ pub fn config_generation(number: u64) -> String {
 /// The key of a part of generations.
 pub fn config_part(name: &str) -> String {
     format!("{CONFIG}{CONFIG_PARTS}{name}")
+}
+
+/// The key of a token, by the hash of its secret.
+pub fn token(hash: &str) -> String {
+    format!("{TOKENS}{hash}")
 }
 
 /// All slices of one service.

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::path::{Path, Way};
+use super::path::Path;
 use super::{ping, subscribe};
 use crate::dialer::{DialError, Dialer};
 use crate::hub::Hub;
@@ -68,7 +68,7 @@ async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
             // What was sent before the gateway came up is lost, and would be repeated late: dial anew.
             () = arrives(&mut arrivals, &from, seen) => continue,
         };
-        match dialled {
+        let ended = match dialled {
             Ok(Ok(tunnel)) => {
                 let opened = Instant::now();
                 let reason = connected(path, &tunnel, &mut monitor).await;
@@ -78,11 +78,17 @@ async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
                 }
                 let (cluster, address) = (&path.cluster, &path.address);
                 tracing::info!(cluster, address, %transport, reason = %reason, "a control connection ended");
+                Some(reason)
             }
-            failed => note_failure(path, transport, failed.ok().and_then(Result::err)),
-        }
+            failed => {
+                let error = failed.ok().and_then(Result::err);
+                let reason = error.as_ref().map(|error| error.reason);
+                note_failure(path, transport, error);
+                reason
+            }
+        };
         monitor.on_lost(hub.clock.now());
-        path.note_way(transport, Way::lost);
+        path.note_way(transport, |way| way.lost(ended == Some(Reason::IdentityRefused)));
         tokio::select! {
             () = sleep(backoff.pause(&pauses(path, transport))) => {}
             () = arrives(&mut arrivals, &from, seen) => {}
@@ -90,10 +96,16 @@ async fn connect(path: &Path, dialer: &dyn Dialer, transport: Transport) {
     }
 }
 
-/// A transport that does not work while another does is not missed: it is tried again less and less often.
+/// A transport that does not work while another does is not missed: it is tried again less and less often. So is a gateway that
+/// refuses this cluster.
 fn pauses(path: &Path, transport: Transport) -> LinkOptions {
     let peering = &path.hub.options.peering;
-    let most = if path.works_without(transport) { peering.standby_backoff_max } else { peering.backoff_max };
+    let most = match () {
+        () if path.works_without(transport) => peering.standby_backoff_max,
+        // Who changes its mind connects here, which is noticed at once.
+        () if path.refuses_over(transport) => peering.refused_backoff_max,
+        () => peering.backoff_max,
+    };
     LinkOptions { backoff_max: most, ..path.hub.options.link() }
 }
 

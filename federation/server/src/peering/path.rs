@@ -39,6 +39,8 @@ pub(super) struct Way {
     min_rtt: Option<Duration>,
     rtt: Option<Duration>,
     tunnel: Option<Arc<dyn Tunnel>>,
+    /// The gateway does not take this cluster for its peer.
+    refused: bool,
 }
 
 impl Way {
@@ -48,10 +50,16 @@ impl Way {
         self.tunnel = Some(Arc::clone(tunnel));
     }
 
-    /// There is no connection.
-    pub(super) fn lost(&mut self) {
+    /// There is no connection, perhaps because the gateway has `refused` it.
+    pub(super) fn lost(&mut self, refused: bool) {
+        self.refused = refused;
         self.seen = TransportFacts { state: PathState::Down, loss: None, ..self.seen };
         self.tunnel = None;
+    }
+
+    /// The gateway takes this cluster for its peer.
+    pub(super) fn welcomed(&mut self) {
+        self.refused = false;
     }
 
     /// As if the pings had said so.
@@ -89,6 +97,11 @@ impl Path {
     /// Whether the gateway answers over `transport`, as far as known.
     pub(super) fn state_over(&self, transport: Transport) -> PathState {
         self.known.lock().ways.get(&transport).map(|way| way.seen.state).unwrap_or_default()
+    }
+
+    /// Whether the gateway has refused the last connection over `transport`.
+    pub(super) fn refuses_over(&self, transport: Transport) -> bool {
+        self.known.lock().ways.get(&transport).is_some_and(|way| way.refused)
     }
 
     /// Whether the gateway answers over another transport than this one.
@@ -184,6 +197,7 @@ fn describe(facts: &mut PathFacts, choice: &TransportChoice, ways: &BTreeMap<Tra
     (facts.rtt, facts.loss) = used.map(|(_, way)| (way.rtt, way.seen.loss)).unwrap_or_default();
     facts.transport_cause = choice.cause().map(|cause| cause.as_str());
     facts.transport_changes = choice.changes();
+    facts.refuses = ways.values().any(|way| way.refused);
     facts.transport = used.filter(|(_, way)| way.tunnel.is_some()).map(|(used, _)| used);
     if ways.values().all(|way| way.tunnel.is_none()) {
         facts.draining = false;

@@ -15,13 +15,16 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 use tonic::{Status, Streaming};
 
-use super::cluster_of;
+use super::{cluster_of, hear_addresses, stated};
 use crate::hub::{Hub, raised};
 
 type Outgoing = mpsc::Sender<Result<SyncResponse, Status>>;
 
 /// The stream is over: the peer is gone, or may not listen any more.
 struct Over;
+
+/// After so many heartbeats it is said again where this cluster's gateways are reached, so that those that went are forgotten.
+const RESTATED: u32 = 10;
 
 /// Endpoints in one message to a sibling.
 const STATES: usize = 500;
@@ -59,6 +62,10 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut news = if is_sibling { hub.statements.subscribe() } else { hub.exports.subscribe() };
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
+    let mut siblings = hub.siblings.subscribe();
+    if let Some(addresses) = hello.gateways.clone().filter(|_| !is_sibling) {
+        hear_addresses(&hub, &cluster, addresses);
+    }
     let exporter = Exporter::new(cluster.clone());
     let mut told = Publisher { hub, cluster, exporter, outgoing, fenced_by: None, last: Version::default() };
     let whole = if is_sibling { told.all_states().await } else { told.snapshot().await };
@@ -66,7 +73,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
         return;
     }
     let mut heartbeats = interval(told.hub.options.heartbeat);
-    let mut announced = false;
+    let (mut announced, mut beats) = (false, 0_u32);
     loop {
         let step = tokio::select! {
             message = timeout(silence, incoming.message()) => match message {
@@ -82,7 +89,14 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
                 Some(cluster) if cluster == told.cluster => Ok(()),
                 _ => Err(Over),
             },
-            _ = heartbeats.tick() => told.say(told.last, Statement::Heartbeat).await,
+            Ok(()) = siblings.changed(), if !is_sibling => told.addresses().await,
+            _ = heartbeats.tick() => {
+                beats += 1;
+                match is_sibling || beats % RESTATED != 0 {
+                    true => told.say(told.last, Statement::Heartbeat).await,
+                    false => told.addresses().await,
+                }
+            }
             () = raised(&mut draining), if !announced => {
                 announced = true;
                 told.say(told.last, Statement::GoAway).await
@@ -142,7 +156,13 @@ impl Publisher {
     async fn welcome(&self, version: Version) -> Result<(), Over> {
         let meta = self.hub.read(|catalogue, _| catalogue.meta().clone());
         let welcome = Welcome { cluster: Some(convert::cluster_to_wire(&meta)), gateway: self.hub.gateway.to_string() };
-        self.send(SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(Event::Welcome(welcome)) }).await
+        self.send(SyncResponse {
+            epoch: version.epoch,
+            seq: version.seq,
+            event: Some(Event::Welcome(welcome)),
+            gateways: Some(stated(&self.hub)),
+        })
+        .await
     }
 
     /// States how all endpoints do.
@@ -178,6 +198,12 @@ impl Publisher {
             self.last = version;
         }
         Ok(())
+    }
+
+    /// A sign of life, with where the gateways of this cluster are reached.
+    async fn addresses(&self) -> Result<(), Over> {
+        let heartbeat = convert::statement_to_wire(self.last, &Statement::Heartbeat, self.hub.clock.now());
+        self.send(SyncResponse { gateways: Some(stated(&self.hub)), ..heartbeat }).await
     }
 
     async fn say(&self, version: Version, statement: Statement) -> Result<(), Over> {

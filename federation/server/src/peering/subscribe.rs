@@ -22,8 +22,8 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::STATEMENTS;
-use super::path::Path;
+use super::path::{Path, Way};
+use super::{STATEMENTS, hear_addresses, stated};
 use crate::hub::Hub;
 
 /// The largest message that a peer may send: many times what a service needs with as many zones, ports and accounts as
@@ -73,7 +73,11 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
     io.write_u8(STATEMENTS).await.map_err(StreamError::Broken)?;
     let channel = channel_over(io, &options).await.map_err(StreamError::Broken)?;
     let (requests, outgoing) = mpsc::channel(4);
-    let hello = Hello { cluster: hub.read(|c, _| c.meta().name.clone()), gateway: hub.gateway.to_string() };
+    let hello = Hello {
+        cluster: hub.read(|c, _| c.meta().name.clone()),
+        gateway: hub.gateway.to_string(),
+        gateways: (!path.leads_to_sibling()).then(|| stated(hub)),
+    };
     // There is room: the channel is new.
     let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Hello(hello)) });
     let most = if path.leads_to_sibling() { options.max_message } else { MAX_MESSAGE };
@@ -91,6 +95,7 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
         );
         let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Fenced(Fenced { epoch })) });
     }
+    path.note_way(tunnel.transport(), Way::welcomed);
     path.note(|facts| (facts.gateway, facts.draining) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);
@@ -132,8 +137,11 @@ fn hear_peer(
     path: &Path,
     reader: &mut Reader,
     (meta, gateway): (&ClusterMeta, &str),
-    message: SyncResponse,
+    mut message: SyncResponse,
 ) -> Result<(), StreamError> {
+    if let Some(addresses) = message.gateways.take() {
+        hear_addresses(&path.hub, &path.cluster, addresses);
+    }
     let received = path.hub.clock.now();
     let (version, statement) = convert::statement_from_wire(message, received).map_err(StreamError::Malformed)?;
     let Some(fact) = reader.read(version, statement).map_err(StreamError::Contradiction)? else { return Ok(()) };
@@ -195,6 +203,9 @@ async fn welcome(
     if !itself || oneself || meta.name != path.cluster || meta.trust_domain != shown.trust_domain {
         let said = format!("{} of {} in {}", welcome.gateway, meta.name, meta.trust_domain);
         return Err(StreamError::Impostor { said, shown: shown.to_string() });
+    }
+    if let Some(addresses) = first.gateways.filter(|_| !path.leads_to_sibling()) {
+        hear_addresses(&path.hub, &path.cluster, addresses);
     }
     Ok((meta, welcome.gateway, version))
 }

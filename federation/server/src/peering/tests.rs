@@ -6,205 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use eastway_client::DiscoveryOptions;
 use eastway_core::resource::Peer;
 use eastway_core::view::{PathState, RemoteZone, Staleness, Transport};
-use eastway_core::{Health, Reason, SpiffeId};
+use eastway_core::{Health, SpiffeId};
 use eastway_registry::{PeerPolicy, ProbeOutcome, Resources};
-use eastway_transport::tunnel::ConnectError;
-use eastway_transport::{IncomingStream, Kind, OpenError, StreamAccepted, StreamOpen, Tunnel, TunnelStats};
-use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use eastway_transport::{Kind, Tunnel};
 use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::dialer::DialError;
 use crate::store::{Store, keys};
-use crate::testing::{Gateway, eventually, exporting_payments, payments, piped};
+use crate::testing::{Gateway, Wan, eventually, exporting_payments, payments};
 
+mod addresses;
 mod epochs;
 mod quic;
 mod returns;
 mod siblings;
 mod told;
 mod transports;
-
-/// The network between the clusters: which gateway listens at which address, and whether bytes pass.
-#[derive(Debug)]
-struct Wan {
-    gateways: Mutex<BTreeMap<String, Listener>>,
-    /// For QUIC, which is all that most tests use.
-    open: watch::Sender<bool>,
-    /// For TCP.
-    tcp: watch::Sender<bool>,
-}
-
-impl Wan {
-    fn over(&self, transport: Transport) -> &watch::Sender<bool> {
-        match transport {
-            Transport::Quic => &self.open,
-            Transport::Tcp => &self.tcp,
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Listener {
-    identity: Arc<SpiffeId>,
-    server: Arc<Mutex<Option<Arc<crate::Server>>>>,
-}
-
-impl std::fmt::Debug for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Listener of {}", self.identity)
-    }
-}
-
-impl Default for Wan {
-    fn default() -> Self {
-        Self { gateways: Mutex::default(), open: watch::Sender::new(true), tcp: watch::Sender::new(true) }
-    }
-}
-
-/// One gateway's way onto the network.
-#[derive(Debug)]
-struct WanDialer {
-    wan: Arc<Wan>,
-    own: Arc<SpiffeId>,
-    transports: &'static [Transport],
-}
-
-#[async_trait]
-impl Dialer for WanDialer {
-    async fn dial(
-        &self,
-        address: &str,
-        trust_domain: &str,
-        transport: Transport,
-    ) -> Result<Arc<dyn Tunnel>, DialError> {
-        let listener = self.wan.gateways.lock().get(address).cloned();
-        let _ = self.wan.over(transport).subscribe().wait_for(|open| *open).await;
-        let refused = |message: &str| DialError { reason: Reason::PathDown, message: message.to_owned() };
-        let listener = listener.ok_or_else(|| refused("nobody listens"))?;
-        let server = listener.server.lock().clone().ok_or_else(|| refused("the gateway does not run"))?;
-        if listener.identity.trust_domain != trust_domain {
-            return Err(refused("another identity"));
-        }
-        let (near, far) = tunnels(&self.wan, (&self.own, &listener.identity), transport);
-        tokio::spawn(async move { server.on_control_connection(far).await });
-        Ok(near)
-    }
-
-    fn transports(&self) -> &[Transport] {
-        self.transports
-    }
-}
-
-/// A control connection in memory.
-struct MemoryTunnel {
-    peer: Arc<SpiffeId>,
-    transport: Transport,
-    open: watch::Sender<bool>,
-    to_peer: mpsc::Sender<Io>,
-    from_peer: AsyncMutex<mpsc::Receiver<Io>>,
-    ended: Arc<watch::Sender<Option<Reason>>>,
-}
-
-use eastway_transport::Io;
-
-fn tunnels(
-    wan: &Wan,
-    ends: (&Arc<SpiffeId>, &Arc<SpiffeId>),
-    transport: Transport,
-) -> (Arc<dyn Tunnel>, Arc<dyn Tunnel>) {
-    let (to_far, from_near) = mpsc::channel(8);
-    let (to_near, from_far) = mpsc::channel(8);
-    let ended = Arc::new(watch::Sender::new(None));
-    let tunnel = |peer: &Arc<SpiffeId>, to_peer, from_peer| MemoryTunnel {
-        peer: Arc::clone(peer),
-        transport,
-        open: wan.over(transport).clone(),
-        to_peer,
-        from_peer: AsyncMutex::new(from_peer),
-        ended: Arc::clone(&ended),
-    };
-    (Arc::new(tunnel(ends.1, to_far, from_far)), Arc::new(tunnel(ends.0, to_near, from_near)))
-}
-
-impl std::fmt::Debug for MemoryTunnel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "MemoryTunnel to {}", self.peer)
-    }
-}
-
-#[async_trait]
-impl Tunnel for MemoryTunnel {
-    async fn open(&self, _: &StreamOpen, _: Bytes) -> Result<(StreamAccepted, Io), OpenError> {
-        Err(OpenError::Timeout)
-    }
-
-    async fn accept(&self) -> Option<IncomingStream> {
-        None
-    }
-
-    async fn open_raw(&self) -> Result<Io, OpenError> {
-        let (near, far) = piped(self.open.subscribe());
-        self.to_peer.send(far).await.map_err(|_| OpenError::Timeout)?;
-        Ok(near)
-    }
-
-    async fn accept_raw(&self) -> Option<Io> {
-        let mut from_peer = self.from_peer.lock().await;
-        tokio::select! {
-            io = from_peer.recv() => io,
-            _ = self.closed() => None,
-        }
-    }
-
-    async fn confirmed(&self) -> Result<(), ConnectError> {
-        Ok(())
-    }
-
-    async fn closed(&self) -> Reason {
-        let mut ended = self.ended.subscribe();
-        let ended = ended.wait_for(Option::is_some).await;
-        ended.ok().and_then(|reason| *reason).unwrap_or(Reason::TunnelLost)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.ended.borrow().is_some()
-    }
-
-    fn close(&self, reason: Reason) {
-        self.ended.send_replace(Some(reason));
-    }
-
-    fn stats(&self) -> TunnelStats {
-        TunnelStats::default()
-    }
-
-    fn peer(&self) -> &Arc<SpiffeId> {
-        &self.peer
-    }
-
-    fn peer_chain(&self) -> &[CertificateDer<'static>] {
-        &[]
-    }
-
-    fn remote_address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], 15443).into()
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Control
-    }
-
-    fn transport(&self) -> Transport {
-        self.transport
-    }
-}
 
 fn policy(cluster: &str, imports: &[&str]) -> PeerPolicy {
     PeerPolicy {
@@ -235,12 +56,7 @@ async fn cluster(wan: &Arc<Wan>, name: &'static str, peer: &str) -> Gateway {
 async fn cluster_over(transports: &'static [Transport], wan: &Arc<Wan>, name: &'static str, peer: &str) -> Gateway {
     let mut resources = exporting_payments();
     resources.peers.insert(peer.to_owned(), policy(peer, &["shop/*"]));
-    let own = Arc::new(SpiffeId::gateway(&format!("{name}.mesh.internal"), "gw-1"));
-    let dialer = WanDialer { wan: Arc::clone(wan), own: Arc::clone(&own), transports };
-    let gateway = Gateway::new(name, Arc::new(dialer), resources).await;
-    let listener = Listener { identity: own, server: Arc::clone(&gateway.server) };
-    wan.gateways.lock().insert(format!("gw-1.{name}:15443"), listener);
-    gateway
+    wan.gateway_over(transports, name, resources).await
 }
 
 /// The zones of other clusters that `gateway` sees.
@@ -450,9 +266,7 @@ async fn nobodys_peer_and_no_other_gateway_is_listened_to() {
 
     // A gateway that shows one certificate and says to be another.
     let eu = cluster(&wan, "eu-west", "us-east").await;
-    let other = Arc::new(SpiffeId::gateway("eu-west.mesh.internal", "gw-7"));
-    let impostor = Listener { identity: other, server: Arc::clone(&eu.server) };
-    wan.gateways.lock().insert("gw-1.eu-west:15443".to_owned(), impostor);
+    wan.listen("gw-1.eu-west:15443", SpiffeId::gateway("eu-west.mesh.internal", "gw-7"), &eu);
     eu.run().await;
     eu.sidecar("p1", "a", 1).registrar.registered().await;
     sleep(Duration::from_secs(20)).await;

@@ -17,6 +17,11 @@ use crate::store::StoreError;
 /// How often a change is tried while other gateways change the set, too.
 const ATTEMPTS: u32 = 8;
 
+/// The owner of a resource that was applied.
+pub const APPLIED: &str = "applied";
+/// The owner of a `Peer` that joined by a token.
+pub const TOKEN: &str = "token";
+
 /// What an operator wants.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "change", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -100,7 +105,7 @@ pub struct OwnedDocument {
     /// Which.
     #[serde(flatten)]
     pub id: DocumentId,
-    /// The file and line of this gateway's that declares it, or `applied`.
+    /// The file and line of this gateway's that declares it, [`APPLIED`], or [`TOKEN`].
     pub owner: String,
     /// As it was declared.
     pub document: Value,
@@ -113,11 +118,39 @@ impl ResourceSet {
     /// # Errors
     /// Why nothing was changed.
     pub(crate) async fn change(&self, change: &Change, by: &str, dry_run: bool) -> Result<Outcome, NotApplied> {
+        self.make(|stored| wanted(change, stored), by, dry_run).await
+    }
+
+    /// Takes a peer that joined by a token: what `peer` makes of the document that is applied for it so far.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(crate) async fn join(
+        &self,
+        name: &str,
+        peer: impl Fn(Option<&Value>) -> Value,
+        by: &str,
+        dry_run: bool,
+    ) -> Result<Outcome, NotApplied> {
+        self.make(|stored| joining(name, &peer, stored), by, dry_run).await
+    }
+
+    /// The file and line of this gateway's that declares the resource.
+    pub(crate) fn file_of(&self, id: &DocumentId) -> Option<String> {
+        self.known().0.declared.iter().find(|one| DocumentId::from(one.resource.id()) == *id).map(Declared::place)
+    }
+
+    async fn make(
+        &self,
+        wanted: impl Fn(&Stored) -> Result<Wanted, NotApplied>,
+        by: &str,
+        dry_run: bool,
+    ) -> Result<Outcome, NotApplied> {
         let _one = self.writing.lock().await;
         for _ in 0..ATTEMPTS {
             let stored = Stored::read(&*self.store).await?;
             let before = stored.now();
-            let (after, asked) = wanted(change, &stored)?;
+            let Wanted { documents: after, asked, joined } = wanted(&stored)?;
             let warnings = self.admit(&before, &after, &asked)?;
             let mut outcome = Outcome {
                 generation: stored.number(),
@@ -129,7 +162,7 @@ impl ResourceSet {
                 return Ok(outcome);
             }
             let at = (self.hub.options.wall_clock)();
-            let Some(number) = stored.replace(&*self.store, &after, (by, at, &self.hub.gateway)).await? else {
+            let Some(number) = stored.replace(&*self.store, &after, &joined, (by, at, &self.hub.gateway)).await? else {
                 continue;
             };
             tracing::info!(generation = number, by, resources = outcome.changes.len(), "resources were applied");
@@ -189,8 +222,12 @@ impl ResourceSet {
             all.push(OwnedDocument { id, owner: one.place(), document });
         }
         let declared: BTreeSet<DocumentId> = all.iter().map(|one| one.id.clone()).collect();
-        let applied = applied.now().into_iter().filter(|(id, _)| !declared.contains(id));
-        all.extend(applied.map(|(id, document)| OwnedDocument { id, owner: "applied".to_owned(), document }));
+        let documents = applied.now();
+        let joined: BTreeSet<DocumentId> =
+            applied.joined(&documents).iter().map(|name| DocumentId::peer(name)).collect();
+        let owner = |id: &DocumentId| if joined.contains(id) { TOKEN } else { APPLIED };
+        let applied = documents.into_iter().filter(|(id, _)| !declared.contains(id));
+        all.extend(applied.map(|(id, document)| OwnedDocument { owner: owner(&id).to_owned(), id, document }));
         all
     }
 
@@ -200,12 +237,40 @@ impl ResourceSet {
     }
 }
 
-/// The set that a change leads to, and what of it is asked for.
-fn wanted(change: &Change, stored: &Stored) -> Result<(Documents, Vec<Declared>), NotApplied> {
+/// The set that a change leads to.
+struct Wanted {
+    documents: Documents,
+    /// What of it is asked for.
+    asked: Vec<Declared>,
+    /// The peers among it that joined by a token.
+    joined: BTreeSet<String>,
+}
+
+/// What is applied when a peer joins by a token.
+fn joining(name: &str, peer: impl Fn(Option<&Value>) -> Value, stored: &Stored) -> Result<Wanted, NotApplied> {
+    let (mut documents, id) = (stored.now(), DocumentId::peer(name));
+    let document = peer(documents.get(&id));
+    let text = NamedText { file: format!("the peer {name}, by its token"), text: document.to_string() };
+    let asked = read(&[text], &BTreeMap::new()).map_err(NotApplied::Problems)?;
+    let mut joined = stored.joined(&documents);
+    let new = documents.get(&id) != asked.first().map(|one| &one.document);
+    if new || joined.contains(name) {
+        joined.insert(name.to_owned());
+    }
+    documents.extend(asked.iter().map(|one| (one.resource.id().into(), one.document.clone())));
+    Ok(Wanted { documents, asked, joined })
+}
+
+fn wanted(change: &Change, stored: &Stored) -> Result<Wanted, NotApplied> {
     match change {
         Change::Apply { texts, beside, prune } => {
             let declared = read(texts, beside).map_err(NotApplied::Problems)?;
-            let mut documents = if *prune { Documents::new() } else { stored.now() };
+            let mut documents = stored.now();
+            if *prune {
+                // Who joined by a token came by no file that could be given here.
+                let joined = stored.joined(&documents);
+                documents.retain(|id, _| joined.contains(&id.name) && *id == DocumentId::peer(&id.name));
+            }
             if *prune && declared.is_empty() {
                 return Err(NotApplied::NotThere(
                     "there is no resource in what is given, so that to prune would delete all: use `delete --all`"
@@ -215,7 +280,7 @@ fn wanted(change: &Change, stored: &Stored) -> Result<(Documents, Vec<Declared>)
             for one in &declared {
                 documents.insert(one.resource.id().into(), one.document.clone());
             }
-            Ok((documents, declared))
+            Ok(Wanted { joined: stored.joined(&documents), documents, asked: declared })
         }
         Change::Delete { resources } => {
             let mut documents = stored.now();
@@ -224,7 +289,7 @@ fn wanted(change: &Change, stored: &Stored) -> Result<(Documents, Vec<Declared>)
                     return Err(NotApplied::NotThere(format!("{id} was not applied: see `eastway get`")));
                 }
             }
-            Ok((documents, Vec::new()))
+            Ok(Wanted { joined: stored.joined(&documents), documents, asked: Vec::new() })
         }
         Change::Rollback { generation } => {
             let kept: Vec<u64> = stored.generations.iter().map(|generation| generation.number).collect();
@@ -237,7 +302,7 @@ fn wanted(change: &Change, stored: &Stored) -> Result<(Documents, Vec<Declared>)
                     (Some(number), _) => format!("generation {number} is not kept: there are {kept:?}"),
                 })
             })?;
-            Ok((stored.documents(found), Vec::new()))
+            Ok(Wanted { documents: stored.documents(found), asked: Vec::new(), joined: found.joined.clone() })
         }
     }
 }

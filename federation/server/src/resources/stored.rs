@@ -60,6 +60,9 @@ pub struct Generation {
     pub changed: usize,
     /// The parts that its resources are in.
     pub parts: Vec<String>,
+    /// The peers among them that joined by a token, as long as nobody has changed them otherwise.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub joined: BTreeSet<String>,
 }
 
 /// Which generation counts.
@@ -144,17 +147,28 @@ impl Stored {
         parts.filter_map(|document| Some((DocumentId::of(document)?, document.clone()))).collect()
     }
 
+    /// The peers that joined by a token, as far as `documents` leave them as they are.
+    pub(crate) fn joined(&self, documents: &Documents) -> BTreeSet<String> {
+        let now = self.now();
+        let same = |name: &&String| {
+            let id = DocumentId::peer(name);
+            now.contains_key(&id) && now.get(&id) == documents.get(&id)
+        };
+        self.current().into_iter().flat_map(|generation| &generation.joined).filter(same).cloned().collect()
+    }
+
     /// The resources that count.
     pub(crate) fn now(&self) -> Documents {
         self.current().map(|generation| self.documents(generation)).unwrap_or_default()
     }
 
-    /// Makes `documents` the set that counts, unless another became it since this was read. `writer` tells apart those that
-    /// write at the same time.
+    /// Makes `documents` the set that counts, of which the peers `joined` came by a token, unless another became it since this was
+    /// read. `writer` tells apart those that write at the same time.
     pub(crate) async fn replace(
         &self,
         store: &dyn Store,
         documents: &Documents,
+        joined: &BTreeSet<String>,
         (by, at, writer): (&str, u64, &str),
     ) -> Result<Option<u64>, StoreError> {
         let number = self.number() + 1;
@@ -165,7 +179,8 @@ impl Stored {
         let mut changes = differences(&self.now(), documents);
         let changed = changes.len();
         changes.truncate(LISTED);
-        let generation = Generation { number, at, by: by.to_owned(), changes, changed, parts };
+        let joined = joined.clone();
+        let generation = Generation { number, at, by: by.to_owned(), changes, changed, parts, joined };
         let key = format!("{}{}", keys::CONFIG, keys::CONFIG_CURRENT);
         let expect = self.current.as_ref().map_or(Expect::Absent, |entry| Expect::At(entry.revision));
         let txn = Txn::new()

@@ -165,7 +165,11 @@ async fn next(stream: &mut Streaming<SubscribeResponse>) -> String {
 async fn store(gateway: &Gateway, documents: &[&Value]) {
     let stored = Stored::read(&gateway.store).await.expect("read");
     let documents = documents.iter().map(|one| (DocumentId::of(one).expect("an id"), (*one).clone())).collect();
-    stored.replace(&gateway.store, &documents, ("ann", 7, "gw-2")).await.expect("written").expect("nobody else writes");
+    stored
+        .replace(&gateway.store, &documents, &Default::default(), ("ann", 7, "gw-2"))
+        .await
+        .expect("written")
+        .expect("nobody else writes");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,11 @@ use crate::name::ServiceName;
 pub struct Peer {
     /// The peer's gateways, `HOST:PORT` of their tunnels (`tunnel.listen`).
     pub gateways: Vec<String>,
+    /// Whether gateways that the peer states are connected to as well, and in the place of these as soon as one of them answers. To be
+    /// said where both clusters reach one another at the addresses at which they are reached within (`tunnel.advertise`), and
+    /// not through translated ones. A peer that joined by a token is followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
     /// The trust domain of the peer's identities; default `NAME.mesh.internal`.
     pub trust_domain: Option<String>,
     /// The peer's CA certificates in PEM, or the file with them, relative to this file. They are pinned: nothing else is

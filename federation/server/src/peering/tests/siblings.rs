@@ -9,12 +9,7 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// Another gateway of the cluster of `first`, on the same network.
 async fn sibling(wan: &Arc<Wan>, first: &Gateway, id: &'static str) -> Gateway {
-    let mut sibling = first.sibling(id);
-    let own = Arc::new(SpiffeId::gateway(&first.trust_domain(), id));
-    sibling.dialer =
-        Arc::new(WanDialer { wan: Arc::clone(wan), own: Arc::clone(&own), transports: &[Transport::Quic] });
-    let listener = Listener { identity: own, server: Arc::clone(&sibling.server) };
-    wan.gateways.lock().insert(format!("{id}.{}:15443", first.cluster), listener);
+    let sibling = wan.sibling(first, id);
     sibling.run().await;
     sibling
 }

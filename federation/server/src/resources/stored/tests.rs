@@ -18,7 +18,7 @@ async fn store() -> (EmbeddedStore, tempfile::TempDir) {
 
 async fn replace(store: &EmbeddedStore, documents: &Documents) -> Option<u64> {
     let stored = Stored::read(store).await.expect("read");
-    stored.replace(store, documents, ("ann@desk", 7, "gw-1")).await.expect("written")
+    stored.replace(store, documents, &BTreeSet::new(), ("ann@desk", 7, "gw-1")).await.expect("written")
 }
 
 #[tokio::test]
@@ -48,8 +48,8 @@ async fn of_two_that_read_the_same_only_the_first_writes() {
     let (store, _folder) = store().await;
     let stored = Stored::read(&store).await.expect("read");
     let (ours, theirs) = (Documents::from([service("a", "a", 1)]), Documents::from([service("a", "b", 1)]));
-    assert_eq!(stored.replace(&store, &ours, ("ann", 1, "gw-1")).await.expect("written"), Some(1));
-    assert_eq!(stored.replace(&store, &theirs, ("bob", 2, "gw-2")).await.expect("compared"), None);
+    assert_eq!(stored.replace(&store, &ours, &BTreeSet::new(), ("ann", 1, "gw-1")).await.expect("written"), Some(1));
+    assert_eq!(stored.replace(&store, &theirs, &BTreeSet::new(), ("bob", 2, "gw-2")).await.expect("compared"), None);
     assert_eq!(Stored::read(&store).await.expect("read").now(), ours);
 }
 
