@@ -23,7 +23,7 @@ pub enum What {
     },
     /// 5 % of the packets that arrive at each of these are lost.
     Loss(Vec<Host>),
-    /// What the gateways of two clusters send to one another takes [`ONE_WAY`] longer.
+    /// What the gateways of two clusters send to one another takes `ONE_WAY` longer.
     Delay([Cluster; 2]),
     /// The disk on which a host keeps its state is full.
     FullDisk(Host),
