@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use eastway_documents::check::{Checks, is_host_and_port};
-use eastway_documents::{FileText, Loaded, load};
+use eastway_documents::{Loaded, load};
 use eastway_identity::{Expected, Identity, IdentityFiles, client_config};
+use eastway_runtime::sections::RawIdentity;
 use eastway_transport::{Io, tcp, tls};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,14 +41,6 @@ struct RawContext {
     gateways: Vec<String>,
     /// The operator's certificate, key and the cluster's CA, in PEM files relative to this one.
     identity: RawIdentity,
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RawIdentity {
-    certificate: FileText,
-    key: FileText,
-    bundle: FileText,
 }
 
 /// A context that can be used.

@@ -158,15 +158,18 @@ impl Services {
         loop {
             ticks.tick().await;
             let now = clock::now();
-            let mut unwanted = Vec::new();
-            for (name, zones) in &*self.known.read() {
+            for (name, zones) in self.all() {
                 zones.each(|service| service.tick(now));
                 if zones.is_unwanted() {
-                    unwanted.push(name.clone());
+                    self.forget(&name);
                 }
             }
-            unwanted.iter().for_each(|name| self.forget(name));
         }
+    }
+
+    /// All of them. Workers, which look services up, do not wait meanwhile.
+    fn all(&self) -> Vec<(ServiceName, Arc<Zones>)> {
+        self.known.read().iter().map(|(name, zones)| (name.clone(), Arc::clone(zones))).collect()
     }
 
     /// The service, made if nobody wanted it for long; `None` if no cluster known here offers it.
@@ -190,13 +193,11 @@ impl Services {
     }
 
     fn insert(&self, view: &ServiceView) -> Arc<Zones> {
-        let mut known = self.known.write();
-        let zones = known.entry(view.name.clone()).or_insert_with(|| {
-            let (arriving, unwanted) = (ArcSwapOption::empty(), AtomicU32::new(0));
-            Arc::new(Zones { callers: self.by_zone(&view.name), arriving, unwanted })
-        });
-        self.update(zones, view);
-        Arc::clone(zones)
+        let (arriving, unwanted) = (ArcSwapOption::empty(), AtomicU32::new(0));
+        let made = Arc::new(Zones { callers: self.by_zone(&view.name), arriving, unwanted });
+        self.update(&made, view);
+        // Of two workers that want it at the same moment, the first one's counts.
+        Arc::clone(self.known.write().entry(view.name.clone()).or_insert(made))
     }
 
     fn forget(&self, name: &ServiceName) {
@@ -246,9 +247,9 @@ impl Sink for Services {
     fn mesh(&self, mesh: &Arc<MeshView>) {
         self.mesh.store(Some(Arc::clone(mesh)));
         let Some(server) = self.source.get().and_then(|source| source.server.upgrade()) else { return };
-        for (name, zones) in &*self.known.read() {
-            if let Some(view) = server.view(name) {
-                self.update(zones, &view);
+        for (name, zones) in self.all() {
+            if let Some(view) = server.view(&name) {
+                self.update(&zones, &view);
             }
         }
     }
@@ -262,7 +263,8 @@ impl Sink for Services {
 
     fn loads(&self, service: &ServiceName, loads: &[(EndpointId, LoadReport)]) {
         let now = clock::now();
-        if let Some(zones) = self.known.read().get(service) {
+        let zones = self.known.read().get(service).cloned();
+        if let Some(zones) = zones {
             for (endpoint, load) in loads {
                 zones.each(|service| service.apply_load(endpoint, *load, now));
             }

@@ -7,26 +7,23 @@
 use std::sync::Arc;
 
 use eastway_core::SpiffeId;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::digest::sha256;
 use crate::held::{ClientTls, ServerTls, Tls};
 use crate::roots::Roots;
 use crate::tls::{client_with, server_with};
-use crate::verifier::{Presented, Usage, algorithms, check_signature, peer_id, refuse_tls12};
+use crate::verifier::{Judge, Presented, Usage, Verifier, peer_id};
 use crate::{Identity, IdentityError, LoadError};
 
 /// The configuration for calling a gateway of a cluster that is not known yet.
 pub fn introducing_client(identity: &Arc<Identity>, alpn: &[&[u8]]) -> ClientTls {
-    Tls::unverified(Arc::new(client_with(identity, Arc::new(AnyGateway), alpn)), Arc::clone(identity))
+    Tls::unverified(Arc::new(client_with(identity, Arc::new(Verifier(AnyGateway)), alpn)), Arc::clone(identity))
 }
 
 /// The configuration for answering one.
 pub fn introducing_server(identity: &Arc<Identity>, alpn: &[&[u8]]) -> ServerTls {
-    Tls::unverified(Arc::new(server_with(identity, Arc::new(AnyGateway), alpn)), Arc::clone(identity))
+    Tls::unverified(Arc::new(server_with(identity, Arc::new(Verifier(AnyGateway)), alpn)), Arc::clone(identity))
 }
 
 /// Whom `chain` names, if it is a gateway of `trust_domain` that `bundle` vouches for now, on both sides of a connection.
@@ -74,85 +71,13 @@ pub enum IntroductionError {
 #[derive(Debug)]
 struct AnyGateway;
 
-impl AnyGateway {
-    fn check(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let id = peer_id(std::slice::from_ref(certificate)).map_err(IdentityError::into_rustls)?;
+impl Judge for AnyGateway {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), IdentityError> {
+        let id = peer_id(std::slice::from_ref(presented.leaf))?;
         if id.is_gateway() {
             return Ok(());
         }
-        Err(IdentityError::WrongIdentity { found: Box::new(id), expected: "a gateway".to_owned() }.into_rustls())
-    }
-}
-
-impl ServerCertVerifier for AnyGateway {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Self::check(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        refuse_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        check_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for AnyGateway {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Self::check(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        refuse_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        check_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
+        Err(IdentityError::WrongIdentity { found: Box::new(id), expected: "a gateway".to_owned() })
     }
 }
 

@@ -15,12 +15,12 @@ use rustls_pki_types::ServerName;
 
 use crate::held::{ClientTls, ServerTls, Tls};
 use crate::provider::provider;
-use crate::verifier::Verifier;
+use crate::verifier::{Verifier, Vouched};
 use crate::{Expected, Identity};
 
 /// The configuration for calling: shows `identity`, accepts who is `expected`. SNI is not sent; give rustls [`server_name`].
 pub fn client_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ClientTls {
-    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
+    let verifier = Arc::new(Verifier(Vouched { identity: Arc::clone(identity), expected: expected.clone() }));
     Tls::new(Arc::new(client_with(identity, verifier, alpn)), Arc::clone(identity), expected)
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn client_with(
 
 /// The configuration for answering: shows `identity`, and accepts only callers that show who is `expected`.
 pub fn server_config(identity: &Arc<Identity>, expected: Expected, alpn: &[&[u8]]) -> ServerTls {
-    let verifier = Arc::new(Verifier { identity: Arc::clone(identity), expected: expected.clone() });
+    let verifier = Arc::new(Verifier(Vouched { identity: Arc::clone(identity), expected: expected.clone() }));
     Tls::new(Arc::new(server_with(identity, verifier, alpn)), Arc::clone(identity), expected)
 }
 

@@ -3,6 +3,7 @@
 //! In this order: it names exactly one identity; a CA of *that identity's* trust domain vouches for it, now; the identity is
 //! one that was expected. So a wrong identity is only ever reported of a genuine certificate.
 
+use std::fmt;
 use std::sync::Arc;
 
 use eastway_core::SpiffeId;
@@ -122,28 +123,42 @@ fn named(error: webpki::Error, id: &SpiffeId) -> IdentityError {
     }
 }
 
-/// What rustls asks in a handshake. It holds the identity rather than a bundle, so that a reload needs no new configuration.
+/// Says who may be on the other side.
+pub(crate) trait Judge: fmt::Debug + Send + Sync + 'static {
+    /// Whether whoever shows this may be.
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), IdentityError>;
+}
+
+/// Those whom the identity's bundles vouch for and who are expected. It holds the identity rather than a bundle, so that a reload
+/// needs no new configuration.
 #[derive(Debug)]
-pub(crate) struct Verifier {
+pub(crate) struct Vouched {
     pub(crate) identity: Arc<Identity>,
     pub(crate) expected: Expected,
 }
 
-impl Verifier {
+impl Judge for Vouched {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), IdentityError> {
+        self.identity.check(presented, &self.expected).map(drop)
+    }
+}
+
+/// What rustls asks in a handshake: a judgement, and proof that the other side holds its key.
+#[derive(Debug)]
+pub(crate) struct Verifier<J>(pub(crate) J);
+
+impl<J: Judge> Verifier<J> {
     fn check(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
-        match self.identity.check(presented, &self.expected) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // The connection's owner logs the failure; rustls keeps less of it than we know here.
-                tracing::debug!(reason = error.refusal().as_str(), %error, "refused a certificate");
-                Err(error.into_rustls())
-            }
-        }
+        self.0.judge(presented).map_err(|error| {
+            // The connection's owner logs the failure; rustls keeps less of it than we know here.
+            tracing::debug!(reason = error.refusal().as_str(), %error, "refused a certificate");
+            error.into_rustls()
+        })
     }
 }
 
 /// Whether the other side holds the key of the certificate that it shows.
-pub(crate) fn check_signature(
+fn check_signature(
     message: &[u8],
     certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
@@ -152,11 +167,11 @@ pub(crate) fn check_signature(
 }
 
 /// Nothing older than TLS 1.3 is spoken.
-pub(crate) fn refuse_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
+fn refuse_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
     Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
 }
 
-impl ServerCertVerifier for Verifier {
+impl<J: Judge> ServerCertVerifier for Verifier<J> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -192,7 +207,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-impl ClientCertVerifier for Verifier {
+impl<J: Judge> ClientCertVerifier for Verifier<J> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // A node has one identity and shows it to everybody: a hint would only tell strangers which CAs are trusted.
         &[]
@@ -231,6 +246,6 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-pub(crate) fn algorithms() -> &'static WebPkiSupportedAlgorithms {
+fn algorithms() -> &'static WebPkiSupportedAlgorithms {
     &provider_ref().signature_verification_algorithms
 }

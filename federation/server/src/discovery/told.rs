@@ -28,31 +28,31 @@ pub(super) struct Told {
     known: Known,
     /// The number of the last update, by the name within the kind.
     versions: BTreeMap<String, u64>,
-    /// It was said once that there is none.
+    /// Something was said of it.
     answered: bool,
 }
 
-/// What the other side knows.
+/// What the other side knows, of what.
 #[derive(Debug)]
 enum Known {
     Mesh(Option<MeshView>),
-    Served(Option<InboundRules>),
-    Service(Option<Arc<ServiceFacts>>),
+    Served(ServiceName, Option<InboundRules>),
+    Service(ServiceName, Option<Arc<ServiceFacts>>),
     /// The count of load reports up to which it heard; `None` before the first.
-    Loads(Option<u64>),
-    /// Documents by their names.
-    Declared(BTreeMap<String, Value>),
+    Loads(ServiceName, Option<u64>),
+    /// Documents of a kind, those that are meant by a name, by their names.
+    Declared(String, String, BTreeMap<String, Value>),
 }
 
 impl Told {
     /// Nothing yet.
     pub(super) fn new(topic: Topic) -> Self {
-        let known = match topic {
+        let known = match topic.clone() {
             Topic::Mesh => Known::Mesh(None),
-            Topic::Served(_) => Known::Served(None),
-            Topic::Service(_) => Known::Service(None),
-            Topic::Loads(_) => Known::Loads(None),
-            Topic::Declared { .. } => Known::Declared(BTreeMap::new()),
+            Topic::Served(name) => Known::Served(name, None),
+            Topic::Service(name) => Known::Service(name, None),
+            Topic::Loads(name) => Known::Loads(name, None),
+            Topic::Declared { kind, name } => Known::Declared(kind, name, BTreeMap::new()),
         };
         Self { topic, known, versions: BTreeMap::new(), answered: false }
     }
@@ -60,27 +60,25 @@ impl Told {
     /// What to tell now. If that is not all because of its size, the topic is in `feed` again.
     pub(super) fn news(&mut self, hub: &Hub, feed: &Feed) -> Vec<Event> {
         let first = !std::mem::replace(&mut self.answered, true);
-        let one = match (&self.topic, &mut self.known) {
-            (Topic::Mesh, Known::Mesh(known)) => mesh(hub, known),
-            (Topic::Served(name), Known::Served(known)) => served(hub, name, known),
-            (Topic::Service(name), Known::Service(known)) => service(hub, name, known, first).map(|(change, whole)| {
+        let change = match &mut self.known {
+            Known::Mesh(known) => mesh(hub, known),
+            Known::Served(name, known) => served(hub, name, known),
+            Known::Service(name, known) => service(hub, name, known, first).map(|(change, whole)| {
                 if !whole {
                     feed.publish([&self.topic]);
                 }
                 change
             }),
-            (Topic::Loads(name), Known::Loads(known)) => loads(hub, name, known),
-            (Topic::Declared { kind, name }, Known::Declared(known)) => {
-                let changes = declared(hub, (kind, name), known);
+            Known::Loads(name, known) => loads(hub, name, known),
+            Known::Declared(kind, name, known) => {
                 let complete = (first && name == Topic::ALL).then(|| Event::Complete(self.topic.to_wire()));
+                let changes = declared(hub, (kind, name), known);
                 let updates: Vec<_> = changes.into_iter().map(|(name, change)| self.update(name, change)).collect();
                 return updates.into_iter().chain(complete).collect();
             }
-            // They are made together.
-            _ => None,
         };
         let name = self.topic.to_wire().name;
-        one.map(|change| self.update(name, change)).into_iter().collect()
+        change.map(|change| self.update(name, change)).into_iter().collect()
     }
 
     fn update(&mut self, name: String, change: Change) -> Event {
@@ -88,7 +86,7 @@ impl Told {
             Change::Removed(_) => self.versions.remove(&name).unwrap_or_default(),
             Change::Snapshot(_) | Change::Delta(_) => {
                 let version = self.versions.get(&name).map_or(0, |last| last + 1);
-                *self.versions.entry(name.clone()).or_insert(0) = version;
+                self.versions.insert(name.clone(), version);
                 version
             }
         };

@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{client_config, provider, server_config, server_name};
 use crate::fixture::{EU, HOUR, US, ca, identity, issue, loaded, workload};
-use crate::verifier::Verifier;
+use crate::verifier::{Verifier, Vouched};
 use crate::{Ca, Expected, Identity, IdentityError, IssueOptions, Refusal, calendar, peer_id};
 
 /// The two ends after as many flights as either wanted to send.
@@ -190,7 +190,10 @@ fn tls_1_2_is_not_spoken() {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .expect("supported")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { identity: Arc::clone(&node), expected: Expected::Any }))
+        .with_custom_certificate_verifier(Arc::new(Verifier(Vouched {
+            identity: Arc::clone(&node),
+            expected: Expected::Any,
+        })))
         .with_no_client_auth();
     let ends = handshake(&Arc::new(old), &server_config(&node, Expected::Any, &[]));
     assert!(matches!(ends.server, Err(rustls::Error::PeerIncompatible(_))), "{:?}", ends.server.err());
@@ -206,7 +209,10 @@ fn a_peer_without_the_hybrid_exchange_still_connects() {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("supported")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { identity: Arc::clone(&node), expected: Expected::Any }))
+        .with_custom_certificate_verifier(Arc::new(Verifier(Vouched {
+            identity: Arc::clone(&node),
+            expected: Expected::Any,
+        })))
         .with_client_cert_resolver(client_config(&node, Expected::Any, &[]).client_auth_cert_resolver.clone());
     let (client, _) = handshake(&Arc::new(client), &server_config(&node, Expected::Any, &[])).established();
     assert_eq!(client.negotiated_key_exchange_group().expect("negotiated").name(), NamedGroup::X25519);
@@ -220,7 +226,10 @@ fn a_caller_without_a_certificate_is_refused() {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("supported")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { identity: Arc::clone(&node), expected: Expected::Any }))
+        .with_custom_certificate_verifier(Arc::new(Verifier(Vouched {
+            identity: Arc::clone(&node),
+            expected: Expected::Any,
+        })))
         .with_no_client_auth();
     let ends = handshake(&Arc::new(anonymous), &server_config(&node, Expected::Any, &[]));
     assert_eq!(ends.server_refusal(), Some(Refusal::BadCertificate));
