@@ -248,7 +248,7 @@ fn a_foreign_ca_of_the_same_domain_is_refused_on_both_sides() {
     let mut blind = (**client_config(&both_known, Expected::Any, ALPN)).clone();
     blind
         .dangerous()
-        .set_certificate_verifier(Arc::new(Verifier { identity: Arc::clone(&us), expected: Expected::Any }));
+        .set_certificate_verifier(Arc::new(Verifier(Vouched { identity: Arc::clone(&us), expected: Expected::Any })));
     let ends = handshake(&Arc::new(blind), &server_config(&us, Expected::Any, ALPN));
     assert_eq!(ends.server_refusal(), Some(Refusal::ForeignCa));
 }
