@@ -64,7 +64,7 @@ pub struct PathFacts {
     pub loss: Option<f64>,
     /// What carries what goes there; none before anything does.
     pub transport: Option<Transport>,
-    /// Why that is not the preferred transport: `blocked` or `lossy`.
+    /// Why that is not the preferred transport: `blocked`, `lossy` or `recovering`.
     pub transport_cause: Option<&'static str>,
     /// How often the path has gone over to another transport.
     pub transport_changes: u64,

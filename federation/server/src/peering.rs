@@ -60,7 +60,8 @@ pub struct PeerPath {
     pub loss: Option<f64>,
     /// What carries what goes there, `quic` or `tcp`; none before anything does.
     pub transport: Option<Transport>,
-    /// Why that is not the preferred one: `blocked`, because that does not answer, or `lossy`, because it loses more.
+    /// Why that is not the preferred one: `blocked`, because that does not answer, or `lossy`, because it loses more, or
+    /// `recovering`, because it has answered again only for a while.
     pub transport_cause: Option<&'static str>,
     /// How often the path has gone over to another transport.
     pub transport_changes: u64,

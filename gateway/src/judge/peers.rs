@@ -134,14 +134,16 @@ fn of_path(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Prob
 
 /// The path does not go over the preferred transport.
 fn fallen_back(facts: &Facts<'_>, peer: &PeerStatus, path: &PeerPath) -> Option<Problem> {
-    let (who, used) = (gateway(peer, path), path.transport?);
+    let (who, used, cause) = (gateway(peer, path), path.transport?, path.transport_cause?);
     let (over, preferred, port, lossy, blocked) = match used {
         Transport::Tcp => ("TCP", "QUIC", "UDP", "udp_lossy", "udp_blocked"),
         Transport::Quic => ("QUIC", "TCP", "TCP", "tcp_lossy", "tcp_blocked"),
     };
     let address = &path.address;
-    Some(match path.transport_cause {
-        Some("lossy") => Problem::warning(
+    Some(match cause {
+        // A gateway that was started again: nothing is to be done.
+        "recovering" => return None,
+        "lossy" => Problem::warning(
             lossy,
             format!("what goes to {who} goes over {over}, because {preferred} leaves far more pings unanswered"),
             format!("a firewall or a provider between the clusters limits {port}, or its queues are full"),

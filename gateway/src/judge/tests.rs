@@ -186,6 +186,15 @@ const ROWS: &[Row] = &[
         &["goes over TCP, because it does not answer over QUIC", "drops UDP to 192.0.2.1", "`tunnel.transports`"],
     ),
     (
+        "a gateway was started again, and QUIC is not used again yet",
+        |world| {
+            let path = &mut world.peer().paths[0];
+            (path.transport, path.transport_cause) = (Some(Transport::Tcp), Some("recovering"));
+        },
+        &[],
+        &[],
+    ),
+    (
         "UDP to a gateway is policed",
         |world| {
             let path = &mut world.peer().paths[0];

@@ -65,6 +65,8 @@ pub enum Cause {
     Blocked,
     /// The preferred one loses more.
     Lossy,
+    /// The preferred one answers again, and is used once it has for a while.
+    Recovering,
 }
 
 impl Cause {
@@ -73,6 +75,7 @@ impl Cause {
         match self {
             Self::Blocked => "blocked",
             Self::Lossy => "lossy",
+            Self::Recovering => "recovering",
         }
     }
 }
@@ -250,8 +253,10 @@ impl TransportChoice {
         }
         let (lossy, was_lossy) = (self.config.lossy, self.cause == Some(Cause::Lossy));
         let Some(preferred) = self.ways.first() else { return };
-        if preferred.facts.state == PathState::Down {
-            self.cause = Some(Cause::Blocked);
+        match (preferred.facts.state, self.cause) {
+            (PathState::Down, _) => self.cause = Some(Cause::Blocked),
+            (PathState::Up, Some(Cause::Blocked)) => self.cause = Some(Cause::Recovering),
+            _ => {}
         }
         // What was left for its losses must lose far less before it is taken again.
         let loses = was_lossy && preferred.facts.loss.is_none_or(|loss| loss >= lossy / FAR_LESS);

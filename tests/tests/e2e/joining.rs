@@ -40,6 +40,7 @@ fn join(by: &LabNode, token: &str) -> Told {
 fn joined(by: &LabNode, token: &str) {
     let told = join(by, token);
     assert!(told.code == Some(0) && told.out.contains("is a peer now"), "{told:?}");
+    assert!(told.out.contains("\nimported of it: shop/*\n"), "{told:?}");
 }
 
 /// The peers of a gateway's cluster: name, origin, state.

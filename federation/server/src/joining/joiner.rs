@@ -184,6 +184,10 @@ impl Joining {
         if self.resources.file_of(&DocumentId::peer(cluster)).is_none() {
             let applied = self.resources.join(cluster, |applied| other.document(applied, imports), by, dry_run).await;
             applied.map_err(|error| not_applied(cluster, &error))?;
+            if let Some(imports) = imports {
+                // Those in effect are still the old ones for a moment.
+                return Ok(imports.to_vec());
+            }
         }
         Ok(self.hub.read(|catalogue, _| {
             let peer = catalogue.resources().peers.get(cluster);

@@ -57,11 +57,6 @@ impl Way {
         self.tunnel = None;
     }
 
-    /// The gateway takes this cluster for its peer.
-    pub(super) fn welcomed(&mut self) {
-        self.refused = false;
-    }
-
     /// As if the pings had said so.
     #[cfg(test)]
     pub(super) fn becomes(&mut self, state: PathState) {
@@ -76,6 +71,8 @@ impl Way {
             answered: monitor.answered(),
             loss: monitor.loss(),
         };
+        // Only those that are peers are answered.
+        self.refused &= self.seen.state != PathState::Up;
         (self.min_rtt, self.rtt) = (monitor.min_rtt(), monitor.smoothed_rtt());
     }
 }

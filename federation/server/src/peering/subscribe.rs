@@ -22,7 +22,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::path::{Path, Way};
+use super::path::Path;
 use super::{STATEMENTS, hear_addresses, stated};
 use crate::hub::Hub;
 
@@ -95,7 +95,6 @@ async fn listen(path: &Path, tunnel: &dyn Tunnel) -> Result<(), StreamError> {
         );
         let _ = requests.try_send(SyncRequest { event: Some(RequestEvent::Fenced(Fenced { epoch })) });
     }
-    path.note_way(tunnel.transport(), Way::welcomed);
     path.note(|facts| (facts.gateway, facts.draining) = (Some(gateway.clone()), false));
     let mut listener = Listener::new(path, &gateway, version);
     let mut heartbeats = interval(options.heartbeat);

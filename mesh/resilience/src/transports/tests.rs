@@ -105,7 +105,7 @@ fn the_preferred_one_returns_when_it_has_worked_for_a_while() {
     choice.observe(Transport::Quic, TransportFacts { state: PathState::Suspect, ..up(6000) }, at(6500));
     choice.observe(Transport::Quic, up(6600), at(6600));
     assert_eq!(choice.poll(at(7000)), Some(at(11_600)));
-    assert_eq!(choice.used(), Some(Transport::Tcp));
+    assert_eq!((choice.used(), choice.cause()), (Some(Transport::Tcp), Some(Cause::Recovering)));
     choice.poll(at(11_600));
     assert_eq!((choice.used(), choice.cause()), (Some(Transport::Quic), None));
 }
@@ -123,7 +123,7 @@ fn each_failure_soon_after_a_return_doubles_the_while_up_to_a_bound() {
         now += 1000;
         choice.observe(Transport::Tcp, up(now), at(now));
         choice.observe(Transport::Quic, down(now), at(now));
-        assert_eq!(choice.used(), Some(Transport::Tcp));
+        assert_eq!((choice.used(), choice.cause()), (Some(Transport::Tcp), Some(Cause::Blocked)));
     }
     // One that works for long begins with the shortest again.
     choice.observe(Transport::Quic, up(now), at(now));

@@ -122,3 +122,20 @@ async fn a_gateway_that_may_not_use_quic_uses_tcp_and_hears_the_others() {
     assert_eq!((told.transport_cause, told.transport_changes), (None, 0));
     eventually("heard", || (staleness(&eu) == Some(Staleness::Fresh)).then_some(())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refused_over_both_is_no_longer_said_to_once_it_answers_over_both() {
+    let wan = Arc::new(Wan::default());
+    let us = cluster_over(BOTH, &wan, "us-east", "eu-west").await;
+    let eu = cluster_over(BOTH, &wan, "eu-west", "us-east").await;
+    let declared = eu.resources.lock().clone();
+    eu.resources.lock().peers.clear();
+    us.run().await;
+    eu.run().await;
+    eventually("refused", || path(&us).filter(|path| path.refuses)).await;
+    eu.running().set_resources(declared);
+    let told = eventually("taken", || path(&us).filter(|path| path.state == PathState::Up)).await;
+    let taken = Instant::now();
+    eventually("no longer refused", || path(&us).filter(|path| !path.refuses)).await;
+    assert!(taken.elapsed() < Duration::from_secs(1), "{:?}, {told:?}", taken.elapsed());
+}
