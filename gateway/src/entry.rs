@@ -10,7 +10,7 @@ use std::sync::Arc;
 use eastway_core::endpoint::MAX_EXCLUDED;
 use eastway_core::head::{Fields as _, HttpVersion};
 use eastway_core::trace::TraceParent;
-use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp};
+use eastway_core::{Authority, AuthorityError, EndpointId, Reason, SpiffeId, Timestamp, via};
 use eastway_http::server::{Protocol, ServerOptions, serve};
 use eastway_http::{Request, RequestHead, Response, refuse};
 use eastway_identity::{Expected, ServerTls, server_config};
@@ -23,7 +23,7 @@ use eastway_transport::{Io, tcp_tunnel, tls};
 use tokio::net::TcpListener;
 
 use crate::worker::Worker;
-use crate::{exit, relay, via};
+use crate::{exit, relay};
 
 /// The protocols that sidecars may choose from, in our order.
 const ALPN: &[&[u8]] = &[b"http/1.1", b"h2"];

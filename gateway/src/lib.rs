@@ -25,7 +25,6 @@ mod resources;
 mod services;
 mod streams;
 mod turns;
-mod via;
 mod view;
 mod worker;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::view::Transport;
-use eastway_core::{Chain, Reason};
+use eastway_core::{Chain, Reason, via};
 use eastway_identity::{Expected, client_config};
 use eastway_runtime::throttled;
 use eastway_server::PeerPath;
@@ -21,7 +21,7 @@ use crate::carriers::Carriers;
 use crate::node::GatewayNode;
 use crate::relay::PeerStream;
 use crate::resolve::{self, ResolveError};
-use crate::{turns, via};
+use crate::turns;
 
 /// How long the peers may take to hear that this gateway leaves.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);

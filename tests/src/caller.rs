@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -56,7 +57,8 @@ impl Caller {
                     next += PACE;
                     let sent = begin.elapsed();
                     let answer = client::send(proxy, method, &url, &[], b"");
-                    tally.lock().unwrap_or_else(PoisonError::into_inner).count(sent, answer);
+                    let span = sent..begin.elapsed();
+                    tally.lock().unwrap_or_else(PoisonError::into_inner).count(&span, answer);
                 }
             })
         };
@@ -123,7 +125,7 @@ impl Drop for Caller {
 }
 
 impl Tally {
-    fn count(&mut self, sent: Duration, answer: Result<client::Answer, String>) {
+    fn count(&mut self, span: &Range<Duration>, answer: Result<client::Answer, String>) {
         match answer {
             Ok(answer) if answer.status == 200 => {
                 self.answered += 1;
@@ -134,9 +136,9 @@ impl Tally {
             }
             Ok(answer) => {
                 let body = String::from_utf8_lossy(&answer.body);
-                self.failures.push(format!("at {sent:?}: {} {:?} {}", answer.status, answer.reason(), body.trim()));
+                self.failures.push(format!("{span:.2?}: {} {:?} {}", answer.status, answer.reason(), body.trim()));
             }
-            Err(error) => self.failures.push(format!("at {sent:?}: {error}")),
+            Err(error) => self.failures.push(format!("{span:.2?}: {error}")),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod text;
 pub mod time;
 pub mod trace;
 pub mod version;
+pub mod via;
 pub mod view;
 
 pub use chain::Chain;

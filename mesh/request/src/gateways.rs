@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use eastway_core::Timestamp;
+use eastway_core::{Timestamp, via};
 
 /// How long a gateway that failed is asked last.
 const FAILED_FOR: Duration = Duration::from_secs(5);
@@ -23,7 +23,12 @@ pub struct TunnelPath {
 impl TunnelPath {
     /// Whether one gateway lies on both: what it does to a session, it may do to one on the other path.
     pub fn shares_gateway(&self, other: &Self) -> bool {
-        self.gateway == other.gateway || self.via.is_some() && self.via == other.via
+        self.gateway == other.gateway || self.via.is_some() && self.peer() == other.peer()
+    }
+
+    /// The other cluster's gateway, over whatever transport it is reached.
+    fn peer(&self) -> Option<(&str, &str)> {
+        self.via.as_deref().map(|name| via::gateway(name).unwrap_or(("", name)))
     }
 }
 
@@ -109,6 +114,7 @@ mod tests {
         };
         let one = path(1, Some("eu-west/a"));
         assert!(one.shares_gateway(&path(1, Some("eu-west/b"))) && one.shares_gateway(&path(2, Some("eu-west/a"))));
+        assert!(one.shares_gateway(&path(2, Some("eu-west/a;tcp"))), "whatever takes it, takes all of its transports");
         assert!(!one.shares_gateway(&path(2, Some("eu-west/b"))) && !path(1, None).shares_gateway(&path(2, None)));
     }
 }

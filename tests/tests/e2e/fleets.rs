@@ -1,5 +1,7 @@
 //! Three gateways per cluster on an etcd of three members: any of them may go, in whatever way, and nobody notices.
 
+use std::time::Instant;
+
 use eastway_tests::caller::Caller;
 use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service};
 use eastway_tests::{check, client, eventually};
@@ -55,19 +57,23 @@ impl Fleets {
     fn survive(mut self, turns: &[usize], goes: impl Fn(&mut Lab, &LabNode), returns: impl Fn(&mut Lab, &LabNode)) {
         let callers = [PAYMENTS, LEDGER].map(|url| Caller::start(self.storefront.proxy(), url));
         go_on(&callers);
-        let gateways = self.gateways();
+        let (gateways, begin) = (self.gateways(), Instant::now());
+        let mut away = Vec::new();
         for turn in turns {
             let gateway = &gateways[*turn];
+            let gone = begin.elapsed();
             goes(&mut self.lab, gateway);
             go_on(&callers);
             returns(&mut self.lab, gateway);
+            away.push(format!("{} {:.2?}", gateway.name, gone..begin.elapsed()));
             self.lab.wait_ready(gateway);
             go_on(&callers);
         }
         let tallies = callers.map(Caller::finish);
         let failures: Vec<&String> = tallies.iter().flat_map(|tally| &tally.failures).collect();
         let answered: u64 = tallies.iter().map(|tally| tally.answered).sum();
-        assert!(failures.is_empty(), "{} of {answered} requests failed: {failures:#?}", failures.len());
+        let failed = failures.len();
+        assert!(failures.is_empty(), "{failed} of {answered} requests failed: {failures:#?}; away were {away:#?}");
         for gateway in &gateways {
             eventually(&format!("{} knows every endpoint", gateway.name), || {
                 let status = client::get(gateway.at(15000), "/status")?.json();

@@ -3,13 +3,13 @@
 //! The sidecar takes two streams of one name for two of one fate: where UDP stops, one over TCP proves nothing for one over QUIC.
 //! What it says of a name means the gateway, over whatever transport.
 
-use eastway_core::view::Transport;
+use crate::view::Transport;
 
 /// Behind the address of a gateway that is reached over TCP.
 const OVER_TCP: &str = ";tcp";
 
 /// The name of the way to a gateway of `cluster` at `address`.
-pub(crate) fn name(cluster: &str, address: &str, transport: Transport) -> String {
+pub fn name(cluster: &str, address: &str, transport: Transport) -> String {
     let over = match transport {
         Transport::Quic => "",
         Transport::Tcp => OVER_TCP,
@@ -18,7 +18,7 @@ pub(crate) fn name(cluster: &str, address: &str, transport: Transport) -> String
 }
 
 /// The cluster and the address of the gateway that a name means.
-pub(crate) fn gateway(name: &str) -> Option<(&str, &str)> {
+pub fn gateway(name: &str) -> Option<(&str, &str)> {
     let (cluster, address) = name.split_once('/')?;
     Some((cluster, address.strip_suffix(OVER_TCP).unwrap_or(address)))
 }
