@@ -9,13 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use std::{env, fs, process, thread};
 
-use eastway_model::{Outcome, Schedule, Violation, run};
+use eastway_model::{Outcome, Plan, Schedule, Violation, run};
 use serde_json::{Value, json};
 
 /// How many schedules are run, unless `--schedules N` says otherwise.
 const SCHEDULES: u64 = 10_000;
 /// How many violations are shown.
 const SHOWN: usize = 5;
+/// How long a cluster is left alone, in milliseconds, and over how many seeds.
+const ISOLATION: (u64, u64) = (3_600_000, 5);
+/// The least share of calls that must succeed meanwhile.
+const SUCCESS: f64 = 0.999_5;
+/// How soon after it everybody must know everything again, in milliseconds.
+const RECOVERED: u64 = 5_000;
 
 #[derive(Default)]
 struct Counted {
@@ -45,13 +51,17 @@ fn main() {
     }
     let violations = counted.violations.len();
     println!("{schedules} schedules, {} steps, {violations} violations in {seconds:.0} s", counted.steps);
+    let alone = isolations();
+    let mut figures = figures(schedules, seconds, &counted);
+    let missed = alone.iter().any(|figure| figure["holds"] == false);
+    figures.extend(alone);
     if let Some(file) = argument("--json").map(PathBuf::from)
-        && let Err(error) = add_to(&file, &figures(schedules, seconds, &counted))
+        && let Err(error) = add_to(&file, &figures)
     {
         eprintln!("cannot add to {}: {error}", file.display());
         process::exit(1);
     }
-    process::exit(i32::from(violations > 0));
+    process::exit(i32::from(violations > 0 || missed));
 }
 
 /// Runs one schedule, and shows all that happened.
@@ -106,8 +116,39 @@ impl Counted {
     }
 }
 
+fn figure(name: String, value: f64, unit: &str, goal: &str, holds: bool) -> Value {
+    json!({ "name": name, "value": value, "unit": unit, "goal": goal, "holds": holds, "command": "make figures" })
+}
+
+/// Clusters that are left alone for an hour, while 5 % of their workloads end in a minute.
+fn isolations() -> Vec<Value> {
+    let (long, seeds) = ISOLATION;
+    let (mut succeeded, mut failed, mut recovered) = (0, 0, 0);
+    for seed in 1..=seeds {
+        match run(&Schedule { seed, plan: Plan::Isolation(long), ..Schedule::default() }) {
+            Ok(outcome) => {
+                succeeded += outcome.calls.succeeded;
+                failed += outcome.calls.failed;
+                recovered = outcome.recovered_ms.unwrap_or(u64::MAX).max(recovered);
+            }
+            Err(violation) => {
+                eprintln!("{violation}");
+                return vec![figure("an hour alone: violations".into(), 1.0, "count", "= 0", false)];
+            }
+        }
+    }
+    let calls = succeeded + failed;
+    let share = succeeded as f64 / calls.max(1) as f64;
+    println!(
+        "{seeds} x an hour without store and peers: {failed} of {calls} calls failed; recovered after {recovered} ms at most"
+    );
+    vec![
+        figure("an hour alone: calls that succeed".into(), share, "share", ">= 0.9995", share >= SUCCESS),
+        figure("an hour alone: recovered".into(), recovered as f64, "ms", "<= 5000", recovered <= RECOVERED),
+    ]
+}
+
 fn figures(schedules: u64, seconds: f64, counted: &Counted) -> Vec<Value> {
-    let figure = |name: String, value: f64, unit: &str, goal: &str, holds: bool| json!({ "name": name, "value": value, "unit": unit, "goal": goal, "holds": holds, "command": "make figures" });
     let violations = counted.violations.len();
     let mut figures = vec![
         figure("membership schedules: violations".into(), violations as f64, "count", "= 0", violations == 0),

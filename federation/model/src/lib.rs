@@ -9,7 +9,7 @@
 //! Called by its tests, by `make figures` (`tests/bench/schedules.rs`), and by whoever replays a seed there.
 //!
 //! Read in this order: [`run`], `world` (the queue and what happens), below it `nemesis` (the faults), `gateway` and `sidecar` (the actors),
-//! `invariants`.
+//! `invariants`. `isolation` is what is wanted to be true of a cluster that is left alone.
 
 use std::collections::BTreeMap;
 
@@ -24,20 +24,33 @@ use world::World;
 
 /// How long a gateway's key is gone before its slices may be collected, in milliseconds.
 const COLLECT_AFTER: u64 = 8_000;
-/// When the faults end, in milliseconds.
-const HEALED: u64 = 32_000;
-/// When everything must be as it should be: later than the longest bound after the healing.
-const SETTLED: u64 = HEALED + 38_000;
+/// How long faults are made, in milliseconds.
+const FAULTS: u64 = 27_000;
+/// How long after the healing everything must be as it should be, in milliseconds: longer than the longest bound.
+const SETTLES: u64 = 38_000;
 
 /// One run.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
     /// Decides everything.
     pub seed: u64,
+    /// What happens.
+    pub plan: Plan,
     /// What is broken on purpose, to see that it is noticed.
     pub sabotage: Option<Sabotage>,
     /// Keep what happened, for a reader.
     pub trace: bool,
+}
+
+/// What happens in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plan {
+    /// Faults of all kinds.
+    #[default]
+    Faults,
+    /// For so many milliseconds no store has a quorum and the clusters do not reach one another, while workloads come and go
+    /// and call one another.
+    Isolation(u64),
 }
 
 /// What a run did.
@@ -47,8 +60,21 @@ pub struct Outcome {
     pub steps: u64,
     /// Faults that were made, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Calls of an isolation.
+    pub calls: Calls,
+    /// How long after the healing of an isolation everybody knew everything again, in milliseconds.
+    pub recovered_ms: Option<u64>,
     /// What happened, if it was to be kept.
     pub trace: Vec<String>,
+}
+
+/// How calls ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calls {
+    /// An endpoint took them.
+    pub succeeded: u64,
+    /// Two endpoints did not live, or none was known.
+    pub failed: u64,
 }
 
 /// Runs one schedule.

@@ -8,7 +8,7 @@ use eastway_registry::{Exported, Key, Probe, ProbeOutcome};
 use fastrand::Rng;
 
 use crate::sabotage::Sabotage;
-use crate::{HEALED, Outcome, SETTLED, Schedule};
+use crate::{Calls, FAULTS, Outcome, Plan, SETTLES, Schedule};
 use gateway::Gateway;
 use names::{Place, ZONES};
 use nemesis::Fault;
@@ -20,6 +20,7 @@ use store_calls::{Answered, Asked, Call};
 
 mod gateway;
 mod invariants;
+mod isolation;
 mod names;
 mod nemesis;
 mod network;
@@ -56,6 +57,8 @@ pub(crate) enum Event {
     Leases(usize),
     Fault(Fault),
     Heal,
+    Call,
+    Look,
 }
 
 /// A rule was broken.
@@ -74,6 +77,7 @@ pub(crate) struct World {
     schedule: Schedule,
     pub(crate) rng: Rng,
     pub(crate) now: u64,
+    healed_at: u64,
     step: u64,
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
@@ -108,6 +112,8 @@ pub(crate) struct World {
     /// Processes whose views changed.
     pub(crate) touched: Vec<usize>,
     faults: BTreeMap<&'static str, u64>,
+    called: Calls,
+    recovered_ms: Option<u64>,
     trace: Vec<String>,
 }
 
@@ -120,7 +126,10 @@ impl World {
                 places.push(Place { cluster, id: format!("{}-gw-{number}", names::CLUSTERS[cluster]) });
             }
         }
-        let count = rng.usize(6..11);
+        let (count, faults) = match schedule.plan {
+            Plan::Faults => (rng.usize(6..11), FAULTS),
+            Plan::Isolation(long) => (isolation::SIDECARS, long),
+        };
         let sidecar = |number: usize| {
             let service = names::services()[number / 4 % 2].clone();
             Sidecar::new(number, number % 2, service, ZONES[number / 2 % 2])
@@ -132,6 +141,7 @@ impl World {
             schedule: schedule.clone(),
             rng,
             now: 0,
+            healed_at: FAULTS_BEGIN + faults,
             step: 0,
             queue: BTreeMap::new(),
             queued: 0,
@@ -155,6 +165,8 @@ impl World {
             repairing_until: [0; 2],
             touched: Vec::new(),
             faults: BTreeMap::new(),
+            called: Calls::default(),
+            recovered_ms: None,
             trace: Vec::new(),
         };
         world.set_up();
@@ -173,16 +185,21 @@ impl World {
         for cluster in 0..2 {
             self.after(100, Event::Leases(cluster));
         }
-        for (at, fault) in self.plan_faults(FAULTS_BEGIN, HEALED) {
-            self.after(at, Event::Fault(fault));
+        match self.schedule.plan {
+            Plan::Faults => {
+                for (at, fault) in self.plan_faults(FAULTS_BEGIN, self.healed_at) {
+                    self.after(at, Event::Fault(fault));
+                }
+            }
+            Plan::Isolation(long) => self.plan_isolation(FAULTS_BEGIN, long),
         }
-        self.after(HEALED, Event::Heal);
+        self.after(self.healed_at, Event::Heal);
     }
 
     /// Runs until everything must be settled.
     pub(crate) fn run(mut self) -> Result<Outcome, Box<Violation>> {
         while let Some(((at, _), event)) = self.queue.pop_first() {
-            if at > SETTLED {
+            if at > self.healed_at + SETTLES {
                 break;
             }
             self.now = at;
@@ -191,7 +208,8 @@ impl World {
             done.map_err(|stop| self.violation(stop))?;
         }
         self.check_settled().map_err(|stop| self.violation(stop))?;
-        Ok(Outcome { steps: self.step, faults: self.faults, trace: self.trace })
+        let Self { step: steps, faults, called: calls, recovered_ms, trace, .. } = self;
+        Ok(Outcome { steps, faults, calls, recovered_ms, trace })
     }
 
     fn violation(&self, Stop(rule): Stop) -> Box<Violation> {
@@ -218,6 +236,8 @@ impl World {
             }
             Event::Fault(fault) => self.make(fault),
             Event::Heal => self.heal(),
+            Event::Call => self.call(),
+            Event::Look => self.look(),
         }
         Ok(())
     }
@@ -300,7 +320,7 @@ impl World {
 
     /// Whether it is the time of faults.
     pub(crate) const fn is_faulty(&self) -> bool {
-        self.now >= FAULTS_BEGIN && self.now < HEALED
+        self.now >= FAULTS_BEGIN && self.now < self.healed_at
     }
 
     /// What a process's wall clock shows, in milliseconds since 1970.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use eastway_model::{Sabotage, Schedule, run};
+use eastway_model::{Plan, Sabotage, Schedule, run};
 
 fn schedule(seed: u64) -> Schedule {
     Schedule { seed, ..Schedule::default() }
@@ -28,6 +28,15 @@ fn the_same_seed_gives_the_same_run() {
     let (first, second) = (traced(), traced());
     assert!(first.trace.len() > 20, "{}", first.trace.len());
     assert_eq!((first.steps, first.trace), (second.steps, second.trace));
+}
+
+#[test]
+fn clusters_that_are_left_alone_serve_on_and_know_everything_soon_after() {
+    let quarter_of_an_hour = Plan::Isolation(900_000);
+    let outcome = run(&Schedule { plan: quarter_of_an_hour, ..schedule(1) }).unwrap_or_else(|v| panic!("{v}"));
+    let calls = outcome.calls;
+    assert!(calls.succeeded > 5_000 && calls.failed * 2_000 <= calls.succeeded, "{calls:?}");
+    assert!(outcome.recovered_ms.is_some_and(|after| after <= 5_000), "after {:?} ms", outcome.recovered_ms);
 }
 
 /// A rule that is broken is noticed within this many schedules; the rarest needs a store that is compacted while a gateway

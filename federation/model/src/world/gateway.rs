@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) changed: BTreeSet<SliceName>,
     pub(crate) writing: bool,
     pub(crate) write_after: u64,
+    /// The session was gained: what waits to be written waits no longer.
+    pub(crate) hurries: bool,
     pub(crate) slices: SliceReader,
     pub(crate) gateways: GatewayReader,
     pub(crate) known: [Known; 2],
@@ -171,6 +173,7 @@ impl Core {
             changed: BTreeSet::new(),
             writing: false,
             write_after: 0,
+            hurries: false,
             slices: SliceReader::new(id.clone()),
             gateways: GatewayReader::new(id, own),
             known: Default::default(),

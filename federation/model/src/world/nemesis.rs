@@ -7,7 +7,7 @@ use crate::world::names::Host;
 use crate::world::{Event, World};
 
 /// How long after the end of a fault its consequences may last, in milliseconds.
-const AFTERMATH: u64 = 9_000;
+pub(crate) const AFTERMATH: u64 = 9_000;
 
 /// How long nobody hinders a gateway from writing again what was deleted by hand.
 const REPAIR: u64 = 10_000;
@@ -57,6 +57,10 @@ pub(crate) enum Fault {
     BreakStream,
     /// A statement between gateways is lost.
     LoseStatement,
+    /// No store has a quorum, and the clusters do not reach one another.
+    Isolate(u64),
+    /// A workload ends or is replaced, and a moment later another does.
+    Churn,
     /// The end of some of the above.
     StartGateway(usize),
     StartSidecar(usize),
@@ -144,6 +148,8 @@ impl World {
                 self.cut(Host::Gateway(place), Host::Sidecar(number), long);
                 self.disturb(number, long);
             }
+            Fault::Isolate(long) => self.isolate(long),
+            Fault::Churn => self.churn(number),
             Fault::JumpClock => {
                 self.count("clock jump");
                 let host = self.rng.usize(..self.wall_offsets.len());
@@ -201,7 +207,7 @@ impl World {
         self.unsettle(1, long);
     }
 
-    fn trouble_sidecar(&mut self, fault: Fault, number: usize) {
+    pub(crate) fn trouble_sidecar(&mut self, fault: Fault, number: usize) {
         let cluster = self.sidecars[number].cluster;
         if !self.sidecars[number].is_up {
             return;
@@ -359,7 +365,7 @@ impl World {
     }
 
     /// Something within the cluster is out of order for so long.
-    fn unsettle(&mut self, cluster: usize, long: u64) {
+    pub(crate) fn unsettle(&mut self, cluster: usize, long: u64) {
         let until = self.now + long + AFTERMATH;
         self.unquiet_until[cluster] = until.max(self.unquiet_until[cluster]);
     }

@@ -16,7 +16,7 @@ use crate::world::{names, views};
 type Told = Box<dyn Fn(&mut Catalogue)>;
 
 /// An endpoint as callers must see it: its incarnation, how it does, and its zone.
-type Truth = BTreeMap<Key, (u64, Health, String)>;
+pub(crate) type Truth = BTreeMap<Key, (u64, Health, String)>;
 
 impl World {
     pub(crate) fn check_settled(&mut self) -> Result<(), Stop> {
@@ -32,13 +32,13 @@ impl World {
         self.check_sidecars()
     }
 
-    fn truth(&self, cluster: usize) -> Truth {
+    pub(crate) fn truth(&self, cluster: usize) -> Truth {
         let living = self.sidecars.iter().filter(|sidecar| sidecar.cluster == cluster && sidecar.is_up);
         living.map(|s| (s.key(), (s.incarnation, s.health, s.zone.to_owned()))).collect()
     }
 
     /// The processes of a cluster, each of which must run.
-    fn processes(&self, cluster: usize) -> Result<Vec<usize>, Stop> {
+    pub(crate) fn processes(&self, cluster: usize) -> Result<Vec<usize>, Stop> {
         let places = (0..self.places.len()).filter(|place| self.places[*place].cluster == cluster);
         let places = places.filter(|place| !self.abandoned.contains(place));
         places
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// A sidecar sees what its gateway does.
-    fn check_sidecars(&self) -> Result<(), Stop> {
+    pub(crate) fn check_sidecars(&self) -> Result<(), Stop> {
         for (number, sidecar) in self.sidecars.iter().enumerate().filter(|(_, sidecar)| sidecar.is_up) {
             let stream = sidecar.stream.as_ref().filter(|stream| stream.is_accepted);
             let core = stream.and_then(|stream| self.gateways[stream.process].core.as_deref());
@@ -189,7 +189,7 @@ impl World {
 }
 
 /// The endpoints that a catalogue shows to callers.
-fn shown(catalogue: &Catalogue) -> Truth {
+pub(crate) fn shown(catalogue: &Catalogue) -> Truth {
     let mut shown = Truth::new();
     for service in names::services() {
         let facts: Option<Arc<ServiceFacts>> = catalogue.facts(&service);
@@ -202,7 +202,7 @@ fn shown(catalogue: &Catalogue) -> Truth {
 }
 
 /// Compares two maps, and names what is only in one of them.
-fn expect_equal<T: PartialEq + std::fmt::Debug>(rule: &str, expected: &T, found: &T) -> Result<(), Stop> {
+pub(crate) fn expect_equal<T: PartialEq + std::fmt::Debug>(rule: &str, expected: &T, found: &T) -> Result<(), Stop> {
     if expected == found {
         Ok(())
     } else {

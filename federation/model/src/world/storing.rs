@@ -157,9 +157,11 @@ impl World {
         if !core.writing {
             let is_due = core.writer.next_retry().is_some_and(|retry| retry <= now);
             let wants = !core.changed.is_empty() || core.writer.is_in_doubt() || is_due;
-            if !wants || world_now < core.write_after || core.writer.replaced().is_some() {
+            let waits = world_now < core.write_after && !core.hurries;
+            if !wants || waits || core.writer.replaced().is_some() {
                 return;
             }
+            core.hurries = false;
             core.writer.begin(std::mem::take(&mut core.changed), now);
             core.writing = true;
         }
@@ -230,6 +232,7 @@ impl World {
                 core.renew_at = now + TTL / 3;
                 core.own_key = Some(Expect::Absent);
                 core.writer.doubt();
+                core.hurries = true;
                 self.pump_writer(process);
             }
             (Purpose::Session, Ok(Answered::Renewed(is_held))) => {

@@ -75,8 +75,9 @@ impl Slices {
         Ok(reader)
     }
 
-    /// Writes own slices as they change, and compares all of them whenever the session was gained or there is doubt. Runs
-    /// until it is dropped, or the gateway was replaced.
+    /// Writes own slices as they change, and compares all of them whenever the session was gained or there is doubt: a store that
+    /// grants a lease takes writes again, however long the next try would have waited. Runs until it is dropped, or the gateway
+    /// was replaced.
     pub(crate) async fn write(self: Arc<Self>, mut session: watch::Receiver<SessionState>) {
         while self.replaced.borrow().is_none() {
             if !self.writer.lock().is_in_doubt() {
@@ -84,16 +85,15 @@ impl Slices {
                     () = self.hub.slices.added() => sleep(GATHER).await,
                     () = self.refused_are_due() => {}
                     () = self.doubt.notified() => {}
-                    Ok(()) = session.changed() => {
-                        if matches!(*session.borrow_and_update(), SessionState::Held(_)) {
-                            self.writer.lock().doubt();
-                        }
-                    }
+                    () = gained(&mut session) => self.writer.lock().doubt(),
                 }
             }
             let pause = self.write_changed().await;
             if !pause.is_zero() {
-                sleep(pause).await;
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = gained(&mut session) => self.writer.lock().doubt(),
+                }
             }
         }
     }
@@ -221,6 +221,19 @@ fn may_be_reached(hub: &Hub, registration: &Registration, own: bool) -> bool {
             let (service, endpoint) = (&registration.service, &registration.endpoint);
             tracing::warn!(%service, %endpoint, error = %error, "a stored endpoint is left out");
             false
+        }
+    }
+}
+
+/// Waits until the session holds another lease.
+async fn gained(session: &mut watch::Receiver<SessionState>) {
+    loop {
+        if session.changed().await.is_err() {
+            // It has ended, and gains nothing more.
+            std::future::pending::<()>().await;
+        }
+        if matches!(*session.borrow_and_update(), SessionState::Held(_)) {
+            return;
         }
     }
 }
