@@ -1,0 +1,35 @@
+//! What a cluster's state costs and how soon it is known: `cargo bench -p eastway-tests --bench fleet`, or one part of it by name:
+//! `-- spreading`, `-- keeping`, `-- using`.
+//!
+//! Prints a line for each figure, adds them to the file after `--json`, and exits with 1 if one misses its goal.
+
+use std::env;
+use std::process::ExitCode;
+
+mod callers;
+mod crowd;
+mod keeping;
+mod report;
+mod spreading;
+mod using;
+
+use report::Report;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    // `cargo test --benches` only wants to know that it runs.
+    let whole = env::args().any(|arg| arg == "--bench");
+    let named: Vec<String> = env::args().filter(|arg| ["spreading", "keeping", "using"].contains(&&**arg)).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+    let mut report = Report::default();
+    if wanted("spreading") {
+        spreading::measure(&mut report, whole).await;
+    }
+    if wanted("keeping") {
+        keeping::measure(&mut report, whole).await;
+    }
+    if wanted("using") {
+        using::measure(&mut report, whole);
+    }
+    report.finish()
+}
