@@ -186,7 +186,11 @@ fn write_list(out: &mut String, peers: &[Value]) -> fmt::Result {
     }
     let mut table = Table::new(&["cluster", "from", "state", "gateways", "imports"]);
     for peer in peers {
-        let state = if peer["refuses"] == true { "REFUSES".to_owned() } else { text(&peer["state"]) };
+        let state = match () {
+            () if peer["refuses"] == true => "REFUSES".to_owned(),
+            () if peer["idle"] == true => "idle".to_owned(),
+            () => text(&peer["state"]),
+        };
         let row = [&peer["cluster"], &peer["origin"]].map(text);
         let row = row.into_iter().chain([state, names(&peer["gateways"]), names(&peer["imports"])]);
         table.row(row.collect());

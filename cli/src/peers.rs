@@ -79,9 +79,10 @@ pub(crate) fn write_paths(out: &mut impl Write, peers: &[Value]) -> fmt::Result 
 }
 
 fn row(peer: &Value, path: &Value) -> Vec<String> {
-    let state = match path["draining"] == true {
-        true => format!("{}, draining", text(&path["state"])),
-        false => text(&path["state"]),
+    let state = match () {
+        () if peer["idle"] == true => "idle".to_owned(),
+        () if path["draining"] == true => format!("{}, draining", text(&path["state"])),
+        () => text(&path["state"]),
     };
     let rtt = [&path["rtt_ms"], &path["min_rtt_ms"]].into_iter().find(|rtt| !rtt.is_null());
     let streams = list(&peer["tunnels"]).iter().filter_map(|tunnel| tunnel["streams"].as_i64()).sum::<i64>();

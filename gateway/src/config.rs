@@ -62,6 +62,8 @@ pub struct Config {
     pub peering: PeerBounds,
     /// Tokens by which clusters may become peers that are valid at a time.
     pub tokens: usize,
+    /// How long a peer stays connected of which nothing is wanted any more; `None`: always.
+    pub peer_idle: Option<Duration>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Bounds.

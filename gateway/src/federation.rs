@@ -17,7 +17,9 @@ use eastway_registry::{Admission, Options};
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::{state_file, throttled};
 use eastway_server::store::{self, EmbeddedStore, EtcdCredentials, EtcdOptions, EtcdStore, EtcdTls, Store};
-use eastway_server::{DialError, Dialer, Files, JoinOptions, PeerPath, Server, ServerConfig, ServerOptions};
+use eastway_server::{
+    DialError, Dialer, Files, JoinOptions, PeerHold, PeerPath, PeeringOptions, Server, ServerConfig, ServerOptions,
+};
 use eastway_transport::io::Detached;
 use eastway_transport::tcp::DialOptions;
 use eastway_transport::tls::TlsError;
@@ -102,6 +104,11 @@ impl Federation {
     /// The peer cluster whose identities are of `trust_domain`.
     pub(crate) fn cluster_of(&self, trust_domain: &str) -> Option<String> {
         self.server.peer_of(trust_domain)
+    }
+
+    /// Sees to it that `cluster` is connected to for as long as the answer is held, and waits until there is a way to it.
+    pub(crate) async fn hold(&self, cluster: &str) -> PeerHold {
+        self.server.hold_peer(cluster).await
     }
 
     /// The trust domain of `cluster` and the ways there, best first, those known to be down left out; `None` if it is no
@@ -220,8 +227,10 @@ pub(crate) fn options(config: &Config) -> ServerOptions {
         ..Options::default()
     };
     let joining = JoinOptions { max_tokens: config.tokens, ..JoinOptions::default() };
+    let peering = PeeringOptions { idle: config.peer_idle, ..PeeringOptions::default() };
     ServerOptions {
         registry,
+        peering,
         joining,
         session_ttl: config.timeouts.session,
         collect_after: config.timeouts.collect,

@@ -67,6 +67,8 @@ struct PeerListing {
     state: PathState,
     /// Its gateways refuse this cluster: it is no peer of theirs.
     refuses: bool,
+    /// It is not connected to, because nothing of it is wanted.
+    idle: bool,
 }
 
 /// The answer to a request about peers; `None` for any other.
@@ -141,6 +143,7 @@ fn list(server: &Server) -> Vec<PeerListing> {
             imports: texts(&spec["imports"]),
             state: peer.paths.first().map(|path| path.state).unwrap_or_default(),
             refuses: !peer.paths.is_empty() && peer.paths.iter().all(|path| path.refuses),
+            idle: peer.idle,
             trust_domain: peer.trust_domain,
             cluster: peer.cluster,
         }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,13 +103,16 @@ impl Peers {
         open: &StreamOpen,
         avoid: &[String],
     ) -> Result<(StreamAccepted, Io, PeerStream), Reason> {
+        let hold = node.federation.hold(cluster).await;
         let (trust_domain, paths) = node.federation.paths(cluster).ok_or(Reason::UnknownService)?;
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let paths = turns::order(paths, avoid, turn);
         let mut last = Reason::PathDown;
         for path in paths {
             match self.open_by_path(node, (cluster, &path), &trust_domain, open).await {
-                Ok(opened) => return Ok(opened),
+                Ok((accepted, io, (metrics, via))) => {
+                    return Ok((accepted, io, PeerStream::opened(metrics, via, hold)));
+                }
                 Err(StreamFailure { reason, message: Some(message) }) => {
                     tracing::debug!(cluster, reason = reason.code(), message, "the peer refused the stream");
                     if !goes_on(reason) {
@@ -131,7 +134,7 @@ impl Peers {
         (cluster, path): (&str, &PeerPath),
         trust_domain: &str,
         open: &StreamOpen,
-    ) -> Result<(StreamAccepted, Io, PeerStream), StreamFailure> {
+    ) -> Result<(StreamAccepted, Io, (Arc<TunnelPeer>, String)), StreamFailure> {
         let mut transport = path.transport;
         for _ in 0..=MOST_MOVES {
             let carrier = self.carriers.over(transport).ok_or(Reason::PathDown)?;
@@ -145,7 +148,7 @@ impl Peers {
                         metrics.refused(*reason);
                     }
                     let via = via::name(cluster, &path.address, over);
-                    return opened.map(|(accepted, io)| (accepted, io, PeerStream::opened(metrics, via)));
+                    return opened.map(|(accepted, io)| (accepted, io, (metrics, via)));
                 }
                 () = node.federation.path_leaves(cluster, &path.address, over) => {}
             }
@@ -214,7 +217,7 @@ impl Peers {
             Arc::clone(node),
             (cluster.to_owned(), address.to_owned()),
             carrier.transport(),
-            Rc::clone(&doubtful),
+            (Rc::clone(&doubtful), Rc::downgrade(&slot)),
         ));
         let made = Connection { tunnel: Arc::clone(&tunnel), doubtful, watching, _counted: metrics.connected() };
         *connection = Some(made);
@@ -228,15 +231,20 @@ impl Peers {
     }
 }
 
-/// Raises the flag once the way to `cluster` by the gateway at `address` is down, or goes over another transport.
+/// Lets the slot's connection go once the way to `cluster` by the gateway at `address` is down, goes over another transport, or is
+/// none any more. Streams that are open on it go on.
 async fn doubt(
     node: Arc<GatewayNode>,
     (cluster, address): (String, String),
     transport: Transport,
-    doubtful: Rc<Cell<bool>>,
+    (doubtful, slot): (Rc<Cell<bool>>, Weak<Slot>),
 ) {
     node.federation.path_leaves(&cluster, &address, transport).await;
     doubtful.set(true);
+    if let Some(slot) = slot.upgrade() {
+        let mut connection = slot.connection.lock().await;
+        *connection = connection.take().filter(|connection| !connection.doubtful.get());
+    }
 }
 
 /// Whether another gateway of the peer is asked after one that refused for `reason`: it may have room, or know more than one

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eastway_http::Upgrading;
+use eastway_server::PeerHold;
 use eastway_telemetry::metrics::{StreamGuard, StreamSide, TunnelPeer};
 use eastway_transport::Io;
 use eastway_transport::relay::{SpliceOptions, splice_until};
@@ -31,19 +32,20 @@ pub(crate) struct PeerStream {
     /// The way that it was opened by, as a sidecar may name it to ask whether its gateway leaves.
     pub(crate) via: Option<String>,
     _open: StreamGuard,
+    _hold: Option<PeerHold>,
 }
 
 impl PeerStream {
     /// A stream that a peer opened.
     pub(crate) fn accepted(metrics: Arc<TunnelPeer>) -> Self {
         let open = metrics.stream(StreamSide::Accepted);
-        Self { metrics, side: StreamSide::Accepted, via: None, _open: open }
+        Self { metrics, side: StreamSide::Accepted, via: None, _open: open, _hold: None }
     }
 
-    /// A stream that was opened to a peer's gateway, by the way that has this name.
-    pub(crate) fn opened(metrics: Arc<TunnelPeer>, via: String) -> Self {
+    /// A stream that was opened to a peer's gateway, by the way that has this name; the peer stays connected meanwhile.
+    pub(crate) fn opened(metrics: Arc<TunnelPeer>, via: String, hold: PeerHold) -> Self {
         let open = metrics.stream(StreamSide::Opened);
-        Self { metrics, side: StreamSide::Opened, via: Some(via), _open: open }
+        Self { metrics, side: StreamSide::Opened, via: Some(via), _open: open, _hold: Some(hold) }
     }
 
     /// Adds what has passed: forward is from the side that asked.

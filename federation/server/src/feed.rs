@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use eastway_core::ServiceName;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -23,13 +24,16 @@ struct News {
 impl Feed {
     /// Follows a topic, starting with all of it. False if it was followed already.
     pub(crate) fn want(&self, topic: Topic) -> bool {
-        let mut news = self.news.lock();
-        let fresh = news.wanted.insert(topic.clone());
+        let fresh = self.expect(topic.clone());
         if fresh {
-            news.waiting.insert(topic);
-            self.arrived.notify_one();
+            self.publish([&topic]);
         }
         fresh
+    }
+
+    /// The same, but starting with the next news of it. Whoever calls this publishes it in time.
+    pub(crate) fn expect(&self, topic: Topic) -> bool {
+        self.news.lock().wanted.insert(topic)
     }
 
     /// No longer follows a topic.
@@ -42,6 +46,15 @@ impl Feed {
     /// How much is followed by name.
     pub(crate) fn wanted(&self) -> usize {
         self.news.lock().wanted.len()
+    }
+
+    /// The services that are followed.
+    pub(crate) fn services(&self) -> Vec<ServiceName> {
+        let service = |topic: &Topic| match topic {
+            Topic::Service(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.news.lock().wanted.iter().filter_map(service).collect()
     }
 
     /// There is news of `topics`; those that are not followed are passed over.
@@ -74,8 +87,6 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use eastway_core::ServiceName;
-
     use super::*;
 
     fn topics(name: &str) -> [Topic; 3] {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::document::Documents;
 use crate::feed::Feed;
 use crate::options::ServerOptions;
+use crate::peering::Demand;
 use crate::topic::Topic;
 
 /// The shared state of a server.
@@ -42,6 +43,10 @@ pub(crate) struct Hub {
     pub(crate) slices: Dirty<(ServiceName, u32)>,
     /// Peers whose mirrors are to be written.
     pub(crate) mirrors: Dirty<String>,
+    /// The peers that are wanted.
+    pub(crate) demand: Demand,
+    /// Grows with each change of the mesh around the services.
+    pub(crate) mesh: watch::Sender<u64>,
     /// Grows with each change of what is exported.
     pub(crate) exports: watch::Sender<u64>,
     /// Grows with each change of where peers' gateways are reached.
@@ -78,6 +83,7 @@ impl Hub {
         options: ServerOptions,
         admission: Admission,
     ) -> Arc<Self> {
+        let demand = Demand::new(options.peering.idle);
         Arc::new(Self {
             gateway: gateway.into(),
             address: address.to_owned(),
@@ -92,6 +98,8 @@ impl Hub {
             loads: Mutex::default(),
             slices: Dirty::default(),
             mirrors: Dirty::default(),
+            demand,
+            mesh: watch::Sender::new(0),
             exports: watch::Sender::new(0),
             addresses: watch::Sender::new(0),
             statements: watch::Sender::new(0),
@@ -135,6 +143,9 @@ impl Hub {
             for feed in self.feeds.lock().values() {
                 feed.publish(&topics);
             }
+        }
+        if changes.mesh {
+            self.mesh.send_modify(|version| *version += 1);
         }
         if !changes.loads.is_empty() {
             self.loads.lock().extend(changes.loads);
@@ -191,6 +202,11 @@ impl Hub {
         let id = self.next_id();
         self.feeds.lock().insert(id, Arc::clone(&feed));
         Following { hub: Arc::clone(self), id, feed }
+    }
+
+    /// The services that somebody follows.
+    pub(crate) fn followed(&self) -> BTreeSet<ServiceName> {
+        self.feeds.lock().values().flat_map(|feed| feed.services()).collect()
     }
 
     /// A name for a new registration stream, and what tells it to end.

@@ -38,6 +38,6 @@ pub use dialer::{DialError, Dialer};
 pub use error::StartError;
 pub use joining::{JOIN_ALPN, Joining};
 pub use options::{JoinOptions, PeeringOptions, ServerConfig, ServerOptions};
-pub use peering::{BundleStatus, PeerPath, PeerStatus};
+pub use peering::{BundleStatus, PeerHold, PeerPath, PeerStatus};
 pub use resources::{BundleError, Files};
 pub use server::{LocalFollower, Server, ServerStatus, SiblingStatus};

@@ -140,6 +140,12 @@ pub struct PeeringOptions {
     pub resync_pause: Duration,
     /// Raw streams that a peer may have open on one control connection. Default 8.
     pub max_streams: usize,
+    /// How long a peer stays connected of which nothing is wanted any more, and no longer than it takes until something is.
+    /// Default `None`: every peer is connected to, always.
+    pub idle: Option<Duration>,
+    /// How long whoever wants something of a peer that was not connected to waits for it. Default 700 ms: a sidecar waits for a second
+    /// for what a service is.
+    pub patience: Duration,
 }
 
 impl Default for PeeringOptions {
@@ -154,6 +160,8 @@ impl Default for PeeringOptions {
             transports: TransportConfig::default(),
             resync_pause: Duration::from_millis(500),
             max_streams: 8,
+            idle: None,
+            patience: Duration::from_millis(700),
         }
     }
 }

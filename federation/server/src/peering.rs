@@ -20,10 +20,12 @@ use eastway_registry::{GatewayReport, PathFacts};
 use eastway_runtime::tasks::TaskGroup;
 use serde::Serialize;
 use tokio::task::AbortHandle;
+use tokio::time::interval;
 
 use crate::dialer::Dialer;
 use crate::hub::Hub;
 
+mod demand;
 mod incoming;
 mod outgoing;
 mod path;
@@ -35,6 +37,8 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 
+pub use demand::PeerHold;
+pub(crate) use demand::{Demand, follow, hold};
 pub(crate) use incoming::serve;
 pub(crate) use status::status;
 pub use status::{BundleStatus, PeerStatus};
@@ -121,13 +125,17 @@ fn peer_path(address: String, word: Option<GatewayReport>, facts: PathFacts) -> 
     }
 }
 
-/// Keeps a connection to every gateway of every peer that is declared, or stated and followed, and to every sibling. Runs until it is dropped.
+/// Keeps a connection to every gateway of every peer that is wanted, declared or stated and followed, and to every sibling. Runs
+/// until it is dropped.
 pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup) {
     let mut running: BTreeMap<(String, String), AbortHandle> = BTreeMap::new();
     let mut resources = hub.resources.subscribe();
     let mut siblings = hub.siblings.subscribe();
     let (mut addresses, mut paths) = (hub.addresses.subscribe(), hub.paths.subscribe());
+    let (mut demand, mut reviews) = (hub.demand.changes(), interval(demand::review_every(&hub)));
     loop {
+        demand::review(&hub);
+        demand.mark_unchanged();
         let declared = declared(&hub, &siblings.borrow_and_update());
         running.retain(|key, task| {
             let kept = declared.contains(key);
@@ -151,6 +159,8 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
             changed = addresses.changed() => changed,
             // Which addresses are wanted depends on which of them answer.
             changed = paths.changed() => changed,
+            changed = demand.changed() => changed,
+            _ = reviews.tick(), if hub.demand.is_heeded() => Ok(()),
         };
         if changed.is_err() {
             return;
@@ -174,10 +184,10 @@ fn hear_addresses(hub: &Hub, cluster: &str, stated: GatewayAddresses) {
     hub.change(|catalogue, now| catalogue.state_addresses(cluster, &addresses, now));
 }
 
-/// The clusters and addresses to be connected to.
+/// The clusters and addresses to be connected to: peers that are wanted, and siblings.
 fn declared(hub: &Hub, siblings: &BTreeMap<String, String>) -> BTreeSet<(String, String)> {
     hub.read(|catalogue, _| {
-        let peers = catalogue.addresses();
+        let peers = catalogue.addresses().filter(|(cluster, _)| hub.demand.wants(cluster));
         let peers = peers.flat_map(|(c, addresses)| addresses.into_iter().map(move |a| (c.clone(), a)));
         let own = &catalogue.meta().name;
         peers.chain(siblings.values().map(|address| (own.clone(), address.clone()))).collect()

@@ -22,7 +22,7 @@ use crate::hub::{Following, Hub, raised};
 use crate::joining::{Joining, Tokens};
 use crate::membership::{self, Beginning, Slices};
 use crate::options::ServerConfig;
-use crate::peering::{self, PeerPath, PeerStatus};
+use crate::peering::{self, PeerHold, PeerPath, PeerStatus};
 use crate::probing::{self, Prober, TcpProber};
 use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
 use crate::store::{Election, Store, StoreHealth, StoreSession, keep_last, keys};
@@ -304,6 +304,12 @@ impl Server {
             };
             catalogue.sibling_states().into_iter().map(status).collect()
         })
+    }
+
+    /// Sees to it that the peer `cluster` is connected to for as long as the answer is held, which a stream to it does. If it was not,
+    /// waits until there is a way to it.
+    pub async fn hold_peer(&self, cluster: &str) -> PeerHold {
+        peering::hold(&self.hub, cluster).await
     }
 
     /// The ways to the peer `cluster`, best first, those that are down included last.

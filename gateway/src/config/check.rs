@@ -1,6 +1,7 @@
 //! From the file to the checked configuration, with every problem at once.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use eastway_admission::{Declared, judge};
@@ -17,6 +18,8 @@ use super::{Config, Etcd, EtcdTls, EtcdUser, Limits, Registration, Store, Teleme
 
 /// Zones of a cluster: as many as a gateway takes of what a peer says of itself.
 const MAX_ZONES: usize = 64;
+/// How long a peer may stay connected of which nothing is wanted.
+const PEER_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// Checks what the schema cannot, and the resources.
 pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems> {
@@ -54,6 +57,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         },
         peering: peering(&raw.peering),
         tokens: raw.peering.tokens as usize,
+        peer_idle: raw.peering.idle.as_ref().map(|idle| checks.duration("peering.idle", idle, PEER_IDLE)),
         timeouts: timeouts(checks, &raw.timeouts),
         limits: limits(&raw.limits),
         telemetry: Telemetry {

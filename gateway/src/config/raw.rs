@@ -195,11 +195,23 @@ pub struct RawPeering {
     /// this gateway listens to nobody who is none.
     #[schemars(range(max = 1_000))]
     pub tokens: u32,
+    /// For meshes of many clusters: connect to a peer only when a sidecar calls a service that may be imported from it, and
+    /// disconnect when for so long none has. Without it, every peer is connected to, always.
+    pub idle: Option<DurationText>,
 }
 
 impl Default for RawPeering {
     fn default() -> Self {
-        Self { gateways: 16, zones: 64, ports: 64, accounts: 32, endpoints: 50_000, entries: 200_000, tokens: 16 }
+        Self {
+            gateways: 16,
+            zones: 64,
+            ports: 64,
+            accounts: 32,
+            endpoints: 50_000,
+            entries: 200_000,
+            tokens: 16,
+            idle: None,
+        }
     }
 }
 

@@ -15,7 +15,9 @@ const SILENT: f64 = 3.0;
 pub(super) fn judge(facts: &Facts<'_>, peer: &PeerStatus) -> Vec<Problem> {
     let is_down = |path: &PeerPath| path.state == PathState::Down;
     let mut problems = Vec::new();
-    if peer.paths.iter().all(is_down) {
+    if peer.idle {
+        // Nothing is expected of it.
+    } else if peer.paths.iter().all(is_down) {
         let refuses = peer.paths.iter().any(|path| path.refuses);
         problems.push(if refuses { refusing(facts, peer) } else { unreachable(facts, peer) });
     } else {

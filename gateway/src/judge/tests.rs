@@ -67,6 +67,7 @@ impl World {
             cluster: "eu-west".to_owned(),
             trust_domain: "eu-west.mesh.internal".to_owned(),
             staleness: Some(Staleness::Fresh),
+            idle: false,
             paths: vec![path(1), path(2)],
             cut: BTreeMap::new(),
             uid: Some("u".to_owned()),

@@ -6,8 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use eastway_core::ServiceName;
 use eastway_proto::discovery::v1::subscribe_response::Event;
 use eastway_proto::discovery::v1::{Heartbeat, SubscribeRequest, SubscribeResponse};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::{Status, Streaming};
@@ -15,15 +18,18 @@ use tonic::{Status, Streaming};
 use super::told::Told;
 use crate::feed::Feed;
 use crate::hub::{Hub, raised};
+use crate::peering;
 use crate::topic::Topic;
 
 type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 
-/// Runs until the stream ends or the gateway drains.
+/// Runs until the stream ends or the gateway drains. What is said first of a service waits for the peers that may offer it, if
+/// those are connected to on demand.
 pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>, outgoing: Outgoing) {
     let following = hub.feed();
     let feed = &following.feed;
     let mut told: HashMap<Topic, Told> = HashMap::new();
+    let mut awaited = FuturesUnordered::new();
     let mut draining = hub.draining.subscribe();
     let mut settled = hub.settled.subscribe();
     let mut heartbeats = interval(hub.options.heartbeat);
@@ -33,7 +39,9 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
         tokio::select! {
             message = incoming.message() => {
                 let Ok(Some(request)) = message else { return };
-                if !follow(feed, &mut told, request, hub.options.max_topics) {
+                let services = follow(&hub, feed, &mut told, request);
+                awaited.extend(services.into_iter().map(|service| offered(&hub, service)));
+                if feed.wanted() > hub.options.max_topics {
                     let status = Status::resource_exhausted("too much is followed on one stream");
                     let _ = outgoing.send(Err(status)).await;
                     return;
@@ -50,6 +58,7 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
                     return;
                 }
             }
+            Some(service) = awaited.next() => feed.publish([&Topic::Service(service)]),
             _ = heartbeats.tick() => {
                 let heartbeat = Event::Heartbeat(Heartbeat {});
                 let _ = outgoing.try_send(Ok(SubscribeResponse { event: Some(heartbeat) }));
@@ -62,16 +71,31 @@ pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>
     }
 }
 
-/// Takes a request over. Stops before it starts, so that one request can renew a topic. False: too many.
-fn follow(feed: &Feed, told: &mut HashMap<Topic, Told>, request: SubscribeRequest, limit: usize) -> bool {
+/// Takes a request over. Stops before it starts, so that one request can renew a topic. Answers the services of which peers are
+/// to be asked first.
+fn follow(hub: &Hub, feed: &Feed, told: &mut HashMap<Topic, Told>, request: SubscribeRequest) -> Vec<ServiceName> {
     for topic in request.stop.iter().filter_map(Topic::from_wire) {
         feed.unwant(&topic);
         told.remove(&topic);
     }
+    let mut services = Vec::new();
     for topic in request.start.iter().filter_map(Topic::from_wire) {
-        feed.want(topic);
+        match &topic {
+            Topic::Service(name) if hub.demand.is_heeded() => {
+                services.extend(feed.expect(topic.clone()).then(|| name.clone()));
+            }
+            _ => {
+                feed.want(topic);
+            }
+        }
     }
-    feed.wanted() <= limit
+    services
+}
+
+/// The service, once the peers that may offer it were asked.
+async fn offered(hub: &Hub, service: ServiceName) -> ServiceName {
+    peering::follow(hub, &service).await;
+    service
 }
 
 /// Tells everything that is news. False: the sidecar is gone.

@@ -28,6 +28,7 @@ pub(super) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, cluster: String,
     let transports = dialer.transports();
     let path = Path::new(hub, cluster, address, transports);
     path.hub.change(|catalogue, _| catalogue.set_path(&path.cluster, &path.address, PathFacts::default()));
+    path.hub.paths.send_modify(|version| *version += 1);
     let connections = transports.iter().map(|transport| connect(&path, &*dialer, *transport));
     tokio::select! {
         _ = join_all(connections) => {}

@@ -20,6 +20,8 @@ pub struct PeerStatus {
     pub trust_domain: String,
     /// How old its statements are; none before the first were complete.
     pub staleness: Option<Staleness>,
+    /// It is not connected to, because nothing of it is wanted.
+    pub idle: bool,
     /// The ways to it, best first.
     pub paths: Vec<PeerPath>,
     /// What exceeded the bounds on what a peer may say and was left out or replaced, and how often.
@@ -69,16 +71,19 @@ impl BundleStatus {
 pub(crate) fn status(hub: &Hub) -> Vec<PeerStatus> {
     hub.read(|catalogue, now| {
         let peers = catalogue.resources().peers.iter();
-        peers.map(|(cluster, policy)| peer(catalogue, cluster, policy, now)).collect()
+        let status =
+            |(cluster, policy): (&String, _)| peer(catalogue, cluster, policy, !hub.demand.wants(cluster), now);
+        peers.map(status).collect()
     })
 }
 
-fn peer(catalogue: &Catalogue, cluster: &str, policy: &PeerPolicy, now: Timestamp) -> PeerStatus {
+fn peer(catalogue: &Catalogue, cluster: &str, policy: &PeerPolicy, idle: bool, now: Timestamp) -> PeerStatus {
     // It is declared: it was just found among the resources.
     let PeerReport { uid, region, staleness, age, gateways, offered, imported, unmatched } =
         catalogue.peer_report(cluster, now).unwrap_or_default();
     PeerStatus {
         staleness,
+        idle,
         trust_domain: policy.trust_domain.clone(),
         paths: sorted(catalogue.paths(cluster), &gateways),
         cut: catalogue.cut(cluster).iter().collect(),

@@ -20,6 +20,7 @@ use crate::store::{Store, keys};
 use crate::testing::{Gateway, Wan, eventually, exporting_payments, payments};
 
 mod addresses;
+mod demand;
 mod epochs;
 mod quic;
 mod returns;
