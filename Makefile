@@ -13,7 +13,7 @@ help:
 	@echo "make soak    three clusters under faults drawn from seeds, for DURATION=1h, from SEED=1 on; needs root"
 	@echo "make check   formatting, lints, documentation, licences"
 	@echo "make mutants change the decision core in small ways, to see that its tests notice (hours; ARGS=--shard=0/12 samples)"
-	@echo "make figures compute what the decision core must reach, and try membership under faults: $(TARGET)/figures.json"
+	@echo "make figures compute what the decision core must reach, try membership under faults, and measure a cluster's state: $(TARGET)/figures.json"
 	@echo "make bench   measure Eastway beside Envoy, HAProxy and nginx (20 minutes; BENCH=quick: 5): $(TARGET)/bench/results.md"
 	@echo "make bench-instructions  count instructions per request, beside tests/bench/instructions.json (CHECK=1, RECORD=1)"
 	@echo "make proto   write the committed code of the wire contracts anew, and the etcd client's contract"
@@ -44,9 +44,13 @@ mutants:
 	tools/run-mutants $(ARGS)
 
 figures:
+	tools/install-test-packages
 	mkdir -p $(TARGET)
+	$(CARGO) build --release --locked -p eastway-cli
 	$(CARGO) bench --locked -p eastway-simulation --bench figures -- --json $(abspath $(TARGET))/figures.json
 	$(CARGO) bench --locked -p eastway-model --bench schedules -- --json $(abspath $(TARGET))/figures.json
+	$(CARGO) bench --locked -p eastway-registry --bench scale
+	EASTWAY_BIN=$(abspath $(TARGET))/release/eastway $(CARGO) bench --locked -p eastway-tests --bench fleet -- --json $(abspath $(TARGET))/figures.json
 
 bench:
 	tools/install-bench-packages

@@ -16,6 +16,7 @@ use eastway_server::store::Store;
 use eastway_server::{DialError, Dialer, Server, ServerConfig, ServerOptions};
 use eastway_transport::Tunnel;
 use eastway_transport::tcp::DialOptions;
+use tokio::task::AbortHandle;
 
 const DOMAIN: &str = "us-east.mesh.internal";
 
@@ -82,12 +83,12 @@ pub(super) fn link(identity: &Arc<Identity>, address: SocketAddr) -> Link {
     )
 }
 
-/// Where somebody answers, should a gateway ask.
-pub(super) async fn answering() -> SocketAddr {
+/// Where somebody answers, should a gateway ask, and what ends that.
+pub(super) async fn listen() -> (SocketAddr, AbortHandle) {
     let inbound = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = inbound.local_addr().expect("bound");
-    tokio::spawn(async move { while inbound.accept().await.is_ok() {} });
-    address
+    let accepting = tokio::spawn(async move { while inbound.accept().await.is_ok() {} });
+    (address, accepting.abort_handle())
 }
 
 /// A ready workload that is registered at the gateway.

@@ -17,10 +17,10 @@ use eastway_tests::lab::{Lab, StoreKind};
 use eastway_tests::process::required;
 use eastway_tests::relay::Relay;
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
-use super::crowd::{self, account, answering, authority, register, workload};
+use super::crowd::{self, account, authority, listen, register, workload};
 use super::report::{Report, percentile};
 
 /// Services, and endpoints of each.
@@ -39,13 +39,13 @@ const WRITES: f64 = 2.0;
 struct Member {
     endpoint: EndpointId,
     registrar: Arc<Registrar>,
+    listener: AbortHandle,
 }
 
 /// The workloads, by service, and how each is registered.
 struct Crowd {
     ca: Ca,
     gateway: SocketAddr,
-    address: SocketAddr,
     services: Vec<VecDeque<Member>>,
     registered: usize,
 }
@@ -53,16 +53,18 @@ struct Crowd {
 impl Crowd {
     async fn add(&mut self, service: usize) {
         let name = format!("service-{service}");
-        let workload = workload(&name, self.registered, self.address);
+        let (address, listener) = listen().await;
+        let workload = workload(&name, self.registered, address);
         let endpoint = workload.endpoint.clone();
         let registrar = register(&account(&self.ca, &name), self.gateway, workload).await;
-        self.services[service].push_back(Member { endpoint, registrar });
+        self.services[service].push_back(Member { endpoint, registrar, listener });
         self.registered += 1;
     }
 
     /// Its oldest endpoint leaves.
     async fn part(&mut self, service: usize) {
         if let Some(oldest) = self.services[service].pop_front() {
+            oldest.listener.abort();
             oldest.registrar.deregister(Duration::from_secs(5)).await;
         }
     }
@@ -98,7 +100,7 @@ pub(super) async fn measure(report: &mut Report, whole: bool) {
     let (_registering, gateway) = crowd::gateway(&ca, store(etcd).await, "gw-1").await;
     let (away, _) = crowd::gateway(&ca, store(relay.address()).await, "gw-2").await;
     let groups = (0..services).map(|_| VecDeque::new()).collect();
-    let mut crowd = Crowd { ca, gateway, address: answering().await, services: groups, registered: 0 };
+    let mut crowd = Crowd { ca, gateway, services: groups, registered: 0 };
     for service in 0..services {
         for _ in 0..endpoints {
             crowd.add(service).await;

@@ -15,21 +15,27 @@ mod using;
 
 use report::Report;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it runs.
     let whole = env::args().any(|arg| arg == "--bench");
     let named: Vec<String> = env::args().filter(|arg| ["spreading", "keeping", "using"].contains(&&**arg)).collect();
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let mut report = Report::default();
     if wanted("spreading") {
-        spreading::measure(&mut report, whole).await;
+        alone(spreading::within(&mut report, whole));
+        alone(spreading::across(&mut report, whole));
     }
     if wanted("keeping") {
-        keeping::measure(&mut report, whole).await;
+        alone(keeping::measure(&mut report, whole));
     }
     if wanted("using") {
         using::measure(&mut report, whole);
     }
     report.finish()
+}
+
+/// Runs a part on a runtime of its own, with which everything ends that it began.
+fn alone(part: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("threads").block_on(part);
 }

@@ -8,19 +8,14 @@ use eastway_server::store::EmbeddedStore;
 use eastway_tests::lab::{Lab, PAYMENTS_SPEC, StoreKind, service};
 
 use super::callers::{Caller, all, flips, ready, storm};
-use super::crowd::{account, answering, authority, gateway, register, workload};
+use super::crowd::{account, authority, gateway, listen, register, workload};
 use super::report::{Report, percentile};
 
 const CALLERS: usize = 100;
 const ENDPOINTS: usize = 20;
 const ROUNDS: usize = 100;
-/// Measures it within a cluster and across two; `whole`, or only to see that it runs.
-pub(super) async fn measure(report: &mut Report, whole: bool) {
-    within(report, whole).await;
-    across(report, whole).await;
-}
-
-async fn within(report: &mut Report, whole: bool) {
+/// Within a cluster; `whole`, or only to see that it runs.
+pub(super) async fn within(report: &mut Report, whole: bool) {
     let rounds = if whole { ROUNDS } else { 1 };
     let folder = tempfile::tempdir().expect("a folder");
     let store = EmbeddedStore::open(folder.path()).await.expect("a store");
@@ -28,7 +23,7 @@ async fn within(report: &mut Report, whole: bool) {
     let gateways = [gateway(&ca, store.clone(), "gw-1").await, gateway(&ca, store.clone(), "gw-2").await];
 
     let served = account(&ca, "payments");
-    let address = answering().await;
+    let (address, _) = listen().await;
     let mut workloads = Vec::new();
     for at in 0..ENDPOINTS {
         workloads.push(register(&served, gateways[at % 2].1, workload("payments", at, address)).await);
@@ -71,8 +66,8 @@ async fn within(report: &mut Report, whole: bool) {
     drop((callers, workloads, stormy));
 }
 
-/// Two clusters with the gateways of production, each with a storm of its own.
-async fn across(report: &mut Report, whole: bool) {
+/// Across two clusters with the gateways of production, each with a storm of its own.
+pub(super) async fn across(report: &mut Report, whole: bool) {
     let rounds = if whole { ROUNDS } else { 1 };
     let mut lab = Lab::new();
     for cluster in ["us-east", "eu-west"] {
@@ -84,7 +79,7 @@ async fn across(report: &mut Report, whole: bool) {
         lab.declare(cluster, &storms.chain(declared).collect::<Vec<_>>());
     }
     let [here, there] = ["us-east", "eu-west"].map(|cluster| lab.start_gateway(cluster).at(15010));
-    let address = answering().await;
+    let (address, _) = listen().await;
     let mut workloads = Vec::new();
     let served = account(lab.authority("eu-west"), "payments");
     for at in 0..ENDPOINTS {
