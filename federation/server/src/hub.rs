@@ -16,10 +16,10 @@ use eastway_registry::{Admission, Catalogue, Changes, StreamId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::demand::Demand;
 use crate::document::Documents;
 use crate::feed::Feed;
 use crate::options::ServerOptions;
-use crate::peering::Demand;
 use crate::topic::Topic;
 
 /// The shared state of a server.

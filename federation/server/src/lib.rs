@@ -13,6 +13,7 @@ pub mod server;
 pub mod store;
 mod topic;
 
+mod demand;
 mod dialer;
 mod discovery;
 mod document;

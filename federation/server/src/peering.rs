@@ -38,7 +38,7 @@ mod subscribe;
 mod tests;
 
 pub use demand::PeerHold;
-pub(crate) use demand::{Demand, follow, hold};
+pub(crate) use demand::{follow, hold};
 pub(crate) use incoming::serve;
 pub(crate) use status::status;
 pub use status::{BundleStatus, PeerStatus};
@@ -132,7 +132,7 @@ pub(crate) async fn run(hub: Arc<Hub>, dialer: Arc<dyn Dialer>, tasks: TaskGroup
     let mut resources = hub.resources.subscribe();
     let mut siblings = hub.siblings.subscribe();
     let (mut addresses, mut paths) = (hub.addresses.subscribe(), hub.paths.subscribe());
-    let (mut demand, mut reviews) = (hub.demand.changes(), interval(demand::review_every(&hub)));
+    let (mut demand, mut reviews) = (hub.demand.changes(), interval(hub.demand.look_every()));
     loop {
         demand::review(&hub);
         demand.mark_unchanged();

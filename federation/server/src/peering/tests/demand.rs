@@ -63,6 +63,7 @@ async fn a_stream_keeps_a_peer_connected_and_waits_for_a_way_to_it() {
     let began = Instant::now();
     drop(server.hold_peer("nowhere").await);
     assert_eq!(began.elapsed(), Duration::ZERO, "that is no peer");
+    assert!(!server.hub().demand.wants("nowhere"), "nor is it remembered");
 }
 
 #[tokio::test(start_paused = true)]
