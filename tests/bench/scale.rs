@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use eastway_core::resource::{ClusterMeta, Peer, Service};
 use eastway_core::view::ZoneSummary;
 use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp, Version};
-use eastway_registry::peers::{Exported, ZoneFacts};
+use eastway_registry::peers::{Beside, Exported, ZoneFacts};
 use eastway_registry::{Catalogue, Fact, Options, PeerPolicy, Registration, Resources, StreamId};
 
 /// Bytes for the view, beside those of an idle gateway.
@@ -108,6 +108,7 @@ fn exported(shape: &Shape, name: &ServiceName) -> Exported {
     let summary = ZoneSummary { total: count, ready: count, capacity: 64.0, ..ZoneSummary::default() };
     let zone = |zone: &&str| (Arc::from(*zone), ZoneFacts { summary: summary.clone(), returned: None });
     Exported {
+        beside: Beside::Nothing,
         ports: Service::default().ports_or_default().into(),
         accounts: [name.service.to_string()].into(),
         zones: zones.iter().map(zone).collect(),

@@ -19,11 +19,13 @@ use crate::options::Options;
 use crate::resources::{PeerPolicy, Resources};
 
 mod addresses;
+mod beside;
 mod bounds;
 mod peer;
 mod report;
 mod source;
 
+pub use beside::{Beside, Holders, Zones};
 pub use bounds::Cut;
 pub(crate) use bounds::Taking;
 pub use report::{GatewayReport, PeerReport};
@@ -40,6 +42,8 @@ pub struct Exported {
     pub accounts: Arc<[String]>,
     /// Its zones in sum.
     pub zones: LiteMap<Arc<str>, ZoneFacts>,
+    /// The same of what the siblings of that gateway have.
+    pub beside: Beside,
 }
 
 /// A zone in sum, with an instant in the place of the age.
@@ -351,7 +355,7 @@ impl Peers {
         for (cluster, policy) in &resources.peers {
             let Some(peer) = self.peers.get(cluster).filter(|_| policy.peer.imports_service(name)) else { continue };
             let Some(exported) = peer.sum(name) else { continue };
-            let Exported { ports: its_ports, accounts, zones: its_zones } = exported;
+            let Exported { ports: its_ports, accounts, zones: its_zones, .. } = exported;
             let name = peer.name(cluster);
             zones.extend(its_zones.into_iter().map(|(zone, facts)| RemoteFacts {
                 zone: RemoteZone {
@@ -404,7 +408,12 @@ impl Exported {
 
     /// The same without a zone.
     fn nowhere(&self) -> Self {
-        Self { ports: Arc::clone(&self.ports), accounts: Arc::clone(&self.accounts), zones: LiteMap::new() }
+        Self {
+            ports: Arc::clone(&self.ports),
+            accounts: Arc::clone(&self.accounts),
+            zones: LiteMap::new(),
+            beside: Beside::Untold,
+        }
     }
 
     /// Endpoints in all zones.
@@ -413,11 +422,13 @@ impl Exported {
     }
 
     fn add(&mut self, other: &Self) {
-        for (zone, facts) in &other.zones {
-            match self.zones.get_mut(zone) {
-                Some(known) => known.add(facts),
-                None => drop(self.zones.insert(Arc::clone(zone), facts.clone())),
-            }
+        other.zones.iter().for_each(|(zone, facts)| self.add_zone(zone, facts));
+    }
+
+    fn add_zone(&mut self, zone: &Arc<str>, facts: &ZoneFacts) {
+        match self.zones.get_mut(zone) {
+            Some(known) => known.add(facts),
+            None => drop(self.zones.insert(Arc::clone(zone), facts.clone())),
         }
     }
 }
@@ -456,6 +467,12 @@ impl ZoneFacts {
     }
 }
 
+impl From<ZoneSummary> for ZoneFacts {
+    fn from(summary: ZoneSummary) -> Self {
+        Self { summary, returned: None }
+    }
+}
+
 impl From<StoredExport> for Exported {
     fn from(stored: StoredExport) -> Self {
         let zone = |(zone, mut summary): (Arc<str>, ZoneSummary)| {
@@ -463,7 +480,12 @@ impl From<StoredExport> for Exported {
             (zone, ZoneFacts { summary, returned: None })
         };
         let ServiceSpec { ports, accounts, .. } = stored.spec;
-        Self { ports: ports.into(), accounts, zones: stored.zones.into_iter().map(zone).collect() }
+        Self {
+            ports: ports.into(),
+            accounts,
+            zones: stored.zones.into_iter().map(zone).collect(),
+            beside: Beside::Untold,
+        }
     }
 }
 

@@ -132,6 +132,27 @@ pub struct ExportedService {
     pub spec: ::core::option::Option<super::super::discovery::v1::ServiceSpec>,
     #[prost(message, repeated, tag = "3")]
     pub zones: ::prost::alloc::vec::Vec<super::super::discovery::v1::ZoneSummary>,
+    /// What the other gateways of the cluster have, as this one knows it: for whoever does not hear them. Absent from a release that does
+    /// not tell it.
+    #[prost(message, optional, tag = "4")]
+    pub beside: ::core::option::Option<Beside>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Beside {
+    #[prost(message, repeated, tag = "1")]
+    pub holders: ::prost::alloc::vec::Vec<beside::Holder>,
+}
+/// Nested message and enum types in `Beside`.
+pub mod beside {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Holder {
+        #[prost(string, tag = "1")]
+        pub gateway: ::prost::alloc::string::String,
+        #[prost(message, repeated, tag = "2")]
+        pub zones: ::prost::alloc::vec::Vec<
+            super::super::super::discovery::v1::ZoneSummary,
+        >,
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotEnd {

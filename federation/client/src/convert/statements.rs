@@ -3,7 +3,7 @@
 use eastway_core::view::ServiceSpec;
 use eastway_core::{ServiceName, Timestamp, Version};
 use eastway_proto::federation::v1 as wire;
-use eastway_registry::peers::{Exported, ZoneFacts};
+use eastway_registry::peers::{Beside, Exported, Holders, ZoneFacts};
 use eastway_registry::reader::Statement;
 use eastway_registry::{EndpointState, Key};
 use litemap::LiteMap;
@@ -131,11 +131,37 @@ fn exported_from_wire(message: wire::ExportedService, now: Timestamp) -> Result<
     }
     // The rest of a spec is for the callers of the peer's own cluster.
     let ServiceSpec { ports, accounts, .. } = spec_from_wire(message.spec.unwrap_or_default())?;
-    Ok((service_name(&message.name)?, Exported { ports: ports.into(), accounts, zones }))
+    Ok((
+        service_name(&message.name)?,
+        Exported { ports: ports.into(), accounts, zones, beside: beside_from_wire(message.beside)? },
+    ))
 }
 
 fn exported_to_wire(name: &ServiceName, exported: &Exported, now: Timestamp) -> wire::ExportedService {
     let zones = exported.zones.iter();
     let zones = zones.map(|(zone, facts)| summary_to_wire(zone, &facts.summary, facts.returned, now));
-    wire::ExportedService { name: name.to_string(), spec: Some(spec_to_wire(&exported.spec())), zones: zones.collect() }
+    wire::ExportedService {
+        name: name.to_string(),
+        spec: Some(spec_to_wire(&exported.spec())),
+        zones: zones.collect(),
+        beside: beside_to_wire(&exported.beside, now),
+    }
+}
+
+fn beside_from_wire(message: Option<wire::Beside>) -> Result<Beside, ConvertError> {
+    let Some(message) = message else { return Ok(Beside::Untold) };
+    let mut holders = Holders::new();
+    for holder in message.holders {
+        let zones = holder.zones.into_iter().map(summary_from_wire).collect::<Result<_, _>>()?;
+        holders.insert(holder.gateway.into(), zones);
+    }
+    Ok(Beside::told(holders))
+}
+
+fn beside_to_wire(beside: &Beside, now: Timestamp) -> Option<wire::Beside> {
+    let holders = beside.holders()?.map(|(gateway, zones)| wire::beside::Holder {
+        gateway: gateway.to_string(),
+        zones: zones.iter().map(|(zone, summary)| summary_to_wire(zone, summary, None, now)).collect(),
+    });
+    Some(wire::Beside { holders: holders.collect() })
 }

@@ -5,7 +5,7 @@ use eastway_core::view::{PeerView, RemoteZone, ServiceSpec, ServiceView, ZoneSum
 use eastway_core::{Timestamp, Version, ZoneId};
 use eastway_proto::federation::v1 as federation;
 use eastway_registry::facts::ServiceFacts;
-use eastway_registry::peers::{Exported, ZoneFacts};
+use eastway_registry::peers::{Beside, Exported, ZoneFacts};
 use eastway_registry::reader::Statement;
 use proptest::prelude::*;
 use prost::Message;
@@ -207,11 +207,17 @@ fn statements_round_trip_with_their_versions() {
     };
     let ServiceSpec { ports, accounts, .. } = view().spec;
     let zones = [("a".into(), facts)].into_iter().collect();
-    let exported = Exported { ports: ports.into(), accounts, zones };
+    let has = [("a".into(), ZoneSummary { total: 1, ready: 1, ..ZoneSummary::default() })].into_iter().collect();
+    let beside = Beside::told([("gw-2".into(), has)].into_iter().collect());
+    let exported = Exported { ports: ports.into(), accounts, zones, beside };
+    let untold = Exported { beside: Beside::Untold, ..exported.clone() };
+    let alone = Exported { beside: Beside::Nothing, ..exported.clone() };
     let name = ServiceName::new("shop", "payments");
     let version = Version::new(4, 17);
     for statement in [
         Statement::Service(name.clone(), exported),
+        Statement::Service(name.clone(), untold),
+        Statement::Service(name.clone(), alone),
         Statement::Removed(name),
         Statement::SnapshotEnd(3),
         Statement::Heartbeat,

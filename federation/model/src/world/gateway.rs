@@ -252,6 +252,10 @@ impl World {
         self.keep(process);
         let Some(core) = self.gateways[process].core_mut() else { return Ok(()) };
         core.catalogue.tick(now);
+        // As often as it gives signs of life.
+        if self.now >= core.heartbeat_at {
+            core.catalogue.refresh_exported_loads(now);
+        }
         let probes = core.catalogue.due_probes(now);
         core.is_settled |= self.now >= core.settles_at || core.catalogue.is_probed();
         for probe in probes {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eastway_core::view::{EndpointView, ServiceSpec};
+use eastway_core::view::{EndpointView, ServiceSpec, ZoneSummary};
 use eastway_core::{LoadReport, ServiceName, Timestamp, Version};
 
 use litemap::LiteMap;
 
-use super::{Catalogue, Known};
-use crate::peers::{Exported, ZoneFacts};
+use super::{Candidates, Catalogue, Known};
+use crate::peers::{Beside, Exported, ZoneFacts};
+use crate::registration::KnownEndpoint;
 use crate::zones::summarise;
 
 /// The own statements.
@@ -57,7 +58,7 @@ impl Catalogue {
         stated.map(|(name, stated)| (name.clone(), export(stated))).collect()
     }
 
-    /// Brings the statements' loads (utilisation, error rates) up to date. They move all the time, and a statement each
+    /// Brings up to date what the statements say of loads (utilisation, error rates) and of siblings. They move all the time, and a statement each
     /// time would be a storm: call it once a second.
     pub fn refresh_exported_loads(&mut self, now: Timestamp) {
         let names: Vec<ServiceName> = self.exports.services.keys().cloned().collect();
@@ -98,7 +99,7 @@ impl Catalogue {
     fn summarise(&self, name: &ServiceName, now: Timestamp) -> Exported {
         // The rest is for the callers of this cluster, and nobody else's affair.
         let ServiceSpec { ports, accounts, .. } = self.resources.spec(name);
-        let nowhere = Exported { ports: ports.into(), accounts, zones: LiteMap::new() };
+        let nowhere = Exported { ports: ports.into(), accounts, zones: LiteMap::new(), beside: Beside::Nothing };
         let Some(known) = self.services.get(name) else { return nowhere };
         let returned = known.zones.returned(now, self.options.returned_for);
         let zones = summarise(known.own()).into_iter();
@@ -106,23 +107,54 @@ impl Catalogue {
             let returned = returned.get(&zone).copied();
             (zone, ZoneFacts { summary, returned })
         });
-        Exported { zones: zones.collect(), ..nowhere }
+        let beside = known.beside().into_iter();
+        let beside = beside.map(|(gateway, has)| (gateway, summarise(has.into_iter()).into_iter().collect()));
+        Exported { zones: zones.collect(), beside: Beside::told(beside.collect()), ..nowhere }
     }
 }
+
+/// Endpoints with their loads.
+type Loaded<'a> = Vec<(&'a EndpointView, Option<LoadReport>)>;
 
 impl Known {
     /// The endpoints of which this gateway's own statement counts.
     fn own(&self) -> impl Iterator<Item = (&EndpointView, Option<LoadReport>)> {
-        let version = |entry: &crate::registration::KnownEndpoint| entry.registration.version();
-        let own = self.endpoints.values().filter_map(move |candidates| {
-            let own = candidates.own.as_ref()?;
-            (candidates.best().map(version) == Some(version(own))).then_some(own)
-        });
+        let own = self.endpoints.values().filter_map(|candidates| candidates.counting());
         own.map(|entry| (&*entry.view, entry.load))
+    }
+
+    /// The other endpoints, by the gateway that has each from the source.
+    fn beside(&self) -> BTreeMap<Arc<str>, Loaded<'_>> {
+        let mut beside: BTreeMap<Arc<str>, Loaded<'_>> = BTreeMap::new();
+        for candidates in self.endpoints.values().filter(|candidates| candidates.counting().is_none()) {
+            let Some(best) = candidates.best() else { continue };
+            let Some(gateway) = candidates.gateway_of(best) else { continue };
+            beside.entry(Arc::clone(gateway)).or_default().push((&best.view, best.load));
+        }
+        beside
     }
 }
 
-/// Whether two statements differ in their loads at most.
+impl Candidates {
+    /// The own statement, if that counts.
+    fn counting(&self) -> Option<&KnownEndpoint> {
+        let own = self.own.as_ref()?;
+        (self.best()?.registration.version() == own.registration.version()).then_some(own)
+    }
+}
+
+/// Whether they say the same of siblings, but for loads.
+fn same_beside(a: &Beside, b: &Beside) -> bool {
+    let without_loads = |beside: &Beside| -> Option<Vec<_>> {
+        let zones =
+            beside.holders()?.flat_map(|(gateway, zones)| zones.iter().map(move |(zone, s)| (gateway, zone, s)));
+        let bare = |s: &ZoneSummary| ZoneSummary { utilisation: None, error_rate: 0.0, ..s.clone() };
+        Some(zones.map(|(gateway, zone, s)| (Arc::clone(gateway), Arc::clone(zone), bare(s))).collect())
+    };
+    without_loads(a) == without_loads(b)
+}
+
+/// Whether two statements differ in their loads at most, and in what they say of siblings: those say it themselves, at once.
 fn same_but_loads(a: &Exported, b: &Exported) -> bool {
     let mut zones = a.zones.iter().zip(&b.zones);
     (&a.ports, &a.accounts) == (&b.ports, &b.accounts)
@@ -136,9 +168,10 @@ fn without_loads(zone: &ZoneFacts) -> ZoneFacts {
     zone
 }
 
-/// Whether the loads moved by more than a hundredth.
+/// Whether the loads moved by more than a hundredth, or siblings have something else.
 fn loads_differ(a: &Exported, b: &Exported) -> bool {
-    b.zones.iter().any(|(zone, facts)| a.zones.get(zone).is_none_or(|before| load_moved(before, facts)))
+    !same_beside(&a.beside, &b.beside)
+        || b.zones.iter().any(|(zone, facts)| a.zones.get(zone).is_none_or(|before| load_moved(before, facts)))
 }
 
 fn load_moved(before: &ZoneFacts, after: &ZoneFacts) -> bool {

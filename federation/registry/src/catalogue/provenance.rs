@@ -84,7 +84,7 @@ impl Catalogue {
 
 impl Candidates {
     /// The sibling that `entry` is known from; `None` if it is the own statement.
-    fn gateway_of(&self, entry: &KnownEndpoint) -> Option<&Arc<str>> {
+    pub(super) fn gateway_of(&self, entry: &KnownEndpoint) -> Option<&Arc<str>> {
         let listed = self.siblings.iter().find(|(_, known)| std::ptr::eq(*known, entry)).map(|(gateway, _)| gateway);
         let leaving = self.leaving.as_ref().filter(|leaving| std::ptr::eq(&leaving.entry, entry));
         listed.or_else(|| leaving.map(|leaving| &leaving.gateway))

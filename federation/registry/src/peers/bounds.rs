@@ -5,11 +5,14 @@
 //! a bound is left out and counted, by name; the rest is taken, so that an honest peer that grew too large is not lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::ZoneSummary;
 
-use super::Exported;
+use litemap::LiteMap;
+
+use super::{Beside, Exported};
 use crate::options::PeerBounds;
 use crate::resources::PeerPolicy;
 
@@ -71,7 +74,7 @@ impl Taking<'_> {
 
     /// How a service is exported.
     pub(crate) fn exported(&mut self, exported: Exported) -> Exported {
-        let Exported { mut ports, mut accounts, mut zones } = exported;
+        let Exported { mut ports, mut accounts, mut zones, mut beside } = exported;
         if zones.len() > self.bounds.zones {
             self.cut.count("zones");
             zones = zones.into_iter().take(self.bounds.zones).collect();
@@ -87,7 +90,20 @@ impl Taking<'_> {
             self.cut.count("accounts");
             accounts = accounts[..self.bounds.accounts].into();
         }
-        Exported { ports, accounts, zones }
+        if let Beside::Some(holders) = &mut beside {
+            if holders.len() > self.bounds.gateways || holders.iter().any(|(_, zones)| zones.len() > self.bounds.zones)
+            {
+                self.cut.count("siblings");
+                let most = self.bounds.zones;
+                let few =
+                    |(gateway, zones): (Arc<str>, LiteMap<_, _>)| (gateway, zones.into_iter().take(most).collect());
+                **holders = std::mem::take(&mut **holders).into_iter().take(self.bounds.gateways).map(few).collect();
+            }
+            for (_, zones) in holders.iter_mut() {
+                zones.iter_mut().for_each(|(_, summary)| self.summary(summary));
+            }
+        }
+        Exported { ports, accounts, zones, beside }
     }
 
     fn summary(&mut self, summary: &mut ZoneSummary) {
@@ -108,7 +124,7 @@ impl Taking<'_> {
 
 /// How many entries a service counts for.
 pub(crate) fn entries(exported: &Exported) -> usize {
-    1 + exported.zones.len() + exported.accounts.len() + exported.ports.len()
+    1 + exported.zones.len() + exported.accounts.len() + exported.ports.len() + exported.beside.entries()
 }
 
 #[cfg(test)]
@@ -182,7 +198,7 @@ mod tests {
         let zones = (0..100).map(|n| (Arc::from(format!("z{n:03}")), ZoneFacts::default())).collect();
         let (taken, cut) = taken(Peer::default(), |taking| {
             assert_eq!(taking.meta(&meta("eu-west", "eu", 100)).zones.len(), 64);
-            taking.exported(Exported { ports, accounts: many(100).into(), zones })
+            taking.exported(Exported { ports, accounts: many(100).into(), zones, beside: Beside::Nothing })
         });
         assert_eq!((taken.zones.len(), taken.ports.len(), taken.accounts.len()), (64, 64, 32));
         assert_eq!(entries(&taken), 1 + 64 + 64 + 32);

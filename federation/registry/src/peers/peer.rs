@@ -9,11 +9,12 @@ use eastway_core::view::{PathState, PeerView, Staleness};
 use eastway_core::{ServiceName, Timestamp};
 
 use super::addresses::Addresses;
-use super::source::Source;
-use super::{Cut, Exported, PathFacts, bounds, staleness_at};
+use super::source::{Hearing, Source};
+use super::{Beside, Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
 use crate::resources::PeerPolicy;
 
-/// From which age of its statements on a gateway counts as silent, if others of its cluster speak.
+/// From which age of its statements on a gateway is not heard, if others of its cluster are; and from which on it counts as silent.
+const FALLS_SILENT: Duration = Duration::from_secs(3);
 const SILENT: Duration = Duration::from_secs(30);
 
 /// A gateway that was silent for so long while others of its cluster spoke is gone, with all that only it reported.
@@ -124,8 +125,12 @@ impl Peer {
         let mut services = BTreeSet::new();
         let Some(newest) = self.sources.values().map(|source| source.heard).max() else { return services };
         for source in self.sources.values_mut() {
-            let silent = newest.since(source.heard) >= SILENT;
-            if std::mem::replace(&mut source.silent, silent) != silent {
+            let hearing = match newest.since(source.heard) {
+                silent if silent >= SILENT => Hearing::Silent,
+                unheard if unheard >= FALLS_SILENT => Hearing::Unheard,
+                _ => Hearing::Heard,
+            };
+            if std::mem::replace(&mut source.hearing, hearing) != hearing {
                 services.extend(source.services().cloned());
             }
         }
@@ -169,11 +174,23 @@ impl Peer {
 
     /// The service over all gateways of the cluster.
     pub(super) fn sum(&self, name: &ServiceName) -> Option<Exported> {
-        // A gateway that fell silent while its siblings speak has most likely lost its sidecars to them: it counts
-        // only where they say nothing, so that nothing is counted twice and nothing is lost.
-        let (silent, live): (Vec<_>, Vec<_>) = self.sources.values().partition(|source| source.silent);
         let mut total: Option<Exported> = None;
-        for exported in live.iter().filter_map(|source| source.exported(name)) {
+        let heard = self.sources.values().filter(|source| source.hearing == Hearing::Heard);
+        for exported in heard.filter_map(|source| source.exported(name)) {
+            total.get_or_insert_with(|| exported.nowhere()).add(exported);
+        }
+        // Of a gateway that is not heard, those that are know better.
+        let word = self.word_of_siblings(name);
+        if let (Some(total), Some(holders)) = (&mut total, word.and_then(|word| word.beside.holders())) {
+            for (_, zones) in holders.filter(|(gateway, _)| !self.hears(gateway)) {
+                zones.iter().for_each(|(zone, summary)| total.add_zone(zone, &ZoneFacts::from(summary.clone())));
+            }
+        }
+        // Where they do not tell, it most likely has lost its sidecars to them once it is silent: then it counts only where they say
+        // nothing, so that nothing is counted twice and nothing is lost.
+        let untold = self.sources.values().filter(|source| source.hearing != Hearing::Heard && word.is_none());
+        let (silent, unheard): (Vec<_>, Vec<_>) = untold.partition(|source| source.hearing == Hearing::Silent);
+        for exported in unheard.iter().filter_map(|source| source.exported(name)) {
             total.get_or_insert_with(|| exported.nowhere()).add(exported);
         }
         let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
@@ -184,6 +201,18 @@ impl Peer {
             total.get_or_insert_with(|| exported.nowhere()).add(&rest);
         }
         total
+    }
+
+    fn hears(&self, gateway: &str) -> bool {
+        self.sources.get(gateway).is_some_and(|source| source.hearing == Hearing::Heard)
+    }
+
+    /// The statement of the gateway that was heard last, of those that tell what their siblings have.
+    fn word_of_siblings(&self, name: &ServiceName) -> Option<&Exported> {
+        let heard = self.sources.values().filter(|source| source.hearing == Hearing::Heard);
+        let stated = heard.filter_map(|source| Some((source.heard, source.mirror.get(name)?)));
+        let tells = stated.filter(|(_, exported)| exported.beside != Beside::Untold);
+        tells.max_by_key(|(heard, _)| *heard).map(|(_, exported)| exported)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eastway_core::view::Staleness;
 use eastway_core::{ServiceName, Timestamp, Version};
 
+use super::source::Hearing;
 use super::{Peers, Source};
 use crate::resources::PeerPolicy;
 
@@ -52,7 +53,7 @@ impl Peers {
         let report = |(gateway, source): (&String, &Source)| {
             let (version, age) = (source.mirror.version()?, now.since(source.heard));
             let offered = source.services().count();
-            Some((gateway.clone(), GatewayReport { version, age, offered, silent: source.silent }))
+            Some((gateway.clone(), GatewayReport { version, age, offered, silent: source.hearing == Hearing::Silent }))
         };
         PeerReport {
             uid: peer.meta.as_ref().map(|meta| meta.uid.clone()),

@@ -15,12 +15,23 @@ pub(super) struct Source {
     pub(super) mirror: Mirror<ServiceName, Exported>,
     /// When it was last heard.
     pub(super) heard: Timestamp,
-    /// It has said nothing for 30 s while others of its cluster spoke.
-    pub(super) silent: bool,
+    /// It has said nothing for a while, and others of its cluster have.
+    pub(super) hearing: Hearing,
     /// How much is stated, in the entries of [`bounds::entries`].
     entries: usize,
     /// Services of which its new life knows half or less, as its last life stated them.
     held: BTreeMap<ServiceName, Held>,
+}
+
+/// Whether a gateway is heard, compared with the others of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It is.
+    Heard,
+    /// For 3 s it was not: who is heard knows better what it has.
+    Unheard,
+    /// For 30 s.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -31,7 +42,7 @@ struct Held {
 
 impl Source {
     pub(super) const fn new(limit: usize, now: Timestamp) -> Self {
-        Self { mirror: Mirror::new(limit), heard: now, silent: false, entries: 0, held: BTreeMap::new() }
+        Self { mirror: Mirror::new(limit), heard: now, hearing: Hearing::Heard, entries: 0, held: BTreeMap::new() }
     }
 
     /// The gateway of a successor cluster starts from nothing, but what was known may be held.

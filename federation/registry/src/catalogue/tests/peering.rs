@@ -1,8 +1,10 @@
 //! What peers say.
 
 use eastway_core::view::PathState;
+use litemap::LiteMap;
 
 use super::*;
+use crate::peers::Beside;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -275,6 +277,67 @@ fn zones_that_only_a_gone_gateway_reported_are_second_choice_and_vanish_after_15
     // All of them silent: nothing is taken away.
     world.pass(Duration::from_secs(2_000), |_| ProbeOutcome::Answered);
     assert_eq!(world.remote_ready().len(), 1);
+}
+
+#[test]
+fn what_a_gateway_has_that_is_not_heard_is_known_by_the_word_of_its_siblings() {
+    let mut world = World::new();
+    let beside = |zones: &[(&str, u32, u32)]| {
+        let zones = exported(zones).zones.into_iter().map(|(zone, facts)| (zone, facts.summary)).collect();
+        Beside::told([(Arc::from("gw-8"), zones)].into_iter().collect())
+    };
+    let says = |beside: Beside| Exported { beside, ..exported(&[("a", 2, 2)]) };
+    let ready = |world: &World| world.remote_ready().into_values().collect::<Vec<_>>();
+    world.peer_says(1, snapshot(1, 0, &[(payments(), says(beside(&[("b", 3, 2)])))]));
+    let other = snapshot(1, 0, &[(payments(), exported(&[("b", 3, 3)]))]);
+    world.catalogue.peer_fact(&meta("eu-west"), "gw-8", 1, other, world.now);
+    assert_eq!(ready(&world), [2, 3], "by its own word, and once");
+    for second in 1..=40 {
+        world.now = world.now + Duration::from_secs(1);
+        world.peer_says(1, Fact::Alive);
+        world.catalogue.tick(world.now);
+        assert_eq!(ready(&world), [2, if second < 3 { 3 } else { 2 }], "{second} s");
+    }
+    // One moved there from the gateway that speaks, and one began there.
+    let moved = Exported { zones: LiteMap::new(), ..says(beside(&[("a", 2, 2), ("b", 3, 3), ("c", 1, 1)])) };
+    world.peer_says(1, Fact::Change(Version::new(1, 1), payments(), Some(moved)));
+    assert_eq!(ready(&world), [2, 3, 1]);
+    world.peer_says(1, Fact::Change(Version::new(1, 2), payments(), Some(says(Beside::Nothing))));
+    assert_eq!(ready(&world), [2], "it has lost all of them");
+    world.catalogue.peer_fact(&meta("eu-west"), "gw-8", 1, Fact::Alive, world.now);
+    world.catalogue.tick(world.now);
+    assert_eq!(ready(&world), [2, 3], "it is heard again");
+}
+
+#[test]
+fn a_gateway_tells_peers_what_its_siblings_have_once_a_second() {
+    let mut world = World::new();
+    world.catalogue.register(StreamId(1), registration("p1", "a", 1), Health::Ready, world.now).expect("registered");
+    world.catalogue.take_changes();
+    let version = Version::new(7, 0);
+    let state = EndpointState {
+        incarnation: 1,
+        session: 1,
+        reported: Some(Health::Ready),
+        down: false,
+        load: None,
+        attached: true,
+    };
+    let slice = Slice { endpoints: vec![registration("p2", "b", 1)] };
+    world.catalogue.load_slice("gw-2", &payments(), 0, Some(slice), world.now);
+    let key = (payments(), EndpointId::new("p2"));
+    let facts = [Fact::Snapshot(version, [(key, state)].into())];
+    world.catalogue.sibling_facts(StreamId(2), "gw-2", 7, facts, world.now);
+    let beside = |world: &World| world.catalogue.exports_for("eu-west")[&payments()].exported.beside.clone();
+    let before = world.catalogue.export_version();
+    world.catalogue.refresh_exported_loads(world.now);
+    assert!(world.catalogue.export_version() > before, "it is stated");
+    let told = beside(&world);
+    let holders: Vec<_> = told.holders().expect("told").collect();
+    assert_eq!((holders.len(), &**holders[0].0, holders[0].1[&Arc::from("b")].ready), (1, "gw-2", 1));
+    let stated = world.catalogue.export_version();
+    world.catalogue.refresh_exported_loads(world.now);
+    assert_eq!(world.catalogue.export_version(), stated, "nothing is new");
 }
 
 #[test]
