@@ -3,7 +3,8 @@
 //! They are equals: those that are as near as the nearest take turns, so that each carries its part, and a sidecar that has a
 //! session by one of them gets its next by another.
 
-use eastway_core::{via, view::PathState};
+use eastway_core::via;
+use eastway_core::view::PathState;
 use eastway_server::PeerPath;
 
 /// A way whose round trip takes so many times as long as the shortest, and [`BESIDE_MS`] more, is as near.

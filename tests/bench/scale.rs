@@ -108,7 +108,7 @@ fn exported(shape: &Shape, name: &ServiceName) -> Exported {
     let summary = ZoneSummary { total: count, ready: count, capacity: 64.0, ..ZoneSummary::default() };
     let zone = |zone: &&str| (Arc::from(*zone), ZoneFacts { summary: summary.clone(), returned: None });
     Exported {
-        beside: Beside::Nothing,
+        beside: Beside::told(Default::default()),
         ports: Service::default().ports_or_default().into(),
         accounts: [name.service.to_string()].into(),
         zones: zones.iter().map(zone).collect(),

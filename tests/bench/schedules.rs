@@ -4,13 +4,16 @@
 //! `--json FILE` adds what was counted to the figures in the file. Fails on a violation, and shows it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use std::{env, fs, process, thread};
+use std::{env, process, thread};
 
 use eastway_model::{Outcome, Plan, Schedule, Violation, run};
-use serde_json::{Value, json};
+use report::Report;
+
+#[path = "report.rs"]
+mod report;
 
 /// How many schedules are run, unless `--schedules N` says otherwise.
 const SCHEDULES: u64 = 10_000;
@@ -21,7 +24,7 @@ const ISOLATION: (u64, u64) = (3_600_000, 5);
 /// The least share of calls that must succeed meanwhile.
 const SUCCESS: f64 = 0.999_5;
 /// How soon after it everybody must know everything again, in milliseconds.
-const RECOVERED: u64 = 5_000;
+const RECOVERED: f64 = 5_000.0;
 
 #[derive(Default)]
 struct Counted {
@@ -30,50 +33,31 @@ struct Counted {
     violations: Vec<Violation>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it runs.
     if !env::args().any(|arg| arg == "--bench") {
         run(&Schedule { seed: 1, ..Schedule::default() }).expect("no violation");
-        return;
+        return ExitCode::SUCCESS;
     }
     if let Some(seed) = argument("--seed") {
-        replay(number(&seed));
+        return replay(number(&seed));
     }
-    let schedules = argument("--schedules").map_or(SCHEDULES, |count| number(&count));
-    let started = Instant::now();
-    let counted = count(schedules);
-    let seconds = started.elapsed().as_secs_f64();
-    for violation in counted.violations.iter().take(SHOWN) {
-        eprintln!("{violation}");
-    }
-    for (kind, count) in &counted.faults {
-        println!("{kind:<44} {count:>10}");
-    }
-    let violations = counted.violations.len();
-    println!("{schedules} schedules, {} steps, {violations} violations in {seconds:.0} s", counted.steps);
-    let alone = isolations();
-    let mut figures = figures(schedules, seconds, &counted);
-    let missed = alone.iter().any(|figure| figure["holds"] == false);
-    figures.extend(alone);
-    if let Some(file) = argument("--json").map(PathBuf::from)
-        && let Err(error) = add_to(&file, &figures)
-    {
-        eprintln!("cannot add to {}: {error}", file.display());
-        process::exit(1);
-    }
-    process::exit(i32::from(violations > 0 || missed));
+    let mut report = Report::default();
+    under_faults(&mut report, argument("--schedules").map_or(SCHEDULES, |count| number(&count)));
+    alone(&mut report);
+    report.finish()
 }
 
 /// Runs one schedule, and shows all that happened.
-fn replay(seed: u64) -> ! {
+fn replay(seed: u64) -> ExitCode {
     match run(&Schedule { seed, trace: true, ..Schedule::default() }) {
         Ok(Outcome { steps, trace, .. }) => {
             println!("{}\nseed {seed}: {steps} steps without a violation", trace.join("\n"));
-            process::exit(0);
+            ExitCode::SUCCESS
         }
         Err(violation) => {
             println!("{violation}");
-            process::exit(1);
+            ExitCode::FAILURE
         }
     }
 }
@@ -116,14 +100,30 @@ impl Counted {
     }
 }
 
-fn figure(name: String, value: f64, unit: &str, goal: &str, holds: bool) -> Value {
-    json!({ "name": name, "value": value, "unit": unit, "goal": goal, "holds": holds, "command": "make figures" })
+/// Clusters under faults of all kinds.
+fn under_faults(report: &mut Report, schedules: u64) {
+    let started = Instant::now();
+    let counted = count(schedules);
+    let seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    for violation in counted.violations.iter().take(SHOWN) {
+        eprintln!("{violation}");
+    }
+    for (kind, count) in &counted.faults {
+        report.tell(&format!("membership schedules: {kind}"), *count as f64, "count");
+    }
+    let violations = counted.violations.len();
+    report.tell("membership schedules: steps", counted.steps as f64, "count");
+    report.tell("membership schedules: time", seconds, "s");
+    // Whoever asks for fewer wants to see those.
+    let goal = if schedules < SCHEDULES { "-" } else { ">= 10000" };
+    report.add("membership schedules", schedules as f64, "count", (goal, true));
+    report.add("membership schedules: violations", violations as f64, "count", ("= 0", violations == 0));
 }
 
 /// Clusters that are left alone for an hour, while 5 % of their workloads end in a minute.
-fn isolations() -> Vec<Value> {
+fn alone(report: &mut Report) {
     let (long, seeds) = ISOLATION;
-    let (mut succeeded, mut failed, mut recovered) = (0, 0, 0);
+    let (mut succeeded, mut failed, mut recovered, mut violations) = (0, 0, 0, 0);
     for seed in 1..=seeds {
         match run(&Schedule { seed, plan: Plan::Isolation(long), ..Schedule::default() }) {
             Ok(outcome) => {
@@ -133,47 +133,17 @@ fn isolations() -> Vec<Value> {
             }
             Err(violation) => {
                 eprintln!("{violation}");
-                return vec![figure("an hour alone: violations".into(), 1.0, "count", "= 0", false)];
+                violations += 1;
             }
         }
     }
     let calls = succeeded + failed;
     let share = succeeded as f64 / calls.max(1) as f64;
-    println!(
-        "{seeds} x an hour without store and peers: {failed} of {calls} calls failed; recovered after {recovered} ms at most"
-    );
-    vec![
-        figure("an hour alone: calls that succeed".into(), share, "share", ">= 0.9995", share >= SUCCESS),
-        figure("an hour alone: recovered".into(), recovered as f64, "ms", "<= 5000", recovered <= RECOVERED),
-    ]
-}
-
-fn figures(schedules: u64, seconds: f64, counted: &Counted) -> Vec<Value> {
-    let violations = counted.violations.len();
-    let mut figures = vec![
-        figure("membership schedules: violations".into(), violations as f64, "count", "= 0", violations == 0),
-        figure("membership schedules".into(), schedules as f64, "count", ">= 10000", schedules >= SCHEDULES),
-        figure("membership schedules: steps".into(), counted.steps as f64, "count", "-", true),
-        figure("membership schedules: time".into(), (seconds * 10.0).round() / 10.0, "s", "-", true),
-    ];
-    let faults = counted.faults.iter();
-    figures
-        .extend(faults.map(|(kind, n)| figure(format!("membership schedules: {kind}"), *n as f64, "count", "-", true)));
-    figures
-}
-
-/// Adds figures to those in the file, one a line.
-fn add_to(file: &PathBuf, figures: &[Value]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut all: Vec<Value> = match fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(_) => Vec::new(),
-    };
-    let is_ours = |figure: &Value| figures.iter().any(|own| own["name"] == figure["name"]);
-    all.retain(|figure| !is_ours(figure));
-    all.extend(figures.iter().cloned());
-    let lines: Vec<String> = all.iter().map(Value::to_string).collect();
-    fs::write(file, format!("[\n{}\n]\n", lines.join(",\n")))?;
-    Ok(())
+    report.add("an hour alone: violations", f64::from(violations), "count", ("= 0", violations == 0));
+    report.tell("an hour alone: calls", calls as f64, "count");
+    report.tell("an hour alone: calls that fail", failed as f64, "count");
+    report.add("an hour alone: calls that succeed", share, "share", (">= 0.9995", share >= SUCCESS));
+    report.at_most("an hour alone: recovered", recovered as f64, "ms", RECOVERED);
 }
 
 fn argument(name: &str) -> Option<String> {

@@ -42,7 +42,7 @@ pub struct Exported {
     pub accounts: Arc<[String]>,
     /// Its zones in sum.
     pub zones: LiteMap<Arc<str>, ZoneFacts>,
-    /// The same of what the siblings of that gateway have.
+    /// What the siblings of that gateway have.
     pub beside: Beside,
 }
 
@@ -412,7 +412,7 @@ impl Exported {
             ports: Arc::clone(&self.ports),
             accounts: Arc::clone(&self.accounts),
             zones: LiteMap::new(),
-            beside: Beside::Untold,
+            beside: Beside::default(),
         }
     }
 
@@ -467,12 +467,6 @@ impl ZoneFacts {
     }
 }
 
-impl From<ZoneSummary> for ZoneFacts {
-    fn from(summary: ZoneSummary) -> Self {
-        Self { summary, returned: None }
-    }
-}
-
 impl From<StoredExport> for Exported {
     fn from(stored: StoredExport) -> Self {
         let zone = |(zone, mut summary): (Arc<str>, ZoneSummary)| {
@@ -484,7 +478,7 @@ impl From<StoredExport> for Exported {
             ports: ports.into(),
             accounts,
             zones: stored.zones.into_iter().map(zone).collect(),
-            beside: Beside::Untold,
+            beside: Beside::default(),
         }
     }
 }

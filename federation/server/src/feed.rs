@@ -11,6 +11,8 @@ use crate::topic::Topic;
 /// News for one follower.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
+    /// Of a sidecar, which calls what it follows.
+    calls: bool,
     news: Mutex<News>,
     arrived: Notify,
 }
@@ -22,6 +24,11 @@ struct News {
 }
 
 impl Feed {
+    /// That of a sidecar; by default, it is the gateway's own, which follows what others call here.
+    pub(crate) fn of_sidecar() -> Self {
+        Self { calls: true, ..Self::default() }
+    }
+
     /// Follows a topic, starting with all of it. False if it was followed already.
     pub(crate) fn want(&self, topic: Topic) -> bool {
         let fresh = self.expect(topic.clone());
@@ -48,8 +55,11 @@ impl Feed {
         self.news.lock().wanted.len()
     }
 
-    /// The services that are followed.
-    pub(crate) fn services(&self) -> Vec<ServiceName> {
+    /// The services that are followed to be called.
+    pub(crate) fn called(&self) -> Vec<ServiceName> {
+        if !self.calls {
+            return Vec::new();
+        }
         let service = |topic: &Topic| match topic {
             Topic::Service(name) => Some(name.clone()),
             _ => None,

@@ -196,17 +196,17 @@ impl Hub {
         all
     }
 
-    /// A feed of changes, for as long as the returned guard lives.
-    pub(crate) fn feed(self: &Arc<Self>) -> Following {
-        let feed = Arc::<Feed>::default();
+    /// Feeds `feed` with changes, for as long as the returned guard lives.
+    pub(crate) fn feed(self: &Arc<Self>, feed: Feed) -> Following {
+        let feed = Arc::new(feed);
         let id = self.next_id();
         self.feeds.lock().insert(id, Arc::clone(&feed));
         Following { hub: Arc::clone(self), id, feed }
     }
 
-    /// The services that somebody follows.
-    pub(crate) fn followed(&self) -> BTreeSet<ServiceName> {
-        self.feeds.lock().values().flat_map(|feed| feed.services()).collect()
+    /// The services that some sidecar follows to call them.
+    pub(crate) fn called(&self) -> BTreeSet<ServiceName> {
+        self.feeds.lock().values().flat_map(|feed| feed.called()).collect()
     }
 
     /// A name for a new registration stream, and what tells it to end.

@@ -60,7 +60,7 @@ pub(crate) async fn run(hub: Arc<Hub>, prober: Arc<dyn Prober>) {
                 hub.publish_loads();
                 if refreshed.elapsed() >= hub.options.export_interval {
                     refreshed = Instant::now();
-                    hub.change(|catalogue, now| catalogue.refresh_exported_loads(now));
+                    hub.change(|catalogue, now| catalogue.refresh_statements(now));
                 }
             }
             () = hub.probe.notified() => {}

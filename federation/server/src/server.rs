@@ -229,7 +229,7 @@ impl Server {
 
     /// Tells `sink` of the mesh, and of the services that are wanted of what is returned, now and whenever one changes.
     pub fn follow(&self, sink: Arc<dyn Sink>) -> LocalFollower {
-        let follower = LocalFollower { following: Arc::new(self.hub.feed()) };
+        let follower = LocalFollower { following: Arc::new(self.hub.feed(Feed::default())) };
         follower.following.feed.want(Topic::Mesh);
         self.tasks.spawn_loop("own subscription", tell(Arc::clone(&self.hub), Arc::clone(&follower.following), sink));
         follower

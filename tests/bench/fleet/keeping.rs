@@ -21,7 +21,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
 use super::crowd::{self, account, authority, listen, register, workload};
-use super::report::{Report, percentile};
+use super::percentile;
+use super::report::Report;
 
 /// Services, and endpoints of each.
 const SIZE: (usize, usize) = (100, 10);
@@ -117,7 +118,7 @@ pub(super) async fn measure(report: &mut Report, whole: bool) {
     }
     let writes = (revision(etcd) - before) as f64 / began.elapsed().as_secs_f64();
     let all = services * endpoints;
-    report.add(&format!("writes to etcd, {all} endpoints of which nothing changes"), writes, "1/s", Some(WRITES));
+    report.at_most(&format!("writes to etcd, {all} endpoints of which nothing changes"), writes, "1/s", WRITES);
 
     let (mut times, mut lost) = (Vec::new(), 0);
     for round in 0..rounds {
@@ -137,9 +138,9 @@ pub(super) async fn measure(report: &mut Report, whole: bool) {
         times.push(healed.elapsed());
         lost += watching.stop().await;
     }
-    report.add("resync after a compaction, p50", percentile(&times, 0.5), "ms", None);
-    report.add("resync after a compaction, p99", percentile(&times, 0.99), "ms", Some(RESYNC));
-    report.add("the same: endpoints that were deleted although they live", lost as f64, "count", Some(0.0));
+    report.tell("resync after a compaction, p50", percentile(&times, 0.5), "ms");
+    report.at_most("resync after a compaction, p99", percentile(&times, 0.99), "ms", RESYNC);
+    report.at_most("the same: endpoints that were deleted although they live", lost as f64, "count", 0.0);
 }
 
 async fn store(etcd: SocketAddr) -> EtcdStore {

@@ -5,10 +5,12 @@
 
 use std::env;
 use std::process::ExitCode;
+use std::time::Duration;
 
 mod callers;
 mod crowd;
 mod keeping;
+#[path = "../report.rs"]
 mod report;
 mod spreading;
 mod using;
@@ -38,4 +40,12 @@ fn main() -> ExitCode {
 fn alone(part: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("threads").block_on(part);
+}
+
+/// The time that so large a part of the times do not exceed, in milliseconds.
+fn percentile(times: &[Duration], part: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len().saturating_sub(1) as f64 * part).round() as usize;
+    sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }

@@ -9,7 +9,8 @@ use eastway_tests::lab::{Lab, PAYMENTS_SPEC, StoreKind, service};
 
 use super::callers::{Caller, all, flips, ready, storm};
 use super::crowd::{account, authority, gateway, listen, register, workload};
-use super::report::{Report, percentile};
+use super::percentile;
+use super::report::Report;
 
 const CALLERS: usize = 100;
 const ENDPOINTS: usize = 20;
@@ -56,8 +57,8 @@ pub(super) async fn within(report: &mut Report, whole: bool) {
     tokio::time::sleep(Duration::from_secs(8)).await;
     let amid = flips(&workloads, &near, rounds.min(ENDPOINTS / 2 * 8)).await;
     let mut known = |name: String, times: &[Duration], goal: f64| {
-        report.add(&format!("{name}, p50"), percentile(times, 0.5), "ms", None);
-        report.add(&format!("{name}, p99"), percentile(times, 0.99), "ms", Some(goal));
+        report.tell(&format!("{name}, p50"), percentile(times, 0.5), "ms");
+        report.at_most(&format!("{name}, p99"), percentile(times, 0.99), "ms", goal);
     };
     known(format!("apply, until the last of {CALLERS} sidecars at two gateways acts on it"), &applied, 200.0);
     let near = near.len();
@@ -101,6 +102,6 @@ pub(super) async fn across(report: &mut Report, whole: bool) {
     let what = format!(
         "an endpoint's health, until the last of {count} sidecars in another cluster knows, while {each} others change every second in each"
     );
-    report.add(&format!("{what}, p50"), percentile(&times, 0.5), "ms", None);
-    report.add(&format!("{what}, p99"), percentile(&times, 0.99), "ms", Some(25.0));
+    report.tell(&format!("{what}, p50"), percentile(&times, 0.5), "ms");
+    report.at_most(&format!("{what}, p99"), percentile(&times, 0.99), "ms", 25.0);
 }

@@ -40,9 +40,9 @@ pub(super) fn measure(report: &mut Report, whole: bool) {
         }
     }
     let growth = (resident(&mut lab, &storefront) - idle) / 1024.0;
-    report.add("an idle sidecar", idle / 1024.0, "MiB", None);
+    report.tell("an idle sidecar", idle / 1024.0, "MiB");
     let what = format!("the same after calling {services} services of {endpoints} endpoints each: more");
-    report.add(&what, growth, "MiB", Some(GROWTH));
+    report.at_most(&what, growth, "MiB", GROWTH);
 }
 
 /// The resident memory of the node's process, in KiB, without what is mapped from files: that is its code, as far as it ran.

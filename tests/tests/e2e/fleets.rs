@@ -1,9 +1,10 @@
 //! Three gateways per cluster on an etcd of three members: any of them may go, in whatever way, and nobody notices.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use eastway_tests::caller::Caller;
-use eastway_tests::lab::{Lab, LabNode, PAYMENTS, StoreKind, reaches, service};
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS, PAYMENTS_SPEC, StoreKind, reaches, service};
 use eastway_tests::{check, client, eventually};
 
 /// A service that eu-west alone offers.
@@ -159,4 +160,34 @@ fn sidecars_go_by_another_gateway_where_one_is_full() {
         opened(&other),
         opened(&full)
     );
+}
+
+/// Every gateway tells peers what all of them have: a peer that reaches one knows every endpoint, once.
+#[test]
+fn a_peer_that_reaches_one_gateway_knows_what_all_of_them_have() {
+    let mut lab = Lab::new();
+    for cluster in ["us-east", "eu-west"] {
+        lab.plan(cluster, StoreKind::Etcd, "");
+    }
+    lab.enlarge("us-east", 2);
+    let reached = lab.gateways("us-east")[1].at(15443);
+    lab.declare("us-east", &[service("payments", PAYMENTS_SPEC), lab.peer("eu-west", "")]);
+    lab.declare("eu-west", &[lab.peer_at("us-east", &[reached], "imports: ['shop/*']")]);
+    lab.start_gateways("us-east");
+    let far = lab.start_gateway("eu-west");
+    let names: BTreeSet<String> = (1..=6).map(|number| format!("payments-{number}")).collect();
+    for name in &names {
+        // Each takes one of the two for its own.
+        lab.payments("us-east", "a", name);
+    }
+    eventually("eu-west knows all of them", || {
+        let services = client::get(far.at(15000), "/view/services")?.json();
+        let remote = &services[0]["clusters"][0];
+        check(remote["ready"] == 6 && remote["total"] == 6, || services.to_string())
+    });
+    let storefront = lab.storefront("eu-west", "a");
+    eventually("they answer", || {
+        let answer = client::get(storefront.proxy(), PAYMENTS)?;
+        check(answer.status == 200, || format!("{answer:?}"))
+    });
 }

@@ -149,7 +149,7 @@ fn exported_to_wire(name: &ServiceName, exported: &Exported, now: Timestamp) -> 
 }
 
 fn beside_from_wire(message: Option<wire::Beside>) -> Result<Beside, ConvertError> {
-    let Some(message) = message else { return Ok(Beside::Untold) };
+    let Some(message) = message else { return Ok(Beside::default()) };
     let mut holders = Holders::new();
     for holder in message.holders {
         let zones = holder.zones.into_iter().map(summary_from_wire).collect::<Result<_, _>>()?;
@@ -159,9 +159,9 @@ fn beside_from_wire(message: Option<wire::Beside>) -> Result<Beside, ConvertErro
 }
 
 fn beside_to_wire(beside: &Beside, now: Timestamp) -> Option<wire::Beside> {
-    let holders = beside.holders()?.map(|(gateway, zones)| wire::beside::Holder {
+    let holders = beside.holders().map(|(gateway, zones)| wire::beside::Holder {
         gateway: gateway.to_string(),
         zones: zones.iter().map(|(zone, summary)| summary_to_wire(zone, summary, None, now)).collect(),
     });
-    Some(wire::Beside { holders: holders.collect() })
+    beside.is_told().then(|| wire::Beside { holders: holders.collect() })
 }

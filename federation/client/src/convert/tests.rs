@@ -210,8 +210,8 @@ fn statements_round_trip_with_their_versions() {
     let has = [("a".into(), ZoneSummary { total: 1, ready: 1, ..ZoneSummary::default() })].into_iter().collect();
     let beside = Beside::told([("gw-2".into(), has)].into_iter().collect());
     let exported = Exported { ports: ports.into(), accounts, zones, beside };
-    let untold = Exported { beside: Beside::Untold, ..exported.clone() };
-    let alone = Exported { beside: Beside::Nothing, ..exported.clone() };
+    let untold = Exported { beside: Beside::default(), ..exported.clone() };
+    let alone = Exported { beside: Beside::told(Default::default()), ..exported.clone() };
     let name = ServiceName::new("shop", "payments");
     let version = Version::new(4, 17);
     for statement in [

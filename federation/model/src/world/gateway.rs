@@ -254,7 +254,7 @@ impl World {
         core.catalogue.tick(now);
         // As often as it gives signs of life.
         if self.now >= core.heartbeat_at {
-            core.catalogue.refresh_exported_loads(now);
+            core.catalogue.refresh_statements(now);
         }
         let probes = core.catalogue.due_probes(now);
         core.is_settled |= self.now >= core.settles_at || core.catalogue.is_probed();

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eastway_core::view::{EndpointView, ServiceSpec, ZoneSummary};
+use eastway_core::view::{EndpointView, ServiceSpec};
 use eastway_core::{LoadReport, ServiceName, Timestamp, Version};
 
 use litemap::LiteMap;
 
 use super::{Candidates, Catalogue, Known};
-use crate::peers::{Beside, Exported, ZoneFacts};
+use crate::peers::{Beside, Exported, Holders, ZoneFacts};
 use crate::registration::KnownEndpoint;
 use crate::zones::summarise;
 
@@ -58,14 +58,14 @@ impl Catalogue {
         stated.map(|(name, stated)| (name.clone(), export(stated))).collect()
     }
 
-    /// Brings up to date what the statements say of loads (utilisation, error rates) and of siblings. They move all the time, and a statement each
-    /// time would be a storm: call it once a second.
-    pub fn refresh_exported_loads(&mut self, now: Timestamp) {
+    /// Brings up to date what the statements say of loads (utilisation, error rates) and of siblings. They move all the time,
+    /// and a statement each time would be a storm: call it once a second.
+    pub fn refresh_statements(&mut self, now: Timestamp) {
         let names: Vec<ServiceName> = self.exports.services.keys().cloned().collect();
         for name in names {
             let fresh = self.summarise(&name, now);
             let Some(stated) = self.exports.services.get_mut(&name) else { continue };
-            if loads_differ(&stated.exported, &fresh) {
+            if moved(&stated.exported, &fresh) {
                 self.exports.seq += 1;
                 stated.seq = self.exports.seq;
                 stated.exported = Arc::new(fresh);
@@ -99,7 +99,8 @@ impl Catalogue {
     fn summarise(&self, name: &ServiceName, now: Timestamp) -> Exported {
         // The rest is for the callers of this cluster, and nobody else's affair.
         let ServiceSpec { ports, accounts, .. } = self.resources.spec(name);
-        let nowhere = Exported { ports: ports.into(), accounts, zones: LiteMap::new(), beside: Beside::Nothing };
+        let nowhere =
+            Exported { ports: ports.into(), accounts, zones: LiteMap::new(), beside: Beside::told(Holders::new()) };
         let Some(known) = self.services.get(name) else { return nowhere };
         let returned = known.zones.returned(now, self.options.returned_for);
         let zones = summarise(known.own()).into_iter();
@@ -107,14 +108,14 @@ impl Catalogue {
             let returned = returned.get(&zone).copied();
             (zone, ZoneFacts { summary, returned })
         });
-        let beside = known.beside().into_iter();
-        let beside = beside.map(|(gateway, has)| (gateway, summarise(has.into_iter()).into_iter().collect()));
-        Exported { zones: zones.collect(), beside: Beside::told(beside.collect()), ..nowhere }
+        // How loaded they are, who has them says.
+        let has = |(gateway, views): (_, Vec<&EndpointView>)| {
+            (gateway, summarise(views.into_iter().map(|view| (view, None))).into_iter().collect())
+        };
+        let beside = Beside::told(known.beside().into_iter().map(has).collect());
+        Exported { zones: zones.collect(), beside, ..nowhere }
     }
 }
-
-/// Endpoints with their loads.
-type Loaded<'a> = Vec<(&'a EndpointView, Option<LoadReport>)>;
 
 impl Known {
     /// The endpoints of which this gateway's own statement counts.
@@ -124,12 +125,12 @@ impl Known {
     }
 
     /// The other endpoints, by the gateway that has each from the source.
-    fn beside(&self) -> BTreeMap<Arc<str>, Loaded<'_>> {
-        let mut beside: BTreeMap<Arc<str>, Loaded<'_>> = BTreeMap::new();
+    fn beside(&self) -> BTreeMap<Arc<str>, Vec<&EndpointView>> {
+        let mut beside: BTreeMap<Arc<str>, Vec<&EndpointView>> = BTreeMap::new();
         for candidates in self.endpoints.values().filter(|candidates| candidates.counting().is_none()) {
             let Some(best) = candidates.best() else { continue };
             let Some(gateway) = candidates.gateway_of(best) else { continue };
-            beside.entry(Arc::clone(gateway)).or_default().push((&best.view, best.load));
+            beside.entry(Arc::clone(gateway)).or_default().push(&best.view);
         }
         beside
     }
@@ -141,17 +142,6 @@ impl Candidates {
         let own = self.own.as_ref()?;
         (self.best()?.registration.version() == own.registration.version()).then_some(own)
     }
-}
-
-/// Whether they say the same of siblings, but for loads.
-fn same_beside(a: &Beside, b: &Beside) -> bool {
-    let without_loads = |beside: &Beside| -> Option<Vec<_>> {
-        let zones =
-            beside.holders()?.flat_map(|(gateway, zones)| zones.iter().map(move |(zone, s)| (gateway, zone, s)));
-        let bare = |s: &ZoneSummary| ZoneSummary { utilisation: None, error_rate: 0.0, ..s.clone() };
-        Some(zones.map(|(gateway, zone, s)| (Arc::clone(gateway), Arc::clone(zone), bare(s))).collect())
-    };
-    without_loads(a) == without_loads(b)
 }
 
 /// Whether two statements differ in their loads at most, and in what they say of siblings: those say it themselves, at once.
@@ -169,8 +159,8 @@ fn without_loads(zone: &ZoneFacts) -> ZoneFacts {
 }
 
 /// Whether the loads moved by more than a hundredth, or siblings have something else.
-fn loads_differ(a: &Exported, b: &Exported) -> bool {
-    !same_beside(&a.beside, &b.beside)
+fn moved(a: &Exported, b: &Exported) -> bool {
+    a.beside != b.beside
         || b.zones.iter().any(|(zone, facts)| a.zones.get(zone).is_none_or(|before| load_moved(before, facts)))
 }
 

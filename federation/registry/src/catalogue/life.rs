@@ -125,7 +125,8 @@ impl Catalogue {
     pub fn report_health(&mut self, stream: StreamId, health: Health, words: &str, now: Timestamp) {
         if let Some(entry) = self.hear(stream, now) {
             entry.reported = Some(health);
-            entry.words = words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect::<String>().into();
+            let words: String = words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect();
+            entry.words = if words.is_empty() { Arc::default() } else { words.into() };
             self.refresh_stream(stream, now);
         }
     }

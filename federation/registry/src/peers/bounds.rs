@@ -5,14 +5,11 @@
 //! a bound is left out and counted, by name; the rest is taken, so that an honest peer that grew too large is not lost.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use eastway_core::resource::ClusterMeta;
 use eastway_core::view::ZoneSummary;
 
-use litemap::LiteMap;
-
-use super::{Beside, Exported};
+use super::Exported;
 use crate::options::PeerBounds;
 use crate::resources::PeerPolicy;
 
@@ -74,7 +71,7 @@ impl Taking<'_> {
 
     /// How a service is exported.
     pub(crate) fn exported(&mut self, exported: Exported) -> Exported {
-        let Exported { mut ports, mut accounts, mut zones, mut beside } = exported;
+        let Exported { mut ports, mut accounts, mut zones, beside } = exported;
         if zones.len() > self.bounds.zones {
             self.cut.count("zones");
             zones = zones.into_iter().take(self.bounds.zones).collect();
@@ -90,18 +87,10 @@ impl Taking<'_> {
             self.cut.count("accounts");
             accounts = accounts[..self.bounds.accounts].into();
         }
-        if let Beside::Some(holders) = &mut beside {
-            if holders.len() > self.bounds.gateways || holders.iter().any(|(_, zones)| zones.len() > self.bounds.zones)
-            {
-                self.cut.count("siblings");
-                let most = self.bounds.zones;
-                let few =
-                    |(gateway, zones): (Arc<str>, LiteMap<_, _>)| (gateway, zones.into_iter().take(most).collect());
-                **holders = std::mem::take(&mut **holders).into_iter().take(self.bounds.gateways).map(few).collect();
-            }
-            for (_, zones) in holders.iter_mut() {
-                zones.iter_mut().for_each(|(_, summary)| self.summary(summary));
-            }
+        let most = (self.bounds.gateways, self.bounds.zones);
+        let (beside, whole) = beside.bounded(most, |summary| self.summary(summary));
+        if !whole {
+            self.cut.count("siblings");
         }
         Exported { ports, accounts, zones, beside }
     }
@@ -133,7 +122,7 @@ mod tests {
 
     use eastway_core::resource::{Peer, Protocol, ServicePort};
 
-    use super::super::ZoneFacts;
+    use super::super::{Beside, ZoneFacts, Zones};
     use super::*;
 
     fn meta(name: &str, region: &str, zones: usize) -> ClusterMeta {
@@ -192,13 +181,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_siblings_is_bounded_as_what_is_said_of_oneself() {
+        let said = ZoneSummary { total: 60_000, ready: 60_000, ..ZoneSummary::default() };
+        let zones: Zones = (0..100).map(|n| (Arc::from(format!("z{n:03}")), said.clone())).collect();
+        let holders = (0..20).map(|n| (Arc::from(format!("gw-{n:03}")), zones.clone())).collect();
+        let exported = Exported { beside: Beside::told(holders), ..Exported::default() };
+        let (bounded, cut) = taken(Peer::default(), |taking| taking.exported(exported));
+        let kept: Vec<usize> = bounded.beside.holders().map(|(_, zones)| zones.len()).collect();
+        assert_eq!(kept, [64; 16]);
+        assert!(bounded.beside.holders().flat_map(|(_, zones)| zones.values()).all(|zone| zone.ready == 50_000));
+        assert_eq!(cut, [("endpoints", 16 * 64), ("siblings", 1)]);
+        assert_eq!(entries(&bounded), 1 + 16 * 65);
+        let untold = Exported::default();
+        let alone = Exported { beside: Beside::told(Default::default()), ..Exported::default() };
+        for said in [untold, alone] {
+            assert_eq!(taken(Peer::default(), |taking| taking.exported(said.clone())), (said, vec![]));
+        }
+    }
+
+    #[test]
     fn zones_ports_and_accounts_beyond_the_bounds_are_left_out_and_named() {
         let many = |count: usize| (0..count).map(|n| format!("a{n}")).collect::<Vec<_>>();
         let ports = (1..=100).map(|port| ServicePort { port, protocol: Protocol::Http }).collect();
         let zones = (0..100).map(|n| (Arc::from(format!("z{n:03}")), ZoneFacts::default())).collect();
         let (taken, cut) = taken(Peer::default(), |taking| {
             assert_eq!(taking.meta(&meta("eu-west", "eu", 100)).zones.len(), 64);
-            taking.exported(Exported { ports, accounts: many(100).into(), zones, beside: Beside::Nothing })
+            taking.exported(Exported { ports, accounts: many(100).into(), zones, beside: Beside::default() })
         });
         assert_eq!((taken.zones.len(), taken.ports.len(), taken.accounts.len()), (64, 64, 32));
         assert_eq!(entries(&taken), 1 + 64 + 64 + 32);

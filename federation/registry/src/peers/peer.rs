@@ -10,7 +10,7 @@ use eastway_core::{ServiceName, Timestamp};
 
 use super::addresses::Addresses;
 use super::source::{Hearing, Source};
-use super::{Beside, Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
+use super::{Cut, Exported, PathFacts, ZoneFacts, bounds, staleness_at};
 use crate::resources::PeerPolicy;
 
 /// From which age of its statements on a gateway is not heard, if others of its cluster are; and from which on it counts as silent.
@@ -179,28 +179,37 @@ impl Peer {
         for exported in heard.filter_map(|source| source.exported(name)) {
             total.get_or_insert_with(|| exported.nowhere()).add(exported);
         }
-        // Of a gateway that is not heard, those that are know better.
-        let word = self.word_of_siblings(name);
-        if let (Some(total), Some(holders)) = (&mut total, word.and_then(|word| word.beside.holders())) {
-            for (_, zones) in holders.filter(|(gateway, _)| !self.hears(gateway)) {
-                zones.iter().for_each(|(zone, summary)| total.add_zone(zone, &ZoneFacts::from(summary.clone())));
+        match self.word_of_siblings(name) {
+            // Of gateways that are not heard, those that are know better.
+            Some(word) => {
+                let unheard = word.beside.holders().filter(|(gateway, _)| !self.hears(gateway));
+                for (zone, summary) in unheard.flat_map(|(_, zones)| zones) {
+                    let facts = ZoneFacts { summary: summary.clone(), returned: None };
+                    total.get_or_insert_with(|| word.nowhere()).add_zone(zone, &facts);
+                }
             }
+            None => self.add_last_words(&mut total, name),
         }
-        // Where they do not tell, it most likely has lost its sidecars to them once it is silent: then it counts only where they say
-        // nothing, so that nothing is counted twice and nothing is lost.
-        let untold = self.sources.values().filter(|source| source.hearing != Hearing::Heard && word.is_none());
-        let (silent, unheard): (Vec<_>, Vec<_>) = untold.partition(|source| source.hearing == Hearing::Silent);
-        for exported in unheard.iter().filter_map(|source| source.exported(name)) {
+        total
+    }
+
+    /// What gateways said that are not heard any more. One that is silent has most likely lost its sidecars to its siblings: it
+    /// counts only where they say nothing, so that nothing is counted twice and nothing is lost.
+    fn add_last_words(&self, total: &mut Option<Exported>, name: &ServiceName) {
+        let said = |hearing| {
+            let sources = self.sources.values().filter(move |source| source.hearing == hearing);
+            sources.filter_map(|source| source.exported(name))
+        };
+        for exported in said(Hearing::Unheard) {
             total.get_or_insert_with(|| exported.nowhere()).add(exported);
         }
         let spoken: BTreeSet<Arc<str>> = total.iter().flat_map(|total| total.zones.keys().cloned()).collect();
-        for exported in silent.iter().filter_map(|source| source.exported(name)) {
+        for exported in said(Hearing::Silent) {
             let mut rest = exported.clone();
             rest.zones.retain(|zone, _| !spoken.contains(zone));
             rest.zones.iter_mut().for_each(|(_, facts)| facts.age());
             total.get_or_insert_with(|| exported.nowhere()).add(&rest);
         }
-        total
     }
 
     fn hears(&self, gateway: &str) -> bool {
@@ -211,7 +220,7 @@ impl Peer {
     fn word_of_siblings(&self, name: &ServiceName) -> Option<&Exported> {
         let heard = self.sources.values().filter(|source| source.hearing == Hearing::Heard);
         let stated = heard.filter_map(|source| Some((source.heard, source.mirror.get(name)?)));
-        let tells = stated.filter(|(_, exported)| exported.beside != Beside::Untold);
+        let tells = stated.filter(|(_, exported)| exported.beside.is_told());
         tells.max_by_key(|(heard, _)| *heard).map(|(_, exported)| exported)
     }
 }

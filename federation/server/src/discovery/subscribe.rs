@@ -26,7 +26,7 @@ type Outgoing = mpsc::Sender<Result<SubscribeResponse, Status>>;
 /// Runs until the stream ends or the gateway drains. What is said first of a service waits for the peers that may offer it, if
 /// those are connected to on demand.
 pub(super) async fn run(hub: Arc<Hub>, mut incoming: Streaming<SubscribeRequest>, outgoing: Outgoing) {
-    let following = hub.feed();
+    let following = hub.feed(Feed::of_sidecar());
     let feed = &following.feed;
     let mut told: HashMap<Topic, Told> = HashMap::new();
     let mut awaited = FuturesUnordered::new();

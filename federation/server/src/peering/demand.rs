@@ -78,7 +78,7 @@ async fn until_not(hub: &Hub, such: impl Fn(&Catalogue, Timestamp) -> bool) {
 /// Wants what is followed, and lets go of what nobody has wanted for long.
 pub(super) fn review(hub: &Hub) {
     if hub.demand.is_heeded() {
-        want(hub, hub.followed());
+        want(hub, hub.called());
         hub.demand.let_go(hub.clock.now());
     }
 }

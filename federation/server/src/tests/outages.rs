@@ -122,13 +122,20 @@ async fn registrations_and_callers_do_not_wait_for_the_store() {
     second.registrar.registered().await;
     let (discovery, notes, _task) = gateway.caller(DiscoveryOptions::new("us-east"));
     assert_eq!(discovery.resolve(&payments()).await.expect("known").endpoints.len(), 2);
-    sleep(Duration::from_secs(120)).await;
+    // Long enough that the next try would come ten seconds after the last.
+    sleep(Duration::from_secs(121)).await;
     second.registrar.set_health(Health::Unready, "");
     eventually("news", || (notes.health("p2") == Some(Health::Unready)).then_some(())).await;
     assert_eq!(stored(&gateway).await, 1);
 
     store.set_away(false);
+    let back = Instant::now();
     stored_becomes(&gateway, 2).await;
+    let took = back.elapsed();
+    assert!(
+        took < Duration::from_millis(2_600),
+        "a lease is had within a quarter of its life, and it is written then: {took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,7 +183,7 @@ fn exports_are_opt_in_and_versions_grow_with_each_statement() {
     let load = LoadReport { active_requests: 1, utilisation: Some(0.5), error_rate: 0.0 };
     world.catalogue.report_load(stream, load, world.now);
     assert_eq!(world.catalogue.export_version().seq, second.seq, "loads wait for the next second");
-    world.catalogue.refresh_exported_loads(world.now);
+    world.catalogue.refresh_statements(world.now);
     assert!(world.catalogue.export_version().seq > second.seq);
 
     let mut resources = resources();
@@ -302,7 +302,7 @@ fn what_a_gateway_has_that_is_not_heard_is_known_by_the_word_of_its_siblings() {
     let moved = Exported { zones: LiteMap::new(), ..says(beside(&[("a", 2, 2), ("b", 3, 3), ("c", 1, 1)])) };
     world.peer_says(1, Fact::Change(Version::new(1, 1), payments(), Some(moved)));
     assert_eq!(ready(&world), [2, 3, 1]);
-    world.peer_says(1, Fact::Change(Version::new(1, 2), payments(), Some(says(Beside::Nothing))));
+    world.peer_says(1, Fact::Change(Version::new(1, 2), payments(), Some(says(Beside::told(LiteMap::new())))));
     assert_eq!(ready(&world), [2], "it has lost all of them");
     world.catalogue.peer_fact(&meta("eu-west"), "gw-8", 1, Fact::Alive, world.now);
     world.catalogue.tick(world.now);
@@ -330,13 +330,13 @@ fn a_gateway_tells_peers_what_its_siblings_have_once_a_second() {
     world.catalogue.sibling_facts(StreamId(2), "gw-2", 7, facts, world.now);
     let beside = |world: &World| world.catalogue.exports_for("eu-west")[&payments()].exported.beside.clone();
     let before = world.catalogue.export_version();
-    world.catalogue.refresh_exported_loads(world.now);
+    world.catalogue.refresh_statements(world.now);
     assert!(world.catalogue.export_version() > before, "it is stated");
     let told = beside(&world);
-    let holders: Vec<_> = told.holders().expect("told").collect();
+    let holders: Vec<_> = told.holders().collect();
     assert_eq!((holders.len(), &**holders[0].0, holders[0].1[&Arc::from("b")].ready), (1, "gw-2", 1));
     let stated = world.catalogue.export_version();
-    world.catalogue.refresh_exported_loads(world.now);
+    world.catalogue.refresh_statements(world.now);
     assert_eq!(world.catalogue.export_version(), stated, "nothing is new");
 }
 

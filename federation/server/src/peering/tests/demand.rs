@@ -67,6 +67,16 @@ async fn a_stream_keeps_a_peer_connected_and_waits_for_a_way_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_call_here_makes_no_peer_wanted() {
+    let (_wan, us, _eu) = one_on_demand().await;
+    us.sidecar("p1", "a", 1).registrar.registered().await;
+    let follower = us.running().follow(Arc::<Notes>::default());
+    follower.want(&payments());
+    sleep(IDLE).await;
+    assert!(is_idle(&us));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_answer_holds_nobody_up_who_has_the_service_at_home() {
     let (wan, us, _eu) = one_on_demand().await;
     wan.open.send_replace(false);
