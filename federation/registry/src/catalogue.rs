@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::resource::ClusterMeta;
-use eastway_core::view::{MeshView, ServiceView};
+use eastway_core::view::{MeshView, PathState, ServiceView};
 use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp};
 use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::ServiceFacts;
 use crate::options::Options;
-use crate::peers::Peers;
+use crate::peers::{PathFacts, Peers};
 use crate::registration::{EndpointState, KnownEndpoint, Registration, StreamId};
 use crate::resources::Resources;
 use crate::statements::Statements;
@@ -337,9 +337,22 @@ impl Catalogue {
         self.services.iter().filter(|(_, known)| known.facts.is_some()).map(|(name, _)| name)
     }
 
-    /// The mesh around the services.
+    /// The mesh around the services. A peer that this gateway is cut off from is reached as long as one of its siblings reaches it:
+    /// sidecars go by that one.
     pub fn mesh(&self) -> MeshView {
-        MeshView { cluster: self.meta.clone(), peers: self.peers.views(&self.resources.peers) }
+        let mut peers = self.peers.views(&self.resources.peers);
+        for peer in peers.iter_mut().filter(|peer| peer.path == PathState::Down) {
+            if self.siblings.reach(&peer.cluster.name) {
+                peer.path = PathState::Suspect;
+            }
+        }
+        MeshView { cluster: self.meta.clone(), peers }
+    }
+
+    /// The peers that this gateway has a path to, for its siblings.
+    pub fn reached(&self) -> impl Iterator<Item = &String> {
+        let works = |facts: &PathFacts| matches!(facts.state, PathState::Up | PathState::Suspect);
+        self.resources.peers.keys().filter(move |cluster| self.peers.paths(cluster).any(|(_, facts)| works(facts)))
     }
 
     /// Grows with each load report.

@@ -292,6 +292,11 @@ impl Peers {
         peer.refresh_rtt() || before != peer.path_state()
     }
 
+    /// Whether no path from here to the peer `cluster` works.
+    pub(crate) fn is_cut(&self, cluster: &str) -> bool {
+        self.peers.get(cluster).is_some_and(|peer| peer.path_state() == PathState::Down)
+    }
+
     /// A gateway's address is no longer declared.
     pub(crate) fn remove_path(&mut self, cluster: &str, address: &str) -> bool {
         let Some(peer) = self.peers.get_mut(cluster) else { return false };

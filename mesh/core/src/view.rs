@@ -49,7 +49,8 @@ pub enum PathState {
     Unknown,
     /// Answers.
     Up,
-    /// Two pings in a row expired: no new streams while another path exists.
+    /// Two pings in a row expired: no new streams while another path exists. Of a peer in a view: or only siblings of the
+    /// gateway that is heard reach it.
     Suspect,
     /// Three did: no new streams.
     Down,

@@ -46,6 +46,10 @@ pub struct SyncResponse {
     /// Beside the event, so that who does not know it passes over it.
     #[prost(message, optional, tag = "10")]
     pub gateways: ::core::option::Option<GatewayAddresses>,
+    /// To siblings, with each heartbeat and whenever it has changed: the peers that this gateway has a path to that works. Beside the
+    /// event, too.
+    #[prost(message, optional, tag = "11")]
+    pub reached: ::core::option::Option<Reached>,
     #[prost(oneof = "sync_response::Event", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub event: ::core::option::Option<sync_response::Event>,
 }
@@ -74,6 +78,12 @@ pub mod sync_response {
         #[prost(message, tag = "9")]
         Endpoints(super::EndpointStates),
     }
+}
+/// Peer clusters, by their names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reached {
+    #[prost(string, repeated, tag = "1")]
+    pub clusters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Where the gateways of a cluster are reached.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

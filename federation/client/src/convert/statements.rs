@@ -49,7 +49,7 @@ pub fn statement_to_wire(version: Version, statement: &Statement, now: Timestamp
         Statement::Heartbeat => Event::Heartbeat(eastway_proto::discovery::v1::Heartbeat {}),
         Statement::GoAway => Event::GoAway(wire::GoAway {}),
     };
-    wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event), gateways: None }
+    wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event), ..Default::default() }
 }
 
 /// The statements of a sibling in one message from the wire, all of them of one version.
@@ -84,7 +84,7 @@ pub fn states_to_wire<'a>(
 ) -> wire::SyncResponse {
     let states = states.map(|(key, state)| state_to_wire(key, state)).collect();
     let event = wire::sync_response::Event::Endpoints(wire::EndpointStates { states });
-    wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event), gateways: None }
+    wire::SyncResponse { epoch: version.epoch, seq: version.seq, event: Some(event), ..Default::default() }
 }
 
 fn state_from_wire(message: wire::EndpointState) -> Result<Statement<Key, EndpointState>, ConvertError> {

@@ -4,7 +4,7 @@
 //! own, as peers do of their services. While it speaks nobody else probes its endpoints; when it falls silent everybody
 //! does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eastway_core::{EndpointId, ServiceName, Timestamp, Version};
@@ -29,11 +29,13 @@ struct Sibling {
     stated: Mirror<Key, EndpointState>,
     /// The stream over which it speaks, and in which of its lives.
     speaks: Option<(StreamId, u64)>,
+    /// The peers that it has a path to, as long as it speaks.
+    reaches: BTreeSet<String>,
 }
 
 impl Sibling {
     fn new(options: &Options) -> Self {
-        Self { registered: None, stated: Mirror::new(options.max_endpoints), speaks: None }
+        Self { registered: None, stated: Mirror::new(options.max_endpoints), speaks: None, reaches: BTreeSet::new() }
     }
 
     /// What it states of the registration, if it speaks.
@@ -45,6 +47,11 @@ impl Sibling {
 }
 
 impl Siblings {
+    /// Whether one of them has a path to the peer `cluster`.
+    pub(super) fn reach(&self, cluster: &str) -> bool {
+        self.0.values().any(|sibling| sibling.reaches.contains(cluster))
+    }
+
     /// Since when the gateway's key is in the store.
     pub(super) fn registered(&self, gateway: &str) -> Option<Timestamp> {
         self.0.get(gateway)?.registered
@@ -112,6 +119,16 @@ impl Catalogue {
         self.settle(now);
     }
 
+    /// The sibling `gateway` says over `stream` that it has a path to the peers `reached`, and to no others.
+    pub fn sibling_reaches(&mut self, stream: StreamId, gateway: &str, reached: BTreeSet<String>) {
+        let Some(sibling) = self.siblings.0.get_mut(gateway) else { return };
+        if sibling.speaks.is_some_and(|(speaking, _)| speaking == stream) {
+            let before = std::mem::replace(&mut sibling.reaches, reached);
+            self.changes.mesh |=
+                before.symmetric_difference(&sibling.reaches).any(|cluster| self.peers.is_cut(cluster));
+        }
+    }
+
     /// The stream of the sibling's statements has ended. Unless another one has begun, its endpoints are probed from here.
     pub fn sibling_lost(&mut self, stream: StreamId, gateway: &str, now: Timestamp) {
         let Some(sibling) = self.siblings.0.get_mut(gateway) else { return };
@@ -119,6 +136,8 @@ impl Catalogue {
             return;
         }
         sibling.speaks = None;
+        let reached = std::mem::take(&mut sibling.reaches);
+        self.changes.mesh |= reached.iter().any(|cluster| self.peers.is_cut(cluster));
         for (name, known) in &mut self.services {
             for candidates in known.endpoints.values_mut() {
                 for entry in candidates.entries_of(gateway) {

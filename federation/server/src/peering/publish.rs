@@ -8,7 +8,7 @@ use eastway_core::spiffe::Principal;
 use eastway_core::{SpiffeId, Version};
 use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
 use eastway_proto::federation::v1::sync_response::Event;
-use eastway_proto::federation::v1::{Hello, SyncRequest, SyncResponse, Welcome};
+use eastway_proto::federation::v1::{Hello, Reached, SyncRequest, SyncResponse, Welcome};
 use eastway_registry::{Exporter, Statement};
 use eastway_runtime::throttled;
 use tokio::sync::mpsc;
@@ -62,7 +62,7 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
     let mut news = if is_sibling { hub.statements.subscribe() } else { hub.exports.subscribe() };
     let mut resources = hub.resources.subscribe();
     let mut draining = hub.draining.subscribe();
-    let mut siblings = hub.siblings.subscribe();
+    let (mut siblings, mut paths) = (hub.siblings.subscribe(), hub.paths.subscribe());
     if let Some(addresses) = hello.gateways.clone().filter(|_| !is_sibling) {
         hear_addresses(&hub, &cluster, addresses);
     }
@@ -90,11 +90,13 @@ pub(super) async fn run(hub: Arc<Hub>, peer: Arc<SpiffeId>, mut incoming: Stream
                 _ => Err(Over),
             },
             Ok(()) = siblings.changed(), if !is_sibling => told.addresses().await,
+            Ok(()) = paths.changed(), if is_sibling => told.reached().await,
             _ = heartbeats.tick() => {
                 beats += 1;
-                match is_sibling || beats % RESTATED != 0 {
-                    true => told.say(told.last, Statement::Heartbeat).await,
-                    false => told.addresses().await,
+                match is_sibling {
+                    true => told.reached().await,
+                    false if beats % RESTATED == 0 => told.addresses().await,
+                    false => told.say(told.last, Statement::Heartbeat).await,
                 }
             }
             () = raised(&mut draining), if !announced => {
@@ -161,6 +163,7 @@ impl Publisher {
             seq: version.seq,
             event: Some(Event::Welcome(welcome)),
             gateways: Some(stated(&self.hub)),
+            ..SyncResponse::default()
         })
         .await
     }
@@ -202,8 +205,17 @@ impl Publisher {
 
     /// A sign of life, with where the gateways of this cluster are reached.
     async fn addresses(&self) -> Result<(), Over> {
-        let heartbeat = convert::statement_to_wire(self.last, &Statement::Heartbeat, self.hub.clock.now());
-        self.send(SyncResponse { gateways: Some(stated(&self.hub)), ..heartbeat }).await
+        self.send(SyncResponse { gateways: Some(stated(&self.hub)), ..self.heartbeat() }).await
+    }
+
+    /// A sign of life, with the peers that this gateway reaches.
+    async fn reached(&self) -> Result<(), Over> {
+        let clusters = self.hub.read(|catalogue, _| catalogue.reached().cloned().collect());
+        self.send(SyncResponse { reached: Some(Reached { clusters }), ..self.heartbeat() }).await
+    }
+
+    fn heartbeat(&self) -> SyncResponse {
+        convert::statement_to_wire(self.last, &Statement::Heartbeat, self.hub.clock.now())
     }
 
     async fn say(&self, version: Version, statement: Statement) -> Result<(), Over> {

@@ -160,7 +160,8 @@ struct Sibling<'a> {
 }
 
 impl Sibling<'_> {
-    fn hear(&mut self, message: SyncResponse) -> Result<(), StreamError> {
+    fn hear(&mut self, mut message: SyncResponse) -> Result<(), StreamError> {
+        let reached = message.reached.take();
         let (version, statements) = convert::sibling_statements_from_wire(message).map_err(StreamError::Malformed)?;
         let mut facts = Vec::new();
         for statement in statements {
@@ -168,6 +169,9 @@ impl Sibling<'_> {
         }
         self.hub.change(|catalogue, now| {
             catalogue.sibling_facts(self.stream, self.gateway, version.epoch, facts, now);
+            if let Some(reached) = reached {
+                catalogue.sibling_reaches(self.stream, self.gateway, reached.clusters.into_iter().collect());
+            }
         });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The network between clusters in memory: control connections, and introductions over real TLS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ use crate::dialer::{DialError, Dialer};
 #[derive(Debug)]
 pub(crate) struct Wan {
     gateways: Mutex<BTreeMap<String, Listener>>,
+    /// Who does not reach what: identities, and the addresses that are not there for them.
+    apart: Mutex<BTreeSet<(String, String)>>,
     /// For QUIC, which is all that most tests use.
     pub(crate) open: watch::Sender<bool>,
     /// For TCP.
@@ -68,6 +70,15 @@ impl Wan {
         self.gateways.lock().insert(address.to_owned(), listener);
     }
 
+    /// The gateway `id` of the cluster of `of` does not reach `address`, or does again.
+    pub(crate) fn part(&self, of: &Gateway, id: &str, address: &str, apart: bool) {
+        let pair = (SpiffeId::gateway(&of.trust_domain(), id).to_string(), address.to_owned());
+        match apart {
+            true => self.apart.lock().insert(pair),
+            false => self.apart.lock().remove(&pair),
+        };
+    }
+
     /// Nobody is reached at `address` any more.
     pub(crate) fn silence(&self, address: &str) {
         self.gateways.lock().remove(address);
@@ -95,7 +106,12 @@ impl std::fmt::Debug for Listener {
 
 impl Default for Wan {
     fn default() -> Self {
-        Self { gateways: Mutex::default(), open: watch::Sender::new(true), tcp: watch::Sender::new(true) }
+        Self {
+            gateways: Mutex::default(),
+            apart: Mutex::default(),
+            open: watch::Sender::new(true),
+            tcp: watch::Sender::new(true),
+        }
     }
 }
 
@@ -118,7 +134,8 @@ impl Dialer for WanDialer {
         let listener = self.wan.gateways.lock().get(address).cloned();
         let _ = self.wan.over(transport).subscribe().wait_for(|open| *open).await;
         let refused = |message: &str| DialError { reason: Reason::PathDown, message: message.to_owned() };
-        let listener = listener.ok_or_else(|| refused("nobody listens"))?;
+        let apart = self.wan.apart.lock().contains(&(self.own.to_string(), address.to_owned()));
+        let listener = listener.filter(|_| !apart).ok_or_else(|| refused("nobody listens"))?;
         let server = listener.server.lock().clone().ok_or_else(|| refused("the gateway does not run"))?;
         if listener.identity.trust_domain != trust_domain {
             return Err(refused("another identity"));

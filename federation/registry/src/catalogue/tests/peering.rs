@@ -198,7 +198,7 @@ fn paths_are_told_when_they_change_state_or_their_length_noticeably() {
     world.peer_says(1, snapshot(1, 0, &[]));
     world.catalogue.take_changes();
     let mut path = |state, micros: u64| {
-        let facts = crate::PathFacts { state, min_rtt: Some(Duration::from_micros(micros)), ..Default::default() };
+        let facts = PathFacts { state, min_rtt: Some(Duration::from_micros(micros)), ..Default::default() };
         world.catalogue.set_path("eu-west", "192.0.2.1:15443", facts);
         world.catalogue.take_changes().mesh
     };
@@ -212,7 +212,7 @@ fn paths_are_told_when_they_change_state_or_their_length_noticeably() {
 
 /// What sidecars are told of the distance to eu-west, after a path to it was said to be so.
 fn told(world: &mut World, host: u8, state: PathState, millis: Option<u64>) -> Option<Duration> {
-    let facts = crate::PathFacts { state, min_rtt: millis.map(Duration::from_millis), ..Default::default() };
+    let facts = PathFacts { state, min_rtt: millis.map(Duration::from_millis), ..Default::default() };
     world.catalogue.set_path("eu-west", &format!("192.0.2.{host}:15443"), facts);
     world.catalogue.mesh().peers[0].min_rtt
 }

@@ -56,6 +56,36 @@ fn what_a_sibling_found_down_is_down_and_its_loads_are_known() {
 }
 
 #[test]
+fn a_peer_is_down_only_where_no_gateway_of_the_cluster_has_a_path_to_it() {
+    use eastway_core::view::PathState::{self, Down, Suspect, Up};
+    let mut world = World::new();
+    let path = |world: &mut World, state| {
+        let facts = PathFacts { state, ..Default::default() };
+        world.catalogue.set_path("eu-west", "192.0.2.1:15443", facts);
+        (world.catalogue.mesh().peers[0].path, world.catalogue.take_changes().mesh)
+    };
+    let reaches = |world: &mut World, stream, clusters: &[&str]| -> (PathState, bool) {
+        let clusters = clusters.iter().map(|&cluster| cluster.to_owned()).collect();
+        world.catalogue.sibling_reaches(stream, "gw-2", clusters);
+        (world.catalogue.mesh().peers[0].path, world.catalogue.take_changes().mesh)
+    };
+    assert_eq!(path(&mut world, Down), (Down, true));
+    assert_eq!(reaches(&mut world, STREAM, &["eu-west"]), (Down, false), "nobody has heard of that gateway");
+    say(&mut world, whole(&[]));
+    assert_eq!(reaches(&mut world, StreamId(999), &["eu-west"]), (Down, false), "another stream speaks for it");
+    assert_eq!(reaches(&mut world, STREAM, &["eu-west", "ap-south"]), (Suspect, true));
+    assert_eq!(reaches(&mut world, STREAM, &["eu-west"]), (Suspect, false), "of others nobody asked");
+    assert_eq!(world.catalogue.reached().count(), 0, "what siblings reach is theirs to say");
+    assert_eq!(path(&mut world, Up), (Up, true));
+    assert_eq!(world.catalogue.reached().collect::<Vec<_>>(), ["eu-west"]);
+    assert_eq!(reaches(&mut world, STREAM, &[]), (Up, false), "the own path counts");
+    reaches(&mut world, STREAM, &["eu-west"]);
+    assert_eq!(path(&mut world, Down), (Suspect, true));
+    world.catalogue.sibling_lost(STREAM, "gw-2", world.now);
+    assert_eq!((world.catalogue.mesh().peers[0].path, world.catalogue.take_changes().mesh), (Down, true));
+}
+
+#[test]
 fn the_endpoints_of_a_sibling_that_fell_silent_are_probed_and_stay_as_they_were_until_then() {
     let mut world = World::new();
     list(&mut world, &["p1", "p2", "p3"]);

@@ -76,6 +76,38 @@ async fn a_sibling_that_cannot_be_reached_is_not_taken_at_its_word_until_it_spea
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_a_sibling_reaches_is_reached() {
+    let wan = Arc::new(Wan::default());
+    let (first, eu) = (cluster(&wan, "us-east", "eu-west").await, cluster(&wan, "eu-west", "us-east").await);
+    let far = "gw-1.eu-west:15443";
+    wan.part(&first, "gw-1", far, true);
+    first.run().await;
+    eu.run().await;
+    let (discovery, notes, _task) = first.caller(DiscoveryOptions::new("us-east"));
+    discovery.resolve(&payments()).await.expect("known");
+    let told = || notes.mesh.lock().as_ref().map(|mesh| mesh.peers[0].path);
+    let becomes = async |state| eventually("told", || (told() == Some(state)).then_some(())).await;
+    becomes(PathState::Down).await;
+    let second = sibling(&wan, &first, "gw-2").await;
+    becomes(PathState::Suspect).await;
+    assert_eq!(path(&first).map(|path| path.state), Some(PathState::Down), "its own is down, and operators see that");
+
+    // The sibling says so when it is cut off itself, and its word ends with it.
+    wan.part(&first, "gw-2", far, true);
+    wan.silence(far);
+    eu.kill().await;
+    becomes(PathState::Down).await;
+    wan.part(&first, "gw-2", far, false);
+    wan.listen(far, SpiffeId::gateway(&eu.trust_domain(), "gw-1"), &eu);
+    eu.run().await;
+    becomes(PathState::Suspect).await;
+    second.kill().await;
+    becomes(PathState::Down).await;
+    wan.part(&first, "gw-1", far, false);
+    becomes(PathState::Up).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_deregisters_at_one_gateway_leaves_the_others_without_a_hold() {
     let (_wan, _first, second, sidecar) = two_gateways().await;
     let said = Instant::now();
