@@ -140,13 +140,13 @@ async fn open(
 }
 
 /// Answers when streams that came this way should be replaced by others: when this gateway drains, or when the peer's
-/// gateway that they lead to does. Until then the request waits.
+/// gateway that they lead to does, or is known not to answer. Until then the request waits.
 async fn drain_notice(worker: &Rc<Worker>, head: &RequestHead) -> Response {
     let node = &worker.node;
     let via = head.fields.text(VIA).and_then(via::gateway);
     let peer = async {
         match via {
-            Some((cluster, address)) => node.federation.path_draining(cluster, address).await,
+            Some((cluster, address)) => node.federation.path_ends(cluster, address).await,
             None => std::future::pending().await,
         }
     };

@@ -131,9 +131,9 @@ impl Federation {
         path.transport.filter(|_| path.state != PathState::Down)
     }
 
-    /// Completes when the peer's gateway at `address` has announced its end.
-    pub(crate) async fn path_draining(&self, cluster: &str, address: &str) {
-        self.server.path_draining(cluster, address).await;
+    /// Completes when the peer's gateway at `address` has announced its end, or is known not to answer.
+    pub(crate) async fn path_ends(&self, cluster: &str, address: &str) {
+        self.server.path_ends(cluster, address).await;
     }
 
     /// Whether `cluster` may call `service` here.

@@ -322,11 +322,6 @@ impl Server {
         self.paths(cluster).into_iter().find(|path| path.state != PathState::Down)
     }
 
-    /// Completes when the way to the peer `cluster` by its gateway at `address` is known to be down, or is none any more.
-    pub async fn path_down(&self, cluster: &str, address: &str) {
-        self.path_becomes(cluster, address, |facts| facts.state == PathState::Down).await;
-    }
-
     /// Completes when what goes to the peer `cluster` by its gateway at `address` should no longer go over `transport`: the way there
     /// is down, goes over another transport, or is none any more.
     pub async fn path_leaves(&self, cluster: &str, address: &str, transport: Transport) {
@@ -335,9 +330,10 @@ impl Server {
         self.path_becomes(cluster, address, leaves).await;
     }
 
-    /// Completes when the peer's gateway at `address` has announced its end, or is no way to `cluster` any more.
-    pub async fn path_draining(&self, cluster: &str, address: &str) {
-        self.path_becomes(cluster, address, |facts| facts.draining).await;
+    /// Completes when nothing new should go to the peer `cluster` by its gateway at `address`: that has announced its end, is known
+    /// not to answer, or is no way there any more.
+    pub async fn path_ends(&self, cluster: &str, address: &str) {
+        self.path_becomes(cluster, address, |facts| facts.draining || facts.state == PathState::Down).await;
     }
 
     async fn path_becomes(&self, cluster: &str, address: &str, such: impl Fn(&PathFacts) -> bool) {

@@ -1,8 +1,9 @@
-//! Drain notices: sessions move away from a gateway that drains, before it is gone.
+//! Drain notices: sessions move away from a gateway that drains, before it is gone, and from one that has gone, before a request
+//! finds that out.
 //!
 //! A gateway carries ciphertext and cannot tell the two ends of a session anything. So for each tunnel path that sessions
 //! take, a request waits at the own gateway, and is answered when that gateway, or the other cluster's at the far end of the
-//! tunnel, begins to drain. If the request cannot even be sent, because nobody listens any more, that is the notice. One
+//! tunnel, begins to drain, or when the latter is known not to answer any more. If the request cannot even be sent, because nobody listens any more, that is the notice. One
 //! that breaks says nothing: its sessions break by themselves, or live on.
 
 use std::io;

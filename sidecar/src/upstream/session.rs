@@ -253,17 +253,17 @@ async fn open_another(
     opening.end(upstreams, opened);
 }
 
-/// Sees to it that the sessions through `path` move when a gateway on it drains.
+/// Sees to it that the sessions through `path` move when a gateway on it drains or is gone.
 fn watch(upstreams: &Rc<Upstreams>, path: &TunnelPath) {
     if !upstreams.sessions.watched.borrow_mut().insert(path.clone()) {
         return;
     }
     let (upstreams, path) = (Rc::clone(upstreams), path.clone());
     tokio::task::spawn_local(async move {
-        let drains = drain_notice::wait(&upstreams, &path).await.unwrap_or(false);
+        let ends = drain_notice::wait(&upstreams, &path).await.unwrap_or(false);
         upstreams.sessions.watched.borrow_mut().remove(&path);
-        if drains {
-            tracing::info!(gateway = %path.gateway, via = path.via, "a gateway drains: its sessions move");
+        if ends {
+            tracing::info!(gateway = %path.gateway, via = path.via, "a gateway drains or is gone: its sessions move");
             move_away(&upstreams, &path);
         }
     });

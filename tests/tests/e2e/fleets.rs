@@ -119,6 +119,27 @@ fn every_gateway_of_both_clusters_stands_still_in_turn_and_costs_no_request_wher
     Fleets::start(["a", "b"]).survive(&[3, 0, 4, 1, 5, 2, 3, 0, 4, 1, 5, 2], signal("STOP"), signal("CONT"));
 }
 
+/// Sessions do not stay with a gateway that is known to be gone until a request finds that out: one that cannot be repeated would be lost.
+#[test]
+fn sessions_move_from_a_gateway_that_stands_still_before_a_request_goes_by_it() {
+    let Fleets { mut lab, storefront } = Fleets::start(["a", "a"]);
+    let leads_there = |gateway: &LabNode| {
+        let open = gateway.metric("eastway_tunnel_streams_active", &["peer_cluster=\"us-east\""]);
+        open.is_ok_and(|open| open > 0.0)
+    };
+    let gone = eventually("a session", || {
+        lab.gateways("eu-west").into_iter().find(leads_there).ok_or_else(|| "by no gateway".to_owned())
+    });
+    let moves = |lab: &mut Lab| lab.process(&storefront.name).log().matches("its sessions move").count();
+    let before = moves(&mut lab);
+    lab.process(&gone.name).signal("STOP");
+    eventually("they move", || check(moves(&mut lab) > before, || "none did".to_owned()));
+    for number in 0..30 {
+        let answer = client::send(storefront.proxy(), "POST", LEDGER, &[], b"once").expect("an answer");
+        assert_eq!(answer.status, 200, "POST {number} after {} was gone: {answer:?}", gone.name);
+    }
+}
+
 /// A gateway that has no room takes what it can, and everybody else goes by another.
 #[test]
 fn sidecars_go_by_another_gateway_where_one_is_full() {

@@ -155,29 +155,34 @@ async fn a_cut_line_takes_the_path_down_at_once_and_ages_the_statements_without_
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_on_a_path_hears_at_once_that_it_is_down() {
+async fn whoever_waits_on_a_path_hears_at_once_that_it_ends() {
     const ADDRESS: &str = "gw-1.eu-west:15443";
     let (wan, us, eu) = two_clusters().await;
-    eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
     let server = us.running();
-    let (down, draining) = (Arc::clone(&server), Arc::clone(&server));
-    let down = tokio::spawn(async move { down.path_down("eu-west", ADDRESS).await });
-    let draining = tokio::spawn(async move { draining.path_draining("eu-west", ADDRESS).await });
-    sleep(Duration::from_secs(10)).await;
-    assert!(!down.is_finished() && !draining.is_finished());
-    eu.running().drain();
-    draining.await.expect("no panic");
-    assert!(!down.is_finished(), "it still answers");
-
+    let wait = async || {
+        eventually("up", || path(&us).filter(|path| path.state == PathState::Up && !path.draining)).await;
+        let server = Arc::clone(&server);
+        let ends = tokio::spawn(async move { server.path_ends("eu-west", ADDRESS).await });
+        sleep(Duration::from_secs(10)).await;
+        assert!(!ends.is_finished());
+        ends
+    };
+    let ends = wait().await;
     wan.open.send_replace(false);
     let cut = Instant::now();
-    down.await.expect("no panic");
+    ends.await.expect("no panic");
     assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
     // Who asks later need not wait, nor who asks for a way that is none.
-    server.path_down("eu-west", ADDRESS).await;
-    server.path_down("eu-west", "nobody:15443").await;
-    server.path_draining("mars", ADDRESS).await;
+    server.path_ends("eu-west", ADDRESS).await;
+    server.path_ends("eu-west", "nobody:15443").await;
+    server.path_ends("mars", ADDRESS).await;
     assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
+
+    wan.open.send_replace(true);
+    let ends = wait().await;
+    eu.running().drain();
+    ends.await.expect("no panic");
+    assert_eq!(path(&us).map(|path| path.state), Some(PathState::Up), "it still answers");
 }
 
 #[tokio::test(start_paused = true)]

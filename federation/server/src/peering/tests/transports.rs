@@ -51,7 +51,7 @@ async fn a_path_on_which_udp_stops_is_never_down_and_comes_back_to_quic() {
     eventually("seen", || (ready(&us) == Some(1)).then_some(())).await;
     sleep(Duration::from_secs(10)).await;
     let server = us.running();
-    let down = tokio::spawn(async move { server.path_down("eu-west", "gw-1.eu-west:15443").await });
+    let down = tokio::spawn(async move { server.path_ends("eu-west", "gw-1.eu-west:15443").await });
     let server = us.running();
     let leaves =
         tokio::spawn(async move { server.path_leaves("eu-west", "gw-1.eu-west:15443", Transport::Quic).await });
