@@ -220,7 +220,7 @@ pub enum RegisterError {
     Full(usize),
 }
 
-/// A probe to make: connect to the address, and report back.
+/// A probe to make: connect to the address, and report back what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
     /// The service.
@@ -231,6 +231,9 @@ pub struct Probe {
     pub incarnation: u64,
     /// Where its inbound listener is.
     pub address: SocketAddr,
+    /// One was answered before, and the endpoint is still not heard of: that a connection is taken is not enough any more, because a
+    /// kernel takes it for a process that stands still as well. It has to answer to a TLS handshake.
+    pub thorough: bool,
 }
 
 /// What became of a probe.

@@ -23,7 +23,7 @@ use crate::joining::{Joining, Tokens};
 use crate::membership::{self, Beginning, Slices};
 use crate::options::ServerConfig;
 use crate::peering::{self, PeerHold, PeerPath, PeerStatus};
-use crate::probing::{self, Prober, TcpProber};
+use crate::probing::{self, Prober, TlsProber};
 use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
 use crate::store::{Election, Store, StoreHealth, StoreSession, keep_last, keys};
 use crate::topic::Topic;
@@ -88,7 +88,7 @@ impl Server {
     /// # Errors
     /// If the store refuses or is another cluster's.
     pub async fn start(config: ServerConfig, store: Arc<dyn Store>, files: Files) -> Result<Arc<Self>, StartError> {
-        let prober = TcpProber { timeout: config.options.probe_timeout };
+        let prober = TlsProber { identity: Arc::clone(&config.identity), timeout: config.options.probe_timeout };
         Self::start_with(config, store, files, Arc::new(prober)).await
     }
 
@@ -366,7 +366,8 @@ impl Server {
             let known = facts.iter().flat_map(|facts| &facts.endpoints).find(|known| known.id == *endpoint);
             if let Some(known) = known {
                 let (service, endpoint) = (service.clone(), endpoint.clone());
-                let probe = Probe { service, endpoint, incarnation: known.incarnation, address: known.address };
+                let (incarnation, address) = (known.incarnation, known.address);
+                let probe = Probe { service, endpoint, incarnation, address, thorough: false };
                 catalogue.probed(&probe, ProbeOutcome::Refused, now);
             }
         });

@@ -71,7 +71,7 @@ impl Fates {
 
 #[async_trait]
 impl Prober for Fates {
-    async fn probe(&self, address: SocketAddr) -> ProbeOutcome {
+    async fn probe(&self, address: SocketAddr, _thorough: bool) -> ProbeOutcome {
         self.0.lock().get(&address).copied().unwrap_or(ProbeOutcome::Answered)
     }
 }

@@ -191,8 +191,8 @@ impl Catalogue {
                 disconnected.in_flight = true;
                 disconnected.next_probe = now + interval;
                 let Registration { service, endpoint, incarnation, address, .. } = &*entry.registration;
-                let (service, endpoint) = (service.clone(), endpoint.clone());
-                due.push(Probe { service, endpoint, incarnation: *incarnation, address: *address });
+                let (service, endpoint, thorough) = (service.clone(), endpoint.clone(), disconnected.probed);
+                due.push(Probe { service, endpoint, incarnation: *incarnation, address: *address, thorough });
             }
         }
         due

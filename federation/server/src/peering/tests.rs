@@ -159,15 +159,14 @@ async fn whoever_waits_on_a_path_hears_at_once_that_it_ends() {
     const ADDRESS: &str = "gw-1.eu-west:15443";
     let (wan, us, eu) = two_clusters().await;
     let server = us.running();
-    let wait = async || {
-        eventually("up", || path(&us).filter(|path| path.state == PathState::Up && !path.draining)).await;
+    let wait = || {
         let server = Arc::clone(&server);
-        let ends = tokio::spawn(async move { server.path_ends("eu-west", ADDRESS).await });
-        sleep(Duration::from_secs(10)).await;
-        assert!(!ends.is_finished());
-        ends
+        tokio::spawn(async move { server.path_ends("eu-west", ADDRESS).await })
     };
-    let ends = wait().await;
+    eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
+    let ends = wait();
+    sleep(Duration::from_secs(10)).await;
+    assert!(!ends.is_finished());
     wan.open.send_replace(false);
     let cut = Instant::now();
     ends.await.expect("no panic");
@@ -179,7 +178,10 @@ async fn whoever_waits_on_a_path_hears_at_once_that_it_ends() {
     assert!(cut.elapsed() < Duration::from_millis(700), "{:?}", cut.elapsed());
 
     wan.open.send_replace(true);
-    let ends = wait().await;
+    eventually("up", || path(&us).filter(|path| path.state == PathState::Up)).await;
+    let ends = wait();
+    sleep(Duration::from_secs(10)).await;
+    assert!(!ends.is_finished());
     eu.running().drain();
     ends.await.expect("no panic");
     assert_eq!(path(&us).map(|path| path.state), Some(PathState::Up), "it still answers");
