@@ -14,6 +14,7 @@ use eastway_request::ServiceEntry;
 use crate::access_log::AccessLog;
 use crate::judge::{Facts, judge};
 use crate::node::SidecarNode;
+use crate::virtuals::Virtuals;
 
 /// Serves both listeners until the tasks are stopped.
 ///
@@ -22,16 +23,17 @@ use crate::node::SidecarNode;
 pub(crate) fn start(
     process: &Process,
     node: &Arc<SidecarNode>,
-    registrar: Option<Arc<Registrar>>,
+    (registrar, virtuals): (Option<Arc<Registrar>>, Option<Arc<Virtuals>>),
     sockets: (TcpListener, TcpListener),
 ) -> Result<(), NodeError> {
-    admin::start(process, Arc::new(Administered { node: Arc::clone(node), registrar }), sockets)
+    admin::start(process, Arc::new(Administered { node: Arc::clone(node), registrar, virtuals }), sockets)
 }
 
-/// A sidecar, and the registration of its workload if it serves anything.
+/// A sidecar, the registration of its workload if it serves anything, and the names that it answers for.
 struct Administered {
     node: Arc<SidecarNode>,
     registrar: Option<Arc<Registrar>>,
+    virtuals: Option<Arc<Virtuals>>,
 }
 
 impl Admin for Administered {
@@ -61,6 +63,7 @@ impl Admin for Administered {
             "draining": draining,
             "discovery": discovery,
             "registration": registration,
+            "names": self.virtuals.as_deref().map(Virtuals::listing),
             "access_log_dropped": node.access_log.as_ref().map(AccessLog::dropped),
             "problems": problems,
         })

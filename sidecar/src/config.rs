@@ -36,6 +36,8 @@ pub struct Config {
     pub inbound: Option<Inbound>,
     /// What it takes from the workload.
     pub outbound: Outbound,
+    /// Names by DNS; none if they are not served.
+    pub dns: Option<Dns>,
     /// How it probes the workload; none if the workload serves nothing.
     pub health: Option<Health>,
     /// Where the admin API listens.
@@ -126,6 +128,15 @@ pub struct Listener {
     pub target: Authority,
 }
 
+/// Names by DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Where questions are answered.
+    pub listen: SocketAddr,
+    /// The servers for other names; those of the host if none are given.
+    pub upstreams: Option<Vec<SocketAddr>>,
+}
+
 /// How the workload is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -199,6 +210,7 @@ pub struct Limits {
     pub endpoint_requests: u32,
     pub endpoint_connections: u32,
     pub subscriptions: u32,
+    pub names: u32,
     pub attempts: u32,
     pub unsent_attempts: u32,
     pub header_bytes: u32,

@@ -12,6 +12,7 @@ mod access_log;
 mod adapter;
 mod admin;
 mod app;
+mod dns;
 mod h2;
 mod inbound;
 mod judge;
@@ -22,6 +23,7 @@ mod register;
 mod services;
 mod stream;
 mod upstream;
+mod virtuals;
 mod worker;
 
 use std::io;
@@ -43,12 +45,15 @@ use eastway_runtime::workers::Workers;
 use eastway_telemetry::TelemetryNode;
 use eastway_telemetry::metrics::{Party, TrafficMetrics};
 use eastway_transport::tcp;
+use tokio::sync::mpsc;
 
 use access_log::AccessLog;
 use config::Config;
+use dns::DnsSockets;
 use load::OwnLoad;
 use node::SidecarNode;
 use services::Services;
+use virtuals::{Opened, Virtuals};
 use worker::Worker;
 
 /// How long a gateway may take to hear that the workload leaves.
@@ -89,10 +94,11 @@ async fn life(config: Config) -> Result<(), RunError> {
     descriptors::prepare(needed, "`limits.connections` and `limits.handshakes` of all workers");
 
     let (node, link, _watch) = build(config, &process).await?;
-    let listeners = bind(&node)?;
+    let mut listeners = bind(&node)?;
+    let virtuals = names(&process.tasks, &node, &mut listeners)?;
     let workers = start_workers(&node, listeners.data)?;
     let registrar = register::start(&process.tasks, &node, link, listeners.inbound);
-    admin::start(&process, &node, registrar.clone(), (listeners.admin, listeners.metrics))?;
+    admin::start(&process, &node, (registrar.clone(), virtuals), (listeners.admin, listeners.metrics))?;
     drop(starting);
 
     process.serve(&workers, async || identity::reload(&node.identity)).await;
@@ -179,6 +185,7 @@ fn discovery(config: &Config, link: &Link, sink: &Arc<Services>, tasks: &TaskGro
         resolve_timeout: config.timeouts.discovery,
         state: config.state.clone(),
         max_subscriptions: config.limits.subscriptions as usize,
+        max_addresses: config.limits.names as usize,
         served: served(config),
         ..DiscoveryOptions::new(config.cluster.as_str())
     };
@@ -209,6 +216,7 @@ fn own(config: &Config, identity: &Arc<Identity>) -> Party {
 struct Listeners {
     data: Vec<DataListeners>,
     inbound: Option<SocketAddr>,
+    dns: Option<DnsSockets>,
     admin: TcpListener,
     metrics: TcpListener,
 }
@@ -219,12 +227,14 @@ struct DataListeners {
     inbound: Option<TcpListener>,
     /// As many, and in the same order, as `outbound.listeners` of the configuration.
     services: Vec<TcpListener>,
+    /// What is opened at names' addresses.
+    names: Option<mpsc::UnboundedReceiver<Opened>>,
 }
 
 fn bind(node: &SidecarNode) -> Result<Listeners, NodeError> {
     let config = &node.config;
     let shared = |what, address| listen::shared(what, address, config.limits.workers);
-    let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new() };
+    let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new(), names: None };
     let mut data: Vec<_> = shared("outbound.proxy", config.outbound.proxy)?.into_iter().map(own).collect();
     let mut inbound_address = None;
     if let Some(inbound) = &config.inbound {
@@ -238,7 +248,22 @@ fn bind(node: &SidecarNode) -> Result<Listeners, NodeError> {
     }
     let admin = listen::single("admin.listen", config.admin)?;
     let metrics = listen::single("metrics.listen", config.metrics)?;
-    Ok(Listeners { data, inbound: inbound_address, admin, metrics })
+    let dns = config.dns.as_ref().map(dns::bind).transpose()?;
+    Ok(Listeners { data, inbound: inbound_address, dns, admin, metrics })
+}
+
+/// Answers for names, if that is wanted, and has the workers serve what is behind them.
+fn names(
+    tasks: &TaskGroup,
+    node: &Arc<SidecarNode>,
+    listeners: &mut Listeners,
+) -> Result<Option<Arc<Virtuals>>, NodeError> {
+    let Some((config, sockets)) = node.config.dns.as_ref().zip(listeners.dns.take()) else { return Ok(None) };
+    let (virtuals, opened) = Virtuals::new(&node.services, &node.discovery, listeners.data.len());
+    listeners.data.iter_mut().zip(opened).for_each(|(worker, opened)| worker.names = Some(opened));
+    dns::start(tasks, node, (config, &virtuals), sockets)?;
+    tasks.spawn_loop("names", Arc::clone(&virtuals).keep());
+    Ok(Some(virtuals))
 }
 
 fn start_workers(node: &Arc<SidecarNode>, listeners: Vec<DataListeners>) -> Result<Workers, NodeError> {
@@ -252,6 +277,9 @@ async fn work(node: Arc<SidecarNode>, listeners: DataListeners) -> io::Result<()
     let worker = Worker::new(Arc::clone(&node), seed);
     let listen = |listener| tokio::net::TcpListener::from_std(listener);
     let (proxy, inbound) = (listen(listeners.proxy)?, listeners.inbound.map(listen).transpose()?);
+    if let Some(names) = listeners.names {
+        tokio::task::spawn_local(outbound::named::listen(Rc::clone(&worker), names));
+    }
     let services: Vec<_> = listeners.services.into_iter().map(listen).collect::<io::Result<_>>()?;
     for (listener, own) in services.into_iter().zip(&node.config.outbound.listeners) {
         tokio::task::spawn_local(outbound::listen_for(Rc::clone(&worker), listener, own.target.clone()));

@@ -17,32 +17,45 @@ use crate::adapter;
 use crate::h2;
 use crate::worker::Worker;
 use forward::Forward;
+use named::Target;
 
 mod forward;
+pub(crate) mod named;
 mod opaque;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {
+    let options = options(&worker);
+    let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
+    accept::each(listener, "outbound.proxy", stop, admit, |stream| {
+        let (worker, options) = (Rc::clone(&worker), Rc::clone(&options));
+        async move { connection(worker, stream, &options, None).await }
+    })
+    .await;
+}
+
+/// How the application's connections are served.
+fn options(worker: &Worker) -> Rc<ServerOptions> {
     let mut options = ServerOptions::new(worker.node.name.as_str());
     options.protocol = Protocol::Detect;
     options.max_header_bytes = worker.node.config.limits.header_bytes;
     options.header_timeout = worker.node.config.timeouts.header;
     options.idle_timeout = worker.node.config.timeouts.idle;
     options.h2 = h2::options(&worker.node.config.limits, None);
-    let options = Rc::new(options);
-    let (stop, admit) = (worker.node.draining.wait(), || worker.outbound_place());
-    accept::each(listener, "outbound.proxy", stop, admit, |stream| {
-        let (worker, options) = (Rc::clone(&worker), Rc::clone(&options));
-        async move { connection(worker, stream, &options).await }
-    })
-    .await;
+    Rc::new(options)
 }
 
-async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions) {
+/// Serves a connection. At a name's own address all of its requests lead to `target`.
+async fn connection(worker: Rc<Worker>, io: Io, options: &ServerOptions, target: Option<Rc<Target>>) {
     let stop = worker.node.draining.wait();
     let sweeper = worker.sweeper.clone();
     let telemetry = worker.telemetry.clone();
-    let handle = move |request| handle(Rc::clone(&worker), request);
+    let handle = move |mut request: Request| {
+        if let Some(target) = &target {
+            target.direct(&mut request.head);
+        }
+        handle(Rc::clone(&worker), request)
+    };
     let handler = adapter::Counting { telemetry: telemetry.clone(), handle };
     let ended = serve(io, options, &sweeper, stop, handler).await;
     if let Ended::Malformed(reason) = ended {

@@ -3,6 +3,7 @@
 //! Scenarios build a [`lab::Lab`]: real processes of the real binary, with certificates made at run time, each lab on
 //! loopback addresses of its own. Nothing sleeps: [`eventually`] waits for what must come true.
 
+pub mod apart;
 pub mod apps;
 pub mod caller;
 pub mod client;

@@ -34,6 +34,8 @@ mod operators;
 // Do clusters become peers by a token, and only by that?
 #[path = "e2e/joining.rs"]
 mod joining;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/on_demand.rs"]
 mod on_demand;
 // Does traffic come home in one go when a path heals?

@@ -33,6 +33,8 @@ pub const SERVED: &str = "served";
 pub const SERVICE: &str = "service";
 /// See [`MESH`].
 pub const LOAD: &str = "load";
+/// See [`MESH`].
+pub const ADDRESS: &str = "address";
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

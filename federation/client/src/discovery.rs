@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::view::{InboundRules, MeshView, ServiceView};
-use eastway_core::{Reason, ServiceName};
+use eastway_core::{MeshHost, Reason, ServiceName};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::link::Link;
 use crate::sink::Sink;
 
+mod addresses;
 mod cache;
 mod dispatch;
 mod driver;
@@ -28,6 +29,7 @@ mod served;
 mod services;
 mod subscription;
 
+use addresses::Addresses;
 use dispatch::Dispatcher;
 use kind::{Common, Kind};
 use loads::Loads;
@@ -46,6 +48,8 @@ pub struct DiscoveryOptions {
     pub negative_ttl: Duration,
     /// The most services followed at a time. Default 1,000.
     pub max_subscriptions: usize,
+    /// The most names whose virtual addresses are followed. Default 1,000.
+    pub max_addresses: usize,
     /// A service that was not used for this long is no longer followed. Default 10 min.
     pub unused_after: Duration,
     /// How long endpoints are kept that a gateway no longer names after a reconnect, if they are half of a service or
@@ -67,6 +71,7 @@ impl DiscoveryOptions {
             resolve_timeout: Duration::from_secs(1),
             negative_ttl: Duration::from_secs(5),
             max_subscriptions: 1000,
+            max_addresses: 1000,
             unused_after: Duration::from_secs(600),
             hold: Duration::from_secs(30),
             state: None,
@@ -97,6 +102,7 @@ struct Kinds {
     mesh: Arc<Mesh>,
     served: Arc<Served>,
     services: Arc<Services>,
+    addresses: Arc<Addresses>,
 }
 
 impl Kinds {
@@ -106,9 +112,15 @@ impl Kinds {
         let served = Served::new(Arc::clone(common), options.served.clone());
         let services = Services::new(Arc::clone(common), options.clone());
         let loads = Loads::new(Arc::clone(common), Arc::clone(&services));
-        let all: [Arc<dyn Kind>; 4] =
-            [Arc::clone(&mesh) as _, Arc::clone(&served) as _, Arc::clone(&services) as _, loads];
-        (Self { mesh, served, services }, Dispatcher::new(Arc::clone(common), all.into()))
+        let addresses = Addresses::new(Arc::clone(common), options.max_addresses);
+        let all: [Arc<dyn Kind>; 5] = [
+            Arc::clone(&mesh) as _,
+            Arc::clone(&served) as _,
+            Arc::clone(&services) as _,
+            loads,
+            Arc::clone(&addresses) as _,
+        ];
+        (Self { mesh, served, services, addresses }, Dispatcher::new(Arc::clone(common), all.into()))
     }
 }
 
@@ -178,6 +190,24 @@ impl Discovery {
     /// count as unused.
     pub fn touch(&self, name: &ServiceName) {
         self.shared.kinds.services.touch(name);
+    }
+
+    /// The number of the name's virtual address, which its first use gives it. The name is followed from then on.
+    ///
+    /// # Errors
+    /// [`Reason::DiscoveryTimeout`] if no gateway has said so in time, [`Reason::Overloaded`] if too many names are followed.
+    pub async fn address(&self, host: &MeshHost) -> Result<u32, Reason> {
+        self.shared.kinds.addresses.number(host, self.shared.options.resolve_timeout).await
+    }
+
+    /// Nobody uses the name's virtual address here any more.
+    pub fn release_address(&self, host: &MeshHost) {
+        self.shared.kinds.addresses.release(host);
+    }
+
+    /// The names whose virtual addresses are known, with their numbers.
+    pub fn addresses(&self) -> Vec<(MeshHost, u32)> {
+        self.shared.kinds.addresses.known()
     }
 
     /// What callers of the service are held to that the workload serves. Only a node that has just started waits for it.

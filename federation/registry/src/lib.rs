@@ -22,6 +22,7 @@ pub mod peers;
 pub mod reader;
 pub mod statements;
 pub mod store;
+pub mod virtuals;
 pub mod zones;
 
 pub use admission::{AddressError, Admission};
@@ -35,3 +36,4 @@ pub use reader::{Fact, Reader, Statement, SyncError};
 pub use registration::{EndpointState, Registration, StreamId};
 pub use resources::{PeerPolicy, Resources};
 pub use statements::Statements;
+pub use virtuals::{NoNumber, Virtuals};

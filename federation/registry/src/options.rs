@@ -29,6 +29,8 @@ pub struct Options {
     pub peer: PeerBounds,
     /// Endpoints in one stored slice. Default 100.
     pub slice_size: usize,
+    /// Names with a virtual address. Default 100,000.
+    pub max_virtuals: usize,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             max_exported: 10_000,
             peer: PeerBounds::default(),
             slice_size: 100,
+            max_virtuals: 100_000,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use eastway_core::ServiceName;
+use eastway_core::{MeshHost, ServiceName};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -60,11 +60,22 @@ impl Feed {
         if !self.calls {
             return Vec::new();
         }
-        let service = |topic: &Topic| match topic {
+        self.followed(|topic| match topic {
             Topic::Service(name) => Some(name.clone()),
             _ => None,
-        };
-        self.news.lock().wanted.iter().filter_map(service).collect()
+        })
+    }
+
+    /// The names whose virtual addresses are followed.
+    pub(crate) fn addressed(&self) -> Vec<MeshHost> {
+        self.followed(|topic| match topic {
+            Topic::Address(host) => Some(host.clone()),
+            _ => None,
+        })
+    }
+
+    fn followed<T>(&self, of: impl Fn(&Topic) -> Option<T>) -> Vec<T> {
+        self.news.lock().wanted.iter().filter_map(of).collect()
     }
 
     /// There is news of `topics`; those that are not followed are passed over.

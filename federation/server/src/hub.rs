@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use eastway_client::clock::Clock;
 use eastway_core::view::Transport;
-use eastway_core::{ServiceName, SpiffeId, Timestamp};
+use eastway_core::{MeshHost, ServiceName, SpiffeId, Timestamp};
 use eastway_proto::discovery::v1::RegisterRejected;
-use eastway_registry::{Admission, Catalogue, Changes, StreamId};
+use eastway_registry::{Admission, Catalogue, Changes, StreamId, Virtuals};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -45,6 +45,10 @@ pub(crate) struct Hub {
     pub(crate) mirrors: Dirty<String>,
     /// The peers that are wanted.
     pub(crate) demand: Demand,
+    /// The numbers of names' virtual addresses.
+    pub(crate) virtuals: Mutex<Virtuals>,
+    /// Names that are to get one.
+    pub(crate) unnumbered: Dirty<MeshHost>,
     /// Grows with each change of the mesh around the services.
     pub(crate) mesh: watch::Sender<u64>,
     /// Grows with each change of what is exported.
@@ -84,6 +88,7 @@ impl Hub {
         admission: Admission,
     ) -> Arc<Self> {
         let demand = Demand::new(options.peering.idle);
+        let virtuals = Mutex::new(Virtuals::new(options.registry.max_virtuals));
         Arc::new(Self {
             gateway: gateway.into(),
             address: address.to_owned(),
@@ -99,6 +104,8 @@ impl Hub {
             slices: Dirty::default(),
             mirrors: Dirty::default(),
             demand,
+            virtuals,
+            unnumbered: Dirty::default(),
             mesh: watch::Sender::new(0),
             exports: watch::Sender::new(0),
             addresses: watch::Sender::new(0),
@@ -140,9 +147,7 @@ impl Hub {
         if changes.mesh || !changes.services.is_empty() {
             let mesh = changes.mesh.then_some(Topic::Mesh);
             let topics: Vec<_> = mesh.into_iter().chain(changes.services.iter().flat_map(Topic::of_service)).collect();
-            for feed in self.feeds.lock().values() {
-                feed.publish(&topics);
-            }
+            self.announce(&topics);
         }
         if changes.mesh {
             self.mesh.send_modify(|version| *version += 1);
@@ -170,8 +175,13 @@ impl Hub {
             return;
         }
         let topics: Vec<_> = loads.into_iter().map(Topic::Loads).collect();
+        self.announce(&topics);
+    }
+
+    /// There is news of `topics`, for all who follow them.
+    pub(crate) fn announce(&self, topics: &[Topic]) {
         for feed in self.feeds.lock().values() {
-            feed.publish(&topics);
+            feed.publish(topics);
         }
     }
 
@@ -207,6 +217,11 @@ impl Hub {
     /// The services that some sidecar follows to call them.
     pub(crate) fn called(&self) -> BTreeSet<ServiceName> {
         self.feeds.lock().values().flat_map(|feed| feed.called()).collect()
+    }
+
+    /// The names whose virtual addresses some sidecar follows.
+    pub(crate) fn addressed(&self) -> BTreeSet<MeshHost> {
+        self.feeds.lock().values().flat_map(|feed| feed.addressed()).collect()
     }
 
     /// A name for a new registration stream, and what tells it to end.

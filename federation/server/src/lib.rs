@@ -5,7 +5,8 @@
 //! Never: carrying requests, or picking endpoints for them. Called by the gateway role.
 //!
 //! Read in this order: [`server`], `options` (what it is told), `hub` (the state and its publication), `discovery`
-//! (sidecars), `probing`, `membership` (the store), [`resources`] (declared in files and applied), `peering` (other clusters),
+//! (sidecars), `probing`, `membership` (the store), `virtuals` (addresses of names), [`resources`] (declared in files and
+//! applied), `peering` (other clusters),
 //! [`joining`] (how they become peers by a token).
 
 pub mod resources;
@@ -29,6 +30,7 @@ mod mirrors;
 mod options;
 pub mod peering;
 mod probing;
+mod virtuals;
 
 #[cfg(test)]
 mod testing;

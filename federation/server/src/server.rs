@@ -27,7 +27,7 @@ use crate::probing::{self, Prober, TlsProber};
 use crate::resources::{Change, Contested, Files, Generation, NotApplied, Outcome, OwnedDocument, ResourceSet};
 use crate::store::{Election, Store, StoreHealth, StoreSession, keep_last, keys};
 use crate::topic::Topic;
-use crate::{listener, mirrors};
+use crate::{listener, mirrors, virtuals};
 
 /// A running server. Its tasks end with [`Server::shutdown`].
 #[derive(Debug)]
@@ -121,6 +121,7 @@ impl Server {
         let mut gateways = GatewayReader::new(config.gateway.as_str(), own);
         membership::load_gateways(&hub, &*from, &mut gateways).await;
         mirrors::load(&*from, &hub).await;
+        virtuals::load(&hub, &*from).await;
         let listener = tokio::net::TcpListener::from_std(config.discovery).map_err(StartError::Listener)?;
 
         let tasks = TaskGroup::new("federation");
@@ -143,6 +144,7 @@ impl Server {
         let gateways = membership::follow_gateways(h(), Arc::clone(&session), Arc::clone(&slices), gateways);
         tasks.spawn_loop("membership, gateways", gateways);
         tasks.spawn_loop("membership, collecting", membership::collect(h(), s(), Arc::clone(&election)));
+        tasks.spawn_loop("virtual addresses", virtuals::run(h(), s(), Arc::clone(&election)));
         tasks.spawn_loop("mirrors", mirrors::write(h(), s(), election));
         tasks.spawn_loop("peering", peering::run(h(), config.dialer, tasks.clone()));
         let mut draining = hub.draining.subscribe();
@@ -507,7 +509,7 @@ async fn tell(hub: Arc<Hub>, following: Arc<Following>, sink: Arc<dyn Sink>) {
                     }
                 },
                 Topic::Loads(name) => tell_loads(&hub, &*sink, &mut heard, name),
-                Topic::Served(_) | Topic::Declared { .. } => {}
+                Topic::Served(_) | Topic::Address(_) | Topic::Declared { .. } => {}
             }
         }
         feed.arrived().await;

@@ -7,3 +7,4 @@ mod membership;
 mod outages;
 mod sidecars;
 mod subscribers;
+mod virtuals;

@@ -1,7 +1,7 @@
 //! What a stream can follow: a view that this gateway forms, or declared resources as they are stored.
 
 use eastway_client::convert;
-use eastway_core::ServiceName;
+use eastway_core::{MeshHost, ServiceName};
 use eastway_proto::discovery::v1 as wire;
 
 /// Something to follow, in the order in which it is told: what the rest needs comes first, and loads last.
@@ -13,6 +13,8 @@ pub(crate) enum Topic {
     Served(ServiceName),
     /// A service, for its callers.
     Service(ServiceName),
+    /// The virtual address of a name.
+    Address(MeshHost),
     /// Declared resources of a kind: one, or all.
     Declared {
         /// Perhaps a kind that this release does not know.
@@ -42,6 +44,7 @@ impl Topic {
             convert::SERVED => Some(Self::Served(service()?)),
             convert::SERVICE => Some(Self::Service(service()?)),
             convert::LOAD => Some(Self::Loads(service()?)),
+            convert::ADDRESS => Some(Self::Address(name.parse().ok()?)),
             // Words in small letters are for views, perhaps a later release's.
             _ if !kind.starts_with(|first: char| first.is_ascii_uppercase()) => None,
             _ if kind.len() > MAX_KIND || name.len() > MAX_NAME => None,
@@ -56,6 +59,7 @@ impl Topic {
             Self::Served(service) => (convert::SERVED, service.to_string()),
             Self::Service(service) => (convert::SERVICE, service.to_string()),
             Self::Loads(service) => (convert::LOAD, service.to_string()),
+            Self::Address(host) => (convert::ADDRESS, host.to_string()),
             Self::Declared { kind, name } => (kind.as_str(), name.clone()),
         };
         wire::Topic { kind: kind.to_owned(), name }
@@ -79,14 +83,21 @@ mod tests {
     fn topics_are_read_as_they_are_written_and_what_is_none_is_passed_over() {
         let payments = ServiceName::new("shop", "payments");
         let declared = |name: &str| Topic::Declared { kind: "Widget".to_owned(), name: name.to_owned() };
+        let hosts = [None, Some("eu-west".into())].map(|cluster| MeshHost { service: payments.clone(), cluster });
         let all = Topic::of_service(&payments).into_iter().chain([Topic::Mesh, declared("*"), declared("shop/w")]);
+        let all = all.chain(hosts.map(Topic::Address));
         for topic in all {
             assert_eq!(Topic::from_wire(&topic.to_wire()), Some(topic));
         }
         let long = "x".repeat(300);
-        for (kind, name) in
-            [("service", "payments"), ("served", ""), ("views", "shop/payments"), ("Widget", &long), ("", "")]
-        {
+        for (kind, name) in [
+            ("service", "payments"),
+            ("served", ""),
+            ("address", "payments"),
+            ("views", "shop/payments"),
+            ("Widget", &long),
+            ("", ""),
+        ] {
             assert_eq!(read(kind, name), None, "{kind} {name}");
         }
     }

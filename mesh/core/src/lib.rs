@@ -25,7 +25,7 @@ pub mod view;
 pub use chain::Chain;
 pub use endpoint::{EndpointId, Health, Labels, LoadReport};
 pub use locality::{Coordinates, Locality, ZoneId};
-pub use name::{Authority, AuthorityError, ServiceName};
+pub use name::{Authority, AuthorityError, MeshHost, ServiceName};
 pub use network::Network;
 pub use reason::{Attribution, Blame, Reason};
 pub use refusal::Refusal;

@@ -67,6 +67,77 @@ impl<'de> Deserialize<'de> for ServiceName {
     }
 }
 
+/// A service by the name that callers use: wherever it is, or in one cluster only. What a virtual address stands for. Written
+/// `NAMESPACE/SERVICE` or `NAMESPACE/SERVICE/CLUSTER`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MeshHost {
+    /// The service.
+    pub service: ServiceName,
+    /// Only that cluster's endpoints, if named.
+    pub cluster: Option<Arc<str>>,
+}
+
+impl MeshHost {
+    /// Reads what stands before the mesh's suffix: `SERVICE.NAMESPACE` or `SERVICE.NAMESPACE.CLUSTER`, in lower case.
+    pub fn from_labels(labels: &[&str]) -> Option<Self> {
+        if !labels.iter().all(|label| is_label(label)) {
+            return None;
+        }
+        match *labels {
+            [service, namespace] => Some(Self { service: ServiceName::new(namespace, service), cluster: None }),
+            [service, namespace, cluster] => {
+                Some(Self { service: ServiceName::new(namespace, service), cluster: Some(cluster.into()) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The host at the port `port`.
+    pub fn at(self, port: u16) -> Authority {
+        Authority { service: self.service, cluster: self.cluster, port: Some(port) }
+    }
+}
+
+impl fmt::Display for MeshHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cluster {
+            Some(cluster) => write!(f, "{}/{cluster}", self.service),
+            None => self.service.fmt(f),
+        }
+    }
+}
+
+/// Why a text is not a [`MeshHost`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not NAMESPACE/SERVICE or NAMESPACE/SERVICE/CLUSTER")]
+pub struct MeshHostError(String);
+
+impl FromStr for MeshHost {
+    type Err = MeshHostError;
+
+    fn from_str(text: &str) -> Result<Self, MeshHostError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let labels: Option<&[&str]> = match parts[..] {
+            [namespace, service] => Some(&[service, namespace]),
+            [namespace, service, cluster] => Some(&[service, namespace, cluster]),
+            _ => None,
+        };
+        labels.and_then(Self::from_labels).ok_or_else(|| MeshHostError(text.to_owned()))
+    }
+}
+
+impl Serialize for MeshHost {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MeshHost {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What an authority asks for: a service, perhaps of one cluster only, at a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
@@ -100,16 +171,14 @@ impl Authority {
             },
         };
         let parts: Vec<&str> = labels.split('.').collect();
-        if !parts.iter().all(|part| is_label(part)) {
-            return Err(malformed());
-        }
-        match parts[..] {
-            [service, namespace] => Ok(Self { service: ServiceName::new(namespace, service), cluster: None, port }),
-            [service, namespace, cluster] if !clusterset => {
-                Ok(Self { service: ServiceName::new(namespace, service), cluster: Some(cluster.into()), port })
-            }
-            _ => Err(malformed()),
-        }
+        let host = MeshHost::from_labels(&parts).filter(|host| !clusterset || host.cluster.is_none());
+        let MeshHost { service, cluster } = host.ok_or_else(malformed)?;
+        Ok(Self { service, cluster, port })
+    }
+
+    /// The name without the port.
+    pub fn host(&self) -> MeshHost {
+        MeshHost { service: self.service.clone(), cluster: self.cluster.clone() }
     }
 
     /// The authority as it goes over the wire, under `suffix`.
@@ -187,6 +256,18 @@ mod tests {
         ] {
             assert!(matches!(parse(text), Err(AuthorityError::Malformed(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn hosts_are_read_as_they_are_written() {
+        for text in ["shop/payments", "shop/payments/eu-west"] {
+            assert_eq!(text.parse::<MeshHost>().expect(text).to_string(), text);
+        }
+        for text in ["payments", "shop/payments/eu-west/x", "shop/", "shop/payments/", "Shop/payments", ""] {
+            assert_eq!(text.parse::<MeshHost>(), Err(MeshHostError(text.to_owned())));
+        }
+        let authority = parse("payments.shop.eu-west.mesh.internal:8080").expect("valid");
+        assert_eq!(authority.host().at(8080), authority);
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl RequestHead {
         self.fields.line(self.authority..)
     }
 
+    /// The request is for this host from now on.
+    pub fn set_authority(&mut self, authority: &str) {
+        self.fields.end_line(self.authority, authority);
+    }
+
     /// The protocol that the caller wants to change to.
     pub fn upgrade(&self) -> Option<&[u8]> {
         self.upgrade.map(|protocol| self.fields.kept(protocol))

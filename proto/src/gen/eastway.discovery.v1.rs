@@ -191,7 +191,8 @@ pub struct SubscribeRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Topic {
     /// What it is. Views that the gateway forms: `mesh` (MeshView, without a name), `served` (InboundRules), `service` (ServiceView)
-    /// and `load` (LoadBatch), the last three by NAMESPACE/SERVICE. Every other word is a kind of declared resource (`Shift`),
+    /// and `load` (LoadBatch), the last three by NAMESPACE/SERVICE; `address` (VirtualAddress), by NAMESPACE/SERVICE or
+    /// NAMESPACE/SERVICE/CLUSTER. Every other word is a kind of declared resource (`Shift`),
     /// whose documents are passed on as they are stored, whether the gateway knows the kind or not.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
@@ -558,6 +559,13 @@ pub struct ZoneSummary {
     /// Milliseconds since the zone returned from failure; absent if it did not.
     #[prost(uint64, optional, tag = "9")]
     pub returned_ago_ms: ::core::option::Option<u64>,
+}
+/// Where a name's clients connect to, on every node of the cluster. A name gets it when it is first followed, and keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VirtualAddress {
+    /// The address within the network that each node uses for them.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadBatch {

@@ -14,13 +14,16 @@ use eastway_identity::IdentityFiles;
 use eastway_runtime::sections::{IdentityPaths, otlp};
 
 use super::raw::*;
-use super::{Config, Gateway, Health, HealthKind, Inbound, Limits, Listener, Outbound, Telemetry, Timeouts, Workload};
+use super::{
+    Config, Dns, Gateway, Health, HealthKind, Inbound, Limits, Listener, Outbound, Telemetry, Timeouts, Workload,
+};
 
 /// The longest service name that a gRPC probe can ask for.
 const MAX_GRPC_SERVICE: usize = 127;
 /// Labels of a workload, and bytes of a label's name or value.
 const MAX_LABELS: usize = 64;
 const MAX_LISTENERS: usize = 64;
+const MAX_UPSTREAMS: usize = 8;
 const MAX_LABEL: usize = 253;
 
 /// Checks what the schema cannot.
@@ -36,6 +39,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         gateways: gateways(checks, &raw.gateways),
         inbound: raw.inbound.as_ref().map(|raw| inbound(checks, raw)),
         outbound: outbound(checks, &raw.outbound),
+        dns: raw.dns.as_ref().map(|raw| dns(checks, raw)),
         health: None,
         admin: raw.admin.check(checks),
         metrics: raw.metrics.check(checks),
@@ -182,6 +186,29 @@ fn listener(checks: &mut Checks<'_>, number: usize, raw: &RawListener) -> Listen
     Listener { listen, target: Authority { service, cluster, port: Some(raw.port) } }
 }
 
+fn dns(checks: &mut Checks<'_>, raw: &RawDns) -> Dns {
+    let DnsAddresses::Loopback = raw.addresses;
+    let why = "whoever reaches it could ask the servers behind it";
+    let listen = checks.listen_locally("dns.listen", &raw.listen, why);
+    let upstreams = raw.upstreams.as_ref().map(|servers| {
+        if servers.is_empty() || servers.len() > MAX_UPSTREAMS {
+            let message =
+                format!("1 to {MAX_UPSTREAMS} expected, found {}: leave it out for those of the host", servers.len());
+            checks.problem("dns.upstreams", message);
+        }
+        let servers = servers.iter().enumerate().map(|(number, server)| {
+            let (path, server) =
+                (format!("dns.upstreams[{number}]"), checks.target(&format!("dns.upstreams[{number}]"), server));
+            if server == listen && !is_stand_in(server) {
+                checks.problem(&path, "is `dns.listen` itself");
+            }
+            server
+        });
+        servers.collect()
+    });
+    Dns { listen, upstreams }
+}
+
 fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inbound>) -> Option<Health> {
     let app = inbound?.app;
     let default = RawHealth::default();
@@ -273,6 +300,7 @@ fn limits(checks: &mut Checks<'_>, raw: &RawLimits) -> Limits {
         endpoint_requests: raw.endpoint_requests,
         endpoint_connections: raw.endpoint_connections,
         subscriptions: raw.subscriptions,
+        names: raw.names,
         attempts: raw.attempts,
         unsent_attempts: raw.unsent_attempts,
         header_bytes: raw.header_bytes,

@@ -27,6 +27,9 @@ pub struct RawConfig {
     /// What is taken from the workload.
     #[serde(default)]
     pub outbound: RawOutbound,
+    /// Names of the mesh by DNS, each with an address of its own: what the application calls by such a name needs no proxy.
+    /// Not served if not given.
+    pub dns: Option<RawDns>,
     /// How the application is probed. Only with `workload.service`.
     pub health: Option<RawHealth>,
     /// The administration server.
@@ -151,6 +154,34 @@ pub struct RawListener {
 impl Default for RawOutbound {
     fn default() -> Self {
         Self { proxy: "127.0.0.1:15080".into(), via: true, listeners: Vec::new() }
+    }
+}
+
+/// Names of the mesh by DNS.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawDns {
+    /// Where questions are answered, over UDP and TCP. Only loopback addresses are accepted.
+    pub listen: AddressText,
+    /// Which addresses names get.
+    pub addresses: DnsAddresses,
+    /// The servers for all other names: the one that has answered fastest is asked, and another when it fails. Those of
+    /// `/etc/resolv.conf` if not given. At most 8.
+    pub upstreams: Option<Vec<AddressText>>,
+}
+
+/// Which addresses names get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsAddresses {
+    /// Those of 127.64.0.0/10, at which the sidecar listens. Ports below 1024 need the capability CAP_NET_BIND_SERVICE.
+    #[default]
+    Loopback,
+}
+
+impl Default for RawDns {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:15053".into(), addresses: DnsAddresses::default(), upstreams: None }
     }
 }
 
@@ -324,6 +355,9 @@ pub struct RawLimits {
     /// follow no more than 2000.
     #[schemars(range(min = 1, max = 2_000))]
     pub subscriptions: u32,
+    /// Names that have an address (`dns`). A further one takes the place of one that nobody has used for ten minutes.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub names: u32,
     /// Attempts for a request, the first included, those not counted in which nothing was sent.
     #[schemars(range(min = 1, max = 10))]
     pub attempts: u32,
@@ -372,6 +406,7 @@ impl Default for RawLimits {
             endpoint_requests: 1_024,
             endpoint_connections: 1_024,
             subscriptions: 1_000,
+            names: 1_000,
             attempts: 2,
             unsent_attempts: 4,
             header_bytes: 64 * 1024,

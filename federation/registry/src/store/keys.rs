@@ -11,6 +11,8 @@
 //! self/config/current            which generation of applied resources counts
 //! self/config/generation/N       a generation: by whom, when, what changed, the names of its parts
 //! self/config/part/NAME          resources of one kind and namespace as applied
+//! self/virtual/name/NS/NAME      the number of a name's virtual address; of a name in one cluster NS/NAME/CLUSTER
+//! self/virtual/number/N          the name that has the number N, or had it until it was freed
 //! self/token/HASH                a token by which another cluster may become a peer, by the hash of its secret
 //! self/svc/NS/NAME/slice/GW-K    slice K of the endpoints that gateway GW has of a service
 //! peer/CLUSTER/REST              mirror of what a peer exports
@@ -19,7 +21,7 @@
 
 use std::fmt;
 
-use eastway_core::ServiceName;
+use eastway_core::{MeshHost, ServiceName};
 
 /// The root of everything.
 pub const ROOT: &str = "/eastway/v1/";
@@ -50,6 +52,9 @@ pub const CONFIG_PARTS: &str = "part/";
 
 /// The tokens by which other clusters may become peers.
 pub const TOKENS: &str = "/eastway/v1/self/token/";
+
+/// The virtual addresses of names.
+pub const VIRTUALS: &str = "/eastway/v1/self/virtual/";
 
 /// The slices of all services.
 pub const SERVICES: &str = "/eastway/v1/self/svc/";
@@ -86,6 +91,16 @@ pub fn config_part(name: &str) -> String {
 /// The key of a token, by the hash of its secret.
 pub fn token(hash: &str) -> String {
     format!("{TOKENS}{hash}")
+}
+
+/// The key of the number of a name's virtual address.
+pub fn virtual_name(host: &MeshHost) -> String {
+    format!("{VIRTUALS}name/{host}")
+}
+
+/// The key of the name that has a number.
+pub fn virtual_number(number: u32) -> String {
+    format!("{VIRTUALS}number/{number}")
 }
 
 /// All slices of one service.
@@ -151,6 +166,10 @@ pub enum Key {
         /// The rest of the key.
         rest: String,
     },
+    /// [`virtual_name`].
+    VirtualName(MeshHost),
+    /// [`virtual_number`].
+    VirtualNumber(u32),
     /// [`drill`]: its id.
     Drill(String),
     /// [`shift`]: its id.
@@ -177,6 +196,8 @@ impl Key {
             ["peer", cluster, ..] if parts.len() > 2 => {
                 Self::Peer { cluster: cluster.to_owned(), rest: parts[2..].join("/") }
             }
+            ["self", "virtual", "name", ..] => Self::VirtualName(parts[3..].join("/").parse().ok()?),
+            ["self", "virtual", "number", number] => Self::VirtualNumber(number.parse().ok()?),
             ["drill", id] => Self::Drill(id.to_owned()),
             ["shift", id] => Self::Shift(id.to_owned()),
             _ => return None,
@@ -193,6 +214,8 @@ impl fmt::Display for Key {
             Self::Epoch(id) => epoch(id),
             Self::Slice { service, gateway, index } => slice(service, gateway, *index),
             Self::Peer { cluster, rest } => peer(cluster, rest),
+            Self::VirtualName(host) => virtual_name(host),
+            Self::VirtualNumber(number) => virtual_number(*number),
             Self::Drill(id) => drill(id),
             Self::Shift(id) => shift(id),
         })
@@ -206,6 +229,7 @@ mod tests {
     #[test]
     fn keys_are_spelled_as_designed_and_read_back() {
         let payments = ServiceName::new("shop", "payments");
+        let in_eu = MeshHost { service: payments.clone(), cluster: Some("eu-west".into()) };
         let cases = [
             ("/eastway/v1/self/meta", META.to_owned()),
             ("/eastway/v1/self/leader", LEADER.to_owned()),
@@ -213,6 +237,8 @@ mod tests {
             ("/eastway/v1/self/epoch/gw-1", epoch("gw-1")),
             ("/eastway/v1/self/svc/shop/payments/slice/gw-1-0", slice(&payments, "gw-1", 0)),
             ("/eastway/v1/peer/eu-west/gw-1/svc/shop/payments", peer("eu-west", "gw-1/svc/shop/payments")),
+            ("/eastway/v1/self/virtual/name/shop/payments/eu-west", virtual_name(&in_eu)),
+            ("/eastway/v1/self/virtual/number/4711", virtual_number(4711)),
             ("/eastway/v1/drill/d1", drill("d1")),
             ("/eastway/v1/shift/s1", shift("s1")),
         ];

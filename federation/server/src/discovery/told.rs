@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eastway_client::convert;
-use eastway_core::ServiceName;
 use eastway_core::view::{InboundRules, MeshView};
-use eastway_proto::discovery::v1::Update;
+use eastway_core::{MeshHost, ServiceName};
 use eastway_proto::discovery::v1::subscribe_response::Event;
 use eastway_proto::discovery::v1::update::Change;
+use eastway_proto::discovery::v1::{Update, VirtualAddress};
 use eastway_registry::ServiceFacts;
 use prost::Message;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::feed::Feed;
 use crate::hub::Hub;
 use crate::topic::Topic;
+use crate::virtuals;
 
 /// Bytes of endpoints in one message: a small part of what a sidecar reads, whatever a service's size and labels are.
 const ENDPOINT_BYTES: usize = 4 << 20;
@@ -38,6 +39,7 @@ enum Known {
     Mesh(Option<MeshView>),
     Served(ServiceName, Option<InboundRules>),
     Service(ServiceName, Option<Arc<ServiceFacts>>),
+    Address(MeshHost, Option<u32>),
     /// The count of load reports up to which it heard; `None` before the first.
     Loads(ServiceName, Option<u64>),
     /// Documents of a kind, those that are meant by a name, by their names.
@@ -52,6 +54,7 @@ impl Told {
             Topic::Served(name) => Known::Served(name, None),
             Topic::Service(name) => Known::Service(name, None),
             Topic::Loads(name) => Known::Loads(name, None),
+            Topic::Address(host) => Known::Address(host, None),
             Topic::Declared { kind, name } => Known::Declared(kind, name, BTreeMap::new()),
         };
         Self { topic, known, versions: BTreeMap::new(), answered: false }
@@ -70,6 +73,7 @@ impl Told {
                 change
             }),
             Known::Loads(name, known) => loads(hub, name, known),
+            Known::Address(host, known) => address(hub, host, known),
             Known::Declared(kind, name, known) => {
                 let complete = (first && name == Topic::ALL).then(|| Event::Complete(self.topic.to_wire()));
                 let changes = declared(hub, (kind, name), known);
@@ -161,6 +165,12 @@ fn loads(hub: &Hub, name: &ServiceName, known: &mut Option<u64>) -> Option<Chang
     }
     let body = convert::loads_to_wire(&loads).encode_to_vec();
     Some(if known.replace(seq).is_some() { Change::Delta(body) } else { Change::Snapshot(body) })
+}
+
+/// A name that has none gets one, which is told then. That it has none at present takes nothing back.
+fn address(hub: &Hub, host: &MeshHost, known: &mut Option<u32>) -> Option<Change> {
+    let number = virtuals::want(hub, host)?;
+    (known.replace(number) != Some(number)).then(|| snapshot(&VirtualAddress { number }))
 }
 
 /// Documents are told as they are stored, so that nodes of a later release get what this one does not know.

@@ -41,6 +41,12 @@ impl FieldList {
         parts.iter().for_each(|part| self.texts.line.push_str(part));
     }
 
+    /// The first line ends in this from `start` on.
+    pub(super) fn end_line(&mut self, start: usize, part: &str) {
+        self.texts.line.truncate(start);
+        self.texts.line.push_str(part);
+    }
+
     /// A part of the first line.
     pub(super) fn line(&self, part: impl SliceIndex<str, Output = str>) -> &str {
         self.texts.line.get(part).unwrap_or_default()

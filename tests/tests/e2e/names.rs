@@ -1,0 +1,350 @@
+//! Names of the mesh by DNS: clients that know nothing of it call services by name, and nothing is set but the resolver.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Output;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eastway_tests::apps::App;
+use eastway_tests::lab::{Lab, LabNode, PAYMENTS_SPEC, StoreKind, reaches, service};
+use eastway_tests::process::required;
+use eastway_tests::wire::Wire;
+use eastway_tests::{apart, check, client, eventually};
+
+const NAME: &str = "payments.shop.mesh.internal";
+
+/// Two clusters, and a caller's sidecar in us-east that answers for names.
+struct Named {
+    lab: Lab,
+    storefront: LabNode,
+}
+
+impl Named {
+    /// Payments runs in both clusters. `upstreams` are the servers for other names.
+    fn start(upstreams: &[SocketAddr]) -> Self {
+        if upstreams.is_empty() {
+            apart::network();
+        }
+        let mut lab = Lab::new();
+        lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+        lab.payments("us-east", "a", "payments-1");
+        lab.payments("eu-west", "a", "payments-2");
+        let storefront = Self::storefront(&mut lab, upstreams);
+        reaches(storefront.proxy(), "us-east/a");
+        Self { lab, storefront }
+    }
+
+    /// A caller's sidecar that answers for names at port 53.
+    fn storefront(lab: &mut Lab, upstreams: &[SocketAddr]) -> LabNode {
+        let ip = lab.host();
+        let node = LabNode { name: format!("us-east-named-{}", ip.octets()[3]), ip };
+        let upstreams: Vec<String> = upstreams.iter().map(|server| format!("'{server}'")).collect();
+        let upstreams = if upstreams.is_empty() { "'127.0.0.1:9'".to_owned() } else { upstreams.join(", ") };
+        let dns = format!("dns: {{ listen: '{ip}:53', upstreams: [{upstreams}] }}\n");
+        lab.configure("us-east", "a", &node, "storefront", &dns);
+        lab.start_role("sidecar", &node.name);
+        lab.wait_ready(&node);
+        node
+    }
+
+    fn run(&self, package: &str, arguments: &[&str]) -> Output {
+        let (program, arguments) = arguments.split_first().expect("a program");
+        apart::resolving(self.storefront.ip, "", self.lab.folder(), &required(program, package), arguments)
+    }
+
+    /// What a program prints that calls a service by name; it must end well.
+    fn prints(&self, package: &str, arguments: &[&str]) -> String {
+        let output = self.run(package, arguments);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {words}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What dig says, in its own words; with `more` of its options.
+    fn dig(&self, more: &[&str]) -> String {
+        dig(self.storefront.ip, more)
+    }
+
+    /// The address of a name.
+    fn address(&self, name: &str) -> Ipv4Addr {
+        address(self.storefront.ip, name)
+    }
+}
+
+fn dig(server: Ipv4Addr, more: &[&str]) -> String {
+    let dig = required("dig", "bind9-dnsutils");
+    let mut command = std::process::Command::new(dig);
+    let server = format!("@{server}");
+    command.args(["+noall", "+comments", "+answer", "+authority", "+additional", "+tries=1", "+time=4", &server]);
+    let output = command.args(more).output().expect("it starts");
+    // It aligns its columns by tabs and spaces.
+    let lines = String::from_utf8_lossy(&output.stdout);
+    lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
+}
+
+fn address(server: Ipv4Addr, name: &str) -> Ipv4Addr {
+    eventually(&format!("{name} has an address"), || {
+        let said = dig(server, &["+short", name]);
+        said.trim().parse().map_err(|_| format!("{said} {}", dig(server, &[name])))
+    })
+}
+
+/// Who answered, as the sample application says.
+fn zone(answer: &str) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
+    Some(answer["zone"].as_str()?.to_owned())
+}
+
+#[test]
+fn clients_that_nobody_here_wrote_call_services_by_name_with_nothing_set() {
+    let named = Named::start(&[]);
+    for (host, from) in [
+        ("payments.shop.mesh.internal", "us-east/a"),
+        ("payments.shop.eu-west.mesh.internal", "eu-west/a"),
+        ("payments.shop.us-east.mesh.internal", "us-east/a"),
+        ("payments.shop.svc.clusterset.local", "us-east/a"),
+        ("Payments.Shop.Mesh.Internal.", "us-east/a"),
+    ] {
+        let url = format!("http://{host}/");
+        let python = format!("import urllib.request as r; print(r.urlopen('{url}', timeout=5).read().decode())");
+        for (package, program) in [
+            ("curl", &["curl", "-sS", "--fail", "--max-time", "5", &url][..]),
+            ("wget", &["wget", "-q", "-T", "5", "-O", "-", &url]),
+            ("python3", &["python3", "-c", &python]),
+        ] {
+            let answer = named.prints(package, program);
+            assert_eq!(zone(&answer).as_deref(), Some(from), "{program:?}: {answer}");
+        }
+    }
+    let gone = named.run("curl", &["curl", "-sS", "--max-time", "5", "http://nobody.shop.mesh.internal/"]);
+    assert_eq!(gone.status.code(), Some(6), "could not resolve host: {gone:?}");
+}
+
+#[test]
+fn a_search_domain_makes_names_short_and_they_are_answered_for_all_the_same() {
+    let nobody = Upstream::start();
+    let named = Named::start(&[nobody.address]);
+    let curl = required("curl", "curl");
+    let run = |url: &str| {
+        let arguments = ["-sS", "--fail", "--max-time", "5", url];
+        apart::resolving(named.storefront.ip, "search mesh.internal", named.lab.folder(), &curl, &arguments)
+    };
+    let answer = run("http://payments.shop.eu-west/");
+    assert_eq!(zone(&String::from_utf8_lossy(&answer.stdout)).as_deref(), Some("eu-west/a"), "{answer:?}");
+}
+
+#[test]
+fn answers_are_as_the_protocol_wants_them() {
+    let named = Named::start(&[]);
+    let has = |said: &str, all: &[&str]| {
+        for word in all {
+            assert!(said.contains(word), "{word} in {said}");
+        }
+    };
+    let address = named.address(NAME);
+    assert_eq!(address.octets()[0], 127);
+    assert!((64..128).contains(&address.octets()[1]), "{address}");
+    // Case is kept, as who mixes it to detect forgeries wants; over TCP and with EDNS it is the same.
+    for way in ["+notcp", "+tcp", "+noedns", "+edns=0"] {
+        let said = named.dig(&[way, "pAyMeNtS.sHoP.mesh.INTERNAL"]);
+        has(
+            &said,
+            &["status: NOERROR", "flags: qr aa rd ra", "pAyMeNtS.sHoP.mesh.INTERNAL. 5 IN A", &address.to_string()],
+        );
+    }
+    has(&named.dig(&["+edns=1", "+noednsneg", NAME]), &["status: BADVERS"]);
+    // It has no other addresses, which is not that it does not exist.
+    for kind in ["AAAA", "TXT", "HTTPS", "MX"] {
+        let said = named.dig(&[NAME, kind]);
+        has(&said, &["status: NOERROR", "ANSWER: 0", "mesh.internal. 1 IN SOA"]);
+    }
+    for above in ["mesh.internal", "shop.mesh.internal", "eu-west.mesh.internal", "shop.eu-west.mesh.internal"] {
+        has(&named.dig(&[above]), &["status: NOERROR", "ANSWER: 0", "SOA"]);
+    }
+    for nothing in [
+        "nobody.shop.mesh.internal",
+        "payments.shop.mars.mesh.internal",
+        "a.b.c.d.mesh.internal",
+        "payments.shop.mesh.internal.corp.example",
+    ] {
+        has(&named.dig(&[nothing]), &["status: NXDOMAIN", "SOA"]);
+    }
+    let ports = named.dig(&["payments.shop.eu-west.mesh.internal", "SRV"]);
+    has(
+        &ports,
+        &["SRV 0 1 80 payments.shop.eu-west.mesh.internal.", "SRV 0 1 9000 payments.shop.eu-west.mesh.internal."],
+    );
+    has(&ports, &["ADDITIONAL", "payments.shop.eu-west.mesh.internal. 5 IN A 127."]);
+    let tcp = named.dig(&["_tcp._tcp.payments.shop.mesh.internal", "SRV"]);
+    has(&tcp, &["ANSWER: 1", "SRV 0 1 9000 payments.shop.mesh.internal."]);
+    has(&named.dig(&["mesh.internal", "AXFR", "+tcp"]), &["Transfer failed"]);
+}
+
+#[test]
+fn whatever_a_port_speaks_is_served_at_the_names_address() {
+    apart::network();
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, "");
+    lab.declare("us-east", &[service("payments", PAYMENTS_SPEC)]);
+    lab.start_gateway("us-east");
+    let ip = lab.host();
+    // A server that speaks first, as databases do.
+    let _app = App::start((ip, 8080).into(), |mut connection| {
+        connection.wire.send("who is there?\n");
+        if let Ok(line) = connection.wire.until("\n") {
+            connection.wire.send(format!("hello, {line}"));
+        }
+    });
+    lab.beside("us-east", "a", ip, "");
+    let storefront = Named::storefront(&mut lab, &[]);
+    let address = address(storefront.ip, NAME);
+    eventually("the server speaks first", || {
+        let mut wire = Wire::try_to((address, 9000).into()).map_err(|error| error.to_string())?;
+        let greeting = wire.until("\n")?;
+        wire.send("a client\n");
+        let (rest, _) = wire.rest();
+        let said = String::from_utf8_lossy(&rest).into_owned();
+        check(greeting == "who is there?\n" && said == "hello, a client\n", || format!("{greeting}{said}"))
+    });
+    // No such port: nobody listens there.
+    assert!(Wire::try_to((address, 9001).into()).is_err());
+}
+
+#[test]
+fn a_name_has_one_address_everywhere_and_keeps_it_through_restarts_and_without_a_gateway() {
+    let Named { mut lab, storefront } = Named::start(&[]);
+    let names = [NAME, "payments.shop.eu-west.mesh.internal", "payments.shop.us-east.mesh.internal"];
+    let known = |node: &LabNode| names.map(|name| address(node.ip, name));
+    let first = known(&storefront);
+    assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
+    let another = Named::storefront(&mut lab, &[]);
+    assert_eq!(known(&another), first);
+    lab.take(&another.name).terminate();
+
+    // A client that has looked it up once and for all.
+    let calls = |lab: &Lab, when: &str| {
+        eventually(when, || {
+            let url = format!("http://{}/", first[0]);
+            let answer = client::get((first[0], 80).into(), &url)?;
+            check(answer.status == 200, || format!("{answer:?} in {}", lab.folder().display()))
+        });
+    };
+    calls(&lab, "at the address");
+    let gateway = lab.gateway("us-east");
+    lab.take(&gateway.name).terminate();
+    lab.start_role("gateway", &gateway.name);
+    lab.wait_ready(&gateway);
+    assert_eq!(known(&storefront), first);
+
+    lab.take(&gateway.name).terminate();
+    assert_eq!(known(&storefront), first);
+    calls(&lab, "without a gateway");
+    lab.take(&storefront.name).terminate();
+    lab.start_role("sidecar", &storefront.name);
+    // Nobody asks for the name: the client has the address.
+    calls(&lab, "after a restart without a gateway");
+    assert_eq!(known(&storefront), first);
+}
+
+#[test]
+fn a_service_that_is_offered_is_found_within_a_second_and_one_without_endpoints_says_why() {
+    apart::network();
+    let mut lab = Lab::new();
+    lab.plan("us-east", StoreKind::Embedded, "");
+    lab.declare("us-east", &[]);
+    let gateway = lab.start_gateway("us-east");
+    let storefront = Named::storefront(&mut lab, &[]);
+    let ledger = "ledger.shop.mesh.internal";
+    assert!(dig(storefront.ip, &[ledger]).contains("NXDOMAIN"));
+    lab.declare("us-east", &[service("ledger", "ports: [{ port: 80 }]")]);
+    lab.process(&gateway.name).signal("HUP");
+    let address = address(storefront.ip, ledger);
+    let answer = client::get((address, 80).into(), &format!("http://{ledger}/")).expect("an answer");
+    assert_eq!((answer.status, answer.reason()), (503, Some("no_ready_endpoint")), "{answer:?}");
+}
+
+/// A server for other names, which knows that everything below `example.com` is at 192.0.2.1, and what it was asked for.
+struct Upstream {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    /// On a network of the test's own.
+    fn start() -> Self {
+        apart::network();
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let (address, heard) = (socket.local_addr().expect("bound"), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            let mut packet = [0; 1_500];
+            while let Ok((length, from)) = socket.recv_from(&mut packet) {
+                let question = &packet[12..length];
+                let (name, end) = name(question);
+                let known = name.ends_with("example.com");
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                let mut answer = packet[..2].to_vec();
+                // An answer or NXDOMAIN, recursion available; one question, one answer or none.
+                answer.extend(if known {
+                    [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]
+                } else {
+                    [0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0]
+                });
+                answer.extend(&question[..end + 4]);
+                if known {
+                    // The name as it was asked for, A, IN, for a minute.
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+                }
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The name in a question, in lower case, and where it ends.
+fn name(question: &[u8]) -> (String, usize) {
+    let (mut labels, mut at) = (Vec::new(), 0);
+    while question[at] > 0 {
+        let length = usize::from(question[at]);
+        labels.push(String::from_utf8_lossy(&question[at + 1..=at + length]).to_lowercase());
+        at += length + 1;
+    }
+    (labels.join("."), at + 1)
+}
+
+#[test]
+fn other_names_are_asked_of_other_servers_and_names_of_the_mesh_never_are() {
+    let upstream = Upstream::start();
+    // Nobody is at the first.
+    let dead = (Ipv4Addr::new(127, 9, 9, 8), 53).into();
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east"], StoreKind::Embedded);
+    lab.payments("us-east", "a", "payments-1");
+    let storefront = Named::storefront(&mut lab, &[dead, upstream.address]);
+    address(storefront.ip, NAME);
+    for _ in 0..3 {
+        let said = dig(storefront.ip, &["www.example.com"]);
+        assert!(said.contains("192.0.2.1") && said.contains("status: NOERROR"), "{said}");
+    }
+    assert_eq!(upstream.asked(), ["www.example.com"], "kept for as long as it says");
+    for name in [
+        NAME,
+        "nobody.shop.mesh.internal",
+        "payments.shop.mesh.internal.corp.example",
+        "a.b.svc.clusterset.local.cluster.local",
+        "_http._tcp.payments.shop.mesh.internal",
+        "shop.mesh.internal",
+    ] {
+        dig(storefront.ip, &[name]);
+        dig(storefront.ip, &[name, "AAAA"]);
+    }
+    assert_eq!(upstream.asked(), ["www.example.com"]);
+    // The gateway's absence is none of their business.
+    let gateway = lab.gateway("us-east");
+    lab.take(&gateway.name).terminate();
+    assert!(dig(storefront.ip, &["other.example.com"]).contains("192.0.2.1"));
+}
