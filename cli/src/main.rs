@@ -22,6 +22,7 @@ mod resources;
 mod role;
 mod rollback;
 mod services;
+mod sidecar;
 mod simulate;
 mod status;
 mod what_if;
@@ -29,7 +30,6 @@ mod what_if;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eastway_documents::Problems;
 
 /// The data path allocates per request: a faster allocator is felt there.
 #[global_allocator]
@@ -50,8 +50,8 @@ struct Eastway {
 enum Verb {
     /// Run a gateway: discovery for the cluster's sidecars, tunnels to other clusters.
     Gateway(role::RoleCommand),
-    /// Run the sidecar of a workload.
-    Sidecar(role::RoleCommand),
+    /// Run the sidecar of a workload, or set up the host around it.
+    Sidecar(sidecar::SidecarCommand),
     /// Make a cluster's CA and issue certificates.
     Ca(ca::CaCommand),
     /// Say how a cluster stands with itself and with others, and what is wrong. Exits with 0 only if nothing is.
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     role::die_with_parent();
     let outcome = match Eastway::parse().verb {
         Verb::Gateway(command) => return command.gateway(),
-        Verb::Sidecar(command) => return command.sidecar(),
+        Verb::Sidecar(command) => return command.run(),
         Verb::Ca(command) => command.run().map(|()| true),
         Verb::Status(command) => command.run(),
         Verb::Services(command) => command.run().map(|()| true),
@@ -118,12 +118,6 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => match error.downcast_ref::<Problems>() {
-            Some(problems) => role::unusable(problems),
-            None => {
-                eprintln!("eastway: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => role::failed(&error),
     }
 }

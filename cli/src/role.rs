@@ -77,8 +77,12 @@ impl RoleCommand {
     }
 }
 
-/// The end of a command whose files cannot be used.
-pub(crate) fn unusable(problems: &Problems) -> ExitCode {
+/// The end of a command that failed, or whose files cannot be used.
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    let Some(problems) = error.downcast_ref::<Problems>() else {
+        eprintln!("eastway: {error:#}");
+        return ExitCode::FAILURE;
+    };
     eprintln!("{problems}");
     eprintln!("eastway: what is given cannot be used: nothing was done");
     ExitCode::from(BAD_CONFIGURATION)

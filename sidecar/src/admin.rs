@@ -44,6 +44,7 @@ impl Admin for Administered {
         let certificate = Certificate { days_left: lifetime.days_left(), days: lifetime.days() };
         let (discovery, draining) = (node.discovery.status(), node.draining.started());
         let registration = self.registrar.as_deref().map(Registrar::status);
+        let unserved = self.virtuals.as_deref().map(Virtuals::unserved).unwrap_or_default();
         let problems = judge(&Facts {
             name: &node.config.workload.name,
             identity: &identity,
@@ -51,6 +52,7 @@ impl Admin for Administered {
             certificate,
             discovery: &discovery,
             registration: registration.as_ref(),
+            unserved: &unserved,
         });
         serde_json::json!({
             "role": "sidecar",

@@ -29,8 +29,6 @@ mod forward;
 mod question;
 mod zone;
 
-/// Where the host's own servers are listed.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Answers that wait for a slow reader of a connection.
@@ -86,7 +84,7 @@ pub(crate) fn start(
     let own = sockets.tcp.local_addr().map_err(failed)?;
     let servers = match &dns.upstreams {
         Some(servers) => Servers::Listed(servers.clone()),
-        None => Servers::File(RESOLV_CONF.into()),
+        None => Servers::Host("/".into()),
     };
     let forward = Forwarder::new(servers, own);
     tasks.spawn_loop("servers for other names", Arc::clone(&forward).follow());

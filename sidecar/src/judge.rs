@@ -5,6 +5,8 @@ use eastway_client::discovery::DiscoveryStatus;
 use eastway_client::registrar::RegistrarStatus;
 use eastway_node::problem::{Certificate, Problem, Severity};
 
+use crate::virtuals::{Unserved, hint};
+
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
@@ -20,6 +22,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) discovery: &'a DiscoveryStatus,
     /// How the registration stands, if the workload serves.
     pub(crate) registration: Option<&'a RegistrarStatus>,
+    /// The ports of names that are not served.
+    pub(crate) unserved: &'a [Unserved],
 }
 
 /// Everything that is wrong, the worst first.
@@ -34,6 +38,7 @@ pub(crate) fn judge(facts: &Facts<'_>) -> Vec<Problem> {
         ));
     }
     problems.extend(facts.certificate.judge(facts.identity));
+    problems.extend(facts.unserved.iter().map(unserved));
     // Stable: what was judged first stays first among those that are as bad.
     problems.sort_by_key(|problem| problem.severity);
     problems
@@ -75,6 +80,13 @@ fn registration(facts: &Facts<'_>) -> Option<Problem> {
     ))
 }
 
+fn unserved(unserved: &Unserved) -> Problem {
+    let Unserved { port, kind, error, names, first } = unserved;
+    let others = if *names > 1 { format!(" and of {} more names", names - 1) } else { String::new() };
+    let (cause, next) = hint(*kind);
+    Problem::error("port_unserved", format!("port {port} of {first}{others} is not served: {error}"), cause, next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +111,7 @@ mod tests {
             certificate: Certificate { days_left, days: 90.0 },
             discovery: &discovery,
             registration: registration.as_ref(),
+            unserved: &[],
         });
         assert!(judged.iter().all(|problem| !problem.cause.is_empty() && !problem.next.is_empty()), "{judged:?}");
         judged.into_iter().map(|problem| problem.kind).collect()
@@ -118,5 +131,22 @@ mod tests {
         assert_eq!(kinds(gateway, Some(at(None, None)), false, 60.0), ["not_registered"]);
         assert_eq!(kinds(gateway, Some(at(None, Some("taken"))), false, 60.0), ["registration_rejected"]);
         assert_eq!(kinds(gateway, None, true, -1.0), ["certificate_expired", "draining"]);
+    }
+
+    #[test]
+    fn a_port_that_is_not_served_is_told_with_what_to_do() {
+        let denied = Unserved {
+            port: 80,
+            kind: std::io::ErrorKind::PermissionDenied,
+            error: "Permission denied".to_owned(),
+            names: 3,
+            first: "shop/payments at 127.64.1.0".to_owned(),
+        };
+        let problem = unserved(&denied);
+        assert_eq!(
+            problem.what,
+            "port 80 of shop/payments at 127.64.1.0 and of 2 more names is not served: Permission denied"
+        );
+        assert!(problem.next.contains("CAP_NET_BIND_SERVICE"), "{problem:?}");
     }
 }

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod health;
 pub mod load;
+pub mod resolver;
 
 mod access_log;
 mod adapter;

@@ -109,6 +109,19 @@ pub(crate) struct NameListing {
     unused_seconds: f64,
 }
 
+/// A port that is served at no name's address, or not at that of some.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Unserved {
+    pub(crate) port: u16,
+    pub(crate) kind: io::ErrorKind,
+    /// What the operating system says.
+    pub(crate) error: String,
+    /// How many names it is of.
+    pub(crate) names: usize,
+    /// One of them, with its address.
+    pub(crate) first: String,
+}
+
 #[derive(Debug, Serialize)]
 struct PortListing {
     port: u16,
@@ -280,6 +293,30 @@ impl Virtuals {
         all
     }
 
+    /// The ports that are not served, for operators.
+    pub(crate) fn unserved(&self) -> Vec<Unserved> {
+        let names = self.names.lock();
+        let mut all: Vec<Unserved> = Vec::new();
+        for (host, held) in names.iter() {
+            for (number, port) in &held.ports {
+                let Err(error) = &port.open else { continue };
+                let same = all.iter_mut().find(|known| (known.port, known.kind) == (*number, error.kind()));
+                match same {
+                    Some(known) => known.names += 1,
+                    None => all.push(Unserved {
+                        port: *number,
+                        kind: error.kind(),
+                        error: error.to_string(),
+                        names: 1,
+                        first: format!("{host} at {}", held.address),
+                    }),
+                }
+            }
+        }
+        all.sort_by_key(|unserved| unserved.port);
+        all
+    }
+
     fn now(&self) -> u64 {
         // It would take half a billion years.
         self.begin.elapsed().as_millis() as u64
@@ -298,17 +335,24 @@ fn address(number: u32) -> Option<Ipv4Addr> {
 }
 
 fn warn(host: &MeshHost, address: Ipv4Addr, port: u16, error: &io::Error) {
-    let fix = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE (`AmbientCapabilities=` of systemd, or `setcap \
-             cap_net_bind_service=+ep` on the program), or the setting net.ipv4.ip_unprivileged_port_start"
-        }
-        io::ErrorKind::AddrInUse => {
-            "something on this host listens on this port of all addresses: have it listen on one"
-        }
-        _ => "the other ports are served",
-    };
-    throttled!(warn, %host, %address, port, %error, fix, "a port of a name is not served");
+    let (cause, next) = hint(error.kind());
+    throttled!(warn, %host, %address, port, %error, cause, next, "a port of a name is not served");
+}
+
+/// Why a port is not served, most likely, and what to do about it.
+pub(crate) const fn hint(kind: io::ErrorKind) -> (&'static str, &'static str) {
+    match kind {
+        io::ErrorKind::PermissionDenied => (
+            "ports below 1024 are not for every process",
+            "give the sidecar the capability CAP_NET_BIND_SERVICE (`AmbientCapabilities=` of systemd, or `setcap \
+             cap_net_bind_service=+ep` on the program), or set net.ipv4.ip_unprivileged_port_start",
+        ),
+        io::ErrorKind::AddrInUse => (
+            "something on this host listens on this port of all addresses, or another sidecar answers for names here",
+            "`ss -ltnp` tells who: have it listen on one address, or give each sidecar a network namespace of its own",
+        ),
+        _ => ("the operating system refuses it", "see the sidecar's log"),
+    }
 }
 
 #[cfg(test)]

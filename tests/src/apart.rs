@@ -20,6 +20,20 @@ pub fn network() {
     assert!(up.is_ok_and(|status| status.success()), "no loopback interface");
 }
 
+/// Runs a script of the shell where `file` is mounted at `/etc/resolv.conf`, which it may change.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn with_resolv_conf(file: &Path, script: &str) -> Output {
+    let mut command = Command::new(required("unshare", "util-linux"));
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    // What is written beside it is not to be seen outside.
+    let mounts = "mount -t tmpfs none /mnt && cp -a /etc/. /mnt/ && rm -f /mnt/resolv.conf && cp \"$0\" /mnt/resolv.conf && \
+                  mount --bind /mnt /etc";
+    command.arg(format!("{mounts} && {script}")).arg(file);
+    command.env_remove("http_proxy").output().expect("it starts")
+}
+
 /// Runs a program that looks every name up at `server`, port 53, as if the host were set up so; `words` are more lines of
 /// resolv.conf(5). The file of that is put into `folder`.
 ///

@@ -18,6 +18,7 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::{Name, Record, RecordType};
 
 use super::Answer;
+use crate::resolver::servers_file;
 
 /// For one question to one server.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,8 +34,8 @@ const LOOKS: Duration = Duration::from_secs(5);
 pub(super) enum Servers {
     /// These.
     Listed(Vec<SocketAddr>),
-    /// Those that a file lists, as resolv.conf(5) has it; not oneself, should that be among them.
-    File(PathBuf),
+    /// Those that the host below this folder lists, as resolv.conf(5) has it, or listed before it was set to ask here.
+    Host(PathBuf),
 }
 
 /// Asks other servers.
@@ -55,14 +56,15 @@ impl Forwarder {
 
     /// Follows the file that lists the servers. Runs until it is dropped.
     pub(super) async fn follow(self: Arc<Self>) {
-        let Servers::File(path) = &self.servers else { return std::future::pending().await };
-        let mut known = changed(path);
+        let Servers::Host(root) = &self.servers else { return std::future::pending().await };
+        let mut known = changed(root);
         let mut looks = tokio::time::interval(LOOKS);
         loop {
             looks.tick().await;
-            let now = changed(path);
-            if std::mem::replace(&mut known, now) != now {
-                tracing::info!(path = %path.display(), "the servers for other names may have changed");
+            let now = changed(root);
+            if known != now {
+                tracing::info!(path = %now.0.display(), "the servers for other names may have changed");
+                known = now;
                 self.take_over();
             }
         }
@@ -72,12 +74,15 @@ impl Forwarder {
     fn take_over(&self) {
         let servers = match &self.servers {
             Servers::Listed(servers) => servers.clone(),
-            Servers::File(path) => match listed(path, self.own) {
-                Ok(servers) => servers,
-                Err(error) => {
-                    return tracing::warn!(path = %path.display(), %error, "which servers know other names cannot be read: none is asked");
+            Servers::Host(root) => {
+                let path = servers_file(root);
+                match listed(&path, self.own) {
+                    Ok(servers) => servers,
+                    Err(error) => {
+                        return tracing::warn!(path = %path.display(), %error, "which servers know other names cannot be read");
+                    }
                 }
-            },
+            }
         };
         match resolver(&servers) {
             Ok(resolver) => self.resolver.store(Some(Arc::new(resolver))),
@@ -105,9 +110,11 @@ impl Forwarder {
     }
 }
 
-/// When the file was last changed.
-fn changed(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|file| file.modified()).ok()
+/// Which file lists the servers, and when it was last changed.
+fn changed(root: &Path) -> (PathBuf, Option<SystemTime>) {
+    let path = servers_file(root);
+    let modified = std::fs::metadata(&path).and_then(|file| file.modified()).ok();
+    (path, modified)
 }
 
 /// The servers that the file lists.

@@ -1,5 +1,5 @@
 //! What a cluster's state costs and how soon it is known: `cargo bench -p eastway-tests --bench fleet`, or one part of it by name:
-//! `-- spreading`, `-- keeping`, `-- using`.
+//! `-- spreading`, `-- keeping`, `-- using`, `-- naming`.
 //!
 //! Prints a line for each figure, adds them to the file after `--json`, and exits with 1 if one misses its goal.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 mod callers;
 mod crowd;
 mod keeping;
+mod naming;
 #[path = "../report.rs"]
 mod report;
 mod spreading;
@@ -20,7 +21,8 @@ use report::Report;
 fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it runs.
     let whole = env::args().any(|arg| arg == "--bench");
-    let named: Vec<String> = env::args().filter(|arg| ["spreading", "keeping", "using"].contains(&&**arg)).collect();
+    let named: Vec<String> =
+        env::args().filter(|arg| ["spreading", "keeping", "using", "naming"].contains(&&**arg)).collect();
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let mut report = Report::default();
     if wanted("spreading") {
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
     }
     if wanted("using") {
         using::measure(&mut report, whole);
+    }
+    if wanted("naming") {
+        naming::measure(&mut report, whole);
     }
     report.finish()
 }

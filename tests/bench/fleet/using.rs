@@ -46,7 +46,7 @@ pub(super) fn measure(report: &mut Report, whole: bool) {
 }
 
 /// The resident memory of the node's process, in KiB, without what is mapped from files: that is its code, as far as it ran.
-fn resident(lab: &mut Lab, node: &LabNode) -> f64 {
+pub(super) fn resident(lab: &mut Lab, node: &LabNode) -> f64 {
     let status = format!("/proc/{}/status", lab.process(&node.name).pid());
     let status = std::fs::read_to_string(status).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");

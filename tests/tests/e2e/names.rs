@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eastway_tests::apps::App;
 use eastway_tests::lab::{Lab, LabNode, PAYMENTS_SPEC, StoreKind, reaches, service};
-use eastway_tests::process::required;
+use eastway_tests::process::{eastway, required};
 use eastway_tests::wire::Wire;
 use eastway_tests::{apart, check, client, eventually};
 
@@ -347,4 +347,30 @@ fn other_names_are_asked_of_other_servers_and_names_of_the_mesh_never_are() {
     let gateway = lab.gateway("us-east");
     lab.take(&gateway.name).terminate();
     assert!(dig(storefront.ip, &["other.example.com"]).contains("192.0.2.1"));
+}
+
+#[test]
+fn the_hosts_resolver_is_set_to_ask_the_sidecar_and_back() {
+    let upstream = Upstream::start();
+    let named = Named::start(&[upstream.address]);
+    let (node, folder) = (&named.storefront.name, named.lab.folder());
+    let before = "# by hand\nnameserver 192.0.2.53\noptions timeout:1 attempts:1\n";
+    let file = named.lab.write("resolv.conf", before);
+    let (eastway, curl) = (eastway().display().to_string(), required("curl", "curl").display().to_string());
+    let config = folder.join(format!("{node}.yaml"));
+    let script = format!(
+        "set -e; cp /etc/resolv.conf /tmp/before-$$; {eastway} sidecar dns install --config {}; {eastway} sidecar dns show; \
+         {curl} -sS --fail --max-time 5 http://payments.shop.eu-west.mesh.internal/; \
+         {eastway} sidecar dns remove; cmp /etc/resolv.conf /tmp/before-$$; test ! -e /etc/resolv.conf.before-eastway; \
+         rm /tmp/before-$$; {eastway} sidecar dns show",
+        config.display()
+    );
+    let output = apart::with_resolv_conf(&file, &script);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    for word in
+        ["installed (resolv.conf)", &format!("nameserver {}", named.storefront.ip), "eu-west/a", "not installed"]
+    {
+        assert!(said.contains(word), "{word} in {said}");
+    }
 }
