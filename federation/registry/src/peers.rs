@@ -177,6 +177,7 @@ impl Peers {
         let services = peer.fit(services, options.peer.entries);
         touched.services.extend(source.snapshot(version, services, now, options));
         peer.sources.insert(gateway.to_owned(), source);
+        touched.services.extend(peer.notice_silence());
         touched.mesh = peer.meta.as_ref() != Some(&meta);
         peer.meta = Some(meta);
         touched.mesh |= peer.refresh_staleness(now);
@@ -216,8 +217,10 @@ impl Peers {
         {
             source.heard = now;
         }
-        let mesh = self.peers.get_mut(cluster).is_some_and(|peer| peer.refresh_staleness(now));
-        Touched { mesh, ..Touched::default() }
+        let Some(peer) = self.peers.get_mut(cluster) else { return Touched::default() };
+        // At once: after an outage, what the others said before it is older than what this one says.
+        let services = peer.notice_silence();
+        Touched { mesh: peer.refresh_staleness(now), services, ..Touched::default() }
     }
 
     fn source(&mut self, cluster: &str, uid: &str, gateway: &str) -> Option<&mut Source> {

@@ -130,8 +130,8 @@ impl World {
         }
     }
 
-    /// Zones of the other cluster, in which nothing happened for some time, go on serving. Not so for a gateway that is cut off
-    /// from the only one there that has a zone's endpoints, after they moved to that one: the others state that they have none.
+    /// Zones of the other cluster, in which nothing happened for some time, go on serving: also for a gateway that is cut off from the
+    /// only one there that has a zone's endpoints, after they moved to that one, because the others know of them (found by the nemesis).
     fn check_zones(&mut self, process: usize) -> Result<(), Stop> {
         let Some(core) = self.gateways[process].core.as_deref() else { return Ok(()) };
         let mut serving = BTreeMap::new();

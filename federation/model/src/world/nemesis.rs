@@ -343,10 +343,6 @@ impl World {
         }
         if self.places[place].cluster == self.places[other].cluster {
             self.unsettle(self.places[place].cluster, long);
-            return;
-        }
-        for end in [place, other] {
-            self.deaf_until[end] = (until + AFTERMATH).max(self.deaf_until[end]);
         }
     }
 

@@ -68,6 +68,13 @@ impl Siblings {
         let speaks = |sibling: &&Sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_none();
         entry.is_stated() && self.0.get(gateway).filter(speaks).is_some()
     }
+
+    /// Whether a gateway that speaks has a later registration of the endpoint than `version`: it has moved there, whether the
+    /// store says so already or not.
+    pub(super) fn has_moved(&self, key: &Key, version: (u64, u64)) -> bool {
+        let later = |state: &EndpointState| (state.incarnation, state.session) > version;
+        self.0.values().any(|sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_some_and(later))
+    }
 }
 
 impl Catalogue {

@@ -4,7 +4,7 @@ use eastway_core::view::PathState;
 use litemap::LiteMap;
 
 use super::*;
-use crate::peers::Beside;
+use crate::peers::{Beside, Zones};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -307,6 +307,26 @@ fn what_a_gateway_has_that_is_not_heard_is_known_by_the_word_of_its_siblings() {
     world.catalogue.peer_fact(&meta("eu-west"), "gw-8", 1, Fact::Alive, world.now);
     world.catalogue.tick(world.now);
     assert_eq!(ready(&world), [2, 3], "it is heard again");
+}
+
+/// Found by the simulation: for a moment after an outage, what a gateway had said before it counted beside what another says now.
+#[test]
+fn after_an_outage_the_word_of_the_first_that_is_heard_counts_for_the_others_at_once() {
+    let mut world = World::new();
+    let says =
+        |world: &mut World, gateway: &str, seq, own: &[(&str, u32, u32)], other: &str, beside: &[(&str, u32, u32)]| {
+            let sums: Zones = exported(beside).zones.into_iter().map(|(zone, facts)| (zone, facts.summary)).collect();
+            let beside = Beside::told([(Arc::from(other), sums)].into_iter().collect());
+            let word = snapshot(1, seq, &[(payments(), Exported { beside, ..exported(own) })]);
+            world.catalogue.peer_fact(&meta("eu-west"), gateway, 1, word, world.now);
+            world.catalogue.take_changes();
+            world.remote_ready().into_values().collect::<Vec<_>>()
+        };
+    says(&mut world, "gw-1", 1, &[], "gw-2", &[("a", 1, 1)]);
+    assert_eq!(says(&mut world, "gw-2", 1, &[("a", 1, 1)], "gw-1", &[]), [1]);
+    // Both are silent for long; meanwhile the endpoint moves from the second to the first.
+    world.now = world.now + 20 * SECOND;
+    assert_eq!(says(&mut world, "gw-2", 2, &[], "gw-1", &[("a", 1, 1)]), [1], "what the first said is too old");
 }
 
 #[test]

@@ -85,6 +85,30 @@ fn a_peer_is_down_only_where_no_gateway_of_the_cluster_has_a_path_to_it() {
     assert_eq!((world.catalogue.mesh().peers[0].path, world.catalogue.take_changes().mesh), (Down, true));
 }
 
+/// Found by the simulation: the store was restored just after an endpoint had moved.
+#[test]
+fn an_endpoint_that_a_gateway_lets_go_of_is_still_there_if_another_states_that_it_has_it() {
+    let mut world = World::new();
+    let slice = |session| Slice { endpoints: vec![Registration { session, ..registration("p1", "a", 1) }] };
+    let of = |session| EndpointState { session, ..state(Health::Ready) };
+    world.catalogue.load_slice("gw-2", &payments(), 0, Some(slice(2)), world.now);
+    say(&mut world, whole(&[("p1", of(2))]));
+    let moved = Fact::Snapshot(Version::new(1, 1), [(key("p1"), of(3))].into());
+    world.catalogue.sibling_facts(StreamId(2_000), "gw-3", 1, [moved], world.now);
+    // What the store lists of where it is now is older still.
+    world.catalogue.load_slice("gw-3", &payments(), 0, Some(slice(1)), world.now);
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), None));
+    world.catalogue.load_slice("gw-2", &payments(), 0, None, world.now);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    world.catalogue.load_slice("gw-3", &payments(), 0, Some(slice(3)), world.now);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    // It deregisters there.
+    let gone = Fact::Change(Version::new(1, 2), key("p1"), None);
+    world.catalogue.sibling_facts(StreamId(2_000), "gw-3", 1, [gone], world.now);
+    world.catalogue.load_slice("gw-3", &payments(), 0, None, world.now);
+    assert_eq!(world.health("p1"), None);
+}
+
 #[test]
 fn the_endpoints_of_a_sibling_that_fell_silent_are_probed_and_stay_as_they_were_until_then() {
     let mut world = World::new();
