@@ -30,6 +30,10 @@ impl Named {
         lab.payments("eu-west", "a", "payments-2");
         let storefront = Self::storefront(&mut lab, upstreams);
         reaches(storefront.proxy(), "us-east/a");
+        eventually("eu-west is known to offer it", || {
+            let answer = client::get(storefront.proxy(), "http://payments.shop.eu-west.mesh.internal/")?;
+            check(answer.status == 200, || format!("{answer:?}"))
+        });
         Self { lab, storefront }
     }
 
@@ -326,11 +330,17 @@ fn other_names_are_asked_of_other_servers_and_names_of_the_mesh_never_are() {
     lab.payments("us-east", "a", "payments-1");
     let storefront = Named::storefront(&mut lab, &[dead, upstream.address]);
     address(storefront.ip, NAME);
-    for _ in 0..3 {
+    let asks = || {
         let said = dig(storefront.ip, &["www.example.com"]);
         assert!(said.contains("192.0.2.1") && said.contains("status: NOERROR"), "{said}");
-    }
-    assert_eq!(upstream.asked(), ["www.example.com"], "kept for as long as it says");
+    };
+    asks();
+    // Perhaps more than once, on a slow machine.
+    let first = upstream.asked();
+    assert!(!first.is_empty() && first.iter().all(|name| name == "www.example.com"), "{first:?}");
+    asks();
+    asks();
+    assert_eq!(upstream.asked(), first, "kept for as long as it says");
     for name in [
         NAME,
         "nobody.shop.mesh.internal",
@@ -342,7 +352,7 @@ fn other_names_are_asked_of_other_servers_and_names_of_the_mesh_never_are() {
         dig(storefront.ip, &[name]);
         dig(storefront.ip, &[name, "AAAA"]);
     }
-    assert_eq!(upstream.asked(), ["www.example.com"]);
+    assert_eq!(upstream.asked(), first);
     // The gateway's absence is none of their business.
     let gateway = lab.gateway("us-east");
     lab.take(&gateway.name).terminate();
