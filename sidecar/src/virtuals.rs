@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use eastway_client::Discovery;
 use eastway_core::resource::{Protocol, ServicePort};
 use eastway_core::{Authority, MeshHost, Reason};
+use eastway_registry::virtuals::NUMBERS;
 use eastway_runtime::throttled;
 use eastway_transport::tcp;
 use futures_util::StreamExt as _;
@@ -26,8 +27,6 @@ use crate::services::Services;
 
 /// The network of the addresses: 127.64.0.0/10. All of 127.0.0.0/8 is this host.
 const NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 0]);
-/// Numbers beyond have no address in it.
-const NUMBERS: u32 = 1 << 22;
 
 /// What nobody has used for so long is no longer served.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -74,8 +73,10 @@ struct Port {
 /// When a name was last used, and by how many connections it is now.
 #[derive(Debug, Default)]
 pub(crate) struct Use {
-    /// In milliseconds since the begin.
+    /// In milliseconds since the begin, as of the last look.
     last: AtomicU64,
+    /// A connection has begun since then, however short it was.
+    begun: AtomicBool,
     open: AtomicUsize,
 }
 
@@ -85,8 +86,26 @@ pub(crate) struct Using(Arc<Use>);
 impl Use {
     /// A connection begins.
     pub(crate) fn begin(self: &Arc<Self>) -> Using {
+        self.begun.store(true, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         Using(Arc::clone(self))
+    }
+
+    /// It is used at `now`.
+    fn touch(&self, now: u64) {
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// How long it has not been used at `now`.
+    fn unused(&self, now: u64) -> Duration {
+        if self.begun.swap(false, Ordering::Relaxed) || self.connections() > 0 {
+            self.touch(now);
+        }
+        Duration::from_millis(now.saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
@@ -154,7 +173,7 @@ impl Virtuals {
         let address = address(number).ok_or(Reason::Internal)?;
         let mut names = self.names.lock();
         let held = self.serve(&mut names, host, address, ports);
-        held.used.last.store(self.now(), Ordering::Relaxed);
+        held.used.touch(self.now());
         Ok(address)
     }
 
@@ -167,7 +186,7 @@ impl Virtuals {
         ports: &[ServicePort],
     ) -> &'a mut Held {
         let held = names.entry(host.clone()).or_insert_with(|| {
-            let used = Use { last: AtomicU64::new(self.now()), open: AtomicUsize::new(0) };
+            let used = Use { last: AtomicU64::new(self.now()), ..Use::default() };
             Held { address, ports: BTreeMap::new(), used: Arc::new(used) }
         });
         if held.address != address {
@@ -235,16 +254,18 @@ impl Virtuals {
         let now = self.now();
         let mut names = self.names.lock();
         for (host, number) in self.discovery.addresses() {
-            let ports = self.services.entry(&host.service).map(|entry| entry.view().spec.ports.clone());
-            if let Some((address, ports)) = address(number).zip(ports) {
-                self.serve(&mut names, &host, address, &ports);
+            let Some(address) = address(number) else { continue };
+            match self.services.entry(&host.service) {
+                Some(entry) => {
+                    self.serve(&mut names, &host, address, &entry.view().spec.ports);
+                }
+                // Held before a restart, and no gateway has said yet what is served there: it is to be followed until one does.
+                None if !names.contains_key(&host) => self.discovery.touch(&host.service),
+                None => {}
             }
         }
         names.retain(|host, held| {
-            if held.used.open.load(Ordering::Relaxed) > 0 {
-                held.used.last.store(now, Ordering::Relaxed);
-            }
-            let kept = Duration::from_millis(now.saturating_sub(held.used.last.load(Ordering::Relaxed))) < KEPT;
+            let kept = held.used.unused(now) < KEPT;
             if !kept {
                 self.discovery.release_address(host);
             }
@@ -256,10 +277,8 @@ impl Virtuals {
     fn make_room(&self) -> bool {
         let mut names = self.names.lock();
         let now = self.now();
-        let idle = |held: &Held| now.saturating_sub(held.used.last.load(Ordering::Relaxed));
-        let unused = names.iter().filter(|(_, held)| held.used.open.load(Ordering::Relaxed) == 0);
-        let oldest = unused.max_by_key(|(_, held)| idle(held)).map(|(host, held)| (host.clone(), idle(held)));
-        let Some((host, _)) = oldest.filter(|(_, idle)| Duration::from_millis(*idle) >= IN_USE) else {
+        let oldest = names.iter().map(|(host, held)| (held.used.unused(now), host)).max();
+        let Some(host) = oldest.filter(|(unused, _)| *unused >= IN_USE).map(|(_, host)| host.clone()) else {
             throttled!(warn, "a name gets no address: as many as may be are in use (`limits.names`)");
             return false;
         };
@@ -285,8 +304,8 @@ impl Virtuals {
                 name: host.to_string(),
                 address: held.address,
                 ports: held.ports.iter().map(port).collect(),
-                connections: held.used.open.load(Ordering::Relaxed),
-                unused_seconds: now.saturating_sub(held.used.last.load(Ordering::Relaxed)) as f64 / 1e3,
+                connections: held.used.connections(),
+                unused_seconds: held.used.unused(now).as_secs_f64(),
             })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -358,6 +377,19 @@ pub(crate) const fn hint(kind: io::ErrorKind) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_use_however_short_it_is() {
+        let used = Arc::new(Use::default());
+        assert_eq!(used.unused(5_000), Duration::from_secs(5));
+        drop(used.begin());
+        assert_eq!(used.unused(6_000), Duration::ZERO, "it was there since the last look");
+        assert_eq!(used.unused(8_000), Duration::from_secs(2));
+        let using = used.begin();
+        assert_eq!((used.unused(9_000), used.unused(90_000), used.connections()), (Duration::ZERO, Duration::ZERO, 1));
+        drop(using);
+        assert_eq!((used.unused(91_000), used.connections()), (Duration::from_secs(1), 0));
+    }
 
     #[test]
     fn numbers_become_addresses_of_the_loopback_network() {

@@ -31,7 +31,7 @@ pub fn with_resolv_conf(file: &Path, script: &str) -> Output {
     let mounts = "mount -t tmpfs none /mnt && cp -a /etc/. /mnt/ && rm -f /mnt/resolv.conf && cp \"$0\" /mnt/resolv.conf && \
                   mount --bind /mnt /etc";
     command.arg(format!("{mounts} && {script}")).arg(file);
-    command.env_remove("http_proxy").output().expect("it starts")
+    without_proxy(&mut command).output().expect("it starts")
 }
 
 /// Runs a program that looks every name up at `server`, port 53, as if the host were set up so; `words` are more lines of
@@ -45,5 +45,11 @@ pub fn resolving(server: Ipv4Addr, words: &str, folder: &Path, program: &Path, a
     let mut command = Command::new(required("unshare", "util-linux"));
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
     command.arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"").arg(&file).arg(program).args(arguments);
-    command.env_remove("http_proxy").output().expect("it starts")
+    without_proxy(&mut command).output().expect("it starts")
+}
+
+/// The program is told of no proxy, whatever the test's own environment says.
+fn without_proxy(command: &mut Command) -> &mut Command {
+    let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    names.into_iter().fold(command, Command::env_remove)
 }

@@ -111,10 +111,6 @@ impl Kind for Addresses {
         Ok(())
     }
 
-    fn delta(&self, _name: &str, _body: &[u8], _now: Timestamp) -> Result<(), Unreadable> {
-        Err(Unreadable::Whole)
-    }
-
     // Clients may have looked it up once and for all: what is known stays.
     fn removed(&self, _name: &str, _now: Timestamp) {}
 

@@ -29,8 +29,10 @@ pub(super) trait Kind: Send + Sync {
     /// The gateway stated all of it.
     fn snapshot(&self, name: &str, body: &[u8], now: Timestamp) -> Result<(), Unreadable>;
 
-    /// The gateway stated a difference to what it stated before on this stream.
-    fn delta(&self, name: &str, body: &[u8], now: Timestamp) -> Result<(), Unreadable>;
+    /// The gateway stated a difference to what it stated before on this stream. Most kinds are told as a whole only.
+    fn delta(&self, _name: &str, _body: &[u8], _now: Timestamp) -> Result<(), Unreadable> {
+        Err(Unreadable::Whole)
+    }
 
     /// The gateway stated that there is none.
     fn removed(&self, name: &str, now: Timestamp);

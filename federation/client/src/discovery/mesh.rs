@@ -51,10 +51,6 @@ impl Kind for Mesh {
         Ok(())
     }
 
-    fn delta(&self, _name: &str, _body: &[u8], _now: Timestamp) -> Result<(), Unreadable> {
-        Err(Unreadable::Whole)
-    }
-
     // A gateway is always somewhere.
     fn removed(&self, _name: &str, _now: Timestamp) {}
 

@@ -55,10 +55,6 @@ impl Kind for Served {
         Ok(())
     }
 
-    fn delta(&self, _name: &str, _body: &[u8], _now: Timestamp) -> Result<(), Unreadable> {
-        Err(Unreadable::Whole)
-    }
-
     // What a gateway that knows nothing yet says takes nothing away.
     fn removed(&self, _name: &str, _now: Timestamp) {}
 
