@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -68,8 +68,8 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter: Targets =
-        options.filter.parse().map_err(|source| LogError::Filter { filter: options.filter.clone(), source })?;
+    let asked = options.filter.parse().map_err(|source| LogError::Filter { filter: options.filter.clone(), source })?;
+    let filter = without_chatter(asked);
     let lines = fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if options.json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter(filter).boxed()
@@ -77,6 +77,19 @@ where
         lines.compact().with_ansi(colours).with_filter(filter).boxed()
     };
     Ok(Registry::default().with(lines))
+}
+
+/// The libraries that write lines at `info` for each request, where others write them at `debug`.
+const CHATTY: [&str; 1] = ["hickory_server"];
+
+/// What was asked for, without the lines per request that no one wants at `info`. A directive that names the library,
+/// and `debug`, bring them back.
+fn without_chatter(asked: Targets) -> Targets {
+    if asked.default_level() != Some(LevelFilter::INFO) {
+        return asked;
+    }
+    let quiet = CHATTY.map(|library| (library, LevelFilter::WARN));
+    Targets::new().with_default(LevelFilter::INFO).with_targets(quiet).with_targets(asked)
 }
 
 #[cfg(test)]

@@ -50,6 +50,24 @@ fn directives_choose_what_is_logged() {
 }
 
 #[test]
+fn a_question_to_the_dns_server_is_a_line_only_for_those_who_ask() {
+    let questions = |filter: &str| {
+        logged(&LogOptions { filter: filter.to_owned(), json: true }, || {
+            tracing::info!(target: "hickory_server::server", "query");
+            tracing::warn!(target: "hickory_server::server", "refused");
+            tracing::info!("ours");
+        })
+        .lines()
+        .count()
+    };
+    assert_eq!(questions("info"), 2);
+    assert_eq!(questions("info,eastway_sidecar=debug"), 2);
+    assert_eq!(questions("info,hickory_server=info"), 3);
+    assert_eq!(questions("debug"), 3);
+    assert_eq!(questions("error"), 0);
+}
+
+#[test]
 fn text_for_people_has_no_braces_and_no_colour_when_piped() {
     let text = logged(&LogOptions { json: false, ..LogOptions::default() }, || tracing::info!(port = 7, "ready"));
     assert!(text.contains("ready") && text.contains("port=7"), "{text}");
