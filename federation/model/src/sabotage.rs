@@ -23,11 +23,13 @@ pub enum Sabotage {
     Probing,
     /// A snapshot is taken before its end.
     HalfSnapshot,
+    /// What a gateway says of its siblings to a peer is not heard.
+    Siblings,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fencing,
         Self::Hold,
         Self::Gap,
@@ -38,5 +40,6 @@ impl Sabotage {
         Self::Relisting,
         Self::Probing,
         Self::HalfSnapshot,
+        Self::Siblings,
     ];
 }

@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) unquiet_until: [u64; 2],
     /// Until when the gateways of each cluster may write again what was deleted by hand.
     pub(crate) repairing_until: [u64; 2],
+    /// Where all sidecars of each cluster go, and until when.
+    pub(crate) gathered: [Option<(usize, u64)>; 2],
     /// Until when each place's gateway may not hear every gateway of the other cluster.
     pub(crate) deaf_until: Vec<u64>,
     /// Processes whose views changed.
@@ -163,6 +165,7 @@ impl World {
             left: BTreeMap::new(),
             unquiet_until: [FAULTS_BEGIN; 2],
             repairing_until: [0; 2],
+            gathered: [None; 2],
             touched: Vec::new(),
             faults: BTreeMap::new(),
             called: Calls::default(),

@@ -21,6 +21,7 @@ use crate::registration::{EndpointState, KnownEndpoint, Registration, StreamId};
 use crate::resources::Resources;
 use crate::statements::Statements;
 use crate::zones::Zones;
+use tombstones::Tombstones;
 
 mod exports;
 mod life;
@@ -29,6 +30,7 @@ mod quotas;
 mod remote;
 mod siblings;
 mod slices;
+mod tombstones;
 mod views;
 
 #[cfg(test)]
@@ -47,8 +49,7 @@ pub struct Catalogue {
     resources: Resources,
     services: BTreeMap<ServiceName, Known>,
     streams: HashMap<StreamId, Key>,
-    /// Endpoints that deregistered: their incarnation never comes back.
-    tombstones: BTreeMap<Key, Tombstone>,
+    tombstones: Tombstones,
     /// Endpoints of which nothing is left, by the versions that ended: copies of the store that are restored may list them again.
     ended: BTreeMap<Key, Ended>,
     /// Services of which endpoints vanished without explanation.
@@ -77,12 +78,6 @@ const MAX_REMOVALS: usize = 10_000;
 
 /// Names an endpoint.
 pub type Key = (ServiceName, EndpointId);
-
-#[derive(Debug)]
-struct Tombstone {
-    incarnation: u64,
-    since: Timestamp,
-}
 
 #[derive(Debug)]
 struct Ended {
@@ -257,7 +252,7 @@ impl Catalogue {
             resources: Resources::default(),
             services: BTreeMap::new(),
             streams: HashMap::new(),
-            tombstones: BTreeMap::new(),
+            tombstones: Tombstones::default(),
             ended: BTreeMap::new(),
             leaving: BTreeSet::new(),
             siblings: siblings::Siblings::default(),

@@ -26,7 +26,9 @@ pub mod virtuals;
 pub mod zones;
 
 pub use admission::{AddressError, Admission};
-pub use catalogue::{Catalogue, Changes, EndpointReport, Key, Probe, ProbeOutcome, RegisterError, Slice, Speaker};
+pub use catalogue::{
+    Catalogue, Changes, EndpointReport, Key, Probe, ProbeOutcome, RegisterError, Slice, Speaker, StateChanges,
+};
 pub use exporter::Exporter;
 pub use facts::{Delta, ServiceFacts};
 pub use mirror::Mirror;

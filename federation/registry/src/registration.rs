@@ -107,6 +107,15 @@ pub struct EndpointState {
     pub load: Option<LoadReport>,
     /// Its sidecar's stream to the gateway speaks.
     pub attached: bool,
+    /// Its sidecar said goodbye to the gateway: this life of it is over, and nothing else here counts.
+    pub deregistered: bool,
+}
+
+impl EndpointState {
+    /// What is stated of an endpoint whose sidecar said goodbye in the life `incarnation`.
+    pub const fn deregistered(incarnation: u64) -> Self {
+        Self { incarnation, session: 0, reported: None, down: false, load: None, attached: false, deregistered: true }
+    }
 }
 
 /// The probing of an endpoint without a stream.
@@ -213,6 +222,7 @@ impl KnownEndpoint {
             down: self.health() == Health::Down,
             load: self.load,
             attached: self.is_attached(),
+            deregistered: false,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod begin;
 mod collect;
+mod lives;
 mod slices;
 
 pub(crate) use begin::{Beginning, begin};

@@ -110,7 +110,7 @@ pub struct EndpointState {
     pub incarnation: u64,
     #[prost(uint64, tag = "4")]
     pub session: u64,
-    /// The gateway does not have the endpoint any more; nothing below counts.
+    /// The gateway does not have the endpoint any more; of what follows only `deregistered` counts.
     #[prost(bool, tag = "5")]
     pub removed: bool,
     /// As its sidecar last said; absent if it has not spoken to this gateway.
@@ -125,6 +125,9 @@ pub struct EndpointState {
     /// Its sidecar's stream to the gateway speaks: meanwhile the name is not to be had by another workload.
     #[prost(bool, tag = "9")]
     pub attached: bool,
+    /// With `removed`: its sidecar said goodbye, so that this life of it is over at every gateway.
+    #[prost(bool, tag = "10")]
+    pub deregistered: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {

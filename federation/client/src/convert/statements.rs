@@ -89,8 +89,10 @@ pub fn states_to_wire<'a>(
 
 fn state_from_wire(message: wire::EndpointState) -> Result<Statement<Key, EndpointState>, ConvertError> {
     let key = (service_name(&message.service)?, endpoint_id(&message.endpoint)?);
-    if message.removed {
-        return Ok(Statement::Removed(key));
+    match (message.removed, message.deregistered) {
+        (true, true) => return Ok(Statement::Service(key, EndpointState::deregistered(message.incarnation))),
+        (true, false) => return Ok(Statement::Removed(key)),
+        (false, _) => {}
     }
     let state = EndpointState {
         incarnation: message.incarnation,
@@ -99,6 +101,7 @@ fn state_from_wire(message: wire::EndpointState) -> Result<Statement<Key, Endpoi
         down: message.down,
         load: message.load.map(load_from_wire).transpose()?,
         attached: message.attached,
+        deregistered: false,
     };
     Ok(Statement::Service(key, state))
 }
@@ -107,7 +110,9 @@ fn state_to_wire((service, endpoint): &Key, state: Option<&EndpointState>) -> wi
     let named = wire::EndpointState {
         service: service.to_string(),
         endpoint: endpoint.to_string(),
-        removed: state.is_none(),
+        // As every release understands it.
+        removed: state.is_none_or(|state| state.deregistered),
+        deregistered: state.is_some_and(|state| state.deregistered),
         ..wire::EndpointState::default()
     };
     let Some(state) = state else { return named };

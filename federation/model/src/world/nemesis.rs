@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     CutStore(u64),
     /// Two gateways do not reach one another, or one not the other.
     CutGateways(u64),
+    /// A gateway and all those of the other cluster do not reach one another, while all sidecars go to it.
+    HideGateway(u64),
     /// A sidecar and a gateway do not reach one another.
     CutSidecar(u64),
     /// A sidecar is killed, and starts again at the end of the time.
@@ -92,7 +94,7 @@ impl World {
 
     fn draw_fault(&mut self) -> Fault {
         let long = self.rng.u64(500..12_000);
-        match self.rng.u8(0..40) {
+        match self.rng.u8(0..41) {
             0..4 => Fault::CrashGateway(long),
             4 => Fault::RemoveGateway,
             5..7 => Fault::PauseGateway(long),
@@ -113,6 +115,7 @@ impl World {
             34 => Fault::EndLeases,
             35..37 => Fault::JumpClock,
             37 => Fault::BreakStream,
+            38 => Fault::HideGateway(long / 2 + 12_500),
             _ => Fault::LoseStatement,
         }
     }
@@ -143,6 +146,7 @@ impl World {
                 self.unsettle(cluster, long);
             }
             Fault::CutGateways(long) => self.cut_gateways(place, long),
+            Fault::HideGateway(long) => self.hide_gateway(place, long),
             Fault::CutSidecar(long) => {
                 self.count("gateway cut from a sidecar");
                 self.cut(Host::Gateway(place), Host::Sidecar(number), long);
@@ -346,6 +350,22 @@ impl World {
         }
     }
 
+    /// What the other cluster knows then it has from the others of this one (found by the nemesis).
+    fn hide_gateway(&mut self, place: usize, long: u64) {
+        self.count("gateway hidden from the other cluster");
+        let cluster = self.places[place].cluster;
+        for other in (0..self.places.len()).filter(|other| self.places[*other].cluster != cluster).collect::<Vec<_>>() {
+            self.cut(Host::Gateway(place), Host::Gateway(other), long);
+        }
+        self.gathered[cluster] = Some((place, self.now + long));
+        for number in 0..self.sidecars.len() {
+            if self.sidecars[number].cluster == cluster && self.sidecars[number].is_up {
+                self.leave_gateway(number, 0);
+            }
+        }
+        self.unsettle(cluster, 0);
+    }
+
     fn cut(&mut self, a: Host, b: Host, long: u64) {
         let until = self.now + long;
         self.network.block(a, b, until);
@@ -370,6 +390,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(|| "HEALED".to_owned());
         self.network.heal();
+        self.gathered = [None; 2];
         self.store_down_until = [0; 2];
         self.unsettle(0, 0);
         self.unsettle(1, 0);

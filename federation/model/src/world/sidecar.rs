@@ -168,7 +168,11 @@ impl World {
         let cluster = self.sidecars[number].cluster;
         let places: Vec<usize> =
             (0..self.places.len()).filter(|place| self.places[*place].cluster == cluster).collect();
-        let place = places[self.rng.usize(..places.len())];
+        let gathered = self.gathered[cluster].filter(|(place, until)| {
+            let runs = self.running[*place].is_some_and(|process| self.gateways[process].core.is_some());
+            runs && self.now < *until
+        });
+        let place = gathered.map_or_else(|| places[self.rng.usize(..places.len())], |(place, _)| place);
         self.sidecars[number].try_at = self.now + self.rng.u64(100..700);
         let Some(process) = self.running[place].filter(|process| self.gateways[*process].core.is_some()) else {
             return;

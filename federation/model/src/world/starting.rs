@@ -47,16 +47,19 @@ impl World {
     }
 
     fn life_after(&self, process: usize, found: &Found) -> Option<Life> {
-        let nothing = Found { life: None, ..found.clone() };
-        let nothing = if self.sabotage() == Some(Sabotage::Epoch) { &Found { meta: None, ..nothing } } else { found };
-        Life::after(self.claim(process), nothing, self.wall_clock(process)).ok()
+        let last = Some(self.latest_epochs[self.gateways[process].place]);
+        let found = match self.sabotage() {
+            Some(Sabotage::Epoch) => Found::default(),
+            _ => Found { last, ..found.clone() },
+        };
+        Life::after(self.claim(process), &found, self.wall_clock(process)).ok()
     }
 
     /// Without the store: from what it held last.
     fn start_from(&mut self, process: usize, kept: &[StoreEntry]) {
         let id = self.gateways[process].id.clone();
         let entry = |key: &str| kept.iter().find(|entry| entry.key == key).cloned();
-        let found = Found { meta: entry(keys::META), life: entry(&keys::epoch(&id)) };
+        let found = Found { meta: entry(keys::META), life: entry(&keys::epoch(&id)), last: None };
         let Some(life) = self.life_after(process, &found) else { return };
         self.count("start without the store");
         let under =
@@ -70,7 +73,7 @@ impl World {
         let next = match (starting, answer) {
             (Starting::Meta, Ok(Answered::Plain(Answer::Entry(meta)))) => {
                 let request = Request::Get(keys::epoch(&id));
-                Some((Starting::Life(Found { meta, life: None }), Operation::Ask(request)))
+                Some((Starting::Life(Found { meta, ..Found::default() }), Operation::Ask(request)))
             }
             (Starting::Life(found), Ok(Answered::Plain(Answer::Entry(entry)))) => {
                 let found = Found { life: entry, ..found };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eastway_core::Version;
-use eastway_registry::{Changes, Exported, Exporter, Fact, Reader, Statement, SyncError};
+use eastway_registry::{Changes, EndpointState, Exported, Exporter, Fact, Key, Reader, Statement, SyncError};
 
 use crate::sabotage::Sabotage;
 use crate::world::gateway::{Listening, Publishing, Speaker, StreamReader, Told};
@@ -121,7 +121,9 @@ impl World {
             statements.push(Statement::SnapshotEnd(count));
             // As production does: many in one message, and the end in another.
             let end = statements.split_off(count);
-            said.extend([Said::Sibling(version, statements), Said::Sibling(version, end)]);
+            let left = core.catalogue.deregistrations().into_iter().map(state_or_removal).collect();
+            let parts = [statements, end, left].into_iter().filter(|statements: &Vec<_>| !statements.is_empty());
+            said.extend(parts.map(|statements| Said::Sibling(version, statements)));
             publishing.told = Told::Sibling(version);
         } else {
             let other = 1 - cluster;
@@ -158,12 +160,9 @@ impl World {
                 Told::Sibling(last) if changes.statements => match core.catalogue.statements_since(last.seq) {
                     Some((_, states)) if states.is_empty() => {}
                     Some((version, states)) => {
-                        let state = |(key, state)| match state {
-                            Some(state) => Statement::Service(key, state),
-                            None => Statement::Removed(key),
-                        };
                         *last = version;
-                        said.push((*connection, Said::Sibling(version, states.into_iter().map(state).collect())));
+                        let states = states.into_iter().map(state_or_removal).collect();
+                        said.push((*connection, Said::Sibling(version, states)));
                     }
                     None => over.push(*connection),
                 },
@@ -241,6 +240,10 @@ impl World {
                 core.catalogue.peer_fact(meta, gateway, version.epoch, fact, now);
                 Statement::Service(name, exported)
             }
+            // What a gateway says of its siblings is not heard.
+            (Some(Sabotage::Siblings), Statement::Service(name, exported)) => {
+                Statement::Service(name, Exported { beside: Default::default(), ..exported })
+            }
             (_, statement) => statement,
         };
         let fact = match reader.read(version, statement) {
@@ -266,7 +269,7 @@ impl World {
         process: usize,
         connection: ConnectionId,
         version: Version,
-        statements: Vec<Statement<eastway_registry::Key, eastway_registry::EndpointState>>,
+        statements: Vec<Statement<Key, EndpointState>>,
     ) {
         let now = self.gateways[process].clock(self.now);
         let sabotage = self.sabotage();
@@ -324,6 +327,13 @@ pub(crate) fn ageless(exported: &Arc<Exported>) -> Exported {
     let mut exported = (**exported).clone();
     exported.zones.iter_mut().for_each(|(_, zone)| zone.returned = None);
     exported
+}
+
+fn state_or_removal((key, state): (Key, Option<EndpointState>)) -> Statement<Key, EndpointState> {
+    match state {
+        Some(state) => Statement::Service(key, state),
+        None => Statement::Removed(key),
+    }
 }
 
 fn ageless_statement(statement: Statement) -> Statement {

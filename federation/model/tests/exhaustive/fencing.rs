@@ -90,7 +90,7 @@ fn name() -> SliceName {
 impl World {
     fn begin(&mut self, number: usize) {
         let entry = |key: &str| self.store.entries.get(key).cloned();
-        let found = Found { meta: entry(keys::META), life: entry(&keys::epoch(GATEWAY)) };
+        let found = Found { meta: entry(keys::META), life: entry(&keys::epoch(GATEWAY)), last: None };
         let claim = Claim {
             gateway: GATEWAY.to_owned(),
             cluster: "eu-west".to_owned(),

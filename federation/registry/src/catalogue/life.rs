@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use eastway_core::{Health, LoadReport, Timestamp};
 
-use super::{Candidates, Catalogue, Ended, Key, Probe, ProbeOutcome, RegisterError, Tombstone};
+use super::tombstones::MAX_BURIED;
+use super::{Candidates, Catalogue, Ended, Key, Probe, ProbeOutcome, RegisterError};
 use crate::hold;
 use crate::registration::{Disconnected, KnownEndpoint, Registration, Source, StreamId};
 
@@ -17,9 +18,6 @@ const MAX_INCARNATION: u64 = 1 << 53;
 /// How far the next incarnation of a known endpoint may lie ahead of the last: ten years of microseconds. Whoever could go
 /// further would leave its successors no number.
 const MAX_JUMP: u64 = 10 * 366 * 24 * 3_600 * 1_000_000;
-
-/// How many deregistrations are remembered; more than any fleet makes within the time they are remembered for.
-const MAX_BURIED: usize = 100_000;
 
 /// The longest reason of a sidecar that is kept, in characters: an operator reads it in a line.
 const MAX_WORDS: usize = 160;
@@ -116,9 +114,8 @@ impl Catalogue {
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
         let alive = known.and_then(|candidates| candidates.best()).map(|entry| &entry.registration);
         let alive = alive.filter(|known| known.version() > registration.version()).map(|known| known.incarnation);
-        let tombstones =
-            self.tombstones.get(&(service.clone(), endpoint.clone())).map(|tombstones| tombstones.incarnation);
-        alive.max(tombstones.filter(|tombstones| tombstones >= incarnation))
+        let left = self.tombstones.incarnation(&(service.clone(), endpoint.clone()));
+        alive.max(left.filter(|left| left >= incarnation))
     }
 
     /// The sidecar says how its application does, and why in `words`, which operators are told.
@@ -158,10 +155,7 @@ impl Catalogue {
         let Some(key) = self.streams.remove(&stream) else { return };
         let own = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.own.as_ref());
         let Some(entry) = own.filter(|entry| entry.stream() == Some(stream)) else { return };
-        let tombstones = Tombstone { incarnation: entry.registration.incarnation, since: now };
-        if self.tombstones.len() < MAX_BURIED {
-            self.tombstones.insert(key.clone(), tombstones);
-        }
+        self.bury(&key, entry.registration.incarnation, true, now);
         self.drop_own(&key, now);
     }
 
@@ -311,7 +305,8 @@ impl Catalogue {
         let (limit, silence) = (self.options.forget_after, self.options.silence);
         let is_over = |known: &super::Known| known.vanished.is_some_and(|since| now.since(since) >= limit);
         self.services.retain(|_, known| !known.endpoints.is_empty() || !is_over(known));
-        self.tombstones.retain(|_, tombstones| now.since(tombstones.since) < limit);
+        let told = self.tombstones.forget(limit, now);
+        told.iter().for_each(|key| self.state(key));
         self.ended.retain(|_, ended| now.since(ended.since) < limit);
         let mut dead = Vec::new();
         for (name, known) in &self.services {

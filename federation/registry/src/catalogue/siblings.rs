@@ -102,6 +102,11 @@ impl Catalogue {
         now: Timestamp,
     ) {
         for fact in facts {
+            if let Fact::Change(_, key, Some(state)) = &fact
+                && state.deregistered
+            {
+                self.bury(key, state.incarnation, false, now);
+            }
             let sibling = self.sibling(gateway);
             match fact {
                 Fact::Snapshot(version, states) => {
@@ -116,6 +121,7 @@ impl Catalogue {
                     }
                 }
                 Fact::Change(version, key, state) => {
+                    let state = state.filter(|state| !state.deregistered);
                     if sibling.stated.change(key.clone(), version, state) {
                         self.hear_of(gateway, &key);
                     }
@@ -176,13 +182,20 @@ impl Catalogue {
         }
     }
 
-    /// What this gateway states to its siblings, and the version of that.
+    /// What this gateway states to its siblings of the endpoints that it has, and the version of that.
     pub fn statements(&self) -> (Version, BTreeMap<Key, EndpointState>) {
-        let states = self.statements.iter().map(|(key, state)| (key.clone(), *state)).collect();
+        let states = self.statements.iter().filter(|(_, state)| !state.deregistered);
+        let states = states.map(|(key, state)| (key.clone(), *state)).collect();
         (Version::new(self.epoch, self.statements.seq()), states)
     }
 
-    /// What changed of it after the number `seq`, and the version with these changes; `None` if that is not known any more.
+    /// The goodbyes that this gateway heard lately, for a sibling that was told the statements. They belong to the same version.
+    pub fn deregistrations(&self) -> StateChanges {
+        let states = self.statements.iter().filter(|(_, state)| state.deregistered);
+        states.map(|(key, state)| (key.clone(), Some(*state))).collect()
+    }
+
+    /// What changed of either after the number `seq`, and the version with these changes; `None` if that is not known any more.
     pub fn statements_since(&self, seq: u64) -> Option<(Version, StateChanges)> {
         let changes = self.statements.since(seq)?.map(|(key, state)| (key.clone(), state.copied())).collect();
         Some((Version::new(self.epoch, self.statements.seq()), changes))
@@ -191,7 +204,12 @@ impl Catalogue {
     /// States how an own endpoint does.
     pub(super) fn state(&mut self, key: &Key) {
         let state = self.services.get(&key.0).and_then(|known| known.endpoints.get(&key.1)?.state());
-        self.changes.statements |= self.statements.state(key.clone(), state);
+        self.say(key.clone(), state);
+    }
+
+    fn say(&mut self, key: Key, state: Option<EndpointState>) {
+        let state = state.or_else(|| self.tombstones.state(&key));
+        self.changes.statements |= self.statements.state(key, state);
     }
 
     /// States how the endpoints of a service do, in the order of their ids: those that are own ones, and that the others are
@@ -202,10 +220,10 @@ impl Catalogue {
         let gone: Vec<Key> =
             gone.filter(|(_, id)| states.binary_search_by(|(known, _)| known.cmp(id)).is_err()).cloned().collect();
         for key in gone {
-            self.changes.statements |= self.statements.state(key, None);
+            self.say(key, None);
         }
         for (id, state) in states {
-            self.changes.statements |= self.statements.state((name.clone(), id), state);
+            self.say((name.clone(), id), state);
         }
     }
 

@@ -77,7 +77,7 @@ impl Catalogue {
             return false;
         }
         let key = (service.clone(), registration.endpoint.clone());
-        if self.tombstones.get(&key).is_some_and(|tombstones| tombstones.incarnation >= registration.incarnation) {
+        if self.tombstones.cover(&key, registration.incarnation) {
             return false;
         }
         let Some(known) = self.services.get(service) else { return true };
@@ -97,8 +97,7 @@ impl Catalogue {
     fn load_own(&mut self, entry: KnownEndpoint) {
         let (service, id) = (entry.registration.service.clone(), entry.registration.endpoint.clone());
         let key = (service.clone(), id.clone());
-        let has_left = self.tombstones.get(&key).is_some_and(|left| left.incarnation >= entry.registration.incarnation);
-        if self.endpoints >= self.options.max_endpoints || has_left {
+        if self.endpoints >= self.options.max_endpoints || self.tombstones.cover(&key, entry.registration.incarnation) {
             return;
         }
         let candidates = self.services.entry(service).or_default().endpoints.entry(id).or_default();
@@ -111,8 +110,7 @@ impl Catalogue {
 
     fn load_sibling(&mut self, gateway: &str, entry: KnownEndpoint, now: Timestamp) {
         let key = (entry.registration.service.clone(), entry.registration.endpoint.clone());
-        if self.tombstones.get(&key).is_some_and(|tombstones| tombstones.incarnation >= entry.registration.incarnation)
-        {
+        if self.tombstones.cover(&key, entry.registration.incarnation) {
             return;
         }
         let candidates = self.services.entry(key.0.clone()).or_default().endpoints.entry(key.1.clone()).or_default();

@@ -64,13 +64,15 @@ pub struct Claim {
     pub process: String,
 }
 
-/// What the store holds of a cluster and of a gateway's life.
+/// What is known of a cluster and of a gateway's lives.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Under [`keys::META`].
+    /// Under [`keys::META`] in the store.
     pub meta: Option<StoreEntry>,
-    /// Under [`keys::epoch`].
+    /// Under [`keys::epoch`] in the store.
     pub life: Option<StoreEntry>,
+    /// The epoch of the last life that began on this host: no store may ever have heard of it.
+    pub last: Option<u64>,
 }
 
 /// Why a life cannot begin in a store.
@@ -134,7 +136,8 @@ impl Life {
     pub fn former(gateway: &str, found: &Found) -> Vec<u64> {
         let meta = found.meta.as_ref().and_then(|entry| serde_json::from_slice::<StoredMeta>(&entry.value).ok());
         let counted = meta.and_then(|meta| Some(meta.gateways.get(gateway)?.epoch));
-        counted.into_iter().chain(found.life.as_ref().and_then(read).map(|life| life.epoch)).collect()
+        let stored = found.life.as_ref().and_then(read).map(|life| life.epoch);
+        [counted, stored, found.last].into_iter().flatten().collect()
     }
 
     /// The transaction that begins the life, over what was `found`. Hand its end to [`Life::claimed`].

@@ -51,7 +51,7 @@ impl Memory {
 
     fn begin(&mut self, gateway: &str, process: &str) -> Writer {
         let (meta, life) = (self.entries.get(keys::META).cloned(), self.entries.get(&keys::epoch(gateway)).cloned());
-        let found = Found { meta, life };
+        let found = Found { meta, life, last: None };
         let mut life = Life::after(claim(gateway, process), &found, NOW).expect("the own cluster's store");
         assert!(life.claimed(&self.apply(life.claim(&found))));
         Writer::new(gateway, life)

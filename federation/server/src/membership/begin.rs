@@ -5,6 +5,7 @@ use std::sync::Arc;
 use eastway_registry::membership::{Claim, ClaimError, Found, Life, RETRY, is_plausible};
 use tokio::time::{sleep, timeout};
 
+use super::lives;
 use crate::error::StartError;
 use crate::options::ServerConfig;
 use crate::store::{LastStore, Store, StoreError, keys};
@@ -23,6 +24,14 @@ pub(crate) struct Beginning {
 /// # Errors
 /// The store refuses, or is not the one that the gateway had before.
 pub(crate) async fn begin(store: &Arc<dyn Store>, config: &ServerConfig) -> Result<Beginning, StartError> {
+    let beginning = begin_from(store, config).await?;
+    if let Some(folder) = &config.state {
+        lives::keep(folder, beginning.life.epoch());
+    }
+    Ok(beginning)
+}
+
+async fn begin_from(store: &Arc<dyn Store>, config: &ServerConfig) -> Result<Beginning, StartError> {
     let Some(last) = config.state.as_deref().and_then(LastStore::read) else {
         let life = claim(&**store, config).await?;
         return Ok(Beginning { life, from: Arc::clone(store), saved_at: None });
@@ -79,9 +88,10 @@ async fn try_claim(store: &dyn Store, config: &ServerConfig) -> Result<Option<Li
 /// The life that follows what a store holds, and that.
 async fn next(store: &dyn Store, config: &ServerConfig) -> Result<(Life, Found), StartError> {
     let (meta, life) = (store.get(keys::META).await?, store.get(&keys::epoch(&config.gateway)).await?);
-    let (found, now) = (Found { meta, life }, (config.options.wall_clock)());
+    let last = config.state.as_deref().and_then(lives::last);
+    let (found, now) = (Found { meta, life, last }, (config.options.wall_clock)());
     for epoch in Life::former(&config.gateway, &found).into_iter().filter(|epoch| !is_plausible(*epoch, now)) {
-        tracing::error!(epoch, clock_ms = now, "the stored epoch lies far ahead of the clock, and is not continued");
+        tracing::error!(epoch, clock_ms = now, "a former epoch lies far ahead of the clock, and is not continued");
     }
     let claim = Claim {
         gateway: config.gateway.clone(),

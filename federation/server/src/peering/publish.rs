@@ -9,7 +9,7 @@ use eastway_core::{SpiffeId, Version};
 use eastway_proto::federation::v1::sync_request::Event as RequestEvent;
 use eastway_proto::federation::v1::sync_response::Event;
 use eastway_proto::federation::v1::{Hello, Reached, SyncRequest, SyncResponse, Welcome};
-use eastway_registry::{Exporter, Statement};
+use eastway_registry::{Exporter, StateChanges, Statement};
 use eastway_runtime::throttled;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
@@ -170,13 +170,15 @@ impl Publisher {
 
     /// States how all endpoints do.
     async fn all_states(&mut self) -> Result<(), Over> {
-        let (version, states) = self.hub.read(|catalogue, _| catalogue.statements());
+        let ((version, states), left) =
+            self.hub.read(|catalogue, _| (catalogue.statements(), catalogue.deregistrations()));
         self.welcome(version).await?;
         let states: Vec<_> = states.iter().map(|(key, state)| (key, Some(state))).collect();
         for some in states.chunks(STATES) {
             self.send(convert::states_to_wire(version, some.iter().copied())).await?;
         }
         self.say(version, Statement::SnapshotEnd(states.len())).await?;
+        self.state_all(version, &left).await?;
         self.last = version;
         Ok(())
     }
@@ -185,10 +187,15 @@ impl Publisher {
     async fn states(&mut self) -> Result<(), Over> {
         let changes = self.hub.read(|catalogue, _| catalogue.statements_since(self.last.seq));
         let (version, changes) = changes.ok_or(Over)?;
+        self.state_all(version, &changes).await?;
+        self.last = version;
+        Ok(())
+    }
+
+    async fn state_all(&self, version: Version, changes: &StateChanges) -> Result<(), Over> {
         for some in changes.chunks(STATES) {
             let states = some.iter().map(|(key, state)| (key, state.as_ref()));
             self.send(convert::states_to_wire(version, states)).await?;
-            self.last = version;
         }
         Ok(())
     }

@@ -189,6 +189,36 @@ async fn a_gateway_that_knows_what_its_store_held_starts_without_it_and_takes_pa
     assert_eq!(server.status().state_age_seconds, None);
 }
 
+/// Found by the simulation: nobody could tell the second of these lives from the first.
+#[tokio::test(start_paused = true)]
+async fn each_life_that_begins_without_the_store_is_later_than_the_one_before_whatever_the_clock_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start("us-east").await;
+    let store = Arc::new(Fickle::new(gateway.store.clone()));
+    let start = async |wall_clock: fn() -> u64| {
+        let mut config =
+            ServerConfig { state: Some(folder.path().to_owned()), gateway: "gw-9".into(), ..gateway.config() };
+        config.options.wall_clock = wall_clock;
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        Server::start(config, shared, Files::default()).await.expect("started")
+    };
+    let first = start(|| 1_800_000_000_000).await;
+    eventually("the store is kept", || folder.path().join("store.json").exists().then_some(())).await;
+    first.kill().await;
+    store.set_away(true);
+    let mut before = first.epoch();
+    for _ in 0..2 {
+        let life = start(|| 1_799_999_000_000).await;
+        assert!(life.epoch() > before, "{} after {before}", life.epoch());
+        before = life.epoch();
+        life.kill().await;
+    }
+    store.set_away(false);
+    let life = start(|| 1_799_999_000_000).await;
+    assert!(life.epoch() > before, "the store knows of none of them");
+    life.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_store_behind_the_address_is_refused_by_a_gateway_that_had_one() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -176,7 +176,8 @@ fn names_that_come_and_go_leave_nothing_behind() {
     assert!(world.catalogue.services.len() > 50);
     world.pass(601 * SECOND, never);
     assert_eq!(world.catalogue.services.keys().collect::<Vec<_>>(), [&payments()]);
-    assert!(world.catalogue.tombstones.is_empty() && world.catalogue.streams.is_empty());
+    assert_eq!(world.catalogue.deregistrations(), [], "nobody is told of them any more");
+    assert!(world.catalogue.streams.is_empty());
 }
 
 #[test]

@@ -342,6 +342,7 @@ fn a_gateway_tells_peers_what_its_siblings_have_once_a_second() {
         down: false,
         load: None,
         attached: true,
+        deregistered: false,
     };
     let slice = Slice { endpoints: vec![registration("p2", "b", 1)] };
     world.catalogue.load_slice("gw-2", &payments(), 0, Some(slice), world.now);

@@ -75,6 +75,7 @@ fn an_endpoint_of_a_sibling_is_told_with_the_gateway_that_has_it() {
         down: false,
         load: None,
         attached: true,
+        deregistered: false,
     };
     let whole = Fact::Snapshot(Version::new(1, 1), [((payments(), EndpointId::new("p1")), state)].into());
     world.catalogue.sibling_facts(StreamId(1_000), "gw-2", 1, [whole], world.now);

@@ -8,7 +8,15 @@ const SECOND: Duration = Duration::from_secs(1);
 const STREAM: StreamId = StreamId(1_000);
 
 fn state(reported: Health) -> EndpointState {
-    EndpointState { incarnation: 1, session: 1, reported: Some(reported), down: false, load: None, attached: true }
+    EndpointState {
+        incarnation: 1,
+        session: 1,
+        reported: Some(reported),
+        down: false,
+        load: None,
+        attached: true,
+        deregistered: false,
+    }
 }
 
 fn key(endpoint: &str) -> Key {
@@ -212,8 +220,39 @@ fn own_endpoints_are_stated_as_they_change() {
     assert!(later > version);
     assert_eq!(changes, [(key("p1"), Some(EndpointState { load: Some(load), ..state(Health::Unready) }))]);
     world.catalogue.deregister(stream, world.now);
-    let (_, changes) = world.catalogue.statements_since(later.seq).expect("remembered");
-    assert_eq!(changes, [(key("p1"), None)]);
+    let (last, changes) = world.catalogue.statements_since(later.seq).expect("remembered");
+    let goodbye = [(key("p1"), Some(EndpointState::deregistered(1)))];
+    assert_eq!(changes, goodbye);
+    assert_eq!(world.catalogue.statements().1.len(), 1, "it is none of those that are here");
+    assert_eq!(world.catalogue.deregistrations(), goodbye, "and yet told to who begins to listen");
+    world.pass(601 * SECOND, |_| ProbeOutcome::Answered);
+    let (_, changes) = world.catalogue.statements_since(last.seq).expect("remembered");
+    assert_eq!(changes.iter().find(|(changed, _)| *changed == key("p1")), Some(&(key("p1"), None)));
+}
+
+/// Found by the simulation: a registration was still under way to one gateway when the workload said goodbye at another.
+#[test]
+fn who_said_goodbye_at_one_gateway_is_gone_at_all_of_them() {
+    let mut world = World::new();
+    let goodbye = Fact::Change(Version::new(1, 2), key("p1"), Some(EndpointState::deregistered(1)));
+    let moved = |session| Registration { session, ..registration("p1", "a", 1) };
+    let listed = |session| Some(Slice { endpoints: vec![moved(session)] });
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    assert_eq!(world.catalogue.register(StreamId(7), moved(2), Health::Ready, world.now), Ok(None));
+    world.catalogue.load_slice("gw-3", &payments(), 0, listed(3), world.now);
+    say(&mut world, goodbye.clone());
+    assert_eq!(world.health("p1"), None, "neither what is registered here nor what a third one lists");
+    let late = world.catalogue.register(StreamId(8), moved(4), Health::Ready, world.now);
+    assert!(matches!(late, Err(RegisterError::Stale { highest: 1, .. })), "{late:?}");
+    world.catalogue.load_slice("gw-3", &payments(), 0, listed(5), world.now);
+    assert_eq!(world.health("p1"), None);
+    assert_eq!(world.catalogue.deregistrations(), [], "who heard it tells it");
+    // Its next life is welcome, whatever is said of the one before.
+    let next = Registration { session: 1, ..registration("p1", "a", 2) };
+    assert_eq!(world.catalogue.register(StreamId(9), next, Health::Ready, world.now), Ok(None));
+    say(&mut world, goodbye);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
 }
 
 proptest! {
