@@ -264,8 +264,9 @@ impl Catalogue {
                 let Some(leaving) = &candidates.leaving else { continue };
                 any = true;
                 let key = (name.clone(), id.clone());
-                if self.siblings.vouches(&leaving.gateway, &key, &leaving.entry) {
-                    // The store was restored or edited: its gateway will write it again.
+                let has_moved = self.siblings.has_moved(&key, leaving.entry.registration.version());
+                if has_moved || self.siblings.vouches(&leaving.gateway, &key, &leaving.entry) {
+                    // The store was restored or edited, or is read late: who has it will write it, or has.
                     continue;
                 }
                 if let Some(back) = self.siblings.registered(&leaving.gateway) {

@@ -313,6 +313,25 @@ fn what_a_sibling_has_not_stated_yet_has_not_ended_there() {
     assert_eq!(world.health("p1"), None, "it ended there");
 }
 
+/// Found by the simulation: the store was restored and read late, and hid that an endpoint had moved.
+#[test]
+fn what_another_gateway_states_that_it_has_now_is_held_until_the_store_says_so() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    list(&mut world, &["p1", "p2", "p3"]);
+    let stated = EndpointState { session: 2, ..state(Health::Ready) };
+    let moved = Fact::Snapshot(Version::new(1, 1), [(key("p1"), stated)].into());
+    world.catalogue.sibling_facts(StreamId(2_000), "gw-3", 1, [moved], world.now);
+    say(&mut world, whole(&[("p1", state(Health::Ready)), ("p2", state(Health::Ready)), ("p3", state(Health::Ready))]));
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), None));
+    list(&mut world, &["p2", "p3"]);
+    world.pass(120 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    world.catalogue.sibling_lost(StreamId(2_000), "gw-3", world.now);
+    world.pass(SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), None, "nobody says any more that it is anywhere");
+}
+
 /// Found by the simulation: a copy of the store without it was restored, and then the store was not reached from here.
 #[test]
 fn what_its_gateway_still_states_is_held_for_as_long_as_it_does() {
