@@ -129,7 +129,7 @@ fn write_store(out: &mut String, store: &Value) -> fmt::Result {
     table.write(out, "  ")
 }
 
-fn write_problems(out: &mut String, problems: &[Value]) -> fmt::Result {
+pub(crate) fn write_problems(out: &mut String, problems: &[Value]) -> fmt::Result {
     match problems.len() {
         0 => return writeln!(out, "\nall is well"),
         1 => writeln!(out, "\n1 problem:")?,

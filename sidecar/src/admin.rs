@@ -14,6 +14,7 @@ use eastway_request::ServiceEntry;
 use crate::access_log::AccessLog;
 use crate::judge::{Facts, judge};
 use crate::node::SidecarNode;
+use crate::plaintext::Plaintext;
 use crate::virtuals::Virtuals;
 
 /// Serves both listeners until the tasks are stopped.
@@ -45,6 +46,7 @@ impl Admin for Administered {
         let (discovery, draining) = (node.discovery.status(), node.draining.started());
         let registration = self.registrar.as_deref().map(Registrar::status);
         let unserved = self.virtuals.as_deref().map(Virtuals::unserved).unwrap_or_default();
+        let plaintext = node.plaintext.as_ref().map(Plaintext::listing).unwrap_or_default();
         let problems = judge(&Facts {
             name: &node.config.workload.name,
             identity: &identity,
@@ -53,6 +55,7 @@ impl Admin for Administered {
             discovery: &discovery,
             registration: registration.as_ref(),
             unserved: &unserved,
+            plaintext: &plaintext,
         });
         serde_json::json!({
             "role": "sidecar",
@@ -66,6 +69,7 @@ impl Admin for Administered {
             "discovery": discovery,
             "registration": registration,
             "names": self.virtuals.as_deref().map(Virtuals::listing),
+            "plaintext": node.plaintext.as_ref().map(|_| &plaintext),
             "access_log_dropped": node.access_log.as_ref().map(AccessLog::dropped),
             "problems": problems,
         })

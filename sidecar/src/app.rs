@@ -1,6 +1,7 @@
 //! The application beside this sidecar: reached over plain connections on this host, which are pooled.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use eastway_core::Reason;
@@ -98,12 +99,20 @@ impl App {
 /// [`Reason::AppUnreachable`], or [`Reason::Overloaded`] if this sidecar has no descriptors left.
 pub(crate) async fn connect(node: &SidecarNode) -> Result<Io, Reason> {
     let inbound = node.config.inbound.as_ref().ok_or(Reason::AppUnreachable)?;
+    connect_to(node, inbound.app).await
+}
+
+/// The same to another one of its ports.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn connect_to(node: &SidecarNode, app: SocketAddr) -> Result<Io, Reason> {
     // On this host, an application that does not read is slow, and never gone without the kernel's saying so.
     let connect_timeout = node.config.timeouts.connect;
     let options =
         tcp::DialOptions { connect_timeout, user_timeout: None, uses_reserve: false, ..tcp::DialOptions::default() };
-    tcp::dial(inbound.app, &options).await.map(Io::from).map_err(|error| {
-        tracing::debug!(app = %inbound.app, %error, "the application cannot be reached");
+    tcp::dial(app, &options).await.map(Io::from).map_err(|error| {
+        tracing::debug!(%app, %error, "the application cannot be reached");
         if tcp::is_exhaustion(&error) { Reason::Overloaded } else { Reason::AppUnreachable }
     })
 }

@@ -4,7 +4,7 @@
 //! setting without effect.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// Names by DNS; none if they are not served.
     pub dns: Option<Dns>,
+    /// What the host captures.
+    pub capture: Option<Capture>,
     /// How it probes the workload; none if the workload serves nothing.
     pub health: Option<Health>,
     /// Where the admin API listens.
@@ -135,6 +137,59 @@ pub struct Dns {
     pub listen: SocketAddr,
     /// The servers for other names; those of the host if none are given.
     pub upstreams: Option<Vec<SocketAddr>>,
+    /// Which addresses names get.
+    pub addresses: DnsAddresses,
+    /// The /96 of their IPv6 addresses.
+    pub prefix: Option<Ipv6Addr>,
+}
+
+/// What the host captures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Where captured connections to names' addresses come to; none if names' addresses are not captured.
+    pub listen: Option<SocketAddr>,
+    /// How their first destinations are kept.
+    pub via: CaptureBy,
+    /// Whether connections to what is no name of the mesh are refused.
+    pub unknown: Unknown,
+    /// The table of the rules.
+    pub table: String,
+    /// Who the sidecar runs as.
+    pub user: Option<String>,
+    /// Whose connections.
+    pub only: Whose,
+    /// Whose connections never.
+    pub excluded: Whose,
+    /// Ports of destinations that are never captured.
+    pub excluded_ports: Vec<u16>,
+    /// Networks of destinations that are never captured.
+    pub excluded_networks: Vec<String>,
+    /// The /96 of names' IPv6 addresses.
+    pub prefix: Option<Ipv6Addr>,
+    /// Callers that go around the sidecar.
+    pub inbound: Option<CaptureInbound>,
+}
+
+/// Users, groups and control groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// By name or number.
+    pub users: Vec<String>,
+    /// By name or number.
+    pub groups: Vec<String>,
+    /// By path.
+    pub cgroups: Vec<String>,
+}
+
+/// Callers that go around the sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureInbound {
+    /// What becomes of them.
+    pub mode: InboundMode,
+    /// Where those come to that are let through.
+    pub listen: SocketAddr,
+    /// The application's ports.
+    pub ports: Vec<u16>,
 }
 
 /// How the workload is probed.

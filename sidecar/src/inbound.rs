@@ -23,6 +23,7 @@ use crate::worker::Worker;
 use forward::Forward;
 
 mod forward;
+pub(crate) mod plain;
 mod within;
 
 /// The protocols that callers may choose from, in our order.

@@ -5,6 +5,7 @@ use eastway_client::discovery::DiscoveryStatus;
 use eastway_client::registrar::RegistrarStatus;
 use eastway_node::problem::{Certificate, Problem, Severity};
 
+use crate::plaintext::PlainCaller;
 use crate::virtuals::{Unserved, hint};
 
 /// What is judged.
@@ -24,6 +25,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) registration: Option<&'a RegistrarStatus>,
     /// The ports of names that are not served.
     pub(crate) unserved: &'a [Unserved],
+    /// Who came around the mesh lately, where that is let through.
+    pub(crate) plaintext: &'a [PlainCaller],
 }
 
 /// Everything that is wrong, the worst first.
@@ -39,6 +42,7 @@ pub(crate) fn judge(facts: &Facts<'_>) -> Vec<Problem> {
     }
     problems.extend(facts.certificate.judge(facts.identity));
     problems.extend(facts.unserved.iter().map(unserved));
+    problems.extend(plaintext(facts));
     // Stable: what was judged first stays first among those that are as bad.
     problems.sort_by_key(|problem| problem.severity);
     problems
@@ -87,6 +91,23 @@ fn unserved(unserved: &Unserved) -> Problem {
     Problem::error("port_unserved", format!("port {port} of {first}{others} is not served: {error}"), cause, next)
 }
 
+/// Callers that are named in one problem.
+const NAMED: usize = 5;
+
+fn plaintext(facts: &Facts<'_>) -> Option<Problem> {
+    let (first, rest) = facts.plaintext.split_first()?;
+    let from = |caller: &PlainCaller| format!("{} (port {}, {} times)", caller.from, caller.port, caller.connections);
+    let named: Vec<String> = [first].into_iter().chain(rest).take(NAMED).map(from).collect();
+    let more = facts.plaintext.len() - named.len();
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(Problem::warning(
+        "plaintext_callers",
+        format!("{} is called in plain text, around the mesh, by {}{others}", facts.name, named.join(", ")),
+        "`capture.inbound.mode` is `permissive`, and these callers do not go through a sidecar yet",
+        "give them sidecars, and have them call by name; once nobody is listed, set `mode: strict`",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +133,7 @@ mod tests {
             discovery: &discovery,
             registration: registration.as_ref(),
             unserved: &[],
+            plaintext: &[],
         });
         assert!(judged.iter().all(|problem| !problem.cause.is_empty() && !problem.next.is_empty()), "{judged:?}");
         judged.into_iter().map(|problem| problem.kind).collect()

@@ -4,6 +4,7 @@
 //! `upstream.rs` holds the connections to other sidecars, `app.rs` those to the application; `services.rs` what discovery
 //! says. A sidecar never talks to a store and never knows remote endpoints one by one.
 
+pub mod capture;
 pub mod config;
 pub mod health;
 pub mod load;
@@ -19,6 +20,7 @@ mod inbound;
 mod judge;
 mod node;
 mod outbound;
+mod plaintext;
 mod record;
 mod register;
 mod services;
@@ -44,16 +46,18 @@ use eastway_runtime::descriptors;
 use eastway_runtime::tasks::TaskGroup;
 use eastway_runtime::workers::Workers;
 use eastway_telemetry::TelemetryNode;
-use eastway_telemetry::metrics::{Party, TrafficMetrics};
+use eastway_telemetry::metrics::{Party, PlainMetrics, TrafficMetrics};
 use eastway_transport::tcp;
 use tokio::sync::mpsc;
 
 use access_log::AccessLog;
-use config::Config;
+use config::{Capture, Config, InboundMode};
 use dns::DnsSockets;
 use load::OwnLoad;
 use node::SidecarNode;
+use plaintext::Plaintext;
 use services::Services;
+use virtuals::network::Network;
 use virtuals::{Opened, Virtuals};
 use worker::Worker;
 
@@ -131,6 +135,12 @@ async fn build(config: Config, process: &Process) -> Result<(Arc<SidecarNode>, L
     tasks.spawn_loop("gateway of choice", link.clone().keep_returning());
     let discovery = discovery(&config, &link, &services, tasks);
     let own = own(&config, &identity);
+    let is_permissive = |capture: &Capture| capture.inbound.as_ref().is_some_and(|i| i.mode == InboundMode::Permissive);
+    let plaintext = config
+        .capture
+        .as_ref()
+        .filter(|capture| is_permissive(capture))
+        .map(|_| Plaintext::new(PlainMetrics::new(&metrics)));
     let node = Arc::new(SidecarNode {
         name: format!("eastway-sidecar-{}", config.workload.name),
         zone,
@@ -144,6 +154,7 @@ async fn build(config: Config, process: &Process) -> Result<(Arc<SidecarNode>, L
         tracer,
         access_log,
         draining: process.drain.draining(),
+        plaintext,
         config,
     });
     tasks.spawn_loop("services", services.tick(Arc::clone(&node.discovery)));
@@ -230,12 +241,30 @@ struct DataListeners {
     services: Vec<TcpListener>,
     /// What is opened at names' addresses.
     names: Option<mpsc::UnboundedReceiver<Opened>>,
+    captured: Captured,
+}
+
+/// Where one worker takes what the host captures.
+#[derive(Default)]
+struct Captured {
+    /// Connections to names' addresses.
+    outbound: Vec<TcpListener>,
+    /// Whose those are.
+    virtuals: Option<Arc<Virtuals>>,
+    /// Callers that come around the sidecar.
+    inbound: Option<TcpListener>,
 }
 
 fn bind(node: &SidecarNode) -> Result<Listeners, NodeError> {
     let config = &node.config;
     let shared = |what, address| listen::shared(what, address, config.limits.workers);
-    let own = |proxy| DataListeners { proxy, inbound: None, services: Vec::new(), names: None };
+    let own = |proxy| DataListeners {
+        proxy,
+        inbound: None,
+        services: Vec::new(),
+        names: None,
+        captured: Captured::default(),
+    };
     let mut data: Vec<_> = shared("outbound.proxy", config.outbound.proxy)?.into_iter().map(own).collect();
     let mut inbound_address = None;
     if let Some(inbound) = &config.inbound {
@@ -246,6 +275,9 @@ fn bind(node: &SidecarNode) -> Result<Listeners, NodeError> {
     for listener in &config.outbound.listeners {
         let bound = shared("outbound.listeners", listener.listen)?;
         data.iter_mut().zip(bound).for_each(|(worker, bound)| worker.services.push(bound));
+    }
+    if let Some(capture) = &config.capture {
+        capture::bind(capture, &mut data)?;
     }
     let admin = listen::single("admin.listen", config.admin)?;
     let metrics = listen::single("metrics.listen", config.metrics)?;
@@ -260,8 +292,11 @@ fn names(
     listeners: &mut Listeners,
 ) -> Result<Option<Arc<Virtuals>>, NodeError> {
     let Some((config, sockets)) = node.config.dns.as_ref().zip(listeners.dns.take()) else { return Ok(None) };
-    let (virtuals, opened) = Virtuals::new(&node.services, &node.discovery, listeners.data.len());
-    listeners.data.iter_mut().zip(opened).for_each(|(worker, opened)| worker.names = Some(opened));
+    let network = Network::new(config);
+    let (virtuals, opened) = Virtuals::new(&node.services, &node.discovery, network, listeners.data.len());
+    for (worker, opened) in listeners.data.iter_mut().zip(opened) {
+        (worker.names, worker.captured.virtuals) = (Some(opened), Some(Arc::clone(&virtuals)));
+    }
     dns::start(tasks, node, (config, &virtuals), sockets)?;
     tasks.spawn_loop("names", Arc::clone(&virtuals).keep());
     Ok(Some(virtuals))
@@ -284,6 +319,9 @@ async fn work(node: Arc<SidecarNode>, listeners: DataListeners) -> io::Result<()
     let services: Vec<_> = listeners.services.into_iter().map(listen).collect::<io::Result<_>>()?;
     for (listener, own) in services.into_iter().zip(&node.config.outbound.listeners) {
         tokio::task::spawn_local(outbound::listen_for(Rc::clone(&worker), listener, own.target.clone()));
+    }
+    if let Some(capture) = &node.config.capture {
+        capture::listen(&worker, capture, listeners.captured)?;
     }
     let inbound = async {
         if let Some(inbound) = inbound {

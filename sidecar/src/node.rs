@@ -12,6 +12,7 @@ use eastway_telemetry::trace::Tracer;
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::load::OwnLoad;
+use crate::plaintext::Plaintext;
 use crate::services::Services;
 
 /// A sidecar, as its workers and its control tasks see it.
@@ -32,4 +33,6 @@ pub(crate) struct SidecarNode {
     pub(crate) tracer: Tracer,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) draining: Draining,
+    /// Who comes in plain text, where that is let through.
+    pub(crate) plaintext: Option<Plaintext>,
 }

@@ -19,6 +19,7 @@ use crate::worker::Worker;
 use forward::Forward;
 use named::Target;
 
+pub(crate) mod captured;
 mod forward;
 pub(crate) mod named;
 mod opaque;

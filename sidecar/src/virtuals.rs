@@ -1,12 +1,12 @@
 //! Virtual addresses: a name's own address on this host, with each port of its service served there.
 //!
-//! Which number a name has is the cluster's to say ([`Discovery::address`]); here it becomes an address of the loopback network,
-//! and sockets. Clients may look a name up once and for all: what is served stays until nobody has used it for a day, also while
+//! Which number a name has is the cluster's to say ([`Discovery::address`]); here it becomes an address ([`Network`]), and sockets
+//! where connections are not captured. Clients may look a name up once and for all: what is served stays until nobody has used it for a day, also while
 //! its service is not followed any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use eastway_client::Discovery;
 use eastway_core::resource::{Protocol, ServicePort};
 use eastway_core::{Authority, MeshHost, Reason};
-use eastway_registry::virtuals::NUMBERS;
 use eastway_runtime::throttled;
 use eastway_transport::tcp;
 use futures_util::StreamExt as _;
@@ -23,10 +22,11 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::config::DnsAddresses;
 use crate::services::Services;
+use network::{Addresses, Network};
 
-/// The network of the addresses: 127.64.0.0/10. All of 127.0.0.0/8 is this host.
-const NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 0]);
+pub(crate) mod network;
 
 /// What nobody has used for so long is no longer served.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -43,24 +43,37 @@ pub(crate) struct Virtuals {
     discovery: Arc<Discovery>,
     /// Where each worker takes over what it is to accept. What waits there is bounded by the names and their ports.
     workers: Vec<mpsc::UnboundedSender<Opened>>,
-    names: Mutex<HashMap<MeshHost, Held>>,
+    network: Network,
+    names: Mutex<Names>,
     begin: Instant,
 }
 
 /// A port that is open, for one worker.
 pub(crate) struct Opened {
     pub(crate) listener: TcpListener,
-    /// What its connections lead to.
-    pub(crate) target: Authority,
-    pub(crate) protocol: Protocol,
-    pub(crate) used: Arc<Use>,
+    pub(crate) lead: Lead,
     /// Ends when it is to be closed.
     pub(crate) closed: watch::Receiver<()>,
 }
 
+/// Where the connections to a port of a name lead.
+#[derive(Clone, Debug)]
+pub(crate) struct Lead {
+    pub(crate) target: Authority,
+    pub(crate) protocol: Protocol,
+    pub(crate) used: Arc<Use>,
+}
+
+#[derive(Default)]
+struct Names {
+    held: HashMap<MeshHost, Held>,
+    /// Whose each number is.
+    numbers: HashMap<u32, MeshHost>,
+}
+
 /// A name.
 struct Held {
-    address: Ipv4Addr,
+    addresses: Addresses,
     ports: BTreeMap<u16, Port>,
     used: Arc<Use>,
 }
@@ -121,6 +134,8 @@ pub(crate) struct NameListing {
     /// `NAMESPACE/SERVICE` or `NAMESPACE/SERVICE/CLUSTER`.
     name: String,
     address: Ipv4Addr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address6: Option<Ipv6Addr>,
     ports: Vec<PortListing>,
     /// Connections that are open now.
     connections: usize,
@@ -154,56 +169,75 @@ impl Virtuals {
     pub(crate) fn new(
         services: &Arc<Services>,
         discovery: &Arc<Discovery>,
+        network: Network,
         workers: usize,
     ) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<Opened>>) {
         let (workers, taken) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let (services, discovery) = (Arc::clone(services), Arc::clone(discovery));
-        (Arc::new(Self { services, discovery, workers, names: Mutex::default(), begin: Instant::now() }), taken)
+        let (names, begin) = (Mutex::default(), Instant::now());
+        (Arc::new(Self { services, discovery, workers, network, names, begin }), taken)
     }
 
-    /// The address of `host`, whose service has these ports: they are open before this returns.
+    /// Where a captured connection to `address` leads: to the name whose that is, if its service has the port.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownService`] if it is no name's, [`Reason::UnknownPort`].
+    pub(crate) fn lead(&self, address: SocketAddr) -> Result<Lead, Reason> {
+        let number = self.network.number(address.ip()).ok_or(Reason::UnknownService)?;
+        let names = self.names.lock();
+        let host = names.numbers.get(&number).ok_or(Reason::UnknownService)?;
+        let held = names.held.get(host).ok_or(Reason::UnknownService)?;
+        let port = held.ports.get(&address.port()).ok_or(Reason::UnknownPort)?;
+        let target = host.clone().at(address.port());
+        Ok(Lead { target, protocol: port.protocol, used: Arc::clone(&held.used) })
+    }
+
+    /// The addresses of `host`, whose service has these ports: they are open before this returns.
     ///
     /// # Errors
     /// See [`Discovery::address`].
-    pub(crate) async fn hold(&self, host: &MeshHost, ports: &[ServicePort]) -> Result<Ipv4Addr, Reason> {
+    pub(crate) async fn hold(&self, host: &MeshHost, ports: &[ServicePort]) -> Result<Addresses, Reason> {
         let number = match self.discovery.address(host).await {
             Err(Reason::Overloaded) if self.make_room() => self.discovery.address(host).await?,
             told => told?,
         };
-        let address = address(number).ok_or(Reason::Internal)?;
+        let addresses = self.network.of(number).ok_or(Reason::Internal)?;
         let mut names = self.names.lock();
-        let held = self.serve(&mut names, host, address, ports);
+        let held = self.serve(&mut names, host, addresses, ports);
         held.used.touch(self.now());
-        Ok(address)
+        Ok(addresses)
     }
 
-    /// Opens what is served at `address` and not open, and closes what is no longer served.
+    /// Opens what is served at `addresses` and not open, and closes what is no longer served.
     fn serve<'a>(
         &self,
-        names: &'a mut HashMap<MeshHost, Held>,
+        names: &'a mut Names,
         host: &MeshHost,
-        address: Ipv4Addr,
+        addresses: Addresses,
         ports: &[ServicePort],
     ) -> &'a mut Held {
-        let held = names.entry(host.clone()).or_insert_with(|| {
+        let held = names.held.entry(host.clone()).or_insert_with(|| {
             let used = Use { last: AtomicU64::new(self.now()), ..Use::default() };
-            Held { address, ports: BTreeMap::new(), used: Arc::new(used) }
+            Held { addresses, ports: BTreeMap::new(), used: Arc::new(used) }
         });
-        if held.address != address {
+        if held.addresses != addresses {
             // The cluster gave it another one, because its store had forgotten it.
-            tracing::warn!(%host, before = %held.address, now = %address, "a name has another address now");
-            held.address = address;
+            tracing::warn!(%host, before = %held.addresses.v4, now = %addresses.v4, "a name has another address now");
+            names.numbers.remove(&held.addresses.number);
+            held.addresses = addresses;
             held.ports.clear();
         }
+        names.numbers.entry(addresses.number).or_insert_with(|| host.clone());
         held.ports.retain(|number, port| {
             port.open.is_ok() && ports.iter().any(|wanted| wanted.port == *number && wanted.protocol == port.protocol)
         });
         for ServicePort { port, protocol } in ports {
             let used = &held.used;
             held.ports.entry(*port).or_insert_with(|| {
-                let open = self.open(host, SocketAddr::from((address, *port)), *protocol, used);
+                let lead = Lead { target: host.clone().at(*port), protocol: *protocol, used: Arc::clone(used) };
+                let open = self.open(SocketAddr::from((addresses.v4, *port)), &lead);
                 if let Err(error) = &open {
-                    warn(host, address, *port, error);
+                    warn(host, addresses.v4, *port, error);
                 }
                 Port { protocol: *protocol, open }
             });
@@ -211,18 +245,14 @@ impl Virtuals {
         held
     }
 
-    fn open(
-        &self,
-        host: &MeshHost,
-        address: SocketAddr,
-        protocol: Protocol,
-        used: &Arc<Use>,
-    ) -> io::Result<watch::Sender<()>> {
+    fn open(&self, address: SocketAddr, lead: &Lead) -> io::Result<watch::Sender<()>> {
         let (open, closed) = watch::channel(());
+        if self.network.addresses == DnsAddresses::Captured {
+            return Ok(open);
+        }
         for (worker, listener) in self.workers.iter().zip(tcp::bind_reuseport(address, self.workers.len())?) {
-            let target = host.clone().at(address.port());
             // Fails only if the worker has ended.
-            let _ = worker.send(Opened { listener, target, protocol, used: Arc::clone(used), closed: closed.clone() });
+            let _ = worker.send(Opened { listener, lead: lead.clone(), closed: closed.clone() });
         }
         Ok(open)
     }
@@ -254,19 +284,21 @@ impl Virtuals {
         let now = self.now();
         let mut names = self.names.lock();
         for (host, number) in self.discovery.addresses() {
-            let Some(address) = address(number) else { continue };
+            let Some(addresses) = self.network.of(number) else { continue };
             match self.services.entry(&host.service) {
                 Some(entry) => {
-                    self.serve(&mut names, &host, address, &entry.view().spec.ports);
+                    self.serve(&mut names, &host, addresses, &entry.view().spec.ports);
                 }
                 // Held before a restart, and no gateway has said yet what is served there: it is to be followed until one does.
-                None if !names.contains_key(&host) => self.discovery.touch(&host.service),
+                None if !names.held.contains_key(&host) => self.discovery.touch(&host.service),
                 None => {}
             }
         }
-        names.retain(|host, held| {
+        let Names { held, numbers } = &mut *names;
+        held.retain(|host, held| {
             let kept = held.used.unused(now) < KEPT;
             if !kept {
+                numbers.remove(&held.addresses.number);
                 self.discovery.release_address(host);
             }
             kept
@@ -277,13 +309,15 @@ impl Virtuals {
     fn make_room(&self) -> bool {
         let mut names = self.names.lock();
         let now = self.now();
-        let oldest = names.iter().map(|(host, held)| (held.used.unused(now), host)).max();
+        let oldest = names.held.iter().map(|(host, held)| (held.used.unused(now), host)).max();
         let Some(host) = oldest.filter(|(unused, _)| *unused >= IN_USE).map(|(_, host)| host.clone()) else {
             throttled!(warn, "a name gets no address: as many as may be are in use (`limits.names`)");
             return false;
         };
         tracing::info!(%host, "a name that was not used makes room for another");
-        names.remove(&host);
+        if let Some(held) = names.held.remove(&host) {
+            names.numbers.remove(&held.addresses.number);
+        }
         drop(names);
         self.discovery.release_address(&host);
         true
@@ -299,10 +333,12 @@ impl Virtuals {
         };
         let names = self.names.lock();
         let mut all: Vec<_> = names
+            .held
             .iter()
             .map(|(host, held)| NameListing {
                 name: host.to_string(),
-                address: held.address,
+                address: held.addresses.v4,
+                address6: held.addresses.v6,
                 ports: held.ports.iter().map(port).collect(),
                 connections: held.used.connections(),
                 unused_seconds: held.used.unused(now).as_secs_f64(),
@@ -316,7 +352,7 @@ impl Virtuals {
     pub(crate) fn unserved(&self) -> Vec<Unserved> {
         let names = self.names.lock();
         let mut all: Vec<Unserved> = Vec::new();
-        for (host, held) in names.iter() {
+        for (host, held) in &names.held {
             for (number, port) in &held.ports {
                 let Err(error) = &port.open else { continue };
                 let same = all.iter_mut().find(|known| (known.port, known.kind) == (*number, error.kind()));
@@ -327,7 +363,7 @@ impl Virtuals {
                         kind: error.kind(),
                         error: error.to_string(),
                         names: 1,
-                        first: format!("{host} at {}", held.address),
+                        first: format!("{host} at {}", held.addresses.v4),
                     }),
                 }
             }
@@ -344,13 +380,8 @@ impl Virtuals {
 
 impl std::fmt::Debug for Virtuals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Virtuals").field("names", &self.names.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Virtuals").field("names", &self.names.lock().held.len()).finish_non_exhaustive()
     }
-}
-
-/// The address of a number; `None` if the cluster has more of them than there are here.
-fn address(number: u32) -> Option<Ipv4Addr> {
-    (number < NUMBERS).then(|| Ipv4Addr::from(NETWORK + number))
 }
 
 fn warn(host: &MeshHost, address: Ipv4Addr, port: u16, error: &io::Error) {
@@ -389,12 +420,5 @@ mod tests {
         assert_eq!((used.unused(9_000), used.unused(90_000), used.connections()), (Duration::ZERO, Duration::ZERO, 1));
         drop(using);
         assert_eq!((used.unused(91_000), used.connections()), (Duration::from_secs(1), 0));
-    }
-
-    #[test]
-    fn numbers_become_addresses_of_the_loopback_network() {
-        assert_eq!(address(256), Some(Ipv4Addr::new(127, 64, 1, 0)));
-        assert_eq!(address(NUMBERS - 1), Some(Ipv4Addr::new(127, 127, 255, 255)));
-        assert_eq!(address(NUMBERS), None);
     }
 }

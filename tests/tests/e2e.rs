@@ -36,6 +36,9 @@ mod operators;
 mod joining;
 #[path = "e2e/names.rs"]
 mod names;
+// Does the host lead to the sidecar what is meant for the mesh, and nothing else?
+#[path = "e2e/capture.rs"]
+mod capture;
 #[path = "e2e/on_demand.rs"]
 mod on_demand;
 // Does traffic come home in one go when a path heals?

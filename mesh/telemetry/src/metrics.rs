@@ -8,6 +8,7 @@ mod exposition;
 mod labels;
 mod node;
 mod peers;
+mod plain;
 mod traces;
 mod traffic;
 mod tunnel;
@@ -20,6 +21,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use self::labels::{AttemptKind, AttemptResult, Code, Direction, OTHER, Party, UNKNOWN};
 pub use self::peers::PeerMetrics;
+pub use self::plain::PlainMetrics;
 pub use self::traces::{DropCause, TraceMetrics};
 pub use self::traffic::{InFlight, Route, RouteCache, TrafficMetrics};
 pub use self::tunnel::{OpenTunnels, StreamGuard, StreamSide, TunnelGuard, TunnelMetrics, TunnelPeer};
@@ -75,7 +77,7 @@ struct Described {
 
 /// Every metric, in the order of the documentation.
 fn described() -> impl Iterator<Item = &'static Described> {
-    [traffic::TABLE, tunnel::TABLE, peers::TABLE, traces::TABLE, node::TABLE].into_iter().flatten()
+    [traffic::TABLE, tunnel::TABLE, peers::TABLE, plain::TABLE, traces::TABLE, node::TABLE].into_iter().flatten()
 }
 
 /// The reference table, as Markdown, that `docs/metrics.md` holds.

@@ -12,8 +12,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+mod captured;
 mod watched;
 
+pub use captured::{Kept, original_destination};
 pub use watched::{Watched, lost_packets};
 
 /// How connections are made and kept.
@@ -144,6 +146,18 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     listen(&socket)?;
     Ok(socket.into())
+}
+
+/// [`bind_reuseport`] for connections that the host captures and whose destinations are `kept` so.
+///
+/// # Errors
+/// What the operating system says; [`io::ErrorKind::PermissionDenied`] without CAP_NET_ADMIN for [`Kept::Local`].
+pub fn bind_captured(address: SocketAddr, n: usize, kept: Kept) -> io::Result<Vec<std::net::TcpListener>> {
+    let listeners = bind_reuseport(address, n)?;
+    if kept == Kept::Local {
+        listeners.iter().try_for_each(captured::accept_any_destination)?;
+    }
+    Ok(listeners)
 }
 
 /// `n` listeners on one port, among which the kernel spreads new connections: one for each data worker.

@@ -18,6 +18,8 @@ use super::{
     Config, Dns, Gateway, Health, HealthKind, Inbound, Limits, Listener, Outbound, Telemetry, Timeouts, Workload,
 };
 
+mod capture;
+
 /// The longest service name that a gRPC probe can ask for.
 const MAX_GRPC_SERVICE: usize = 127;
 /// Labels of a workload, and bytes of a label's name or value.
@@ -40,6 +42,7 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
         inbound: raw.inbound.as_ref().map(|raw| inbound(checks, raw)),
         outbound: outbound(checks, &raw.outbound),
         dns: raw.dns.as_ref().map(|raw| dns(checks, raw)),
+        capture: None,
         health: None,
         admin: raw.admin.check(checks),
         metrics: raw.metrics.check(checks),
@@ -51,7 +54,8 @@ pub(super) fn check(raw: &RawConfig, source: &Source) -> Result<Config, Problems
     };
     serving(checks, raw, &config);
     let health = health(checks, raw.health.as_ref(), config.inbound.as_ref());
-    owned.finish(Config { health, ..config })
+    let capture = capture::check(checks, raw.capture.as_ref(), &config);
+    owned.finish(Config { health, capture, ..config })
 }
 
 /// What goes together for a workload that serves, and has no effect for one that only calls.
@@ -187,7 +191,6 @@ fn listener(checks: &mut Checks<'_>, number: usize, raw: &RawListener) -> Listen
 }
 
 fn dns(checks: &mut Checks<'_>, raw: &RawDns) -> Dns {
-    let DnsAddresses::Loopback = raw.addresses;
     let why = "whoever reaches it could ask the servers behind it";
     let listen = checks.listen_locally("dns.listen", &raw.listen, why);
     let upstreams = raw.upstreams.as_ref().map(|servers| {
@@ -206,7 +209,8 @@ fn dns(checks: &mut Checks<'_>, raw: &RawDns) -> Dns {
         });
         servers.collect()
     });
-    Dns { listen, upstreams }
+    let prefix = raw.prefix.as_ref().and_then(|prefix| capture::prefix(checks, prefix, raw.addresses));
+    Dns { listen, upstreams, addresses: raw.addresses, prefix }
 }
 
 fn health(checks: &mut Checks<'_>, raw: Option<&RawHealth>, inbound: Option<&Inbound>) -> Option<Health> {

@@ -30,6 +30,9 @@ pub struct RawConfig {
     /// Names of the mesh by DNS, each with an address of its own: what the application calls by such a name needs no proxy.
     /// Not served if not given.
     pub dns: Option<RawDns>,
+    /// What the host captures, by rules that `eastway sidecar capture install` sets: connections to names' addresses
+    /// (with `dns.addresses: captured`), and callers that go around the sidecar. Nothing if not given.
+    pub capture: Option<RawCapture>,
     /// How the application is probed. Only with `workload.service`.
     pub health: Option<RawHealth>,
     /// The administration server.
@@ -168,6 +171,9 @@ pub struct RawDns {
     /// The servers for all other names: the one that has answered fastest is asked, and another when it fails. Those of
     /// `/etc/resolv.conf` if not given. At most 8.
     pub upstreams: Option<Vec<AddressText>>,
+    /// The first address of a /96, such as `fd00:ea57::`: names get an IPv6 address out of it as well, captured like the
+    /// other. None if not given.
+    pub prefix: Option<String>,
 }
 
 /// Which addresses names get.
@@ -177,12 +183,142 @@ pub enum DnsAddresses {
     /// Those of 127.64.0.0/10, at which the sidecar listens. Ports below 1024 need the capability CAP_NET_BIND_SERVICE.
     #[default]
     Loopback,
+    /// Those of 240.0.0.0/4, connections to which the host captures (`capture`). No port needs a capability, and several
+    /// sidecars of a host can answer for the same names.
+    Captured,
 }
 
 impl Default for RawDns {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:15053".into(), addresses: DnsAddresses::default(), upstreams: None }
+        Self { listen: "127.0.0.1:15053".into(), addresses: DnsAddresses::default(), upstreams: None, prefix: None }
     }
+}
+
+/// What the host captures.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawCapture {
+    /// Where captured connections to names' addresses come to. Only loopback addresses are accepted; with `dns.prefix` it
+    /// listens at the same port of `[::1]` as well.
+    pub listen: AddressText,
+    /// How a connection's first destination is kept.
+    pub via: CaptureBy,
+    /// What becomes of connections to what is no name of the mesh.
+    pub unknown: Unknown,
+    /// The table of nftables in which the rules are. Sidecars that share a host need one each.
+    pub table: String,
+    /// The user that the sidecar runs as, whose connections are never captured or refused. Needed for `unknown: deny`.
+    pub user: Option<String>,
+    /// Whose connections are captured. Those of the whole host, or of the container's network, if nothing is given.
+    pub only: RawWhose,
+    /// What is never captured or refused.
+    pub exclude: RawExclude,
+    /// Callers that go around the sidecar: what becomes of connections from other hosts to the application's own ports.
+    /// They are left alone if not given.
+    pub inbound: Option<RawCaptureInbound>,
+}
+
+impl Default for RawCapture {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:15001".into(),
+            via: CaptureBy::default(),
+            unknown: Unknown::default(),
+            table: "eastway".to_owned(),
+            user: None,
+            only: RawWhose::default(),
+            exclude: RawExclude::default(),
+            inbound: None,
+        }
+    }
+}
+
+/// How a captured connection's first destination is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureBy {
+    /// The kernel rewrites the destination, and remembers it with the connection (conntrack). The sidecar needs no privilege.
+    #[default]
+    Redirect,
+    /// The destination stays as it is, and nothing is remembered. The sidecar needs the capability CAP_NET_ADMIN.
+    Tproxy,
+}
+
+/// What becomes of connections to what is no name of the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Unknown {
+    /// They go where they go, untouched: no byte of them passes through the sidecar.
+    #[default]
+    PassThrough,
+    /// They are refused. What stays on the host is not concerned.
+    Deny,
+}
+
+/// Whose connections.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawWhose {
+    /// Users, by name or number.
+    #[schemars(length(max = 64))]
+    pub users: Vec<String>,
+    /// Groups, by name or number.
+    #[schemars(length(max = 64))]
+    pub groups: Vec<String>,
+    /// Control groups (version 2), by their paths below the root of that hierarchy, such as `system.slice/payments.service`.
+    #[schemars(length(max = 64))]
+    pub cgroups: Vec<String>,
+}
+
+/// What is never captured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawExclude {
+    /// Ports of destinations.
+    #[schemars(length(max = 64))]
+    pub ports: Vec<u16>,
+    /// Addresses and networks of destinations, such as `10.0.0.0/8`.
+    #[schemars(length(max = 64))]
+    pub addresses: Vec<String>,
+    /// Users, by name or number.
+    #[schemars(length(max = 64))]
+    pub users: Vec<String>,
+    /// Groups, by name or number.
+    #[schemars(length(max = 64))]
+    pub groups: Vec<String>,
+    /// Control groups, as in `only`.
+    #[schemars(length(max = 64))]
+    pub cgroups: Vec<String>,
+}
+
+/// Callers that go around the sidecar.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawCaptureInbound {
+    /// What becomes of them.
+    pub mode: InboundMode,
+    /// Where those come to that are let through in plain text.
+    pub listen: AddressText,
+    /// The application's ports. That of `inbound.app` if none are given.
+    #[schemars(length(max = 64))]
+    pub ports: Vec<u16>,
+}
+
+impl Default for RawCaptureInbound {
+    fn default() -> Self {
+        Self { mode: InboundMode::default(), listen: "0.0.0.0:15006".into(), ports: Vec::new() }
+    }
+}
+
+/// What becomes of callers that go around the sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InboundMode {
+    /// They are refused by the kernel: the application is reached through its sidecar only.
+    #[default]
+    Strict,
+    /// They are served in plain text, counted, and listed by `eastway status` as who has still to be moved into the mesh.
+    Permissive,
 }
 
 /// How the application is probed. At most one of `http`, `grpc`, `tcp` and `command`; without any, by `tcp`.

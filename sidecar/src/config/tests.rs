@@ -67,6 +67,57 @@ fn a_listener_leads_to_one_service_and_listens_on_this_machine_only() {
 }
 
 #[test]
+fn what_is_captured_can_be_and_has_an_effect() {
+    let told = |server: &str, more: &str| problems(&format!("{server}{IDENTITY}{GATEWAYS}{more}"));
+    let names = "dns: { listen: '127.0.0.1:53', addresses: captured }\n";
+    let load = |server: &str, more: &str| load_text(&format!("{server}{IDENTITY}{GATEWAYS}{more}"));
+    let config = load(SERVER, &format!("{names}capture: {{ inbound: {{}} }}\n")).expect("valid");
+    let capture = config.capture.expect("given");
+    assert_eq!(capture.listen, "127.0.0.1:15001".parse().ok());
+    assert_eq!(capture.inbound.map(|inbound| (inbound.mode, inbound.ports)), Some((InboundMode::Strict, vec![8080])));
+    for (server, more, part) in [
+        (CALLER, names.to_owned(), "dns.addresses: names' addresses are to be captured, which needs `capture`"),
+        (CALLER, "capture: {}\n".to_owned(), "capture: has no effect"),
+        (CALLER, "capture: { unknown: deny }\n".to_owned(), "capture.unknown: `deny` would refuse the sidecar's own"),
+        (
+            CALLER,
+            "capture: { inbound: {} }\n".to_owned(),
+            "capture.inbound: has no effect: the workload serves nothing",
+        ),
+        (SERVER, "capture: { inbound: { ports: [15008] } }\n".to_owned(), "15008 is the port of inbound.listen"),
+        (
+            SERVER,
+            "capture: { inbound: { mode: permissive, listen: '127.0.0.1:15006' } }\n".to_owned(),
+            "capture.inbound.listen: a loopback address is not reached",
+        ),
+        (CALLER, format!("{names}capture: {{ table: 'a b' }}\n"), "capture.table: `a b` is no name of a table"),
+        (CALLER, format!("{names}capture: {{ only: {{ users: ['a;b'] }} }}\n"), "`a;b` is no user or group"),
+        (CALLER, format!("{names}capture: {{ user: a, only: {{ users: [a] }} }}\n"), "`a` is the sidecar's own user"),
+        (
+            CALLER,
+            format!("{names}capture: {{ only: {{ cgroups: ['../a'] }} }}\n"),
+            "`../a` is no path of a control group",
+        ),
+        (CALLER, format!("{names}capture: {{ exclude: {{ addresses: ['10.0.0.0/33'] }} }}\n"), "0 to 32 expected"),
+        (
+            CALLER,
+            format!("{names}capture: {{ exclude: {{ addresses: [here] }} }}\n"),
+            "`here` is no address or network",
+        ),
+        (CALLER, format!("{names}capture: {{ exclude: {{ ports: [0] }} }}\n"), "there is no port 0"),
+        (CALLER, "dns: { prefix: 'fd00::' }\n".to_owned(), "dns.prefix: has no effect with `addresses: loopback`"),
+        (
+            CALLER,
+            "dns: { addresses: captured, prefix: 'fd00::1' }\ncapture: {}\n".to_owned(),
+            "dns.prefix: `fd00::1` is not the first address of a /96",
+        ),
+    ] {
+        let told = told(server, &more);
+        assert!(told.iter().any(|problem| problem.contains(part)), "{more}: {told:?}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_design() {
     let config = load_text(&format!("{SERVER}{IDENTITY}{GATEWAYS}")).expect("valid");
     let millis = Duration::from_millis;

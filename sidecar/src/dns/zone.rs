@@ -1,18 +1,18 @@
 //! The names of the mesh: what is answered of them, from what discovery says.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use eastway_core::resource::{Protocol, ServicePort};
 use eastway_core::{MeshHost, Reason};
 use hickory_server::proto::op::ResponseCode;
-use hickory_server::proto::rr::rdata::{A, SOA, SRV};
+use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 
 use super::Answer;
 use super::question::Asked;
 use crate::node::SidecarNode;
 use crate::virtuals::Virtuals;
+use crate::virtuals::network::Addresses;
 
 /// How long an answer may be kept, in seconds. The addresses stay; ports, and what is offered at all, change.
 const TTL: u32 = 5;
@@ -28,7 +28,7 @@ pub(super) struct Zone {
 
 /// A name that is there.
 struct Found {
-    address: Ipv4Addr,
+    addresses: Addresses,
     ports: Vec<ServicePort>,
 }
 
@@ -62,7 +62,11 @@ impl Zone {
             Err(Missing::Later) => return Answer::failed(),
         };
         match (kind, spoken) {
-            (RecordType::A | RecordType::ANY, None) => self.found(vec![address(name, found.address)]),
+            (RecordType::A | RecordType::ANY, None) => self.found(vec![address(name, &found.addresses)]),
+            (RecordType::AAAA, None) => match found.addresses.v6 {
+                Some(v6) => self.found(vec![Record::from_rdata(name.clone(), TTL, RData::AAAA(AAAA(v6)))]),
+                None => self.none(ResponseCode::NoError),
+            },
             (RecordType::SRV, _) => self.services(host, name, &found, spoken),
             _ => self.none(ResponseCode::NoError),
         }
@@ -84,8 +88,8 @@ impl Zone {
         }
         node.discovery.touch(&host.service);
         let ports = entry.view().spec.ports.clone();
-        let address = self.virtuals.hold(host, &ports).await.map_err(|_| Missing::Later)?;
-        Ok(Found { address, ports })
+        let addresses = self.virtuals.hold(host, &ports).await.map_err(|_| Missing::Later)?;
+        Ok(Found { addresses, ports })
     }
 
     /// Whether it is no service, but the namespace and cluster of some: `shop.eu-west`.
@@ -106,7 +110,7 @@ impl Zone {
         if answers.is_empty() {
             return self.none(ResponseCode::NoError);
         }
-        Answer { additionals: vec![address(&target, found.address)], ..self.found(answers) }
+        Answer { additionals: vec![address(&target, &found.addresses)], ..self.found(answers) }
     }
 
     /// The host's name under the suffix.
@@ -125,8 +129,8 @@ impl Zone {
     }
 }
 
-fn address(name: &Name, address: Ipv4Addr) -> Record {
-    Record::from_rdata(name.clone(), TTL, RData::A(A(address)))
+fn address(name: &Name, addresses: &Addresses) -> Record {
+    Record::from_rdata(name.clone(), TTL, RData::A(A(addresses.v4)))
 }
 
 /// What says of the domain how long nothing may be kept.

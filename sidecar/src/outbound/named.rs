@@ -6,12 +6,12 @@ use eastway_core::Authority;
 use eastway_core::resource::Protocol;
 use eastway_http::RequestHead;
 use eastway_http::server::ServerOptions;
-use eastway_transport::accept;
+use eastway_transport::{Io, accept};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{connection, opaque};
-use crate::virtuals::Opened;
+use crate::virtuals::{Lead, Opened};
 use crate::worker::Worker;
 
 /// The listener's name in logs.
@@ -33,7 +33,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, mut taken: mpsc::UnboundedReceive
 }
 
 async fn serve(worker: Rc<Worker>, opened: Opened, options: Rc<ServerOptions>) {
-    let Opened { listener, target, protocol, used, mut closed } = opened;
+    let Opened { listener, lead: Lead { target, protocol, used }, mut closed } = opened;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::warn!(%error, "a name's address cannot be served"),
@@ -47,20 +47,23 @@ async fn serve(worker: Rc<Worker>, opened: Opened, options: Rc<ServerOptions>) {
     };
     let admit = || Some((worker.outbound_place()?, used.begin()));
     let target = Rc::new(Target::new(target, &worker.node.config.suffix));
+    accept::each(listener, LISTENER, stop, admit, |stream| {
+        let (worker, options, target) = (Rc::clone(&worker), Rc::clone(&options), Rc::clone(&target));
+        async move { lead(worker, stream, &options, (target, protocol)).await }
+    })
+    .await;
+}
+
+/// Leads a connection to the target by what is spoken there.
+pub(super) async fn lead(
+    worker: Rc<Worker>,
+    stream: Io,
+    options: &ServerOptions,
+    (target, protocol): (Rc<Target>, Protocol),
+) {
     match protocol {
-        Protocol::Tcp => {
-            accept::each(listener, LISTENER, stop, admit, |stream| {
-                opaque::connect(Rc::clone(&worker), stream, Rc::clone(&target.text))
-            })
-            .await;
-        }
-        Protocol::Http | Protocol::Grpc => {
-            accept::each(listener, LISTENER, stop, admit, |stream| {
-                let (worker, options, target) = (Rc::clone(&worker), Rc::clone(&options), Some(Rc::clone(&target)));
-                async move { connection(worker, stream, &options, target).await }
-            })
-            .await;
-        }
+        Protocol::Tcp => opaque::connect(worker, stream, Rc::clone(&target.text)).await,
+        Protocol::Http | Protocol::Grpc => connection(worker, stream, options, Some(target)).await,
     }
 }
 
@@ -72,7 +75,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn new(authority: Authority, suffix: &str) -> Self {
+    pub(super) fn new(authority: Authority, suffix: &str) -> Self {
         let text = authority.to_text(suffix).into();
         Self { authority, text, suffix: suffix.to_owned() }
     }

@@ -251,6 +251,7 @@ fn the_table_says_exactly_what_is_rendered() {
     peers.cut("eu-west", "zones", 1);
     peers.paths("eu-west", "tcp", 1);
     peers.changes("eu-west", 1);
+    PlainMetrics::new(&metrics).connected();
 
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in samples(&metrics).into_keys() {
