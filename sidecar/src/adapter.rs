@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use eastway_core::Reason;
 use eastway_core::head::{Edits, Fields};
@@ -62,7 +63,7 @@ pub(crate) fn pass(
     worker: &Rc<Worker>,
     response: Response,
     (edits, answer): (Edits, Answer<Telemetry>),
-    asking: Option<Upgrading>,
+    (asking, idle): (Option<Upgrading>, Option<Duration>),
 ) -> Response {
     let mut response = response.edited(&edits);
     if response.head.is_switch()
@@ -70,7 +71,7 @@ pub(crate) fn pass(
     {
         // There is no body, but it may hold what counts the connection.
         let held = std::mem::take(&mut response.body);
-        relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, answer, held);
+        relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, (answer, idle), held);
         return response;
     }
     worker.passing(response).map(|body| body.observe(Passing(answer)))
@@ -80,10 +81,10 @@ pub(crate) fn pass(
 pub(crate) fn relay(
     worker: &Rc<Worker>,
     ends: impl Future<Output = Option<(eastway_transport::Io, eastway_transport::Io)>> + 'static,
-    answer: Answer<Telemetry>,
+    (answer, idle): (Answer<Telemetry>, Option<Duration>),
     held: impl Sized + 'static,
 ) {
-    let (guard, limit) = (worker.node.draining.guard(), worker.node.config.timeouts.idle);
+    let (guard, limit) = (worker.node.draining.guard(), idle.unwrap_or(worker.node.config.timeouts.idle));
     tokio::task::spawn_local(async move {
         let _guards = (held, guard);
         if let Some((asking, serving)) = ends.await {

@@ -231,7 +231,7 @@ impl Virtuals {
         held.ports.retain(|number, port| {
             port.open.is_ok() && ports.iter().any(|wanted| wanted.port == *number && wanted.protocol == port.protocol)
         });
-        for ServicePort { port, protocol } in ports {
+        for ServicePort { port, protocol, .. } in ports {
             let used = &held.used;
             held.ports.entry(*port).or_insert_with(|| {
                 let lead = Lead { target: host.clone().at(*port), protocol: *protocol, used: Arc::clone(used) };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::name::is_label;
-use eastway_core::resource::{ClusterMeta, Protocol, ServicePort};
+use eastway_core::resource::{ClusterMeta, Idle, Protocol, ServicePort};
 use eastway_core::view::{EndpointView, InboundRules, MeshView, PathState, PeerView, ServiceSpec, Staleness};
 use eastway_core::{Coordinates, EndpointId, Health, Labels, LoadReport, ServiceName};
 use eastway_proto::discovery::v1 as wire;
@@ -309,9 +309,10 @@ fn port_from_wire(port: wire::Port) -> Result<ServicePort, ConvertError> {
         wire::Protocol::Grpc => Protocol::Grpc,
         wire::Protocol::Tcp => Protocol::Tcp,
     };
+    let idle = Idle::from_seconds(port.idle_seconds);
     let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
     let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
-    Ok(ServicePort { port, protocol })
+    Ok(ServicePort { port, protocol, idle })
 }
 
 fn ports_to_wire(ports: &[ServicePort]) -> Vec<wire::Port> {
@@ -324,7 +325,8 @@ fn port_to_wire(port: &ServicePort) -> wire::Port {
         Protocol::Grpc => wire::Protocol::Grpc,
         Protocol::Tcp => wire::Protocol::Tcp,
     };
-    wire::Port { port: port.port.into(), protocol: protocol.into() }
+    let idle_seconds = port.idle.map(Idle::seconds).unwrap_or_default();
+    wire::Port { port: port.port.into(), protocol: protocol.into(), idle_seconds }
 }
 
 fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, ConvertError> {

@@ -95,7 +95,7 @@ mod tests {
         let undeclared = Resources::default().inbound(&payments);
         assert_eq!(undeclared.protocol(80), Some(Protocol::Http));
         assert!(undeclared.protocol(9000).is_none() && !undeclared.exports_to("eu-west"));
-        let ports = vec![ServicePort { port: 9000, protocol: Protocol::Tcp }];
+        let ports = vec![ServicePort::new(9000, Protocol::Tcp)];
         let service = Service { ports, export: vec!["eu-west".to_owned()], ..Service::default() };
         let resources = Resources { services: BTreeMap::from([(payments.clone(), service)]), ..Resources::default() };
         let declared = resources.inbound(&payments);

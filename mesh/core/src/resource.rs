@@ -5,6 +5,7 @@
 
 mod access_policy;
 mod drill;
+mod idle;
 mod mesh;
 mod peer;
 mod route;
@@ -21,6 +22,7 @@ use crate::locality::Coordinates;
 
 pub use access_policy::{AccessPolicy, AccessRule};
 pub use drill::Drill;
+pub use idle::Idle;
 pub use mesh::Mesh;
 pub use peer::Peer;
 pub use route::{Route, RouteDestination, RouteMatch, RouteRule};

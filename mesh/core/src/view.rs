@@ -163,6 +163,11 @@ impl InboundRules {
         self.ports.iter().find(|port| port.port == number).map(|port| port.protocol)
     }
 
+    /// How long a stream to the port `number` may carry nothing, if that is declared.
+    pub fn idle(&self, number: u16) -> Option<Duration> {
+        Some(self.ports.iter().find(|port| port.port == number)?.idle?.limit())
+    }
+
     /// Whether workloads of the peer cluster `cluster` are let in.
     pub fn exports_to(&self, cluster: &str) -> bool {
         exports_to(&self.export, cluster)

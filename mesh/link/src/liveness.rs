@@ -1,4 +1,5 @@
-//! Whether the peer is still there: pings, sent only when something is awaited and nothing comes.
+//! Whether the peer is still there: pings, sent when something is awaited and nothing comes, and now and then while streams are
+//! open on which nobody has anything to say.
 //!
 //! A host whose processes stand still keeps acknowledging bytes, so that the transport never notices. Whatever arrives is
 //! evidence of life, not only the answer to the ping: a slow answer behind much data is no silence.
@@ -22,6 +23,7 @@ pub(crate) enum Due {
 pub(crate) struct Liveness {
     ping_after: Duration,
     ping_timeout: Duration,
+    keepalive: Duration,
     /// Until the peer's HELLO has come: when it must have.
     hello_by: Option<Timestamp>,
     started: Timestamp,
@@ -41,6 +43,7 @@ impl Liveness {
         Self {
             ping_after: options.ping_after,
             ping_timeout: options.ping_timeout,
+            keepalive: options.keepalive,
             hello_by: Some(now + options.hello_timeout),
             started: now,
             heard: now,
@@ -104,11 +107,17 @@ impl Liveness {
         true
     }
 
-    /// When [`Liveness::due`] has an answer; `None` while nothing is awaited.
-    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+    /// When [`Liveness::due`] has an answer; `None` while nothing is awaited and no stream is `open`.
+    pub(crate) fn deadline(&self, open: bool) -> Option<Timestamp> {
         let silence = match self.ping {
-            Some((_, sent)) => Some(sent.max(self.heard) + self.ping_timeout),
+            // What is awaited since the ping was sent has not waited long.
+            Some((_, sent)) if self.awaited > 0 => {
+                Some(sent.max(self.heard).max(self.awaited_since + self.ping_after) + self.ping_timeout)
+            }
+            // Nobody waits: a peer that is late hinders none.
+            Some((_, sent)) => Some(sent.max(self.heard) + self.ping_timeout.max(self.keepalive)),
             None if self.awaited > 0 => Some(self.awaited_since.max(self.heard) + self.ping_after),
+            None if open => Some(self.heard + self.keepalive),
             None => None,
         };
         match (silence, self.hello_by) {
@@ -118,11 +127,11 @@ impl Liveness {
     }
 
     /// What is to be done at `now`.
-    pub(crate) fn due(&self, now: Timestamp) -> Due {
+    pub(crate) fn due(&self, now: Timestamp, open: bool) -> Due {
         if self.hello_by.is_some_and(|by| now >= by) {
             return Due::Lost(now - self.started);
         }
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.deadline(open).is_none_or(|deadline| now < deadline) {
             return Due::Nothing;
         }
         match self.ping {
@@ -153,18 +162,35 @@ mod tests {
     #[test]
     fn an_idle_connection_asks_nothing() {
         let liveness = greeted();
-        assert_eq!((liveness.deadline(), liveness.due(at(1_000_000))), (None, Due::Nothing));
+        assert_eq!((liveness.deadline(false), liveness.due(at(1_000_000), false)), (None, Due::Nothing));
+    }
+
+    #[test]
+    fn streams_on_which_nobody_says_anything_are_kept_alive_and_a_peer_that_is_gone_is_noticed() {
+        let mut liveness = greeted();
+        assert_eq!((liveness.due(at(29_999), true), liveness.due(at(30_000), true)), (Due::Nothing, Due::Ping));
+        let payload = liveness.ping(at(30_000)).expect("none is waiting");
+        assert_eq!(liveness.due(at(30_250), true), Due::Nothing, "nobody waits for it");
+        assert_eq!(liveness.due(at(60_000), true), Due::Lost(Duration::from_secs(30)));
+        // Something is awaited while the ping is: it has its own time.
+        liveness.awaits(at(40_000));
+        assert_eq!(liveness.due(at(40_449), true), Due::Nothing);
+        assert_eq!(liveness.due(at(40_450), true), Due::Lost(Duration::from_millis(10_450)));
+        liveness.heard(at(40_400));
+        assert!(liveness.pong(payload, at(40_400)));
+        liveness.got();
+        assert_eq!(liveness.deadline(true), Some(at(70_400)));
     }
 
     #[test]
     fn silence_is_counted_from_when_something_is_awaited() {
         let mut liveness = greeted();
         liveness.awaits(at(10_000));
-        assert_eq!(liveness.deadline(), Some(at(10_200)));
+        assert_eq!(liveness.deadline(false), Some(at(10_200)));
         liveness.heard(at(10_100));
-        assert_eq!((liveness.due(at(10_299)), liveness.due(at(10_300))), (Due::Nothing, Due::Ping));
+        assert_eq!((liveness.due(at(10_299), false), liveness.due(at(10_300), false)), (Due::Nothing, Due::Ping));
         liveness.got();
-        assert_eq!(liveness.deadline(), None);
+        assert_eq!(liveness.deadline(false), None);
     }
 
     #[test]
@@ -174,24 +200,24 @@ mod tests {
         let payload = liveness.ping(at(200)).expect("none is waiting");
         assert_eq!(liveness.ping(at(201)), None);
         assert_eq!(
-            (liveness.due(at(449)), liveness.due(at(450))),
+            (liveness.due(at(449), false), liveness.due(at(450), false)),
             (Due::Nothing, Due::Lost(Duration::from_millis(250)))
         );
         liveness.heard(at(400));
         assert_eq!(
-            (liveness.due(at(649)), liveness.due(at(650))),
+            (liveness.due(at(649), false), liveness.due(at(650), false)),
             (Due::Nothing, Due::Lost(Duration::from_millis(250)))
         );
         assert!(liveness.pong(payload, at(500)));
         assert!(!liveness.pong(payload, at(501)), "answered twice");
         assert_eq!(liveness.rtt(), (Some(Duration::from_millis(300)), Some(Duration::from_millis(300))));
-        assert_eq!(liveness.due(at(600)), Due::Ping, "heard at 400, and still awaited");
+        assert_eq!(liveness.due(at(600), false), Due::Ping, "heard at 400, and still awaited");
     }
 
     #[test]
     fn a_peer_that_never_says_hello_is_lost() {
         let liveness = Liveness::new(&LinkOptions::default(), at(1));
-        assert_eq!((liveness.deadline(), liveness.due(at(5000))), (Some(at(5001)), Due::Nothing));
-        assert_eq!(liveness.due(at(5001)), Due::Lost(Duration::from_secs(5)));
+        assert_eq!((liveness.deadline(false), liveness.due(at(5000), false)), (Some(at(5001)), Due::Nothing));
+        assert_eq!(liveness.due(at(5001), false), Due::Lost(Duration::from_secs(5)));
     }
 }

@@ -30,6 +30,9 @@ pub struct LinkOptions {
     pub ping_after: Duration,
     /// The peer is lost if a ping is followed by so long a silence. Default 250 ms.
     pub ping_timeout: Duration,
+    /// A ping is sent after so long a silence while streams are open on which nothing is awaited: it keeps what is on the way from
+    /// forgetting them. A peer that answers nothing for as long again is lost. Default 30 s.
+    pub keepalive: Duration,
     /// The peer's HELLO must have come after this time. Default 5 s.
     pub hello_timeout: Duration,
     /// What a peer may do that costs more here than there.
@@ -49,6 +52,7 @@ impl Default for LinkOptions {
             quantum: 16_376,
             ping_after: Duration::from_millis(200),
             ping_timeout: Duration::from_millis(250),
+            keepalive: Duration::from_secs(30),
             hello_timeout: Duration::from_secs(5),
             floods: FloodLimits::default(),
         }

@@ -7,6 +7,7 @@
 mod rules;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eastway_core::head::{Edits, HttpVersion, MESH_PREFIX, RequestHead, ResponseHead};
 use eastway_core::view::{InboundRules, MeshView};
@@ -68,6 +69,7 @@ pub struct Inbound<R: Recorder> {
     is_own: bool,
     edits: Edits,
     spoken: HttpVersion,
+    idle: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -106,12 +108,12 @@ impl<R: Recorder> Inbound<R> {
         let record = RequestRecord::begin(recorder, head, trace, options.service.as_ref(), now);
         let is_own = caller.trust_domain == options.trust_domain;
         let next = match admit(options, head) {
-            Ok(_) if is_own && !head.is_connect() => Next::Forward,
+            Ok(_) if is_own && !head.is_connect() && !head.upgrade => Next::Forward,
             Ok(target) => Next::Rules { target, connect: head.is_connect(), layer },
             Err(reason) => Next::Refuse(reason),
         };
         let spoken = if head.fields.first(SPOKEN).is_some() { HttpVersion::Http11 } else { head.version };
-        Self { caller: Arc::clone(caller), record, next, is_own, edits, spoken }
+        Self { caller: Arc::clone(caller), record, next, is_own, edits, spoken, idle: None }
     }
 
     /// What to do next.
@@ -139,6 +141,14 @@ impl<R: Recorder> Inbound<R> {
     /// What this cluster declares of the service was found, or why it was not.
     pub fn ruled(&mut self, found: Result<Arc<InboundRules>, Reason>, mesh: &MeshView) {
         let Next::Rules { target, connect, layer } = std::mem::replace(&mut self.next, Next::Told) else { return };
+        if let Ok(rules) = &found {
+            self.idle = rules.idle(target.port.unwrap_or(HTTP));
+        }
+        if self.is_own && !connect {
+            // A further protocol, whose stream lasts; nothing more is asked of the own cluster.
+            self.next = Next::Forward;
+            return;
+        }
         let allowed = found.and_then(|rules| {
             if !self.is_own {
                 rules::let_in(&rules, mesh, &self.caller)?;
@@ -158,6 +168,11 @@ impl<R: Recorder> Inbound<R> {
     /// The application did not answer.
     pub fn failed(&mut self, reason: Reason) {
         self.next = Next::Refuse(reason);
+    }
+
+    /// How long its stream may carry nothing, if the service says so.
+    pub const fn idle(&self) -> Option<Duration> {
+        self.idle
     }
 
     /// The record of the request.
@@ -194,6 +209,8 @@ fn admit(options: &InboundOptions, head: &RequestHead<'_>) -> Result<Authority, 
 }
 
 const OK: u16 = 200;
+/// The port of `http://` where none is written.
+const HTTP: u16 = 80;
 
 #[cfg(test)]
 mod tests;

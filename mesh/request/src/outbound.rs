@@ -311,6 +311,12 @@ impl<R: Recorder> Outbound<R> {
         })
     }
 
+    /// How long a stream to its port may carry nothing, if the service says so.
+    pub fn idle(&self) -> Option<Duration> {
+        let forward = self.forward.as_deref()?;
+        Some(forward.entry.port(Some(forward.port))?.idle?.limit())
+    }
+
     /// The record of the request.
     pub fn record(&self) -> &RequestRecord<R> {
         &self.record

@@ -163,7 +163,7 @@ fn view(name: ServiceName, endpoints: &str) -> ServiceView {
         accounts: ["payments".to_owned()].into(),
         summary: ZoneSummary { total: far, ready: far, ..ZoneSummary::default() },
     });
-    let port = |port, protocol| ServicePort { port, protocol };
+    let port = |port, protocol| ServicePort::new(port, protocol);
     let ports = vec![port(5432, Protocol::Tcp), port(80, Protocol::Http), port(50_051, Protocol::Grpc)];
     let spec = ServiceSpec {
         ports,

@@ -215,7 +215,7 @@ impl Discovery {
         let view = ServiceView {
             name: world.service.clone(),
             spec: ServiceSpec {
-                ports: vec![ServicePort { port: 80, protocol: Protocol::Http }],
+                ports: vec![ServicePort::new(80, Protocol::Http)],
                 accounts: ["payments".to_owned()].into(),
                 ..ServiceSpec::default()
             },

@@ -503,6 +503,9 @@ pub struct Port {
     pub port: u32,
     #[prost(enumeration = "Protocol", tag = "2")]
     pub protocol: i32,
+    /// How long a stream to it may carry nothing; 0 if that is not declared, 2^32 - 1 for ever.
+    #[prost(uint32, tag = "3")]
+    pub idle_seconds: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {

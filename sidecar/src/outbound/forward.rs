@@ -69,12 +69,13 @@ impl Forward {
         let (request, body, now) = (&mut self.request, body_state(&self.body), clock::now());
         match sent {
             Ok((response, judged)) => {
+                let idle = request.idle();
                 let passes = self.worker.random(|rng| request.answered(pick, &judged, &body, now, rng));
                 let Some(passes) = passes else {
                     self.kept = Some(response);
                     return None;
                 };
-                Some(adapter::pass(&self.worker, response, passes, self.upgrading.take()))
+                Some(adapter::pass(&self.worker, response, passes, (self.upgrading.take(), idle)))
             }
             Err(error) => {
                 self.worker.random(|rng| request.failed(&pick, error, &body, now, rng));
@@ -134,14 +135,15 @@ impl Forward {
 
     /// Opens an opaque stream and answers 200; what follows is relayed until either side has ended.
     async fn open(&mut self, pick: Pick) -> Option<Response> {
-        let (serving, answer, held) = opaque::open(&self.worker, &mut self.request, pick).await?;
+        let opened = opaque::open(&self.worker, &mut self.request, pick).await?;
+        let opaque::Opened { serving, answer, held, idle } = opened;
         let asking = self.upgrading.take();
         let ends = async move {
             let asking = asking?.io().await;
             let asking = asking.inspect_err(|error| tracing::debug!(error = %Chain(error), "the application left"));
             Some((asking.ok()?, serving))
         };
-        adapter::relay(&self.worker, ends, answer, held);
+        adapter::relay(&self.worker, ends, (answer, idle), held);
         Some(Response::empty(200))
     }
 
@@ -149,7 +151,7 @@ impl Forward {
     pub(super) fn fall_back(mut self) -> Response {
         let Some(answer) = self.kept.take() else { return self.refuse(Reason::Internal.into()) };
         match self.request.fall_back(&answer.head.view()) {
-            Some(passes) => adapter::pass(&self.worker, answer, passes, None),
+            Some(passes) => adapter::pass(&self.worker, answer, passes, (None, None)),
             None => self.refuse(Reason::Internal.into()),
         }
     }

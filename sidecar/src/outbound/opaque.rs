@@ -1,6 +1,7 @@
 //! Opaque streams: bytes both ways, whoever asked for them.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use eastway_balance::Pick;
 use eastway_core::Reason;
@@ -15,16 +16,25 @@ use crate::stream;
 use crate::upstream::{self, ConnectionPermit};
 use crate::worker::Worker;
 
-/// A stream that is open: its other end, what is to be told of it, and what to hold for as long.
-pub(super) type Opened = (Io, Answer<Telemetry>, Option<ConnectionPermit>);
+/// A stream that is open.
+pub(super) struct Opened {
+    /// Its other end.
+    pub(super) serving: Io,
+    /// What is to be told of it.
+    pub(super) answer: Answer<Telemetry>,
+    /// What to hold for as long.
+    pub(super) held: Option<ConnectionPermit>,
+    /// How long it may carry nothing, if its service says so.
+    pub(super) idle: Option<Duration>,
+}
 
 /// Opens a stream to what was picked. `None` if there is no way.
 pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut pick: Pick) -> Option<Opened> {
     let call = request.call()?;
     let opened = upstream::open(&worker.upstreams, &call, &mut pick).await;
-    let now = clock::now();
+    let (idle, now) = (request.idle(), clock::now());
     match opened {
-        Ok((serving, place)) => Some((serving, request.opened(pick, now)?, place)),
+        Ok((serving, held)) => Some(Opened { serving, answer: request.opened(pick, now)?, held, idle }),
         Err(error) => {
             worker.random(|rng| request.failed(&pick, error, &BodyState::NONE, now, rng));
             None
@@ -36,8 +46,9 @@ pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut
 /// reset: there is no other way to say so.
 pub(super) async fn connect(worker: Rc<Worker>, application: Io, target: Rc<str>) {
     match reach(&worker, &target).await {
-        Ok((serving, answer, _held)) => {
-            stream::relay(application, serving, worker.node.config.timeouts.idle, answer).await;
+        Ok(Opened { serving, answer, held: _held, idle }) => {
+            let idle = idle.unwrap_or(worker.node.config.timeouts.idle);
+            stream::relay(application, serving, idle, answer).await;
         }
         Err(reason) => {
             tracing::debug!(reason = reason.code(), %target, "a connection of the application leads nowhere");

@@ -1,11 +1,12 @@
 //! Bytes that are no HTTP, by CONNECT: whatever an end of a stream says, the other end hears.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
 use eastway_tests::eventually;
-use eastway_tests::lab::Lab;
+use eastway_tests::lab::{Lab, StoreKind, service};
 use eastway_tests::wire::Wire;
 
 use crate::http_within::{connect, with_app};
@@ -69,6 +70,45 @@ fn an_opaque_stream_to_nobody_is_refused_with_the_reason() {
     }
     let hint = open("payments.shop.mesh.internal:443").expect("an answer");
     assert!(String::from_utf8_lossy(&hint.body).contains("plain http://"), "{hint:?}");
+}
+
+/// A stream on which nobody says anything ends, unless its port is declared so that it may be silent for ever, as databases want it.
+#[test]
+fn silence_ends_a_stream_unless_its_port_is_declared_to_live_with_it() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    let spec = "export: ['*'], ports: [{ port: 80 }, { port: 9000, protocol: tcp, idle: 'off' }, { port: 9001, protocol: tcp }]";
+    for (cluster, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+        lab.declare(cluster, &[service("payments", spec), lab.peer(peer, "imports: ['shop/*']")]);
+        let gateway = lab.gateway(cluster);
+        lab.process(&gateway.name).signal("HUP");
+    }
+    let brief = "timeouts: { idle: 1s }\n";
+    let mut apps = Vec::new();
+    for cluster in ["us-east", "eu-west"] {
+        let ip = lab.host();
+        apps.push(App::echoing((ip, 8080).into()));
+        lab.beside(cluster, "a", ip, brief);
+    }
+    let storefront = lab.storefront_with("us-east", "a", brief);
+    for cluster in ["us-east", "eu-west"] {
+        let authority = |port: u16| format!("payments.shop.{cluster}.mesh.internal:{port}");
+        let open = |port: u16| {
+            eventually(&format!("{cluster} takes a stream"), || {
+                let mut wire = connect(storefront.proxy(), &authority(port)).map_err(|answer| format!("{answer:?}"))?;
+                wire.send("a");
+                wire.exactly(1).map(|_| wire).map_err(|came| format!("only {came:?}"))
+            })
+        };
+        // Once the port is there that was declared with it, so is what is said of the other.
+        drop(open(9001));
+        let (mut lasting, mut brief) = (open(9000), open(9001));
+        assert_eq!(brief.rest().1, Some(ErrorKind::ConnectionReset), "{cluster}");
+        // As long again, and no longer than that would have taken.
+        assert!(!lasting.is_readable_within(Duration::from_secs(2)), "{cluster}");
+        lasting.send("b");
+        assert_eq!(lasting.exactly(1).as_deref(), Ok(b"b".as_slice()), "{cluster}");
+    }
 }
 
 /// The port of the caller's sidecar that leads to payments' port for TCP.

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn zones_ports_and_accounts_beyond_the_bounds_are_left_out_and_named() {
         let many = |count: usize| (0..count).map(|n| format!("a{n}")).collect::<Vec<_>>();
-        let ports = (1..=100).map(|port| ServicePort { port, protocol: Protocol::Http }).collect();
+        let ports = (1..=100).map(|port| ServicePort::new(port, Protocol::Http)).collect();
         let zones = (0..100).map(|n| (Arc::from(format!("z{n:03}")), ZoneFacts::default())).collect();
         let (taken, cut) = taken(Peer::default(), |taking| {
             assert_eq!(taking.meta(&meta("eu-west", "eu", 100)).zones.len(), 64);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Mesh;
+use super::{Idle, Mesh};
 use crate::name::ServiceName;
 use crate::policy::{Balancing, Breakers, RetryRules, ServiceLimits, ServicePolicy, ServiceTimeouts};
 use crate::text::DurationText;
@@ -60,6 +60,17 @@ pub struct ServicePort {
     /// What is spoken on it. Default `http`.
     #[serde(default)]
     pub protocol: Protocol,
+    /// How long a connection, a WebSocket or another stream of bytes to it may carry nothing, or `off`, as databases want it.
+    /// Default: what each sidecar says (`timeouts.idle`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
+}
+
+impl ServicePort {
+    /// A port of which nothing else is said.
+    pub const fn new(port: u16, protocol: Protocol) -> Self {
+        Self { port, protocol, idle: None }
+    }
 }
 
 /// The protocol of a service's port.
@@ -83,11 +94,7 @@ impl Service {
 
     /// The declared ports, or port 80 with HTTP.
     pub fn ports_or_default(&self) -> Vec<ServicePort> {
-        if self.ports.is_empty() {
-            vec![ServicePort { port: 80, protocol: Protocol::Http }]
-        } else {
-            self.ports.clone()
-        }
+        if self.ports.is_empty() { vec![ServicePort::new(80, Protocol::Http)] } else { self.ports.clone() }
     }
 
     /// How callers treat it: as it says, else as `mesh` says of all services.

@@ -27,8 +27,8 @@ use crate::sweeper::Sweeper;
 use crate::upgrade::Upgrading;
 
 /// Serves a link until it ends. Once `stop` resolves it takes no further stream, tells the peer so, and ends with the last one.
-/// A link that is idle for too long is drained in the same way; one whose peer does not read meanwhile, or still holds it idle
-/// after as long again, is closed.
+/// A link that has had no stream for too long is drained in the same way; one whose peer does not read meanwhile, or still holds
+/// it after as long again, is closed. Streams on which nothing moves are bounded by whoever serves them.
 pub(super) async fn serve(
     io: Io,
     options: &ServerOptions,
@@ -45,10 +45,12 @@ pub(super) async fn serve(
     let (mut stopping, mut expired, mut stalled_at) = (false, false, None);
     let ended = poll_fn(|cx| {
         while idle.poll_expired(cx).is_ready() {
-            if stopping || stalled_at.is_some() {
-                driver.shared.lock().connection.close();
+            let mut link = driver.shared.lock();
+            let is_unused = link.connection.stats().streams == 0;
+            if stalled_at.is_some() || (stopping && is_unused) {
+                link.connection.close();
             }
-            expired = true;
+            expired |= is_unused || stalled_at.is_some();
             idle.restart();
         }
         if !stopping && (expired || stop.as_mut().poll(cx).is_ready()) {

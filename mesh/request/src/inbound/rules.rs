@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn only_a_port_that_is_declared_for_bytes_carries_bytes() {
         let declared = [(80, Protocol::Http), (9000, Protocol::Tcp), (50051, Protocol::Grpc)];
-        let ports = declared.map(|(port, protocol)| ServicePort { port, protocol }).to_vec();
+        let ports = declared.map(|(port, protocol)| ServicePort::new(port, protocol)).to_vec();
         let rules = InboundRules { ports, export: Vec::new() };
         assert_eq!(carried(&rules, Some(9000)), Ok(Carried::Bytes));
         assert_eq!(carried(&rules, Some(80)), Ok(Carried::Http));
