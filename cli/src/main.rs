@@ -6,6 +6,7 @@
 mod app;
 mod apply;
 mod ca;
+mod connections;
 mod context;
 mod delete;
 mod demo;
@@ -60,6 +61,8 @@ enum Verb {
     Services(services::ServicesCommand),
     /// List the endpoints of the cluster, and who says how each does.
     Endpoints(endpoints::EndpointsCommand),
+    /// List the connections and other streams of bytes that are open through a sidecar.
+    Connections(connections::ConnectionsCommand),
     /// List the paths to other clusters, and how old their word is.
     Peers(peers::PeersCommand),
     /// Make other clusters peers by a token, list them, and end them.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Verb::Status(command) => command.run(),
         Verb::Services(command) => command.run().map(|()| true),
         Verb::Endpoints(command) => command.run().map(|()| true),
+        Verb::Connections(command) => command.run().map(|()| true),
         Verb::Peers(command) => command.run().map(|()| true),
         Verb::Peer(command) => command.run().map(|()| true),
         Verb::Apply(command) => command.run().map(|()| true),

@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
 use eastway_core::Reason;
 use eastway_core::head::{Edits, Fields};
+use eastway_core::resource::ServicePort;
 use eastway_http::body::{BodyError, End, Observer};
 use eastway_http::server::Handler;
 use eastway_http::{Body, Request, Response, Upgrading};
@@ -63,7 +64,7 @@ pub(crate) fn pass(
     worker: &Rc<Worker>,
     response: Response,
     (edits, answer): (Edits, Answer<Telemetry>),
-    (asking, idle): (Option<Upgrading>, Option<Duration>),
+    (asking, port): (Option<Upgrading>, Option<ServicePort>),
 ) -> Response {
     let mut response = response.edited(&edits);
     if response.head.is_switch()
@@ -71,7 +72,7 @@ pub(crate) fn pass(
     {
         // There is no body, but it may hold what counts the connection.
         let held = std::mem::take(&mut response.body);
-        relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, (answer, idle), held);
+        relay(worker, async move { Some((asking.io().await.ok()?, serving.io().await.ok()?)) }, (answer, port), held);
         return response;
     }
     worker.passing(response).map(|body| body.observe(Passing(answer)))
@@ -81,14 +82,14 @@ pub(crate) fn pass(
 pub(crate) fn relay(
     worker: &Rc<Worker>,
     ends: impl Future<Output = Option<(eastway_transport::Io, eastway_transport::Io)>> + 'static,
-    (answer, idle): (Answer<Telemetry>, Option<Duration>),
+    (answer, port): (Answer<Telemetry>, Option<ServicePort>),
     held: impl Sized + 'static,
 ) {
-    let (guard, limit) = (worker.node.draining.guard(), idle.unwrap_or(worker.node.config.timeouts.idle));
+    let (guard, node) = (worker.node.draining.guard(), Arc::clone(&worker.node));
     tokio::task::spawn_local(async move {
         let _guards = (held, guard);
-        if let Some((asking, serving)) = ends.await {
-            stream::relay(asking, serving, limit, answer).await;
+        if let Some(ends) = ends.await {
+            stream::relay(&node, ends, port.as_ref(), answer).await;
         }
     });
 }

@@ -95,6 +95,10 @@ impl Admin for Administered {
         )))
     }
 
+    fn connections(&self) -> Result<serde_json::Value, Unanswered> {
+        Ok(serde_json::json!(self.node.connections.listing()))
+    }
+
     fn service(&self, name: &ServiceName, from: Option<&str>) -> Result<Arc<ServiceEntry>, Unanswered> {
         let own = self.node.zone.to_string();
         if let Some(other) = from.filter(|from| *from != own) {

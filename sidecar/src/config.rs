@@ -239,6 +239,7 @@ pub struct Timeouts {
     pub stream_open: Duration,
     pub request: Duration,
     pub idle: Duration,
+    pub failback: Duration,
     pub discovery: Duration,
     pub drain: Duration,
     pub tcp_user: Duration,

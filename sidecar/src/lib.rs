@@ -14,6 +14,7 @@ mod access_log;
 mod adapter;
 mod admin;
 mod app;
+mod connections;
 mod dns;
 mod h2;
 mod inbound;
@@ -52,6 +53,7 @@ use tokio::sync::mpsc;
 
 use access_log::AccessLog;
 use config::{Capture, Config, InboundMode};
+use connections::Connections;
 use dns::DnsSockets;
 use load::OwnLoad;
 use node::SidecarNode;
@@ -154,6 +156,7 @@ async fn build(config: Config, process: &Process) -> Result<(Arc<SidecarNode>, L
         tracer,
         access_log,
         draining: process.drain.draining(),
+        connections: Connections::new(),
         plaintext,
         config,
     });

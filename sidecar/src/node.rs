@@ -11,6 +11,7 @@ use eastway_telemetry::trace::Tracer;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::load::OwnLoad;
 use crate::plaintext::Plaintext;
 use crate::services::Services;
@@ -33,6 +34,8 @@ pub(crate) struct SidecarNode {
     pub(crate) tracer: Tracer,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) draining: Draining,
+    /// The streams that are open.
+    pub(crate) connections: Arc<Connections>,
     /// Who comes in plain text, where that is let through.
     pub(crate) plaintext: Option<Plaintext>,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eastway_core::name::is_label;
-use eastway_core::resource::{ClusterMeta, Idle, Protocol, ServicePort};
+use eastway_core::resource::{ClusterMeta, Idle, OnFailback, Protocol, ServicePort};
 use eastway_core::view::{EndpointView, InboundRules, MeshView, PathState, PeerView, ServiceSpec, Staleness};
 use eastway_core::{Coordinates, EndpointId, Health, Labels, LoadReport, ServiceName};
 use eastway_proto::discovery::v1 as wire;
@@ -309,10 +309,11 @@ fn port_from_wire(port: wire::Port) -> Result<ServicePort, ConvertError> {
         wire::Protocol::Grpc => Protocol::Grpc,
         wire::Protocol::Tcp => Protocol::Tcp,
     };
-    let idle = Idle::from_seconds(port.idle_seconds);
+    let (idle, drains) = (Idle::from_seconds(port.idle_seconds), port.drains_on_failback);
     let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
     let port = number.ok_or_else(|| ConvertError::new("ports", format!("{} is no port", port.port)))?;
-    Ok(ServicePort { port, protocol, idle })
+    let on_failback = if drains { OnFailback::Drain } else { OnFailback::Keep };
+    Ok(ServicePort { port, protocol, idle, on_failback })
 }
 
 fn ports_to_wire(ports: &[ServicePort]) -> Vec<wire::Port> {
@@ -326,7 +327,8 @@ fn port_to_wire(port: &ServicePort) -> wire::Port {
         Protocol::Tcp => wire::Protocol::Tcp,
     };
     let idle_seconds = port.idle.map(Idle::seconds).unwrap_or_default();
-    wire::Port { port: port.port.into(), protocol: protocol.into(), idle_seconds }
+    let drains_on_failback = port.on_failback == OnFailback::Drain;
+    wire::Port { port: port.port.into(), protocol: protocol.into(), idle_seconds, drains_on_failback }
 }
 
 fn endpoint_from_wire(message: wire::Endpoint) -> Result<Arc<EndpointView>, ConvertError> {

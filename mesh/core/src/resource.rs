@@ -26,7 +26,7 @@ pub use idle::Idle;
 pub use mesh::Mesh;
 pub use peer::Peer;
 pub use route::{Route, RouteDestination, RouteMatch, RouteRule};
-pub use service::{Protocol, Service, ServicePort};
+pub use service::{OnFailback, Protocol, Service, ServicePort};
 pub use shift::Shift;
 
 pub(crate) use service::exports_to;

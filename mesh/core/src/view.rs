@@ -160,12 +160,12 @@ pub struct InboundRules {
 impl InboundRules {
     /// What is spoken on the port `number`; `None` if the service has no such port.
     pub fn protocol(&self, number: u16) -> Option<Protocol> {
-        self.ports.iter().find(|port| port.port == number).map(|port| port.protocol)
+        self.port(number).map(|port| port.protocol)
     }
 
-    /// How long a stream to the port `number` may carry nothing, if that is declared.
-    pub fn idle(&self, number: u16) -> Option<Duration> {
-        Some(self.ports.iter().find(|port| port.port == number)?.idle?.limit())
+    /// What is declared of the port `number`.
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.port == number)
     }
 
     /// Whether workloads of the peer cluster `cluster` are let in.

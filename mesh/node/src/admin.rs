@@ -56,6 +56,16 @@ pub trait Admin: Send + Sync + 'static {
         None
     }
 
+    /// The streams of bytes that are open through this node, the oldest first.
+    ///
+    /// # Errors
+    /// The node sees no streams, only what they travel in.
+    fn connections(&self) -> Result<serde_json::Value, Unanswered> {
+        let line =
+            "this is a gateway: the streams of a connection between two sidecars are known to those; ask one of them";
+        Err(Unanswered::Elsewhere(line.to_owned()))
+    }
+
     /// The media type and the text of `/metrics`, for a scraper that accepts `accept`.
     fn metrics(&self, accept: Option<&str>) -> (&'static str, String);
 }
@@ -109,22 +119,23 @@ fn answer(admin: &impl Admin, request: &Request<Bytes>) -> Response<Bytes> {
         ["status"] => json(StatusCode::OK, &admin.status()),
         ["services"] => json(StatusCode::OK, &admin.services()),
         ["view", "services"] => json(StatusCode::OK, &admin.listings()),
-        ["view", "endpoints"] => endpoints(admin, None),
-        ["view", "endpoints", namespace, service] => endpoints(admin, Some(&ServiceName::new(namespace, service))),
+        ["view", "connections"] => said(admin.connections()),
+        ["view", "endpoints"] => said(admin.endpoints(None)),
+        ["view", "endpoints", namespace, service] => said(admin.endpoints(Some(&ServiceName::new(namespace, service)))),
         [verb @ ("explain" | "what-if"), namespace, service] => {
             about(admin, &ServiceName::new(namespace, service), verb == "what-if", &query(request))
         }
         _ => text(
             StatusCode::NOT_FOUND,
             "there are /status, /services, /view/services, /view/endpoints, /view/endpoints/NAMESPACE/SERVICE, \
-             /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
+             /view/connections, /explain/NAMESPACE/SERVICE and /what-if/NAMESPACE/SERVICE",
         ),
     }
 }
 
-fn endpoints(admin: &impl Admin, name: Option<&ServiceName>) -> Response<Bytes> {
-    match admin.endpoints(name) {
-        Ok(endpoints) => json(StatusCode::OK, &endpoints),
+fn said(answer: Result<serde_json::Value, Unanswered>) -> Response<Bytes> {
+    match answer {
+        Ok(answer) => json(StatusCode::OK, &answer),
         Err(unanswered) => refusal(&unanswered),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use eastway_balance::Pick;
+use eastway_balance::{LocalityEndpoints, Pick};
 use eastway_core::head::{Fields, grpc_status};
 use eastway_core::{Reason, Timestamp};
 use eastway_resilience::{Outcome, Permit};
 
-use crate::record::{Recorder, RequestRecord};
+use crate::record::{Recorder, RequestFacts, RequestRecord};
 use crate::service::ServiceEntry;
 
 /// How an answer, or a stream, ended.
@@ -62,6 +62,27 @@ impl<R: Recorder> Answer<R> {
         attempt: Option<Attempt>,
     ) -> Self {
         Self { record, held: Some(Held { entry, _permit: permit, attempt }) }
+    }
+
+    /// What is known of its request.
+    pub fn facts(&self) -> Option<&RequestFacts> {
+        self.record.facts()
+    }
+
+    /// What serves it, where that was chosen here.
+    pub fn pick(&self) -> Option<&Pick> {
+        Some(&self.held.as_ref()?.attempt.as_ref()?.pick)
+    }
+
+    /// Whether its service has nearer endpoints by now to which all new requests go that would have gone where it goes.
+    pub fn is_left_behind(&self) -> bool {
+        let Some((held, pick)) = self.held.as_ref().zip(self.pick()) else { return false };
+        let localities = held.entry.service().localities();
+        let serves = |is_it: &dyn Fn(&LocalityEndpoints) -> bool| {
+            localities.iter().any(|(locality, share)| *share > 0 && is_it(locality))
+        };
+        serves(&|locality| locality.level < pick.locality.level)
+            && !serves(&|locality| locality.zone == pick.locality.zone)
     }
 
     /// So many bytes of the answer have passed.

@@ -7,9 +7,9 @@
 mod rules;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use eastway_core::head::{Edits, HttpVersion, MESH_PREFIX, RequestHead, ResponseHead};
+use eastway_core::resource::ServicePort;
 use eastway_core::view::{InboundRules, MeshView};
 use eastway_core::{Authority, Reason, ServiceName, SpiffeId, Timestamp};
 
@@ -69,7 +69,7 @@ pub struct Inbound<R: Recorder> {
     is_own: bool,
     edits: Edits,
     spoken: HttpVersion,
-    idle: Option<Duration>,
+    port: Option<ServicePort>,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl<R: Recorder> Inbound<R> {
             Err(reason) => Next::Refuse(reason),
         };
         let spoken = if head.fields.first(SPOKEN).is_some() { HttpVersion::Http11 } else { head.version };
-        Self { caller: Arc::clone(caller), record, next, is_own, edits, spoken, idle: None }
+        Self { caller: Arc::clone(caller), record, next, is_own, edits, spoken, port: None }
     }
 
     /// What to do next.
@@ -142,7 +142,7 @@ impl<R: Recorder> Inbound<R> {
     pub fn ruled(&mut self, found: Result<Arc<InboundRules>, Reason>, mesh: &MeshView) {
         let Next::Rules { target, connect, layer } = std::mem::replace(&mut self.next, Next::Told) else { return };
         if let Ok(rules) = &found {
-            self.idle = rules.idle(target.port.unwrap_or(HTTP));
+            self.port = rules.port(target.port.unwrap_or(HTTP)).cloned();
         }
         if self.is_own && !connect {
             // A further protocol, whose stream lasts; nothing more is asked of the own cluster.
@@ -170,9 +170,9 @@ impl<R: Recorder> Inbound<R> {
         self.next = Next::Refuse(reason);
     }
 
-    /// How long its stream may carry nothing, if the service says so.
-    pub const fn idle(&self) -> Option<Duration> {
-        self.idle
+    /// The service's port that it came for, where that was looked at: of streams.
+    pub const fn port(&self) -> Option<&ServicePort> {
+        self.port.as_ref()
     }
 
     /// The record of the request.

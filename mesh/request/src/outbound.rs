@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use eastway_balance::{Attempts, LocalityEndpoints, Outcome, Pick, Tried};
 use eastway_core::head::{Edits, HttpVersion, MESH_PREFIX, RequestHead, ResponseHead};
+use eastway_core::resource::ServicePort;
 use eastway_core::trace::{TraceContext, TraceParent};
 use eastway_core::{Authority, EndpointId, Reason, ServiceName, Timestamp};
 use eastway_resilience::attempts::{AttemptEnd, Decision, Repeatable};
@@ -311,10 +312,10 @@ impl<R: Recorder> Outbound<R> {
         })
     }
 
-    /// How long a stream to its port may carry nothing, if the service says so.
-    pub fn idle(&self) -> Option<Duration> {
+    /// The service's port that it goes to, once that is known.
+    pub fn port(&self) -> Option<ServicePort> {
         let forward = self.forward.as_deref()?;
-        Some(forward.entry.port(Some(forward.port))?.idle?.limit())
+        forward.entry.port(Some(forward.port))
     }
 
     /// The record of the request.

@@ -506,6 +506,9 @@ pub struct Port {
     /// How long a stream to it may carry nothing; 0 if that is not declared, 2^32 - 1 for ever.
     #[prost(uint32, tag = "3")]
     pub idle_seconds: u32,
+    /// Streams to farther endpoints are ended once nearer ones serve again.
+    #[prost(bool, tag = "4")]
+    pub drains_on_failback: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {

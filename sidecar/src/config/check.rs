@@ -271,6 +271,7 @@ fn timeouts(checks: &mut Checks<'_>, raw: &RawTimeouts) -> Timeouts {
         stream_open: read("streamOpen", &raw.stream_open, milli, minute),
         request: read("request", &raw.request, milli, day),
         idle: read("idle", &raw.idle, Duration::from_secs(1), day),
+        failback: read("failback", &raw.failback, Duration::from_secs(1), day),
         discovery: read("discovery", &raw.discovery, milli, minute),
         drain: read("drain", &raw.drain, Duration::ZERO, day),
         tcp_user: read("tcpUserTimeout", &raw.tcp_user_timeout, 10 * milli, 60 * minute),

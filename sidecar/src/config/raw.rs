@@ -407,6 +407,9 @@ pub struct RawTimeouts {
     /// How long a stream or a connection may carry nothing, a caller leave its request unfinished, or an endpoint take
     /// nothing of it.
     pub idle: DurationText,
+    /// How long nearer endpoints must have served, until streams of ports with `onFailback: drain` are ended; up to as long
+    /// again for each, so that not all clients connect anew at once.
+    pub failback: DurationText,
     /// How long the first request to a service waits for discovery.
     pub discovery: DurationText,
     /// How long the process finishes what it has in hand, after it was told to end.
@@ -440,6 +443,7 @@ impl Default for RawTimeouts {
             stream_open: "1s".into(),
             request: "15s".into(),
             idle: "5m".into(),
+            failback: "30s".into(),
             discovery: "1s".into(),
             drain: "30s".into(),
             tcp_user_timeout: "1s".into(),

@@ -126,6 +126,7 @@ fn defaults_are_those_of_the_design() {
         stream_open: millis(1_000),
         request: millis(15_000),
         idle: millis(300_000),
+        failback: millis(30_000),
         discovery: millis(1_000),
         drain: millis(30_000),
         tcp_user: millis(1_000),

@@ -82,7 +82,7 @@ impl Forward {
         let load = (!answer.head.is_switch()).then(|| node.load.report(clock::now()).to_header());
         let passes = self.call.answered(&answer.head.view(), load);
         let answer = answer.map(|body| body.observe(charged));
-        Ok(adapter::pass(&self.worker, answer, passes, (self.upgrading.take(), self.call.idle())))
+        Ok(adapter::pass(&self.worker, answer, passes, (self.upgrading.take(), self.call.port().cloned())))
     }
 
     /// Connects to the application and answers 200; what follows is relayed until either side has ended.
@@ -95,8 +95,8 @@ impl Forward {
             let asking = asking.inspect_err(|error| tracing::debug!(error = %Chain(error), "the caller went away"));
             Some((asking.ok()?, application))
         };
-        let idle = self.call.idle();
-        adapter::relay(&self.worker, ends, (self.call.opened(), idle), in_flight);
+        let port = self.call.port().cloned();
+        adapter::relay(&self.worker, ends, (self.call.opened(), port), in_flight);
         Ok(Response::empty(200))
     }
 

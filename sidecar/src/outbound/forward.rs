@@ -69,13 +69,13 @@ impl Forward {
         let (request, body, now) = (&mut self.request, body_state(&self.body), clock::now());
         match sent {
             Ok((response, judged)) => {
-                let idle = request.idle();
+                let port = request.port();
                 let passes = self.worker.random(|rng| request.answered(pick, &judged, &body, now, rng));
                 let Some(passes) = passes else {
                     self.kept = Some(response);
                     return None;
                 };
-                Some(adapter::pass(&self.worker, response, passes, (self.upgrading.take(), idle)))
+                Some(adapter::pass(&self.worker, response, passes, (self.upgrading.take(), port)))
             }
             Err(error) => {
                 self.worker.random(|rng| request.failed(&pick, error, &body, now, rng));
@@ -136,14 +136,14 @@ impl Forward {
     /// Opens an opaque stream and answers 200; what follows is relayed until either side has ended.
     async fn open(&mut self, pick: Pick) -> Option<Response> {
         let opened = opaque::open(&self.worker, &mut self.request, pick).await?;
-        let opaque::Opened { serving, answer, held, idle } = opened;
+        let opaque::Opened { serving, answer, held, port } = opened;
         let asking = self.upgrading.take();
         let ends = async move {
             let asking = asking?.io().await;
             let asking = asking.inspect_err(|error| tracing::debug!(error = %Chain(error), "the application left"));
             Some((asking.ok()?, serving))
         };
-        adapter::relay(&self.worker, ends, (answer, idle), held);
+        adapter::relay(&self.worker, ends, (answer, port), held);
         Some(Response::empty(200))
     }
 

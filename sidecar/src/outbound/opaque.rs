@@ -1,11 +1,11 @@
 //! Opaque streams: bytes both ways, whoever asked for them.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use eastway_balance::Pick;
 use eastway_core::Reason;
 use eastway_core::head::{HttpVersion, RequestHead};
+use eastway_core::resource::ServicePort;
 use eastway_request::{Answer, BodyState, Outbound, Step};
 use eastway_runtime::clock;
 use eastway_transport::Io;
@@ -24,17 +24,17 @@ pub(super) struct Opened {
     pub(super) answer: Answer<Telemetry>,
     /// What to hold for as long.
     pub(super) held: Option<ConnectionPermit>,
-    /// How long it may carry nothing, if its service says so.
-    pub(super) idle: Option<Duration>,
+    /// The port that it goes to.
+    pub(super) port: Option<ServicePort>,
 }
 
 /// Opens a stream to what was picked. `None` if there is no way.
 pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut pick: Pick) -> Option<Opened> {
     let call = request.call()?;
     let opened = upstream::open(&worker.upstreams, &call, &mut pick).await;
-    let (idle, now) = (request.idle(), clock::now());
+    let (port, now) = (request.port(), clock::now());
     match opened {
-        Ok((serving, held)) => Some(Opened { serving, answer: request.opened(pick, now)?, held, idle }),
+        Ok((serving, held)) => Some(Opened { serving, answer: request.opened(pick, now)?, held, port }),
         Err(error) => {
             worker.random(|rng| request.failed(&pick, error, &BodyState::NONE, now, rng));
             None
@@ -46,9 +46,8 @@ pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut
 /// reset: there is no other way to say so.
 pub(super) async fn connect(worker: Rc<Worker>, application: Io, target: Rc<str>) {
     match reach(&worker, &target).await {
-        Ok(Opened { serving, answer, held: _held, idle }) => {
-            let idle = idle.unwrap_or(worker.node.config.timeouts.idle);
-            stream::relay(application, serving, idle, answer).await;
+        Ok(Opened { serving, answer, held: _held, port }) => {
+            stream::relay(&worker.node, (application, serving), port.as_ref(), answer).await;
         }
         Err(reason) => {
             tracing::debug!(reason = reason.code(), %target, "a connection of the application leads nowhere");

@@ -1,12 +1,14 @@
 //! Bytes that are no HTTP, by CONNECT: whatever an end of a stream says, the other end hears.
 
 use std::io::ErrorKind;
+use std::process::Command;
 use std::time::Duration;
 
 use eastway_tests::apps::App;
 use eastway_tests::client;
 use eastway_tests::eventually;
 use eastway_tests::lab::{Lab, StoreKind, service};
+use eastway_tests::process::eastway;
 use eastway_tests::wire::Wire;
 
 use crate::http_within::{connect, with_app};
@@ -109,6 +111,60 @@ fn silence_ends_a_stream_unless_its_port_is_declared_to_live_with_it() {
         lasting.send("b");
         assert_eq!(lasting.exactly(1).as_deref(), Ok(b"b".as_slice()), "{cluster}");
     }
+}
+
+/// Two streams go to another region because there is nobody nearer; then there is.
+#[test]
+fn streams_to_farther_endpoints_end_once_nearer_ones_serve_if_that_is_wanted_and_operators_see_them() {
+    let mut lab = Lab::new();
+    lab.clusters(&["us-east", "eu-west"], StoreKind::Embedded);
+    let ports =
+        "[{ port: 80 }, { port: 9000, protocol: tcp, onFailback: drain }, { port: 9001, protocol: tcp, idle: 1h }]";
+    let spec = format!("export: ['*'], balancing: {{ ramp: 1s, slowStart: 1s }}, ports: {ports}");
+    for (cluster, peer) in [("us-east", "eu-west"), ("eu-west", "us-east")] {
+        lab.declare(cluster, &[service("payments", &spec), lab.peer(peer, "imports: ['shop/*']")]);
+        let gateway = lab.gateway(cluster);
+        lab.process(&gateway.name).signal("HUP");
+    }
+    let (far, near) = (lab.host(), lab.host());
+    let _apps = [far, near].map(|ip| App::echoing((ip, 8080).into()));
+    lab.beside("eu-west", "a", far, "");
+    let storefront = lab.storefront_with("us-east", "a", "timeouts: { failback: 1s }\n");
+    let open = |port: u16| {
+        eventually("eu-west takes a stream", || {
+            let authority = format!("payments.shop.mesh.internal:{port}");
+            let mut wire = connect(storefront.proxy(), &authority).map_err(|answer| format!("{answer:?}"))?;
+            wire.send("a");
+            wire.exactly(1).map(|_| wire).map_err(|came| format!("only {came:?}"))
+        })
+    };
+    drop(open(9001));
+    let (mut drained, mut kept) = (open(9000), open(9001));
+    let listed = || {
+        let admin = storefront.at(15000).to_string();
+        let output =
+            Command::new(eastway()).args(["connections", "payments.shop", "-o", "json", "--admin", &admin]).output();
+        let listed: serde_json::Value = serde_json::from_slice(&output.expect("it starts").stdout).expect("JSON");
+        let of = |port: u16| listed.as_array().expect("a list").iter().find(|stream| stream["port"] == port).cloned();
+        [9000, 9001].map(of)
+    };
+    let all = eventually("both are listed, with what passed", || match listed() {
+        [Some(one), Some(other)] if one["received_bytes"] == 1 && other["sent_bytes"] == 1 => Ok([one, other]),
+        listed => Err(format!("{listed:?}")),
+    });
+    for (stream, idle) in all.into_iter().zip([300, 3_600]) {
+        assert_eq!((&stream["zone"], &stream["direction"]), (&"eu-west/a".into(), &"outbound".into()), "{stream}");
+        assert_eq!((&stream["level"], &stream["idle_seconds"]), (&2.into(), &idle.into()), "{stream}");
+        assert!(stream["endpoint"].as_str().is_some_and(|endpoint| endpoint.contains("payments")), "{stream}");
+    }
+    lab.beside("us-east", "a", near, "");
+    eventually("one stream is ended", || match listed() {
+        [None, Some(_)] => Ok(()),
+        listed => Err(format!("{listed:?}")),
+    });
+    assert_eq!(drained.rest().1, Some(ErrorKind::ConnectionReset));
+    kept.send("b");
+    assert_eq!(kept.exactly(1).as_deref(), Ok(b"b".as_slice()));
 }
 
 /// The port of the caller's sidecar that leads to payments' port for TCP.

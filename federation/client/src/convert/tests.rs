@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use eastway_core::resource::{Idle, Protocol, ServicePort};
+use eastway_core::resource::{Idle, OnFailback, Protocol, ServicePort};
 use eastway_core::view::{PeerView, RemoteZone, ServiceSpec, ServiceView, ZoneSummary};
 use eastway_core::{Timestamp, Version, ZoneId};
 use eastway_proto::federation::v1 as federation;
@@ -73,7 +73,11 @@ fn view() -> ServiceView {
             ports: vec![
                 ServicePort::new(80, Protocol::Http),
                 ServicePort::new(9090, Protocol::Grpc),
-                ServicePort { idle: Some(Idle::OFF), ..ServicePort::new(5432, Protocol::Tcp) },
+                ServicePort {
+                    idle: Some(Idle::OFF),
+                    on_failback: OnFailback::Drain,
+                    ..ServicePort::new(5432, Protocol::Tcp)
+                },
             ],
             accounts: ["payments".to_owned()].into(),
             locality_weights: BTreeMap::from([("eu-west/a".to_owned(), 0.5)]),

@@ -64,12 +64,35 @@ pub struct ServicePort {
     /// Default: what each sidecar says (`timeouts.idle`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
+    /// What becomes of connections and other streams of bytes that were made to farther endpoints, once nearer ones serve
+    /// again. Default `keep`.
+    #[serde(default, rename = "onFailback", skip_serializing_if = "OnFailback::is_default")]
+    pub on_failback: OnFailback,
+}
+
+/// What becomes of streams to farther endpoints once nearer ones serve again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailback {
+    /// They last for as long as both ends want.
+    #[default]
+    Keep,
+    /// They are ended, so that their clients connect anew: once nothing new goes where they go, and not all at once
+    /// (`timeouts.failback` of the caller's sidecar).
+    Drain,
+}
+
+impl OnFailback {
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl ServicePort {
     /// A port of which nothing else is said.
     pub const fn new(port: u16, protocol: Protocol) -> Self {
-        Self { port, protocol, idle: None }
+        Self { port, protocol, idle: None, on_failback: OnFailback::Keep }
     }
 }
 
