@@ -154,12 +154,9 @@ impl Catalogue {
             let stored = candidates.siblings.get(gateway).is_some_and(|entry| entry.slice == index);
             if stored && !is_listed(id) {
                 let Some(entry) = candidates.siblings.remove(gateway) else { continue };
-                let (key, version) = ((service.clone(), id.clone()), entry.registration.version());
-                let has_moved = self.siblings.has_moved(&key, version);
-                if !has_moved && self.siblings.has_let_go(gateway, &key, &entry) {
-                    // Its gateway says so itself: it deregistered there, or was given up.
-                    candidates.end(version);
-                } else if candidates.best().is_none_or(|best| best.registration.version() < version) {
+                let version = entry.registration.version();
+                let is_over = candidates.ended >= version;
+                if !is_over && candidates.best().is_none_or(|best| best.registration.version() < version) {
                     candidates.leaving = Some(Box::new(Leaving { entry, gateway: gateway.into(), since: now }));
                     self.leaving.insert(service.clone());
                 }
