@@ -108,14 +108,17 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The highest incarnation known, if it or a deregistration forbids the registration.
+    /// The highest incarnation known, if it or a deregistration forbids the registration. One that was under way for long comes
+    /// after later ones, which may even have ended.
     fn highest(&self, registration: &Registration) -> Option<u64> {
         let Registration { service, endpoint, incarnation, .. } = registration;
+        let key = (service.clone(), endpoint.clone());
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
-        let alive = known.and_then(|candidates| candidates.best()).map(|entry| &entry.registration);
-        let alive = alive.filter(|known| known.version() > registration.version()).map(|known| known.incarnation);
-        let left = self.tombstones.incarnation(&(service.clone(), endpoint.clone()));
-        alive.max(left.filter(|left| left >= incarnation))
+        let alive = known.and_then(|candidates| candidates.best()).map(|entry| entry.registration.version());
+        let ended = known.map(|candidates| candidates.ended).max(self.ended.get(&key).map(|ended| ended.version));
+        let later =
+            alive.max(ended).filter(|later| *later > registration.version()).map(|(incarnation, _)| incarnation);
+        later.max(self.tombstones.incarnation(&key).filter(|left| left >= incarnation))
     }
 
     /// The sidecar says how its application does, and why in `words`, which operators are told.
@@ -297,7 +300,7 @@ impl Catalogue {
                 None => left.push((id.clone(), Arc::clone(registration))),
             }
         }
-        let taken = left.into_iter().filter(|(_, registration)| known.is_taken(registration, &self.siblings));
+        let taken = left.into_iter().filter(|(_, registration)| known.is_taken(registration));
         gone.extend(taken.map(|(id, _)| id));
         let shown = known.endpoints.values().filter(|candidates| candidates.best().is_some()).count();
         gone.extend(hold::due(&held, shown.saturating_sub(held.len()), now, &self.options));
@@ -318,7 +321,7 @@ impl Catalogue {
             for (id, candidates) in &known.endpoints {
                 let Some(own) = &candidates.own else { continue };
                 let is_down_for_long = own.down_since().is_some_and(|since| now.since(since) >= limit);
-                if is_down_for_long || candidates.is_outdated(own) || known.is_replaced(id, own, silence, now) {
+                if is_down_for_long || candidates.is_outdated(own) || known.is_replaced(own, silence, now) {
                     dead.push((name.clone(), id.clone()));
                 }
             }
