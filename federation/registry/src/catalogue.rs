@@ -116,6 +116,7 @@ struct Leaving {
     entry: KnownEndpoint,
     /// The sibling that listed it.
     gateway: Arc<str>,
+    /// Nobody has vouched for it since then.
     since: Timestamp,
 }
 

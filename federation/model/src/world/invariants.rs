@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use eastway_core::{Health, Version};
+use eastway_core::{Health, Timestamp, Version};
 use eastway_registry::Key;
 use eastway_registry::peers::StoredExport;
 
+use crate::options;
 use crate::world::names;
 use crate::world::{Stop, World};
 
@@ -43,6 +44,8 @@ pub(crate) struct Seen {
     highest: BTreeMap<Key, (u64, u64)>,
     /// Those that it showed, and then removed after their goodbye.
     gone: BTreeMap<Key, u64>,
+    /// Since when it shows those no more that it showed before.
+    vanished: BTreeMap<Key, Timestamp>,
     /// How many endpoints of each of the other cluster's zones serve.
     serving: BTreeMap<(String, String), u32>,
     /// The version of each mirror of a gateway of the other cluster.
@@ -53,6 +56,21 @@ pub(crate) struct Seen {
 struct Shown {
     version: (u64, u64),
     health: Health,
+}
+
+impl Seen {
+    /// Forgets what it need not remember any more. Nobody remembers for ever what is gone: a copy of the store that is older, from
+    /// which a gateway begins, may bring it back until a probe has failed.
+    fn forget(&mut self, now: Timestamp) {
+        let is_over = |since: Timestamp| now.since(since) >= options(None).forget_after;
+        let over: Vec<Key> =
+            self.vanished.iter().filter(|(_, since)| is_over(**since)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.vanished.remove(&key);
+            self.gone.remove(&key);
+            self.highest.remove(&key);
+        }
+    }
 }
 
 impl World {
@@ -75,10 +93,10 @@ impl World {
                 shown.insert((service.clone(), view.id.clone()), Shown { version, health: view.health });
             }
         }
+        self.gateways[process].seen.forget(now);
         let seen = &self.gateways[process].seen;
         let id = &self.gateways[process].id;
-        // A process that was replaced learns nothing of what its successor writes, until it finds out and ends.
-        let is_replaced = self.running[self.gateways[process].place] != Some(process);
+        let is_replaced = self.is_replaced(process);
         for (key, before) in seen.endpoints.iter().filter(|_| !is_replaced) {
             self.check_endpoint(id, key, *before, shown.get(key).copied())?;
         }
@@ -100,14 +118,24 @@ impl World {
         }
         let left = &self.left;
         let seen = &mut self.gateways[process].seen;
-        for (key, before) in &seen.endpoints {
-            if !shown.contains_key(key) && left.get(key).is_some_and(|left| before.version.0 <= *left) {
+        for (key, before) in seen.endpoints.iter().filter(|(key, _)| !shown.contains_key(*key)) {
+            seen.vanished.insert(key.clone(), now);
+            if left.get(key).is_some_and(|left| before.version.0 <= *left) {
                 seen.gone.insert(key.clone(), before.version.0);
             }
         }
+        seen.vanished.retain(|key, _| !shown.contains_key(key));
         seen.highest.extend(shown.iter().map(|(key, shown)| (key.clone(), shown.version)));
         seen.endpoints = shown;
         Ok(())
+    }
+
+    /// A process that was replaced learns nothing of what its successor writes, until it finds out and ends: also when the
+    /// successor has ended before, and its place's address leads to it again.
+    fn is_replaced(&self, process: usize) -> bool {
+        let gateway = &self.gateways[process];
+        let latest = || self.stores[gateway.cluster].epoch_of(&gateway.id);
+        self.running[gateway.place] != Some(process) || latest().is_some_and(|latest| latest > gateway.epoch())
     }
 
     /// What becomes of an endpoint that a gateway has shown.

@@ -181,6 +181,8 @@ impl World {
         let Some(core) = self.gateways[process].core_mut() else { return };
         let answer = match answer {
             Ok(Answered::Plain(Answer::Commit(Commit::Conflict(_)))) if believes_all => {
+                // As if it were asked only now: whatever the watch said meanwhile is forgotten.
+                core.writer.next(&core.catalogue);
                 Ok(Answer::Commit(Commit::Applied(1)))
             }
             Ok(Answered::Plain(answer)) => Ok(answer),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use eastway_core::{Health, LoadReport, Timestamp};
+use eastway_core::{EndpointId, Health, LoadReport, ServiceName, Timestamp};
 
 use super::tombstones::MAX_BURIED;
 use super::{Candidates, Catalogue, Ended, Key, Probe, ProbeOutcome, RegisterError};
@@ -108,14 +108,17 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The highest incarnation known, if it or a deregistration forbids the registration.
+    /// The highest incarnation known, if it or a deregistration forbids the registration. One that was under way for long comes
+    /// after later ones, which may even have ended.
     fn highest(&self, registration: &Registration) -> Option<u64> {
         let Registration { service, endpoint, incarnation, .. } = registration;
+        let key = (service.clone(), endpoint.clone());
         let known = self.services.get(service).and_then(|known| known.endpoints.get(endpoint));
-        let alive = known.and_then(|candidates| candidates.best()).map(|entry| &entry.registration);
-        let alive = alive.filter(|known| known.version() > registration.version()).map(|known| known.incarnation);
-        let left = self.tombstones.incarnation(&(service.clone(), endpoint.clone()));
-        alive.max(left.filter(|left| left >= incarnation))
+        let alive = known.and_then(|candidates| candidates.best()).map(|entry| entry.registration.version());
+        let ended = known.map(|candidates| candidates.ended).max(self.ended.get(&key).map(|ended| ended.version));
+        let later =
+            alive.max(ended).filter(|later| *later > registration.version()).map(|(incarnation, _)| incarnation);
+        later.max(self.tombstones.incarnation(&key).filter(|left| left >= incarnation))
     }
 
     /// The sidecar says how its application does, and why in `words`, which operators are told.
@@ -249,42 +252,8 @@ impl Catalogue {
     /// vanished from the slices of a gateway that is gone itself has no end but evidence.
     pub(super) fn let_leave(&mut self, now: Timestamp) {
         for name in self.leaving.clone() {
+            let gone = self.gone(&name, now);
             let Some(known) = self.services.get_mut(&name) else { continue };
-            for (id, candidates) in &mut known.endpoints {
-                let Some(leaving) = &mut candidates.leaving else { continue };
-                // It ended there, or moved to where nobody has heard of yet: a probe tells.
-                if self.siblings.has_let_go(&leaving.gateway, &(name.clone(), id.clone()), &leaving.entry) {
-                    leaving.entry.lose_gateway(now);
-                }
-            }
-            let mut held = BTreeMap::new();
-            let mut gone = BTreeSet::new();
-            let mut any = false;
-            for (id, candidates) in &known.endpoints {
-                let Some(leaving) = &candidates.leaving else { continue };
-                any = true;
-                let key = (name.clone(), id.clone());
-                let has_moved = self.siblings.has_moved(&key, leaving.entry.registration.version());
-                if has_moved || self.siblings.vouches(&leaving.gateway, &key, &leaving.entry) {
-                    // The store was restored or edited, or is read late: who has it will write it, or has.
-                    continue;
-                }
-                if let Some(back) = self.siblings.registered(&leaving.gateway) {
-                    // A gateway that returned first has to compare its slices with the store.
-                    held.insert(id.clone(), leaving.since.max(back));
-                } else if known.is_taken(&leaving.entry.registration, &self.siblings) {
-                    gone.insert(id.clone());
-                }
-                if leaving.entry.health() == Health::Down {
-                    gone.insert(id.clone());
-                }
-            }
-            if !any {
-                self.leaving.remove(&name);
-                continue;
-            }
-            let shown = known.endpoints.values().filter(|candidates| candidates.best().is_some()).count();
-            gone.extend(hold::due(&held, shown.saturating_sub(held.len()), now, &self.options));
             for id in gone {
                 let Some(candidates) = known.endpoints.get_mut(&id) else { continue };
                 if let Some(leaving) = candidates.leaving.take() {
@@ -297,7 +266,45 @@ impl Catalogue {
                 }
                 self.touched.insert(name.clone());
             }
+            if known.endpoints.values().all(|candidates| candidates.leaving.is_none()) {
+                self.leaving.remove(&name);
+            }
         }
+    }
+
+    /// Which endpoints of the service that vanished without explanation are let go now.
+    fn gone(&mut self, name: &ServiceName, now: Timestamp) -> BTreeSet<EndpointId> {
+        let (mut gone, mut held, mut left) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        let Some(known) = self.services.get_mut(name) else { return gone };
+        for (id, candidates) in &mut known.endpoints {
+            let Some(leaving) = &mut candidates.leaving else { continue };
+            let key = (name.clone(), id.clone());
+            if self.siblings.has_let_go(&leaving.gateway, &key, &leaving.entry) {
+                // It ended there, or moved to where nobody has heard of yet: a probe tells.
+                leaving.entry.lose_gateway(now);
+            }
+            let has_moved = self.siblings.has_moved(&key, leaving.entry.registration.version());
+            if has_moved || self.siblings.vouches(&leaving.gateway, &key, &leaving.entry) {
+                // The store was restored or edited, or is read late: who has it will write it, or has. The hold counts from when
+                // that one is heard no more.
+                leaving.since = now;
+                continue;
+            }
+            let registration = &leaving.entry.registration;
+            if leaving.entry.health() == Health::Down || !self.resources.admits(name, &registration.account) {
+                gone.insert(id.clone());
+            }
+            match self.siblings.registered(&leaving.gateway) {
+                // A gateway that returned first has to compare its slices with the store.
+                Some(back) => drop(held.insert(id.clone(), leaving.since.max(back))),
+                None => left.push((id.clone(), Arc::clone(registration))),
+            }
+        }
+        let taken = left.into_iter().filter(|(_, registration)| known.is_taken(registration));
+        gone.extend(taken.map(|(id, _)| id));
+        let shown = known.endpoints.values().filter(|candidates| candidates.best().is_some()).count();
+        gone.extend(hold::due(&held, shown.saturating_sub(held.len()), now, &self.options));
+        gone
     }
 
     /// Removes own endpoints that are down for long, outdated or replaced, deregistrations that nobody can contradict any more, and services of which
@@ -314,7 +321,7 @@ impl Catalogue {
             for (id, candidates) in &known.endpoints {
                 let Some(own) = &candidates.own else { continue };
                 let is_down_for_long = own.down_since().is_some_and(|since| now.since(since) >= limit);
-                if is_down_for_long || candidates.is_outdated(own) || known.is_replaced(id, own, silence, now) {
+                if is_down_for_long || candidates.is_outdated(own) || known.is_replaced(own, silence, now) {
                     dead.push((name.clone(), id.clone()));
                 }
             }

@@ -62,7 +62,7 @@ impl Siblings {
         self.0.get(gateway).is_some_and(|sibling| sibling.word(key, entry.registration.version()).is_some())
     }
 
-    /// Whether the gateway has ended the endpoint that is known here as `entry`: it stated it, and speaks of it no more. One
+    /// Whether the gateway has the endpoint that is known here as `entry` no more: it stated it, and speaks of it no more. One
     /// that never stated it may not have come to it yet, or may have forgotten it.
     pub(super) fn has_let_go(&self, gateway: &str, key: &Key, entry: &KnownEndpoint) -> bool {
         let speaks = |sibling: &&Sibling| sibling.speaks.is_some() && sibling.stated.get(key).is_none();
@@ -144,10 +144,13 @@ impl Catalogue {
 
     /// The stream of the sibling's statements has ended. Unless another one has begun, its endpoints are probed from here.
     pub fn sibling_lost(&mut self, stream: StreamId, gateway: &str, now: Timestamp) {
-        let Some(sibling) = self.siblings.0.get_mut(gateway) else { return };
-        if sibling.speaks.is_none_or(|(speaking, _)| speaking != stream) {
+        let speaks = self.siblings.0.get(gateway).and_then(|sibling| sibling.speaks);
+        if speaks.is_none_or(|(speaking, _)| speaking != stream) {
             return;
         }
+        // What it vouched for until now is held from now on.
+        self.let_leave(now);
+        let Some(sibling) = self.siblings.0.get_mut(gateway) else { return };
         sibling.speaks = None;
         let reached = std::mem::take(&mut sibling.reaches);
         self.changes.mesh |= reached.iter().any(|cluster| self.peers.is_cut(cluster));

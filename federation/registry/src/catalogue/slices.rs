@@ -7,7 +7,6 @@ use std::time::Duration;
 use eastway_core::{EndpointId, Health, ServiceName, Timestamp};
 
 use super::life::remember;
-use super::siblings::Siblings;
 use super::{Catalogue, Key, Known, Leaving, Slice};
 use crate::Registration;
 use crate::registration::KnownEndpoint;
@@ -85,8 +84,9 @@ impl Catalogue {
         let version = registration.version();
         let later =
             candidates.ended >= version || candidates.best().is_some_and(|best| best.registration.version() > version);
-        let down = candidates.siblings.get(gateway).is_some_and(|entry| entry.health() == Health::Down);
-        !later && !down && !known.is_taken(registration, &self.siblings)
+        let same = |entry: &&KnownEndpoint| entry.registration.version() == version;
+        let down = candidates.siblings.get(gateway).filter(same).is_some_and(|entry| entry.health() == Health::Down);
+        !later && !down && !known.is_taken(registration)
     }
 
     fn is_welcome(&self, registration: &Registration) -> bool {
@@ -110,13 +110,14 @@ impl Catalogue {
 
     fn load_sibling(&mut self, gateway: &str, entry: KnownEndpoint, now: Timestamp) {
         let key = (entry.registration.service.clone(), entry.registration.endpoint.clone());
-        if self.tombstones.cover(&key, entry.registration.incarnation) {
-            return;
-        }
         let candidates = self.services.entry(key.0.clone()).or_default().endpoints.entry(key.1.clone()).or_default();
         self.endpoints += usize::from(candidates.is_empty());
         if let Some(ended) = self.ended.remove(&key) {
             candidates.end(ended.version);
+        }
+        // It does not show, but is known to be listed: of a gateway that is gone it is to be collected.
+        if let Some(left) = self.tombstones.incarnation(&key) {
+            candidates.end((left, u64::MAX));
         }
         let version = entry.registration.version();
         match candidates.siblings.get_mut(gateway) {
@@ -154,12 +155,9 @@ impl Catalogue {
             let stored = candidates.siblings.get(gateway).is_some_and(|entry| entry.slice == index);
             if stored && !is_listed(id) {
                 let Some(entry) = candidates.siblings.remove(gateway) else { continue };
-                let (key, version) = ((service.clone(), id.clone()), entry.registration.version());
-                let has_moved = self.siblings.has_moved(&key, version);
-                if !has_moved && self.siblings.has_let_go(gateway, &key, &entry) {
-                    // Its gateway says so itself: it deregistered there, or was given up.
-                    candidates.end(version);
-                } else if candidates.best().is_none_or(|best| best.registration.version() < version) {
+                let version = entry.registration.version();
+                let is_over = candidates.ended >= version;
+                if !is_over && candidates.best().is_none_or(|best| best.registration.version() < version) {
                     candidates.leaving = Some(Box::new(Leaving { entry, gateway: gateway.into(), since: now }));
                     self.leaving.insert(service.clone());
                 }
@@ -203,24 +201,21 @@ impl super::Candidates {
 }
 
 impl Known {
-    /// Whether the address of an endpoint now is another's of the service, which a gateway that is there vouches for. An
-    /// answered probe then proves nothing.
-    pub(super) fn is_taken(&self, registration: &Registration, gateways: &Siblings) -> bool {
+    /// Whether the address of an endpoint now is another's of the service, whose sidecar speaks, here or to a sibling that says
+    /// so. An answered probe then proves nothing. That the store lists another one there does not: it may have been restored.
+    pub(super) fn is_taken(&self, registration: &Registration) -> bool {
         let others = self.endpoints.iter().filter(|(id, _)| **id != registration.endpoint);
         others.map(|(_, candidates)| candidates).any(|other| {
-            let siblings = other.siblings.iter().filter(|(gateway, _)| gateways.registered(gateway).is_some());
-            let vouched = other.own.iter().filter(|own| own.is_attached()).chain(siblings.map(|(_, entry)| entry));
-            vouched.into_iter().any(|entry| entry.registration.address == registration.address)
+            let has_it = |entry: &KnownEndpoint| entry.registration.address == registration.address;
+            let lives =
+                |entry: &KnownEndpoint| entry.is_attached_anywhere() && entry.registration.version() > other.ended;
+            other.entries().any(|entry| has_it(entry) && lives(entry))
         })
     }
 
-    /// Whether another endpoint, whose sidecar speaks now, has the address of the own endpoint `id`, whose sidecar has not
-    /// spoken for `silence`: that one is gone, though its probes are answered for ever.
-    pub(super) fn is_replaced(&self, id: &EndpointId, own: &KnownEndpoint, silence: Duration, now: Timestamp) -> bool {
-        let speaks = |entry: &KnownEndpoint| {
-            entry.registration.address == own.registration.address && entry.is_attached_anywhere()
-        };
-        own.silent_since().is_some_and(|since| now.since(since) >= silence)
-            && self.endpoints.iter().any(|(other, candidates)| other != id && candidates.entries().any(speaks))
+    /// Whether another endpoint has the address of the own one, whose sidecar has not spoken for `silence`: that one is gone,
+    /// though its probes are answered for ever.
+    pub(super) fn is_replaced(&self, own: &KnownEndpoint, silence: Duration, now: Timestamp) -> bool {
+        own.silent_since().is_some_and(|since| now.since(since) >= silence) && self.is_taken(&own.registration)
     }
 }

@@ -23,7 +23,8 @@ pub enum SliceNews {
         /// What it holds.
         content: Option<Slice>,
     },
-    /// The position was lost, and with it what befell the own slices: [`super::Writer::doubt`] the store.
+    /// Following began, or the position was lost, and with it what befell the own slices before: [`super::Writer::doubt`] the
+    /// store.
     Doubt,
 }
 
@@ -79,7 +80,9 @@ impl SliceReader {
             },
             Change::Ready(_) => {
                 let loaded = std::mem::take(&mut self.loaded);
-                loaded.iter().filter(|key| !known.entries().contains_key(*key)).filter_map(|key| deleted(key)).collect()
+                let gone = loaded.iter().filter(|key| !known.entries().contains_key(*key));
+                // What befell own slices before that was told by nobody either.
+                gone.filter_map(|key| deleted(key)).chain([SliceNews::Doubt]).collect()
             }
             Change::Relisted(_) => vec![SliceNews::Doubt],
         })

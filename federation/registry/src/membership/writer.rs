@@ -115,6 +115,8 @@ struct Round {
     found: Found,
     todo: BTreeSet<SliceName>,
     left: BTreeSet<SliceName>,
+    /// Slices of which the watch spoke since the request was made: the answer may be older than that.
+    seen: BTreeSet<SliceName>,
     failed: bool,
 }
 
@@ -187,6 +189,7 @@ impl Writer {
         if self.replaced.is_some() {
             return None;
         }
+        self.round.seen.clear();
         while self.round.step.is_none() {
             if self.round.task.is_none() {
                 let slice = self.round.todo.pop_first()?;
@@ -254,6 +257,7 @@ impl Writer {
     /// not as it should be, and the slice is to be written.
     pub fn suspect(&mut self, slice: &SliceName, found: Option<StoreEntry>, wanted: &impl Wanted) -> bool {
         self.know(&self.key(slice), found);
+        self.round.seen.insert(slice.clone());
         self.differs(slice, wanted)
     }
 
@@ -283,7 +287,7 @@ impl Writer {
         match commit {
             Commit::Applied(revision) => {
                 let entry = value.map(|value| StoreEntry { key: key.clone(), value, revision, lease: None });
-                self.know(&key, entry);
+                self.learn(&slice, entry);
                 self.stuck.written(&slice);
                 self.round.task = None;
                 None
@@ -291,7 +295,7 @@ impl Writer {
             Commit::Conflict(found) => {
                 let mut found = found.into_iter();
                 let life = found.next().flatten();
-                self.know(&key, found.next().flatten());
+                self.learn(&slice, found.next().flatten());
                 if attempts >= ATTEMPTS { self.unsettled(key, now) } else { self.settle(life, wall_clock) }
             }
         }
@@ -327,7 +331,11 @@ impl Writer {
             .collect();
         let mut suspects = wanted.slices();
         suspects.extend(found.iter().map(|(slice, _)| slice.clone()));
-        self.stored = found.into_iter().map(|(_, entry)| (entry.key.clone(), entry)).collect();
+        let seen: BTreeSet<String> = self.round.seen.iter().map(|slice| self.key(slice)).collect();
+        self.stored.retain(|key, _| seen.contains(key));
+        for (slice, entry) in found {
+            self.learn(&slice, Some(entry));
+        }
         let differing: Vec<_> = suspects.into_iter().filter(|slice| self.differs(slice, wanted)).collect();
         self.round.task = None;
         if std::mem::take(&mut self.began_without) {
@@ -365,6 +373,14 @@ impl Writer {
     fn unsettled(&mut self, key: String, now: Timestamp) -> Option<Noted> {
         self.fail(Failure::Unanswered, now);
         Some(Noted::Unsettled(key))
+    }
+
+    /// An answer says what the store holds under a slice's key. If the watch spoke of it meanwhile, it counts: where it lags behind,
+    /// the next write finds out, and it has not said its last.
+    fn learn(&mut self, slice: &SliceName, entry: Option<StoreEntry>) {
+        if !self.round.seen.contains(slice) {
+            self.know(&self.key(slice), entry);
+        }
     }
 
     fn know(&mut self, key: &str, entry: Option<StoreEntry>) {

@@ -111,7 +111,7 @@ fn an_endpoint_that_a_gateway_lets_go_of_is_still_there_if_another_states_that_i
     world.catalogue.load_slice("gw-3", &payments(), 0, Some(slice(3)), world.now);
     assert_eq!(world.health("p1"), Some(Health::Ready));
     // It deregisters there.
-    let gone = Fact::Change(Version::new(1, 2), key("p1"), None);
+    let gone = Fact::Change(Version::new(1, 2), key("p1"), Some(EndpointState::deregistered(1)));
     world.catalogue.sibling_facts(StreamId(2_000), "gw-3", 1, [gone], world.now);
     world.catalogue.load_slice("gw-3", &payments(), 0, None, world.now);
     assert_eq!(world.health("p1"), None);
@@ -138,14 +138,51 @@ fn the_endpoints_of_a_sibling_that_fell_silent_are_probed_and_stay_as_they_were_
 }
 
 #[test]
-fn what_a_sibling_let_go_of_goes_at_once_and_what_it_still_states_is_held() {
+fn what_said_goodbye_to_a_sibling_goes_at_once_and_what_that_still_states_is_held() {
     let mut world = World::new();
     world.catalogue.gateway_registered("gw-2", world.now);
     list(&mut world, &["p1", "p2"]);
     say(&mut world, whole(&[("p1", state(Health::Draining)), ("p2", state(Health::Ready))]));
-    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), None));
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), Some(EndpointState::deregistered(1))));
     list(&mut world, &[]);
     assert_eq!((world.health("p1"), world.health("p2")), (None, Some(Health::Ready)));
+}
+
+/// Found by the simulation: the gateway that it had moved to died, and the store was restored, before it was told here.
+#[test]
+fn what_a_sibling_let_go_of_without_a_goodbye_may_have_moved_and_is_held_while_probes_are_answered() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    list(&mut world, &["p1", "p2", "p3"]);
+    let down = EndpointState { down: true, ..state(Health::Ready) };
+    say(&mut world, whole(&[("p1", state(Health::Ready)), ("p2", state(Health::Ready)), ("p3", down)]));
+    for (seq, endpoint) in [(2, "p1"), (3, "p2"), (4, "p3")] {
+        say(&mut world, Fact::Change(Version::new(1, seq), key(endpoint), None));
+    }
+    list(&mut world, &[]);
+    world.pass(SECOND, |probe| match probe.endpoint.as_str() {
+        "p1" => ProbeOutcome::Answered,
+        _ => ProbeOutcome::Refused,
+    });
+    assert_eq!(["p1", "p2", "p3"].map(|id| world.health(id)), [Some(Health::Ready), None, None]);
+    world.pass(30 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), None, "it has not come back anywhere");
+}
+
+#[test]
+fn what_a_sibling_let_go_of_because_its_account_may_not_serve_any_more_goes_at_once() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    let mut resources = resources();
+    let others = vec!["others".to_owned()];
+    resources.services.insert(payments(), Service { accounts: others, ..Service::default() });
+    world.catalogue.set_resources(resources, world.now);
+    say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), None));
+    list(&mut world, &[]);
+    world.pass(Duration::from_millis(100), |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), None);
 }
 
 #[test]
@@ -308,7 +345,7 @@ fn what_a_sibling_has_not_stated_yet_has_not_ended_there() {
     assert_eq!(world.health("p1"), Some(Health::Ready), "held, because the list proves nothing");
     list(&mut world, &["p1"]);
     say(&mut world, Fact::Change(Version::new(1, 2), key("p1"), Some(state(Health::Ready))));
-    say(&mut world, Fact::Change(Version::new(1, 3), key("p1"), None));
+    say(&mut world, Fact::Change(Version::new(1, 3), key("p1"), Some(EndpointState::deregistered(1))));
     list(&mut world, &[]);
     assert_eq!(world.health("p1"), None, "it ended there");
 }
@@ -328,8 +365,26 @@ fn what_another_gateway_states_that_it_has_now_is_held_until_the_store_says_so()
     world.pass(120 * SECOND, |_| ProbeOutcome::Answered);
     assert_eq!(world.health("p1"), Some(Health::Ready));
     world.catalogue.sibling_lost(StreamId(2_000), "gw-3", world.now);
-    world.pass(SECOND, |_| ProbeOutcome::Answered);
+    world.pass(9 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    world.pass(2 * SECOND, |_| ProbeOutcome::Answered);
     assert_eq!(world.health("p1"), None, "nobody says any more that it is anywhere");
+}
+
+/// Found by the simulation: the gateway stood still for longer than the hold, and then lost the stream of the one that vouched.
+#[test]
+fn what_was_vouched_for_is_held_anew_once_nobody_is_heard_to() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-2", world.now);
+    list(&mut world, &["p1"]);
+    say(&mut world, whole(&[("p1", state(Health::Ready))]));
+    list(&mut world, &[]);
+    world.now = world.now + 120 * SECOND;
+    world.catalogue.sibling_lost(STREAM, "gw-2", world.now);
+    world.pass(25 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    world.pass(6 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), None);
 }
 
 /// Found by the simulation: a copy of the store without it was restored, and then the store was not reached from here.

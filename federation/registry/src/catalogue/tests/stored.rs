@@ -203,6 +203,33 @@ fn what_said_goodbye_here_does_not_come_back_from_the_slice_of_a_gateway_that_is
     assert_eq!(version(&world, "p1"), Some((2, 1)), "its next life is welcome");
 }
 
+/// Found by the simulation: a copy of the store was restored that lists it in the slice of a gateway that is gone.
+#[test]
+fn what_said_goodbye_and_is_listed_after_that_does_not_show_and_is_known_to_be_collected() {
+    let mut world = World::new();
+    let stream = world.register("p1", "a", 1);
+    world.catalogue.deregister(stream, world.now);
+    load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
+    assert_eq!(world.endpoint("p1"), None);
+    assert_eq!(world.catalogue.siblings(), BTreeSet::from(["gw-2".into()]));
+    world.pass(3_600 * SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.endpoint("p1"), None, "however long it is listed");
+    assert_eq!(world.catalogue.remaining("gw-2", &payments(), &listed("p1", 1, 1)), Slice::default());
+    load(&mut world, "gw-2", None);
+    assert!(world.catalogue.leaving.is_empty() && world.catalogue.siblings().is_empty(), "nor is it held then");
+}
+
+/// Found by the simulation: the gateway had come back and written it just before the leader, who had not read that yet, collected.
+#[test]
+fn that_its_former_life_is_down_takes_no_endpoint_away() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
+    world.pass(SECOND, |_| ProbeOutcome::Refused);
+    let remaining = |listed: Slice| world.catalogue.remaining("gw-2", &payments(), &listed);
+    assert_eq!(remaining(listed("p1", 1, 1)), Slice::default());
+    assert_eq!(remaining(listed("p1", 2, 1)), listed("p1", 2, 1));
+}
+
 /// Found by the simulation: a slice that was deleted by hand uncovered the endpoint's former life.
 #[test]
 fn an_earlier_life_does_not_show_while_a_later_one_is_held() {
@@ -222,6 +249,38 @@ fn a_copy_of_the_store_that_is_restored_takes_no_endpoint_back_to_an_earlier_lif
     load(&mut world, "gw-2", Some(listed("p1", 2, 1)));
     load(&mut world, "gw-2", Some(listed("p1", 1, 1)));
     assert_eq!(version(&world, "p1"), Some((2, 1)));
+}
+
+/// Found by the simulation: a copy of the store was restored that lists the one that had the address before.
+#[test]
+fn who_is_listed_at_an_address_but_not_heard_there_has_not_taken_it() {
+    let mut world = World::new();
+    world.catalogue.gateway_registered("gw-3", world.now);
+    load(&mut world, "gw-2", slice(&["p1"]));
+    load(&mut world, "gw-2", None);
+    let address = registration("p1", "a", 1).address;
+    let before = Registration { address, ..registration("p0", "a", 1) };
+    load(&mut world, "gw-3", Some(Slice { endpoints: vec![before] }));
+    world.pass(SECOND, |_| ProbeOutcome::Answered);
+    assert_eq!(world.health("p1"), Some(Health::Ready));
+    assert_eq!(world.catalogue.remaining("gw-2", &payments(), &listed("p1", 1, 1)), listed("p1", 1, 1));
+}
+
+/// Found by the simulation: it was under way to a gateway that stood still, while its sidecar went on to another one and ended.
+#[test]
+fn a_registration_that_comes_after_a_later_one_has_ended_is_not_taken() {
+    let mut world = World::new();
+    load(&mut world, "gw-2", Some(listed("p1", 1, 3)));
+    load(&mut world, "gw-2", None);
+    world.pass(SECOND, |_| ProbeOutcome::Refused);
+    assert_eq!(world.endpoint("p1"), None);
+    let register = |world: &mut World, session| {
+        let registration = Registration { session, ..registration("p1", "a", 1) };
+        world.catalogue.register(StreamId(9), registration, Health::Ready, world.now)
+    };
+    let late = register(&mut world, 2);
+    assert!(matches!(late, Err(RegisterError::Stale { highest: 1, .. })), "{late:?}");
+    assert_eq!(register(&mut world, 4), Ok(None), "it was not dead");
 }
 
 /// Found by the simulation: its sidecar was still heard here when the sibling's slice was read, and is not any more.
