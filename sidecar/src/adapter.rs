@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use eastway_core::Reason;
 use eastway_core::head::{Edits, Fields};
@@ -85,11 +84,11 @@ pub(crate) fn relay(
     (answer, port): (Answer<Telemetry>, Option<ServicePort>),
     held: impl Sized + 'static,
 ) {
-    let (guard, node) = (worker.node.draining.guard(), Arc::clone(&worker.node));
+    let (guard, worker) = (worker.node.draining.guard(), Rc::clone(worker));
     tokio::task::spawn_local(async move {
         let _guards = (held, guard);
         if let Some(ends) = ends.await {
-            stream::relay(&node, ends, port.as_ref(), answer).await;
+            stream::relay(&worker, ends, port.as_ref(), answer).await;
         }
     });
 }

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::connections::{Direction, Listed, Stream};
-use crate::node::SidecarNode;
 use crate::record::Telemetry;
+use crate::worker::Worker;
 
 /// How often the bytes of an open stream reach the metrics.
 const REPORT: Duration = Duration::from_secs(1);
@@ -25,11 +25,12 @@ const REPORT: Duration = Duration::from_secs(1);
 /// as `port` allows, or it is left behind where that ends it. The metrics and operators learn of its bytes while it is open, and
 /// `answer` of its end.
 pub(crate) async fn relay(
-    node: &SidecarNode,
+    worker: &Worker,
     (asking, serving): (Io, Io),
     port: Option<&ServicePort>,
     mut answer: Answer<Telemetry>,
 ) {
+    let node = &worker.node;
     let idle = port.and_then(|port| port.idle).map_or(node.config.timeouts.idle, Idle::limit);
     let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let options = SpliceOptions {
@@ -40,7 +41,7 @@ pub(crate) async fn relay(
     };
     let listed = node.connections.open(described(&answer, port, asking.peer_addr(), idle));
     let drains = port.is_some_and(|port| port.on_failback == OnFailback::Drain);
-    let mut failback = drains.then(|| Failback::new(node.config.timeouts.failback));
+    let mut failback = drains.then(|| worker.random(|rng| Failback::new(node.config.timeouts.failback, rng)));
     let mut bytes = Bytes { answer: &mut answer, listed, sent, received };
     let (left, mut leaves) = (Notify::new(), false);
     let withdrawn = async {
@@ -96,8 +97,8 @@ struct Failback {
 }
 
 impl Failback {
-    fn new(least: Duration) -> Self {
-        Self { after: least + least.mul_f64(fastrand::f64()), since: None }
+    fn new(least: Duration, rng: &mut fastrand::Rng) -> Self {
+        Self { after: least + least.mul_f64(rng.f64()), since: None }
     }
 
     fn is_due(&mut self, answer: &Answer<Telemetry>) -> bool {

@@ -47,7 +47,7 @@ pub(super) async fn open(worker: &Worker, request: &mut Outbound<Telemetry>, mut
 pub(super) async fn connect(worker: Rc<Worker>, application: Io, target: Rc<str>) {
     match reach(&worker, &target).await {
         Ok(Opened { serving, answer, held: _held, port }) => {
-            stream::relay(&worker.node, (application, serving), port.as_ref(), answer).await;
+            stream::relay(&worker, (application, serving), port.as_ref(), answer).await;
         }
         Err(reason) => {
             tracing::debug!(reason = reason.code(), %target, "a connection of the application leads nowhere");

@@ -52,7 +52,7 @@ impl Connection {
 
     /// When [`Connection::handle_timeout`] is to be called, if nothing happens before; `None` for never.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        if self.ended.is_some() { None } else { self.liveness.deadline(self.streams.len() > 0) }
+        if self.ended.is_some() { None } else { self.liveness.deadline(!self.streams.is_empty()) }
     }
 
     /// Does what is due at `now`: sends a ping, or gives the peer up.
@@ -60,7 +60,7 @@ impl Connection {
         if self.ended.is_some() {
             return;
         }
-        match self.liveness.due(now, self.streams.len() > 0) {
+        match self.liveness.due(now, !self.streams.is_empty()) {
             Due::Nothing => {}
             Due::Ping => self.ping(now),
             Due::Lost(silence) => self.fail(LinkError::Unresponsive(silence)),
