@@ -5,7 +5,7 @@
 //! nftables, replaced as a whole; while the sidecar does not run, what they lead to it is refused, and what was refused
 //! stays so. A sidecar never connects to a name's address, so that nothing can go in circles.
 //!
-//! [`rules`] says what the kernel is to do, [`host`] does and undoes it, [`around`] finds ways around it; [`listeners`] is the
+//! `rules` says what the kernel is to do, `host` does and undoes it, `around` finds ways around it; `listeners` is the
 //! running sidecar's part.
 
 mod around;

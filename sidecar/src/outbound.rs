@@ -17,12 +17,14 @@ use crate::adapter;
 use crate::h2;
 use crate::worker::Worker;
 use forward::Forward;
-use named::Target;
+use target::Target;
 
 pub(crate) mod captured;
+mod detect;
 mod forward;
 pub(crate) mod named;
 mod opaque;
+mod target;
 
 /// Accepts the application's connections until draining begins.
 pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use eastway_client::Discovery;
@@ -62,6 +62,7 @@ pub(crate) struct Lead {
     pub(crate) target: Authority,
     pub(crate) protocol: Protocol,
     pub(crate) used: Arc<Use>,
+    pub(crate) verdict: Arc<Verdict>,
 }
 
 #[derive(Default)]
@@ -80,7 +81,37 @@ struct Held {
 
 struct Port {
     protocol: Protocol,
+    verdict: Arc<Verdict>,
     open: Result<watch::Sender<()>, io::Error>,
+}
+
+/// What is spoken on a port of which nobody declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Found {
+    Http,
+    Tls,
+    Opaque,
+    /// Its clients say nothing until it has spoken.
+    ServerFirst,
+}
+
+/// What was last found of a port.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict(AtomicU8);
+
+impl Verdict {
+    const ALL: [Found; 4] = [Found::Http, Found::Tls, Found::Opaque, Found::ServerFirst];
+
+    /// What was found, if something was.
+    pub(crate) fn found(&self) -> Option<Found> {
+        Self::ALL.get(usize::from(self.0.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+    }
+
+    /// It is this.
+    pub(crate) fn keep(&self, found: Found) {
+        self.0.store(found as u8 + 1, Ordering::Relaxed);
+    }
 }
 
 /// When a name was last used, and by how many connections it is now.
@@ -160,6 +191,9 @@ pub(crate) struct Unserved {
 struct PortListing {
     port: u16,
     protocol: Protocol,
+    /// What was found to be spoken there, where nobody declares it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<Found>,
     /// Why it is not served, if it is not.
     problem: Option<String>,
 }
@@ -189,7 +223,8 @@ impl Virtuals {
         let held = names.held.get(host).ok_or(Reason::UnknownService)?;
         let port = held.ports.get(&address.port()).ok_or(Reason::UnknownPort)?;
         let target = host.clone().at(address.port());
-        Ok(Lead { target, protocol: port.protocol, used: Arc::clone(&held.used) })
+        let (used, verdict) = (Arc::clone(&held.used), Arc::clone(&port.verdict));
+        Ok(Lead { target, protocol: port.protocol, used, verdict })
     }
 
     /// The addresses of `host`, whose service has these ports: they are open before this returns.
@@ -234,12 +269,14 @@ impl Virtuals {
         for ServicePort { port, protocol, .. } in ports {
             let used = &held.used;
             held.ports.entry(*port).or_insert_with(|| {
-                let lead = Lead { target: host.clone().at(*port), protocol: *protocol, used: Arc::clone(used) };
+                let verdict = Arc::<Verdict>::default();
+                let (target, used) = (host.clone().at(*port), Arc::clone(used));
+                let lead = Lead { target, protocol: *protocol, used, verdict: Arc::clone(&verdict) };
                 let open = self.open(SocketAddr::from((addresses.v4, *port)), &lead);
                 if let Err(error) = &open {
                     warn(host, addresses.v4, *port, error);
                 }
-                Port { protocol: *protocol, open }
+                Port { protocol: *protocol, verdict, open }
             });
         }
         held
@@ -329,6 +366,7 @@ impl Virtuals {
         let port = |(port, served): (&u16, &Port)| PortListing {
             port: *port,
             protocol: served.protocol,
+            found: served.verdict.found(),
             problem: served.open.as_ref().err().map(ToString::to_string),
         };
         let names = self.names.lock();

@@ -235,6 +235,16 @@ impl Lab {
         node
     }
 
+    /// The same of an application of `service`.
+    pub fn workload_of(&mut self, cluster: &str, zone: &str, service: &str, ip: Ipv4Addr) -> LabNode {
+        let node = LabNode { name: format!("{cluster}-{zone}-{service}-{}", ip.octets()[3]), ip };
+        let health = "health: { tcp: {}, interval: 200ms }\n";
+        self.configure(cluster, zone, &node, service, &serving(&node, service, health));
+        self.start_role("sidecar", &node.name);
+        self.wait_ready(&node);
+        node
+    }
+
     /// Starts a caller's sidecar in a zone, and waits until it is ready.
     pub fn storefront(&mut self, cluster: &str, zone: &str) -> LabNode {
         self.storefront_with(cluster, zone, "")

@@ -308,6 +308,7 @@ fn port_from_wire(port: wire::Port) -> Result<ServicePort, ConvertError> {
         wire::Protocol::Http => Protocol::Http,
         wire::Protocol::Grpc => Protocol::Grpc,
         wire::Protocol::Tcp => Protocol::Tcp,
+        wire::Protocol::Auto => Protocol::Auto,
     };
     let (idle, drains) = (Idle::from_seconds(port.idle_seconds), port.drains_on_failback);
     let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
@@ -325,6 +326,7 @@ fn port_to_wire(port: &ServicePort) -> wire::Port {
         Protocol::Http => wire::Protocol::Http,
         Protocol::Grpc => wire::Protocol::Grpc,
         Protocol::Tcp => wire::Protocol::Tcp,
+        Protocol::Auto => wire::Protocol::Auto,
     };
     let idle_seconds = port.idle.map(Idle::seconds).unwrap_or_default();
     let drains_on_failback = port.on_failback == OnFailback::Drain;

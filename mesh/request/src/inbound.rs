@@ -54,6 +54,9 @@ pub enum InboundStep {
     Forward(Edits, HttpVersion),
     /// Connect to the application, for bytes. Tell with [`Inbound::opened`] or [`Inbound::failed`].
     Stream,
+    /// The same, but if the caller speaks first and speaks HTTP, as [`InboundStep::Serve`]: nobody may be told in plain bytes what only
+    /// the mesh says of a caller.
+    Either,
     /// Serve the requests in the stream that the caller opens ([`Layer::Connected`]). Tell with [`Inbound::opened`].
     Serve,
     /// Refuse the request. The record knows.
@@ -81,6 +84,7 @@ enum Next {
     },
     Forward,
     Stream,
+    Either,
     Serve,
     Refuse(Reason),
     /// It is the shell's turn.
@@ -125,6 +129,7 @@ impl<R: Recorder> Inbound<R> {
             }
             Next::Forward => InboundStep::Forward(std::mem::take(&mut self.edits), self.spoken),
             Next::Stream => InboundStep::Stream,
+            Next::Either => InboundStep::Either,
             Next::Serve => InboundStep::Serve,
             Next::Refuse(reason) => self.refuse(reason),
             // The shell asks although it has something to tell, which is a fault of ours.
@@ -158,6 +163,7 @@ impl<R: Recorder> Inbound<R> {
                 (true, Layer::Connected) => Err(Reason::MalformedRequest),
                 (true, Layer::Connection) => Ok(match rules::carried(&rules, target.port)? {
                     Carried::Bytes => Next::Stream,
+                    Carried::Either => Next::Either,
                     Carried::Http => Next::Serve,
                 }),
             }

@@ -6,7 +6,7 @@
 //! clock and no type of an HTTP library: the time and a random source are handed in.
 //!
 //! Suggested reading order: [`outbound`], with a phase a file, and [`inbound`]; then [`route`] and [`filter`], [`answer`],
-//! [`service`], [`sessions`] and [`gateways`], [`record`].
+//! [`service`], [`sessions`] and [`gateways`], [`spoken`], [`record`].
 
 pub mod answer;
 pub mod filter;
@@ -18,6 +18,7 @@ pub mod request_match;
 pub mod route;
 pub mod service;
 pub mod sessions;
+pub mod spoken;
 pub mod trace;
 pub mod traffic_policy;
 
@@ -31,4 +32,5 @@ pub use record::{AttemptFacts, AttemptResult, Recorder, RequestFacts, RequestRec
 pub use request_match::RequestMatch;
 pub use route::{Route, RouteTable};
 pub use service::ServiceEntry;
+pub use spoken::Spoken;
 pub use traffic_policy::TrafficPolicy;

@@ -763,6 +763,8 @@ pub enum Protocol {
     Http = 0,
     Grpc = 1,
     Tcp = 2,
+    /// By the first bytes; older nodes take it for HTTP.
+    Auto = 3,
 }
 impl Protocol {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -774,6 +776,7 @@ impl Protocol {
             Self::Http => "PROTOCOL_HTTP",
             Self::Grpc => "PROTOCOL_GRPC",
             Self::Tcp => "PROTOCOL_TCP",
+            Self::Auto => "PROTOCOL_AUTO",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -782,6 +785,7 @@ impl Protocol {
             "PROTOCOL_HTTP" => Some(Self::Http),
             "PROTOCOL_GRPC" => Some(Self::Grpc),
             "PROTOCOL_TCP" => Some(Self::Tcp),
+            "PROTOCOL_AUTO" => Some(Self::Auto),
             _ => None,
         }
     }

@@ -58,6 +58,7 @@ impl Forward {
                 }
                 InboundStep::Forward(edits, spoken) => self.forward(edits, spoken).await,
                 InboundStep::Stream => self.open().await,
+                InboundStep::Either => self.open_either().await,
                 InboundStep::Serve => self.serve(),
                 InboundStep::Refuse(refusal) => return self.refuse(refusal),
             };
@@ -100,10 +101,24 @@ impl Forward {
         Ok(Response::empty(200))
     }
 
+    /// Connects to the application and answers 200; what follows is relayed, or served if it turns out to be requests.
+    async fn open_either(&mut self) -> Result<Response, Reason> {
+        let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
+        let in_flight = self.worker.node.load.enter();
+        let application = app::connect(&self.worker.node).await?;
+        let port = self.call.port().cloned();
+        within::either(&self.worker, self.caller(), (asking, application), (self.call.opened(), port), in_flight);
+        Ok(Response::empty(200))
+    }
+
+    fn caller(&self) -> within::Caller {
+        (Arc::clone(&self.caller), self.telemetry.clone())
+    }
+
     /// Answers 200 and serves the requests that follow.
     fn serve(&mut self) -> Result<Response, Reason> {
         let asking = self.upgrading.take().ok_or(Reason::MalformedRequest)?;
-        within::serve(&self.worker, (&self.caller, &self.telemetry), asking, self.call.opened());
+        within::serve(&self.worker, self.caller(), asking, self.call.opened());
         Ok(Response::empty(200))
     }
 

@@ -9,7 +9,8 @@ use eastway_transport::tcp::{Kept, original_destination};
 use eastway_transport::{Io, accept};
 use tokio::net::TcpListener;
 
-use super::named::{self, Target};
+use super::named;
+use super::target::Target;
 use crate::virtuals::{Lead, Virtuals};
 use crate::worker::Worker;
 
@@ -29,10 +30,10 @@ pub(crate) async fn listen(worker: Rc<Worker>, listener: TcpListener, kept: Kept
 
 async fn connection(worker: Rc<Worker>, stream: Io, options: &ServerOptions, (kept, virtuals): (Kept, &Virtuals)) {
     match meant_for(&stream, kept, virtuals) {
-        Ok(Lead { target, protocol, used }) => {
-            let _used = used.begin();
-            let target = Rc::new(Target::new(target, &worker.node.config.suffix));
-            named::lead(worker, stream, options, (target, protocol)).await;
+        Ok(lead) => {
+            let _used = lead.used.begin();
+            let target = Rc::new(Target::new(lead, &worker.node.config.suffix));
+            named::lead(worker, stream, options, target).await;
         }
         Err(reason) => {
             tracing::debug!(reason = reason.code(), peer = ?stream.peer_addr(), "a captured connection leads nowhere");

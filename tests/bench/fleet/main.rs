@@ -1,5 +1,5 @@
 //! What a cluster's state costs and how soon it is known: `cargo bench -p eastway-tests --bench fleet`, or one part of it by name:
-//! `-- spreading`, `-- keeping`, `-- using`, `-- naming`.
+//! `-- spreading`, `-- keeping`, `-- using`, `-- naming`, `-- capturing`.
 //!
 //! Prints a line for each figure, adds them to the file after `--json`, and exits with 1 if one misses its goal.
 
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 mod callers;
+mod capturing;
 mod crowd;
 mod keeping;
 mod naming;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     // `cargo test --benches` only wants to know that it runs.
     let whole = env::args().any(|arg| arg == "--bench");
     let named: Vec<String> =
-        env::args().filter(|arg| ["spreading", "keeping", "using", "naming"].contains(&&**arg)).collect();
+        env::args().filter(|arg| ["spreading", "keeping", "using", "naming", "capturing"].contains(&&**arg)).collect();
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let mut report = Report::default();
     if wanted("spreading") {
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
     }
     if wanted("naming") {
         naming::measure(&mut report, whole);
+    }
+    if wanted("capturing") {
+        capturing::measure(&mut report, whole);
     }
     report.finish()
 }

@@ -40,9 +40,9 @@ pub(super) fn measure(report: &mut Report, whole: bool) {
     lab.configure("us-east", "a", &node, "storefront", &more);
     lab.start_role("sidecar", &node.name);
     lab.wait_ready(&node);
-    let address = eventually("the name has an address", || ask(node.at(15_053)));
+    let at = eventually("the name has an address", || address(node.at(15_053)));
     questions(report, &mut lab, &node, seconds);
-    connections(report, &mut lab, &node, (address, idle));
+    connections(report, &mut lab, &node, (at, idle));
 }
 
 /// A question for the address of payments, as number `id`.
@@ -58,7 +58,7 @@ fn question(id: u16) -> Vec<u8> {
 }
 
 /// The address of payments, which stands at the end of the answer.
-fn ask(server: SocketAddr) -> Result<Ipv4Addr, String> {
+pub(super) fn address(server: SocketAddr) -> Result<Ipv4Addr, String> {
     let socket = connected(server);
     socket.send(&question(1)).map_err(|error| error.to_string())?;
     let mut answer = [0; 512];
@@ -113,7 +113,7 @@ fn sent_times() -> Arc<Vec<AtomicU64>> {
 }
 
 /// The processor time that a process has had, in seconds.
-fn busy(process: u32) -> f64 {
+pub(super) fn busy(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
     let ticks = fields.skip(11).take(2).map(|field| field.parse::<f64>().expect("a number"));

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use eastway_tests::apps::App;
+use eastway_tests::apps::{App, Connection};
 use eastway_tests::lab::{Lab, LabNode, PAYMENTS_SPEC, StoreKind, reaches, service};
 use eastway_tests::process::{eastway, required};
 use eastway_tests::wire::Wire;
@@ -211,6 +212,143 @@ fn whatever_a_port_speaks_is_served_at_the_names_address() {
     });
     // No such port: nobody listens there.
     assert!(Wire::try_to((address, 9001).into()).is_err());
+}
+
+/// A port of which nobody says what is spoken there: the application says so by what it does.
+struct Undeclared {
+    lab: Lab,
+    storefront: LabNode,
+    address: SocketAddr,
+}
+
+impl Undeclared {
+    /// Payments, and `ledger`, at port 7000 of whose names anything may be spoken.
+    fn start(handle: impl Fn(Connection) + Send + Sync + 'static) -> (Self, App) {
+        apart::network();
+        let mut lab = Lab::new();
+        lab.plan("us-east", StoreKind::Embedded, "");
+        let spec = "ports: [{ port: 80 }, { port: 7000, protocol: auto }]";
+        lab.declare("us-east", &[service("payments", spec), service("ledger", spec)]);
+        lab.start_gateway("us-east");
+        let ip = lab.host();
+        let app = App::start((ip, 8080).into(), handle);
+        lab.beside("us-east", "a", ip, "");
+        let storefront = Named::storefront(&mut lab, &[]);
+        let address = (address(storefront.ip, NAME), 7000).into();
+        (Self { lab, storefront, address }, app)
+    }
+
+    /// What was found to be spoken at the port.
+    fn found(&self) -> serde_json::Value {
+        let status = client::get(self.storefront.at(15000), "/status").expect("an answer").json();
+        let ports = status["names"][0]["ports"].as_array().expect("ports").clone();
+        ports.into_iter().find(|port| port["port"] == 7000).expect("the port")["found"].clone()
+    }
+
+    /// Sends `say` once the service takes connections, and what comes.
+    fn said(&self, say: &str) -> String {
+        eventually("the service answers", || {
+            let mut wire = Wire::try_to(self.address).map_err(|error| error.to_string())?;
+            wire.send(say);
+            let (came, end) = wire.rest();
+            check(!came.is_empty(), || format!("{end:?}"))?;
+            Ok(String::from_utf8_lossy(&came).into_owned())
+        })
+    }
+}
+
+fn answering(mut connection: Connection) {
+    while let Some(head) = connection.request() {
+        let source = head.lines().find(|line| line.starts_with("eastway-source")).unwrap_or("nobody").to_owned();
+        connection.wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{source}", source.len()));
+    }
+}
+
+#[test]
+fn http_is_found_where_nobody_declares_it_and_callers_are_who_they_are_whatever_they_do() {
+    let (undeclared, _app) = Undeclared::start(answering);
+    let request = format!("GET / HTTP/1.1\r\nhost: {NAME}:7000\r\neastway-source: forged\r\nconnection: close\r\n\r\n");
+    let answer = undeclared.said(&request);
+    let verified = "eastway-source: spiffe://us-east.mesh.internal/ns/shop/sa/storefront";
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(verified), "{answer}");
+    assert_eq!(undeclared.found(), "http");
+    // A client that waits to be taken for something else, and one that opens a stream of bytes.
+    let mut wire = Wire::to(undeclared.address);
+    assert!(!wire.is_readable_within(Duration::from_millis(300)));
+    wire.send(&request);
+    let (came, _) = wire.rest();
+    assert!(String::from_utf8_lossy(&came).ends_with(verified), "{}", String::from_utf8_lossy(&came));
+    assert_eq!(undeclared.found(), "serverFirst", "as far as anybody could tell");
+    let mut wire = Wire::to(undeclared.storefront.proxy());
+    wire.send(format!("CONNECT {NAME}:7000 HTTP/1.1\r\nhost: {NAME}:7000\r\n\r\n"));
+    assert!(wire.head().starts_with("HTTP/1.1 200"));
+    wire.send(&request);
+    let (came, _) = wire.rest();
+    assert!(String::from_utf8_lossy(&came).ends_with(verified), "{}", String::from_utf8_lossy(&came));
+}
+
+#[test]
+fn a_server_that_speaks_first_is_not_held_up_where_nobody_declares_it() {
+    let (undeclared, _app) = Undeclared::start(|mut connection| {
+        connection.wire.send("who is there?\n");
+        if let Ok(line) = connection.wire.until("\n") {
+            connection.wire.send(format!("hello, {line}"));
+        }
+    });
+    for _ in 0..2 {
+        let mut wire = eventually("it takes a connection", || {
+            let mut wire = Wire::try_to(undeclared.address).map_err(|error| error.to_string())?;
+            check(wire.until("\n")? == "who is there?\n", || "something else".to_owned()).map(|()| wire)
+        });
+        wire.send("a client\n");
+        assert_eq!(wire.until("\n").as_deref(), Ok("hello, a client\n"));
+    }
+    assert_eq!(undeclared.found(), "serverFirst");
+}
+
+#[test]
+fn what_is_neither_http_nor_tls_passes_where_nobody_declares_it() {
+    let (undeclared, _app) = Undeclared::start(|mut connection| {
+        if let Ok(line) = connection.wire.until("\r\n") {
+            connection.wire.send(format!("you said {line}"));
+        }
+    });
+    assert_eq!(undeclared.said("*1\r\n$4\r\nPING\r\n"), "you said *1\r\n");
+    assert_eq!(undeclared.found(), "opaque");
+}
+
+#[test]
+fn tls_is_passed_through_untouched_to_the_service_that_it_names() {
+    let first = |name: &'static str| {
+        move |mut connection: Connection| {
+            // A handshake record, of the client's making: its bytes are as they were sent.
+            if let Ok(head) = connection.wire.exactly(5) {
+                let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+                let rest = connection.wire.exactly(length).unwrap_or_default();
+                let hello = String::from_utf8_lossy(&rest).into_owned();
+                let asked = ["ledger.shop", "payments.shop"].into_iter().find(|asked| hello.contains(asked));
+                connection.note(&format!("{name} is asked for {}", asked.unwrap_or("nobody")));
+            }
+        }
+    };
+    let (mut undeclared, payments) = Undeclared::start(first("payments"));
+    let ip = undeclared.lab.host();
+    let ledger = App::start((ip, 8080).into(), first("ledger"));
+    undeclared.lab.workload_of("us-east", "a", "ledger", ip);
+    let asks = |name: &str, app: &App, seen: &str| {
+        let url = format!("https://{name}:7000/");
+        let to = format!("{name}:7000:{}", undeclared.address.ip());
+        eventually("the service is asked", || {
+            let curl = ["curl", "-sS", "-k", "--noproxy", "*", "--max-time", "5", "--resolve", &to, &url];
+            let mut command = std::process::Command::new(required("curl", "curl"));
+            let _ = command.args(&curl[1..]).output().expect("it starts");
+            check(app.seen().iter().any(|line| line == seen), || format!("{:?}", app.seen()))
+        });
+    };
+    asks(NAME, &payments, "payments is asked for payments.shop");
+    assert_eq!(undeclared.found(), "tls");
+    // The same address, and another name in the handshake.
+    asks("ledger.shop.mesh.internal", &ledger, "ledger is asked for ledger.shop");
 }
 
 #[test]

@@ -107,6 +107,9 @@ pub enum Protocol {
     Grpc,
     /// Bytes: balanced per connection.
     Tcp,
+    /// What the first bytes of a connection show: HTTP as `http`, all else as `tcp`. TLS leads by the name that it asks for (SNI) if
+    /// that is one of the mesh.
+    Auto,
 }
 
 impl Service {

@@ -10,6 +10,8 @@ use eastway_core::{Reason, SpiffeId};
 pub(super) enum Carried {
     /// Bytes, which nobody reads on the way.
     Bytes,
+    /// What its first bytes show, unless the application speaks first.
+    Either,
     /// HTTP: each request in it is treated as one that came without CONNECT.
     Http,
 }
@@ -21,6 +23,7 @@ pub(super) enum Carried {
 pub(super) fn carried(rules: &InboundRules, port: Option<u16>) -> Result<Carried, Reason> {
     match port.and_then(|port| rules.protocol(port)) {
         Some(Protocol::Tcp) => Ok(Carried::Bytes),
+        Some(Protocol::Auto) => Ok(Carried::Either),
         Some(Protocol::Http | Protocol::Grpc) => Ok(Carried::Http),
         None => Err(Reason::UnknownPort),
     }
@@ -68,10 +71,11 @@ mod tests {
 
     #[test]
     fn only_a_port_that_is_declared_for_bytes_carries_bytes() {
-        let declared = [(80, Protocol::Http), (9000, Protocol::Tcp), (50051, Protocol::Grpc)];
+        let declared = [(80, Protocol::Http), (9000, Protocol::Tcp), (50051, Protocol::Grpc), (7000, Protocol::Auto)];
         let ports = declared.map(|(port, protocol)| ServicePort::new(port, protocol)).to_vec();
         let rules = InboundRules { ports, export: Vec::new() };
         assert_eq!(carried(&rules, Some(9000)), Ok(Carried::Bytes));
+        assert_eq!(carried(&rules, Some(7000)), Ok(Carried::Either));
         assert_eq!(carried(&rules, Some(80)), Ok(Carried::Http));
         assert_eq!(carried(&rules, Some(50051)), Ok(Carried::Http));
         for port in [None, Some(81), Some(22)] {

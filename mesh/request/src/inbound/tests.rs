@@ -45,6 +45,7 @@ fn admitted(cluster: &str, layer: Layer, method: &str, authority: &str) -> Strin
             }
             InboundStep::Forward(..) => "forward".to_owned(),
             InboundStep::Stream => "stream".to_owned(),
+            InboundStep::Either => "either".to_owned(),
             InboundStep::Serve => "serve".to_owned(),
             InboundStep::Refuse(refusal) => refusal.reason.to_string(),
         };
