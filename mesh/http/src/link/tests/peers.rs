@@ -71,6 +71,16 @@ fn a_caller_that_asks_on_and_reads_nothing_is_given_up_as_well() {
 }
 
 #[test]
+fn a_stream_on_which_nothing_moves_is_no_idle_connection() {
+    paused(async {
+        let (mut near, served) = served(|_| std::future::pending::<Response>());
+        near.write_all(&Caller::new().request()).await.expect("taken");
+        tokio::time::sleep(IDLE * 20).await;
+        assert!(!served.is_finished());
+    });
+}
+
+#[test]
 fn a_caller_that_reads_slowly_gets_everything() {
     paused(async {
         let (mut near, _served) = served(large);
